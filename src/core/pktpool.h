@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef CORE_PKTPOOL_H
+#define CORE_PKTPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+/**
+ * @file
+ * Packet pools.
+ *
+ * The receive pool's data lies in one memfd, so that applications can map it read-only and copy received bytes
+ * out by themselves; the mbuf structures stay private to the stack. A buffer is named by a 32-bit handle (its
+ * position in the memfd), which is what the TCP domain stores in place of a pointer.
+ *
+ * Layout of the memfd: `count` buffers of `buf_bytes` each, back to back, buffer 0 at offset 0.
+ *
+ * The transmit pool is ordinary memory: header mbufs with room for headers and small payloads. Payload that stays
+ * in an application's arena is attached with rte_pktmbuf_attach_extbuf.
+ */
+
+#define PKTPOOL_NO_BUF 0u /**< handle that names no buffer: handles are 1 + index */
+
+struct pktpool {
+    struct rte_mempool *rx; /**< for ports and for local delivery */
+    struct rte_mempool *tx; /**< for headers, and small copied payloads (PKTPOOL_TX_ROOM bytes) */
+    struct rte_mbuf **by_handle; /**< count + 1 entries */
+    char *base; /**< the memfd as the stack maps it, read-write */
+    size_t bytes; /**< size of the memfd */
+    uint32_t buf_bytes; /**< size of one buffer, headroom included */
+    uint32_t count;
+    int fd; /**< memfd, sealed against shrinking and growing */
+};
+
+#define PKTPOOL_TX_ROOM 512u
+
+/**
+ * Create both pools. count: receive buffers; mtu: sizes a buffer so that one frame fits (at least 2 KiB of data).
+ * Control path, main thread. Returns 0 or -errno (-ENOMEM).
+ */
+int pktpool_create(struct pktpool *p, const char *name, uint32_t count, uint16_t mtu, int socket_id);
+void pktpool_destroy(struct pktpool *p);
+
+/** A second descriptor of the memfd that can only be mapped for reading; the caller closes it. Or -errno. */
+int pktpool_readonly_fd(const struct pktpool *p);
+
+static inline uint32_t
+pktpool_handle(const struct pktpool *p, const struct rte_mbuf *m)
+{
+    return (uint32_t)(((uintptr_t)m->buf_addr - (uintptr_t)p->base) / p->buf_bytes) + 1;
+}
+
+static inline struct rte_mbuf *
+pktpool_mbuf(const struct pktpool *p, uint32_t handle)
+{
+    return p->by_handle[handle];
+}
+
+/** Offset in the memfd of an address inside a receive buffer. */
+static inline uint64_t
+pktpool_offset(const struct pktpool *p, const void *addr)
+{
+    return (uint64_t)((const char *)addr - p->base);
+}
+
+/**
+ * Copy a packet (any pool, any number of segments) into fresh receive buffers, chained if it exceeds one; the
+ * original is left alone. NULL if no buffer is free. For wires on which an mbuf is the peer's mbuf (net_ring) and
+ * for local delivery, whose payload lies in the sender's arena.
+ */
+struct rte_mbuf *pktpool_copy(struct pktpool *p, const struct rte_mbuf *m);
+
+#endif /* CORE_PKTPOOL_H */

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef CORE_PORT_H
+#define CORE_PORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_ether.h>
+#include <rte_mbuf.h>
+
+#include "core/counter.h"
+#include "core/impair.h"
+#include "core/pktpool.h"
+
+/**
+ * @file
+ * A DPDK port and the queue pair that one worker has of it. A queue belongs to one worker: no locks.
+ */
+
+#define PORT_BURST 32
+
+/** What the port does for us; what it does not is done in software above. */
+struct port_caps {
+    bool tx_ip_csum; /**< IPv4 header checksum on transmit */
+    bool tx_tcp_csum; /**< TCP checksum on transmit (pseudo-header sum in place) */
+    bool rx_csum; /**< ol_flags tell whether IP and L4 checksums were right */
+    bool tso; /**< TCP segmentation */
+    bool multi_seg; /**< chained mbufs on transmit */
+    bool rx_intr; /**< receive interrupts: a sleeping worker is woken by a frame */
+    bool must_copy; /**< an mbuf handed to it is the peer's mbuf (net_ring, net_null): payload must be copied */
+};
+
+struct port_config {
+    uint16_t port_id;
+    uint16_t nb_queues;
+    uint16_t nb_rxd, nb_txd; /**< 0 = the driver's preference */
+    uint16_t mtu; /**< 0 = the port's own */
+    struct impair_config impair; /**< applied to both directions of every queue */
+};
+
+struct port {
+    uint16_t port_id;
+    uint16_t nb_queues;
+    uint16_t mtu;
+    struct rte_ether_addr mac;
+    struct port_caps caps;
+    struct port_config config;
+};
+
+/** One worker's receive and transmit queue. */
+struct port_queue {
+    struct port *port;
+    struct counters *ctr;
+    struct pktpool *pool;
+    struct impair *impair_rx; /**< NULL when the port is not impaired */
+    struct impair *impair_tx;
+    uint16_t queue_id;
+    uint16_t tx_count; /**< frames waiting in tx[] */
+    struct rte_mbuf *tx[PORT_BURST];
+};
+
+/**
+ * Configure and start a port. Control path. Returns 0, or -errno with one line in err (which port, what to do):
+ * -ENODEV no such port, -EINVAL more queues than it has, -EIO the driver refused.
+ */
+int port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, char *err, size_t err_len);
+void port_stop(struct port *p);
+bool port_link_up(const struct port *p);
+
+int port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct pktpool *pool,
+                    struct counters *ctr);
+void port_queue_fini(struct port_queue *q);
+
+/** Take up to PORT_BURST frames; the caller owns them. now_us drives the impairment. */
+uint16_t port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us);
+
+/** Hand over one frame (ownership passes, whatever happens); sent at the latest by port_flush. */
+void port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us);
+
+/** Send what is queued and what the impairment has let go. Retries briefly, then drops and counts. */
+void port_flush(struct port_queue *q, uint64_t now_us);
+
+/** When port_flush/port_rx must run next for the impairment's sake; UINT64_MAX if never. */
+uint64_t port_next_us(const struct port_queue *q);
+
+/**
+ * Receive interrupts: register the queue's interrupt with an epoll set (once), then arm before sleeping and disarm
+ * after. Return 0, or -ENOTSUP where the port has none (the worker naps instead). After arming, poll once more
+ * before sleeping: a frame that came in between raises no interrupt.
+ */
+int port_intr_register(struct port_queue *q, int epoll_fd);
+int port_intr_arm(struct port_queue *q);
+void port_intr_disarm(struct port_queue *q);
+
+#endif /* CORE_PORT_H */

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef IP_IP_H
+#define IP_IP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include "core/counter.h"
+#include "core/port.h"
+#include "ip/addr.h"
+
+/**
+ * @file
+ * The internet layer of one worker: Ethernet, ARP, IPv4, ICMP, routes, local delivery. Nothing here is shared between
+ * workers (IsoStack section 3: not even adapter state). It owns no thread and reads no clock.
+ *
+ * Life of a frame in: ip_input takes a burst, checks and parses each frame once, answers ARP and ICMP echo itself,
+ * and returns the transport packets as struct ip_packet. Life of a packet out: ip_output finds the route and the
+ * neighbour (queueing the packet while it resolves), writes IPv4 and Ethernet headers, sees to checksums, and hands
+ * the frame to the port; a packet to one of our own addresses is copied and comes back from ip_local_input.
+ */
+
+#define IP_MAX_ROUTES 64
+#define IP_MAX_ADDRS 8
+
+/** A transport packet that passed every check of the internet layer. */
+struct ip_packet {
+    struct rte_mbuf *m; /**< owned by whoever holds this struct; may be a chain */
+    struct ip_addr src, dst;
+    uint16_t l4_off; /**< from the start of m to the transport header, which lies in the first segment */
+    uint16_t l4_len; /**< transport header and payload, without Ethernet padding */
+    uint8_t proto;
+    uint8_t tos; /**< DSCP and ECN */
+    uint8_t ttl;
+    bool l4_csum_good; /**< checked by the port, or by ip_input in software; false never reaches the caller */
+};
+
+/** What an ICMP error told us about a TCP connection of ours (RFC 1122 section 4.2.3.9, RFC 5927). */
+struct ip_unreachable {
+    struct ip_addr local, remote; /**< of the packet that we had sent */
+    uint16_t local_port, remote_port; /**< host order */
+    uint32_t seq; /**< TCP sequence number of the packet that we had sent, host order */
+    int error; /**< EHOSTUNREACH, ENETUNREACH, ECONNREFUSED, EMSGSIZE, EPROTO ... */
+    bool hard; /**< RFC 1122: port, protocol unreachable */
+    uint16_t mtu; /**< with EMSGSIZE: the next hop's, 0 if it does not say */
+};
+
+/** Calls upwards, filled in by the layer above. */
+struct ip_ops {
+    void (*unreachable)(void *ctx, const struct ip_unreachable *info, uint64_t now_us);
+    /** A neighbour did not resolve: packets to `dst` were dropped. */
+    void (*no_neighbour)(void *ctx, const struct ip_addr *dst, uint64_t now_us);
+};
+
+struct ip_config {
+    struct ip_addr addr; /**< our address */
+    uint8_t prefix_len; /**< of the IPv4 address, 0..32 */
+    struct ip_addr gateway; /**< any = none */
+    uint64_t seed; /**< for IP identification */
+};
+
+struct ip_ctx; /* ip_internal.h */
+
+/** Create the internet layer over one queue. Returns NULL if memory is short. Sends a gratuitous ARP at the first poll. */
+struct ip_ctx *ip_create(const struct ip_config *cfg, struct port_queue *q, struct counters *ctr,
+                         const struct ip_ops *ops, void *ops_ctx);
+void ip_destroy(struct ip_ctx *ip);
+
+/**
+ * Take a burst of frames (ownership passes) and fill out[] with at most n TCP packets. Returns how many.
+ * Everything else is answered, dropped and counted, or handed to ip_ops.
+ */
+uint16_t ip_input(struct ip_ctx *ip, struct rte_mbuf **pkts, uint16_t n, struct ip_packet *out, uint64_t now_us);
+
+/** Packets that this host sent to itself since the last call, at most max; as from ip_input. */
+uint16_t ip_local_input(struct ip_ctx *ip, struct ip_packet *out, uint16_t max, uint64_t now_us);
+
+/** Parameters of a packet to send. */
+struct ip_send {
+    struct ip_addr src, dst;
+    uint8_t
+        proto; /**< IPPROTO_TCP: the checksum field of the header at the start of m is filled in here, or by the port */
+    uint8_t tos;
+    uint8_t ttl; /**< 0 = 64 */
+    uint16_t gso_size; /**< payload bytes per segment when the port shall cut (TSO); 0 = one packet */
+    uint16_t l4_hdr_len; /**< transport header's length */
+};
+
+/**
+ * Send. m starts with the transport header and may be a chain; ownership passes whatever happens. At least
+ * RTE_PKTMBUF_HEADROOM bytes of headroom, or room for 14 + 20 bytes, in the first segment. Returns 0, or -errno for
+ * information (-EHOSTUNREACH no route or neighbour known to be dead, -EMSGSIZE); the drop is counted already.
+ */
+int ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64_t now_us);
+
+/** Is it one of our addresses? */
+bool ip_is_local(const struct ip_ctx *ip, const struct ip_addr *a);
+
+/** Is there a route to it (own addresses included)? */
+bool ip_has_route(const struct ip_ctx *ip, const struct ip_addr *dst);
+
+/** Source address for a destination: the address to use; any if there is no route. */
+struct ip_addr ip_source_for(const struct ip_ctx *ip, const struct ip_addr *dst);
+
+/** Largest IP packet towards dst. */
+uint16_t ip_mtu(const struct ip_ctx *ip, const struct ip_addr *dst);
+
+/** Routes, for the front-end's late binding and for the tools. Longest prefix first. */
+struct ip_route {
+    struct ip_addr prefix;
+    struct ip_addr next_hop; /**< any = on link */
+    uint8_t prefix_len; /**< IPv4 bits, 0..32 */
+};
+unsigned ip_routes(const struct ip_ctx *ip, struct ip_route *out, unsigned max);
+/** Returns 0, -EEXIST, -ENOSPC, -ENOENT, -EINVAL. */
+int ip_route_add(struct ip_ctx *ip, const struct ip_route *r);
+int ip_route_del(struct ip_ctx *ip, const struct ip_route *r);
+
+/** Neighbours, for the tools. */
+struct ip_neighbour {
+    struct ip_addr addr;
+    struct rte_ether_addr mac;
+    const char *state; /**< "incomplete", "reachable", "stale", "probe", "failed" */
+    uint64_t age_us;
+};
+unsigned ip_neighbours(const struct ip_ctx *ip, struct ip_neighbour *out, unsigned max, uint64_t now_us);
+
+/** Neighbour timers, gratuitous ARP. */
+void ip_tick(struct ip_ctx *ip, uint64_t now_us);
+/** When ip_tick must run next; UINT64_MAX if never. 0-distance if local packets wait. */
+uint64_t ip_next_us(const struct ip_ctx *ip, uint64_t now_us);
+
+#endif /* IP_IP_H */

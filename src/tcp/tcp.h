@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TCP_TCP_H
+#define TCP_TCP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/counter.h"
+#include "ip/addr.h"
+#include "tcp/seq.h"
+
+/**
+ * @file
+ * The TCP engine: apply(domain, event, now) -> effects.
+ *
+ * A domain is one body of TCP state that is executed serially: connections, listeners, half-open and TIME-WAIT
+ * entries, timers, ports. It lies in one arena that holds no pointer, so that it can be copied, compared and moved.
+ * The engine reads no clock, takes no lock, draws no randomness (it has a seed), allocates from its domain alone, and acts only
+ * through the sink. Two domains with the same parameters that see the same events in the same order stay identical byte
+ * for byte.
+ *
+ * Thread rule: at most one thread is inside a domain at a time. The sink's functions run inside the call that caused them and must
+ * not call the engine back for that domain.
+ *
+ * Addresses are 16 bytes in network order (ip/addr.h), ports are in host order, instants are microseconds.
+ */
+
+/** A connection, listener or nothing (0). An id stays valid until TCP_EVENT_GONE names it or its user closes it. */
+typedef uint32_t tcp_id;
+#define TCP_NO_ID 0u
+
+/** The user's name for a connection or listener (the socket layer's index); 0 = nobody has it. */
+typedef uint32_t tcp_user;
+
+/** A received buffer: opaque here (core/pktpool.h's handle). */
+typedef uint32_t tcp_buf;
+
+struct tcp_tuple {
+    struct ip_addr local, remote;
+    uint16_t local_port, remote_port;
+};
+
+/* ---- configuration ------------------------------------------------------------------------------------------ */
+
+struct tcp_params {
+    uint32_t max_conns; /**< connections and listeners together; memory is touched only as it is used */
+    uint32_t max_half_open; /**< SYN-RECEIVED entries over all listeners */
+    uint32_t max_time_wait; /**< TIME-WAIT entries; the oldest is recycled beyond */
+    uint32_t max_ooo_bufs; /**< buffers held for reassembly or before accept, over all connections */
+    uint64_t seed[2]; /**< key for ISNs (RFC 6528), port choice (RFC 6056), timestamp offsets (RFC 7323) */
+    uint32_t rcv_buf_bytes; /**< receive buffer of a new connection */
+    uint32_t snd_buf_bytes; /**< for silly-window and sndbuf decisions; the socket layer enforces it */
+    uint16_t port_min, port_max; /**< ephemeral ports, inclusive */
+    uint32_t time_wait_us; /**< default 60 s as Linux */
+    uint32_t fin_wait2_us; /**< orphaned FIN-WAIT-2, default 60 s */
+    uint32_t rto_min_us, rto_max_us, rto_initial_us; /**< RFC 6298: 200 ms as Linux does, 120 s, 1 s */
+    uint32_t delack_us; /**< 40 ms */
+    uint8_t syn_retries, synack_retries, data_retries; /**< 6, 5, 15 as Linux */
+    bool timestamps, window_scaling, sack; /**< offer them */
+};
+
+/** The values above, filled in. */
+void tcp_params_default(struct tcp_params *p);
+
+struct tcp_domain; /* the arena's first bytes */
+
+/** Bytes of address space that a domain of these parameters takes. */
+size_t tcp_domain_bytes(const struct tcp_params *p);
+
+/** Initialise an arena of tcp_domain_bytes(p) zeroed bytes, aligned to 64. Returns 0 or -EINVAL (a parameter out of range). */
+int tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_us);
+
+/* ---- effects ------------------------------------------------------------------------------------------------ */
+
+#define TCP_FLAG_FIN 0x01u
+#define TCP_FLAG_SYN 0x02u
+#define TCP_FLAG_RST 0x04u
+#define TCP_FLAG_PSH 0x08u
+#define TCP_FLAG_ACK 0x10u
+#define TCP_FLAG_URG 0x20u
+#define TCP_FLAG_ECE 0x40u
+#define TCP_FLAG_CWR 0x80u
+
+#define TCP_MAX_SACK 4
+
+struct tcp_sack_block {
+    tcp_seq start, end; /**< [start, end) */
+};
+
+/** TCP options in parsed form, for both directions (RFC 9293 section 3.1, RFC 7323, RFC 2018). */
+struct tcp_options {
+    bool has_mss, has_wscale, has_ts, sack_permitted;
+    uint8_t wscale;
+    uint8_t nb_sack;
+    uint16_t mss;
+    uint32_t ts_val, ts_ecr;
+    struct tcp_sack_block sack[TCP_MAX_SACK];
+};
+
+/** A segment to send. Valid during the call only. */
+struct tcp_out {
+    const struct tcp_tuple *tuple;
+    tcp_user user; /**< whose transmit stream the payload comes from */
+    uint32_t payload_pos; /**< position in that stream, counted from 0 at its first byte, modulo 2^32 */
+    uint32_t payload_len; /**< may exceed the MSS if gso_size is set */
+    uint16_t gso_size; /**< bytes per segment to cut into; 0 = payload_len fits one segment */
+    tcp_seq seq, ack;
+    uint16_t window; /**< as it goes into the header, scaled already */
+    uint8_t flags;
+    uint8_t tos; /**< ECN codepoint and DSCP */
+    struct tcp_options opts;
+};
+
+/** Payload in order. The buffer's reference passes to the sink. */
+struct tcp_data {
+    tcp_buf buf;
+    uint32_t off; /**< of the payload's first byte, from the start of the packet */
+    uint32_t len;
+};
+
+enum tcp_event {
+    TCP_EVENT_CONNECTED = 1u << 0, /**< an active open has completed */
+    TCP_EVENT_ACCEPT = 1u << 1, /**< a listener has a connection to accept that it had not before */
+    TCP_EVENT_FIN = 1u << 2, /**< the peer has sent everything that it will send */
+    TCP_EVENT_ERROR = 1u << 3, /**< reset, refused, timed out: err tells; GONE is in the same set */
+    TCP_EVENT_GONE =
+        1u << 4, /**< the id is no longer valid: the last event for that user (TIME-WAIT is reached, or worse) */
+};
+
+struct tcp_sink {
+    void *ctx;
+    /** Send a segment. If it cannot be sent it is lost, as on the wire. */
+    void (*emit)(void *ctx, const struct tcp_out *out, uint64_t now_us);
+    /** Bytes in order for a user. */
+    void (*deliver)(void *ctx, tcp_user user, struct tcp_data data);
+    /** The engine needs this buffer no more. */
+    void (*release)(void *ctx, tcp_buf buf);
+    /** The peer has acknowledged n more bytes of the user's transmit stream: their space is free. */
+    void (*acked)(void *ctx, tcp_user user, uint32_t n_bytes);
+    /** events: a set of enum tcp_event; err: a positive errno with TCP_EVENT_ERROR, else 0. */
+    void (*event)(void *ctx, tcp_user user, uint32_t events, int err);
+};
+
+/** What the engine acts through in one call: not part of the domain, since replicas differ in it. */
+struct tcp_env {
+    const struct tcp_sink *sink;
+    struct counters *ctr;
+    uint64_t now_us;
+    uint32_t gso_max_bytes; /**< largest payload_len to emit at once; 0 = one MSS */
+    bool mem_pressure; /**< buffers are short: take no payload from connections that hold some already */
+};
+
+/* ---- events: packets, time ------------------------------------------------------------------------------------ */
+
+/** A segment as it arrived: parsed once (tcp/wire.h), checked, in host order. */
+struct tcp_in {
+    struct tcp_tuple tuple; /**< local = destination */
+    tcp_seq seq, ack;
+    uint16_t window; /**< unscaled */
+    uint16_t urgent;
+    uint8_t flags;
+    uint8_t tos;
+    struct tcp_options opts;
+    struct tcp_data data; /**< buf's reference passes to the engine, with len 0 too */
+    uint16_t mss_out; /**< largest segment that the path to the peer takes: MTU - 40; used for a SYN's answer */
+};
+
+/** Hash of a connection's tuple: the same in every mode, and what tcp_prefetch and steering use. */
+uint32_t tcp_hash(const struct tcp_tuple *t);
+
+/** Start loading what tcp_input will touch for this tuple. */
+void tcp_prefetch(const struct tcp_domain *d, const struct tcp_tuple *t);
+
+/** Process a segment: RFC 9293 section 3.10.7. */
+void tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in);
+
+/** ICMP told of a problem with a segment that carried seq (RFC 5927 checks are made here). err: positive errno. */
+void tcp_unreachable(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t, tcp_seq seq, int err,
+                     bool hard, uint16_t mtu);
+
+/** Run the timers that are due at env->now_us, at most budget of them; returns how many ran. */
+unsigned tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget);
+
+/** When tcp_tick must run next; UINT64_MAX if never. */
+uint64_t tcp_next_us(const struct tcp_domain *d, uint64_t now_us);
+
+/* ---- events: socket commands ------------------------------------------------------------------------------------ */
+
+/** Options of a socket, in the units that Linux uses for the socket option of that name unless said. */
+enum tcp_option {
+    TCP_OPT_NODELAY, /**< bool */
+    TCP_OPT_CORK, /**< bool */
+    TCP_OPT_QUICKACK, /**< bool */
+    TCP_OPT_MAXSEG, /**< bytes, 88..32767; before the connection */
+    TCP_OPT_KEEPALIVE, /**< bool (SO_KEEPALIVE) */
+    TCP_OPT_KEEPIDLE, /**< seconds */
+    TCP_OPT_KEEPINTVL, /**< seconds */
+    TCP_OPT_KEEPCNT,
+    TCP_OPT_SYNCNT,
+    TCP_OPT_USER_TIMEOUT, /**< milliseconds */
+    TCP_OPT_LINGER2, /**< seconds */
+    TCP_OPT_RCVBUF, /**< bytes */
+    TCP_OPT_SNDBUF, /**< bytes */
+    TCP_OPT_REUSEADDR, /**< bool */
+    TCP_OPT_REUSEPORT, /**< bool */
+    TCP_OPT_TOS, /**< IP_TOS */
+    TCP_OPT_WINDOW_CLAMP, /**< bytes */
+    TCP_OPT_DEFER_ACCEPT, /**< seconds */
+    TCP_OPT_COUNT
+};
+
+/** Options of a connection or listener to come; unset ones take the domain's values. */
+struct tcp_sockopts {
+    uint32_t set; /**< bit (1 << enum tcp_option): value[] holds it */
+    int32_t value[TCP_OPT_COUNT];
+};
+
+/**
+ * Listen. local may be any. backlog is bounded as in Linux. Accepted connections inherit opts. Returns 0 and *id, or
+ * -EADDRINUSE (RFC 9293 and Linux rules for SO_REUSEADDR, SO_REUSEPORT), -ENOMEM. With SO_REUSEPORT several listeners share a port and
+ * connections spread over them by tcp_hash.
+ */
+int tcp_listen(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr *local, uint16_t port,
+               uint32_t backlog, const struct tcp_sockopts *opts, tcp_user user, tcp_id *id);
+
+/** Change a listener's backlog. */
+void tcp_set_backlog(struct tcp_domain *d, tcp_id listener, uint32_t backlog);
+
+/** Reserve a port for bind() before it is known whether connect or listen follows. port 0: choose one (RFC 6056) into
+ *  *chosen. Returns 0, -EADDRINUSE, -ENOMEM. tcp_unbind gives it back; tcp_listen and tcp_connect by the same user take
+ *  it over (the reservation ends, the port stays taken by the connection or listener). */
+int tcp_bind(struct tcp_domain *d, const struct ip_addr *local, uint16_t port, const struct tcp_sockopts *opts,
+             tcp_user user, uint16_t *chosen);
+void tcp_unbind(struct tcp_domain *d, const struct ip_addr *local, uint16_t port, tcp_user user);
+
+/**
+ * Active open; emits the SYN. t->local must be set; t->local_port 0 = choose one. mss_out as in struct tcp_in.
+ * Returns 0 and *id (and the port in t), or -EADDRINUSE (tuple in use), -EADDRNOTAVAIL (no port left), -ENOMEM.
+ */
+int tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
+                const struct tcp_sockopts *opts, tcp_user user, tcp_id *id);
+
+/**
+ * Take the oldest established connection of a listener for user; data that came before is delivered during the call, and so are FIN and
+ * errors. TCP_NO_ID if there is none. *t gets its addresses.
+ */
+tcp_id tcp_accept(struct tcp_domain *d, const struct tcp_env *env, tcp_id listener, tcp_user user, struct tcp_tuple *t);
+
+/** Connections that wait to be accepted. */
+uint32_t tcp_accept_count(const struct tcp_domain *d, tcp_id listener);
+
+/** n_bytes more have been appended to the user's transmit stream; more = hold back less than an MSS (MSG_MORE). */
+void tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes, bool more);
+
+/** The application has taken n_bytes that were delivered: opens the window, perhaps sends an update. */
+void tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes);
+
+/** shutdown(SHUT_WR): FIN after what is queued. */
+void tcp_shutdown(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
+
+/**
+ * close(): the user may not use the id any more, but its transmit stream must stay readable until TCP_EVENT_GONE, which comes exactly
+ * once (perhaps within this call), when everything is acknowledged or given up; until then only `acked` is called for the user.
+ * unread: bytes were delivered that the application never took, which makes it a reset (RFC 2525 section 2.17). A listener: connections
+ * that nobody accepted are reset, GONE follows within the call.
+ */
+void tcp_close(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, bool unread);
+
+/** SO_LINGER 0, or its owner died: RST now (if the state calls for one); the id is invalid at once and no event follows. */
+void tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
+
+/** Returns 0 or -EINVAL (range). May send (TCP_NODELAY, TCP_CORK off flush). */
+int tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value);
+
+/* ---- looking ---------------------------------------------------------------------------------------------------- */
+
+enum tcp_state { /* the names and numbers of Linux's TCP_INFO */
+                 TCP_ST_ESTABLISHED = 1,
+                 TCP_ST_SYN_SENT,
+                 TCP_ST_SYN_RECEIVED,
+                 TCP_ST_FIN_WAIT_1,
+                 TCP_ST_FIN_WAIT_2,
+                 TCP_ST_TIME_WAIT,
+                 TCP_ST_CLOSED,
+                 TCP_ST_CLOSE_WAIT,
+                 TCP_ST_LAST_ACK,
+                 TCP_ST_LISTEN,
+                 TCP_ST_CLOSING,
+};
+
+/** "ESTAB", "SYN-SENT" ... as ss prints them. */
+const char *tcp_state_name(enum tcp_state s);
+
+struct tcp_conn_info {
+    tcp_id id;
+    tcp_user user;
+    struct tcp_tuple tuple;
+    enum tcp_state state;
+    uint32_t snd_queued; /**< bytes in the transmit stream not yet acknowledged; a listener: its backlog */
+    uint32_t rcv_queued; /**< bytes delivered or held, not yet consumed; a listener: connections to accept */
+    uint32_t snd_mss, rcv_mss;
+    uint32_t cwnd_bytes, ssthresh_bytes;
+    uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
+    uint32_t snd_wnd, rcv_wnd;
+    uint8_t snd_wscale, rcv_wscale;
+    bool timestamps, sack, ecn;
+    uint8_t ca_state; /**< Linux's TCP_CA_*: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss */
+    uint8_t retransmits; /**< in a row, unanswered */
+    uint8_t backoff;
+    uint32_t unacked_segs, retrans_segs_total;
+    uint64_t bytes_acked, bytes_received, bytes_retrans;
+    uint64_t segs_in, segs_out;
+    uint64_t last_rcv_at_us, last_snd_at_us;
+    const char *cc_name; /**< "newreno" ... */
+};
+
+/** false if id names nothing. */
+bool tcp_info(const struct tcp_domain *d, tcp_id id, struct tcp_conn_info *info);
+
+/**
+ * Walk over everything the domain holds (listeners, connections, half-open, TIME-WAIT): start with *cursor = 0; fills
+ * up to max, returns how many; 0 = the end. Entries may appear or vanish between calls.
+ */
+unsigned tcp_walk(const struct tcp_domain *d, uint64_t *cursor, struct tcp_conn_info *out, unsigned max);
+
+struct tcp_usage {
+    uint32_t conns, listeners, half_open, time_wait, ooo_bufs, timers_armed;
+};
+void tcp_usage(const struct tcp_domain *d, struct tcp_usage *u);
+
+#endif /* TCP_TCP_H */
