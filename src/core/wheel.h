@@ -21,6 +21,7 @@
 #define WHEEL_SLOTS 256
 #define WHEEL_NIL UINT32_MAX
 #define WHEEL_NEVER UINT64_MAX
+#define WHEEL_MAX_TICKS INT32_MAX /**< 38 hours; a deadline further ahead is brought back to this */
 
 /** A timer. Zeroed memory is a disarmed node. */
 struct wheel_node {
@@ -31,8 +32,9 @@ struct wheel_node {
 };
 
 struct wheel {
-    uint32_t now_tick; /**< every timer due at or before this tick has fired */
+    uint64_t now_tick; /**< every timer due before this tick has fired */
     uint32_t armed; /**< number of armed nodes */
+    uint32_t reserved; /**< 0; keeps the layout free of padding, i.e. comparable byte by byte */
     uint64_t occupied[WHEEL_LEVELS][WHEEL_SLOTS / 64]; /**< bit set <=> the slot's list is not empty */
     uint32_t head[WHEEL_LEVELS][WHEEL_SLOTS];
 };
@@ -40,7 +42,10 @@ struct wheel {
 /** Empty wheel at instant now_us. */
 void wheel_init(struct wheel *w, uint64_t now_us);
 
-/** Arm or re-arm nodes[id] for deadline_us (one in the past fires at the next advance). */
+/**
+ * Arm or re-arm nodes[id] for deadline_us. One in the past fires at the next advance, also at one for the same
+ * instant: who re-arms for the past in a loop over wheel_advance must bound that loop.
+ */
 void wheel_arm(struct wheel *w, struct wheel_node *nodes, uint32_t id, uint64_t deadline_us);
 
 /** Disarm nodes[id]; nothing happens if it is not armed. */
@@ -60,7 +65,7 @@ unsigned wheel_advance(struct wheel *w, struct wheel_node *nodes, uint64_t now_u
 
 /**
  * The instant at which wheel_advance must run next, never later than the earliest deadline (it may be earlier,
- * when a timer has to move down a level); WHEEL_NEVER if none is armed. now_us anchors the 32-bit ticks.
+ * when many timers have to move down a level); now_us if that has passed, WHEEL_NEVER if none is armed.
  */
 uint64_t wheel_next_us(const struct wheel *w, const struct wheel_node *nodes, uint64_t now_us);
 
