@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_SHM_H
+#define SOCKETS_SHM_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * @file
+ * What an application and the stack share: the whole of it, and the only header that both sides include.
+ *
+ * Memory. An application here is a family of processes: one that attached, and what it forked since. A family has four
+ * regions, each a memfd that is sealed against change of size:
+ *
+ *   front   written by the application, never by the stack (but for the consumer index of its rings): notification
+ *           rings, one struct shm_front_sock for each socket, transmit chunks. The application maps it read-write.
+ *   back    written by the stack alone: one struct shm_back_sock for each socket, event queues, answers. The application
+ *           has a descriptor that can only be mapped for reading.
+ *   pool    the stack's receive buffers (core/pktpool.h), read-only for applications, one for all of them.
+ *   stack   struct shm_stack_page: what is true for everyone; read-only for applications, one for all of them.
+ *
+ * Every shared word has one writer (IsoStack section 4.1). The stack reads each word of `front` once, bounds it, and
+ * keeps it privately: whatever an application writes can harm its own sockets alone. Positions in byte streams and
+ * rings are free-running 32-bit counters; differences are taken modulo 2^32.
+ *
+ * Sending. Stream bytes [0, 2^32) of a socket lie in chunks of SHM_CHUNK_BYTES: byte p is in chunk tx_chunk[(p /
+ * SHM_CHUNK_BYTES) % SHM_TX_CHUNKS] at p % SHM_CHUNK_BYTES. The front-end copies bytes in, stores tx_tail with release,
+ * and notifies. The stack attaches these bytes to packets; it stores tx_acked when the peer has them, and the
+ * chunks below belong to the front-end again. At most SHM_TX_CHUNKS * SHM_CHUNK_BYTES - SHM_CHUNK_BYTES bytes are
+ * outstanding, so that a chunk is never its own successor.
+ *
+ * Receiving. The stack publishes trains: a train is a list of segments (struct shm_segment, at the start of a receive
+ * buffer), complete before it is published in trains[]; then rx_tail counts its bytes. The front-end copies
+ * out and stores rx_head; a segment that ends at or below rx_head belongs to the stack again at once, so its `next` is
+ * read before that store. At most SHM_TRAINS trains are published at a time; meanwhile the next one grows.
+ * A train t is finished when rx_head has passed its last byte.
+ *
+ * Commands. A socket has a ring of SHM_CMDS commands; cmd_head counts posted ones, cmd_done executed ones; the result of
+ * command n is cmd_result[n % SHM_CMDS], valid until command n + SHM_CMDS is posted. Commands of one socket are executed in order,
+ * and after the bytes up to tx_tail as it was when they were posted (a close after a send sends).
+ *
+ * Notification. After changing tx_tail, rx_head or cmd_head the front-end runs this, where fence is sequentially consistent:
+ *
+ *     fence; if (back->serviced == front->notified) { front->notified++; enqueue the socket's number in the ring of this CPU;
+ *     fence; if (stack_page->instance[i].sleeping) write(doorbell[i]); }
+ *
+ * and the stack, on dequeuing: copy n = front->notified; back->serviced = n; fence; then read tx_tail, rx_head and commands.
+ * So a socket stands in the rings at most once, and what is appended while it stands there is taken along: the
+ * front-end's aggregation (section 4.2), which holds nothing back while nothing is pending. Several threads of one socket take
+ * turns by the front-end's lock of that socket.
+ *
+ * Waking. Two ways to sleep. On one socket: set bits in front->sleepers, fence, look again, FUTEX_WAIT on back->event_seq (a
+ * shared futex; a read-only mapping suffices). On many: an event queue (epoll sets, poll, select): subscribe the socket by command; the
+ * stack appends the socket's number to the queue at each event (unless it stands there already) and writes its eventfd if `sleeping`. If the queue is
+ * full, `overflow` is increased instead, and the application looks at every socket of its set. Wake-ups are issued once per poll.
+ *
+ * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
+ */
+
+#define SHM_VERSION 1u
+
+#define SHM_CHUNK_BYTES 65536u
+#define SHM_TX_CHUNKS 16u
+#define SHM_SNDBUF_MAX ((SHM_TX_CHUNKS - 1) * SHM_CHUNK_BYTES)
+#define SHM_TRAINS 8u
+#define SHM_CMDS 2u
+#define SHM_EVENTQ_ENTRIES 8192u
+#define SHM_MAX_EVENTQS 256u
+#define SHM_MAX_CPUS 64u
+#define SHM_MAX_INSTANCES 16u
+#define SHM_RING_ENTRIES 16384u
+#define SHM_MAX_ROUTES 64u
+#define SHM_INFO_SLOTS 16u
+#define SHM_NO_CHUNK UINT32_MAX
+#define SHM_NO_SLOT UINT32_MAX
+
+/** An address and port: 16 bytes in network order (IPv4 is v4-mapped), the port in host order. */
+struct shm_addr {
+    uint32_t addr[4];
+    uint16_t port;
+    uint16_t reserved;
+};
+
+/* ---- commands -------------------------------------------------------------------------------------------------- */
+
+enum shm_op {
+    SHM_OP_NOP = 0,
+    SHM_OP_OPEN, /**< take the slot into use, a fresh socket; results: 0, -ENFILE */
+    SHM_OP_BIND, /**< sa; result 0, -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL; the chosen port appears in back->local */
+    SHM_OP_LISTEN, /**< opt.value = backlog; 0, -EADDRINUSE, -EINVAL */
+    SHM_OP_CONNECT, /**< sa; 0 = SYN sent (back->local is set; then SHM_ST_CONNECTED or an error), or -errno */
+    SHM_OP_ACCEPT, /**< slot = a free slot: takes it into use for the oldest connection; 0, -EAGAIN, -EINVAL */
+    SHM_OP_SHUTDOWN, /**< opt.value = SHUT_RD, SHUT_WR or SHUT_RDWR; 0, -ENOTCONN */
+    SHM_OP_CLOSE, /**< this process is done with the socket; the last one closes. opt.value = 1: linger 0 (reset) */
+    SHM_OP_SETOPT, /**< opt.name = enum tcp_option, opt.value; 0, -EINVAL, -ENOPROTOOPT */
+    SHM_OP_INFO, /**< slot = info slot: fills back->info[] with struct shm_info; 0, -EINVAL */
+    SHM_OP_SUBSCRIBE, /**< evq.queue; every later event of the socket goes there too; an event is published at once; 0, -EINVAL */
+    SHM_OP_UNSUBSCRIBE, /**< evq.queue; 0 */
+    SHM_OP_COUNT
+};
+
+struct shm_cmd {
+    uint8_t op;
+    uint8_t reserved;
+    uint16_t member; /**< the process that asks: its number from the handshake */
+    union {
+        struct shm_addr sa;
+        struct {
+            uint32_t name;
+            int32_t value;
+        } opt;
+        uint32_t slot;
+        struct {
+            uint32_t queue;
+        } evq;
+        uint8_t bytes[24];
+    };
+};
+static_assert(sizeof(struct shm_cmd) == 28, "shm_cmd");
+
+/* ---- a socket, front: written by the application ------------------------------------------------------------------ */
+
+#define SHM_SLEEP_READ 0x1u /**< wake at: bytes, FIN, error, a connection to accept */
+#define SHM_SLEEP_WRITE 0x2u /**< wake at: free transmit space (a third of the buffer), connected, error */
+#define SHM_SLEEP_CMD 0x4u /**< wake at: cmd_done */
+#define SHM_WANT_SPACE 0x8u /**< not asleep, but publish an event when a third of the transmit buffer is free */
+
+#define SHM_TX_MORE 0x1u /**< the last send had MSG_MORE: hold back less than a segment */
+
+struct shm_front_sock {
+    /* line 0: what the stack reads */
+    uint32_t tx_tail; /**< bytes ever appended to the transmit stream */
+    uint32_t rx_head; /**< bytes ever taken from the receive stream; never above back->rx_tail */
+    uint32_t notified; /**< notifications ever enqueued */
+    uint32_t cmd_head; /**< commands ever posted */
+    uint32_t sleepers; /**< SHM_SLEEP_*, SHM_WANT_* */
+    uint32_t tx_flags; /**< SHM_TX_* */
+    uint32_t private0[10]; /**< the front-end's own: locks, read cursor; the stack never reads it */
+    /* line 1 */
+    struct shm_cmd cmd[SHM_CMDS];
+    uint32_t private1[2];
+    /* line 2 */
+    uint32_t tx_chunk[SHM_TX_CHUNKS]; /**< chunk numbers; read again at each (re)transmission, bounded each time */
+    /* line 3: the front-end's own */
+    uint32_t private3[16];
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct shm_front_sock) == 256, "shm_front_sock");
+static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");
+static_assert(offsetof(struct shm_front_sock, tx_chunk) == 128, "chunk numbers fill a line");
+
+/* ---- a socket, back: written by the stack --------------------------------------------------------------------------- */
+
+#define SHM_ST_OPEN 0x01u /**< the slot is in use for the stack; cleared when it is free for SHM_OP_OPEN again */
+#define SHM_ST_LISTEN 0x02u
+#define SHM_ST_CONNECTING 0x04u
+#define SHM_ST_CONNECTED 0x08u /**< has been established (stays set after the end) */
+#define SHM_ST_FIN 0x10u /**< end of the receive stream is at rx_tail (set after the last bytes are published) */
+#define SHM_ST_ERROR 0x20u /**< `error` holds an errno; the connection is gone */
+#define SHM_ST_GONE 0x40u /**< the transport is done: nothing more can be sent (EPIPE) */
+#define SHM_ST_DRAINED 0x80u /**< after SHM_OP_CLOSE: the stack reads tx chunks no more, they can be reused */
+
+struct shm_train {
+    uint32_t first; /**< offset of the first struct shm_segment in the pool, in units of 64 bytes */
+    uint32_t n_bytes; /**< payload in all its segments, at least 1 */
+};
+
+struct shm_back_sock {
+    /* line 0 */
+    uint32_t event_seq; /**< futex word: increases with every change that a sleeper may wait for */
+    uint32_t tx_acked; /**< bytes of the transmit stream that the peer has acknowledged */
+    uint32_t rx_tail; /**< bytes ever published in trains */
+    uint32_t train_tail; /**< trains ever published */
+    uint32_t serviced; /**< the value of front->notified that has been serviced */
+    uint32_t cmd_done; /**< commands ever executed */
+    int32_t cmd_result[SHM_CMDS];
+    uint32_t status; /**< SHM_ST_*; stored with release after what it speaks of */
+    int32_t error; /**< positive errno with SHM_ST_ERROR, or a soft one (0 = none) */
+    uint32_t accept_ready; /**< listener: connections that wait */
+    uint32_t tx_sent; /**< bytes of the transmit stream that were sent at least once (SIOCOUTQNSD) */
+    uint32_t sndbuf_bytes; /**< bound on tx_tail - tx_acked, at most SHM_SNDBUF_MAX */
+    uint32_t instance; /**< the instance that serves it: index of doorbells and rings */
+    uint32_t generation; /**< how often the slot has been taken into use: catches stale numbers in event queues */
+    uint32_t reserved0;
+    /* line 1 */
+    struct shm_train trains[SHM_TRAINS];
+    /* line 2 */
+    struct shm_addr local, peer; /**< stored before the status that says so */
+    uint32_t reserved2[6];
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct shm_back_sock) == 192, "shm_back_sock");
+static_assert(offsetof(struct shm_back_sock, trains) == 64, "trains fill a line");
+static_assert(offsetof(struct shm_back_sock, local) == 128, "addresses start a line");
+
+/** Head of a receive buffer, written by the stack before the train is published. */
+struct shm_segment {
+    uint32_t next; /**< offset in the pool, in units of 64 bytes, of the next segment of the train; 0 = the last */
+    uint32_t data_off; /**< payload, in bytes from this struct */
+    uint32_t n_bytes;
+    uint32_t reserved;
+};
+static_assert(sizeof(struct shm_segment) == 16, "shm_segment");
+
+/* ---- event queues ----------------------------------------------------------------------------------------------------- */
+
+struct shm_back_eventq {
+    uint32_t tail; /**< entries ever appended */
+    uint32_t overflow; /**< events that found the queue full */
+    uint32_t reserved[14];
+    uint32_t slot[SHM_EVENTQ_ENTRIES];
+} __attribute__((aligned(64)));
+
+struct shm_front_eventq {
+    uint32_t head; /**< entries ever taken */
+    uint32_t sleeping; /**< 1: someone sleeps on the eventfd (or is about to: it looks again after a fence) */
+    uint32_t reserved[14];
+} __attribute__((aligned(64)));
+
+/* ---- answers of SHM_OP_INFO --------------------------------------------------------------------------------------------- */
+
+/** For TCP_INFO and the like: fixed width, the front-end translates. */
+struct shm_info {
+    uint8_t state; /**< Linux's numbers (enum tcp_state) */
+    uint8_t ca_state, retransmits, backoff;
+    uint8_t snd_wscale, rcv_wscale, timestamps, sack;
+    uint32_t rto_us, snd_mss, rcv_mss, unacked_segs, retrans_segs, srtt_us, rttvar_us, min_rtt_us;
+    uint32_t cwnd_segs, ssthresh_segs, snd_wnd, rcv_wnd, path_mtu;
+    uint32_t last_data_sent_ms, last_data_recv_ms;
+    uint32_t reserved;
+    uint64_t bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;
+    char cc_name[16];
+};
+
+/* ---- regions ---------------------------------------------------------------------------------------------------------------- */
+
+/** Sizes and places: told in the handshake, fixed for the life of the family. Offsets are from the region's start. */
+struct shm_layout {
+    uint32_t version; /**< SHM_VERSION */
+    uint32_t max_socks;
+    uint32_t nb_chunks;
+    uint32_t nb_rings_per_instance; /**< CPUs for queues=percpu (ring = the calling thread's CPU), 1 in up mode */
+    uint32_t nb_instances;
+    uint32_t ring_bytes; /**< of one notification ring: struct rte_ring and its SHM_RING_ENTRIES elements of 4 bytes */
+    uint64_t front_bytes, back_bytes, pool_bytes, stack_bytes;
+    uint64_t front_rings_off; /**< [instance][ring] */
+    uint64_t front_eventqs_off; /**< struct shm_front_eventq[SHM_MAX_EVENTQS] */
+    uint64_t
+        front_private_off; /**< SHM_FRONT_PRIVATE_BYTES for the front-end: allocators, locks that a family shares */
+    uint64_t front_socks_off; /**< struct shm_front_sock[max_socks] */
+    uint64_t front_chunks_off; /**< nb_chunks * SHM_CHUNK_BYTES, page-aligned */
+    uint64_t back_eventqs_off; /**< struct shm_back_eventq[SHM_MAX_EVENTQS] */
+    uint64_t back_info_off; /**< struct shm_info[SHM_INFO_SLOTS] */
+    uint64_t back_socks_off; /**< struct shm_back_sock[max_socks] */
+};
+
+#define SHM_FRONT_PRIVATE_BYTES(max_socks, nb_chunks) (65536u + 8u * (uint64_t)(max_socks) + 8u * (uint64_t)(nb_chunks))
+
+struct shm_route {
+    uint32_t prefix[4];
+    uint32_t prefix_len; /**< of 128: an IPv4 /24 is 120 */
+};
+
+struct shm_stack_page {
+    uint32_t version;
+    uint32_t alive; /**< 1; 0 when the stack is ending in order: no command will be answered */
+    uint32_t nb_routes;
+    uint32_t gateway; /**< 1: the stack has a default route */
+    uint32_t addr[4]; /**< the stack's address, v4-mapped */
+    uint32_t reserved[8];
+    struct shm_route routes[SHM_MAX_ROUTES]; /**< on-link and routed prefixes but for the default */
+    struct {
+        uint32_t sleeping; /**< 1: the worker sleeps, or is about to: ring its doorbell after enqueuing */
+        uint32_t reserved[15];
+    } instance[SHM_MAX_INSTANCES] __attribute__((aligned(64)));
+};
+
+#endif /* SOCKETS_SHM_H */
