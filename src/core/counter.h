@@ -42,4 +42,28 @@ counter_inc(struct counters *c, enum counter_id id)
     c->v[id]++;
 }
 
+/** Longest name of a worker in the registry, its terminator included. */
+#define COUNTERS_NAME_LEN 32
+/** Arrays that the registry holds at most. */
+#define COUNTERS_MAX 256
+
+/**
+ * Show a worker's array to the tools. name: unique; it is copied. c stays the caller's, and must stay valid until
+ * counters_unregister. Any thread. Returns 0, -EEXIST for a name in use, -ENOSPC if the registry is full, -EINVAL for an
+ * empty or too long name.
+ */
+int counters_register(const char *name, const struct counters *c);
+
+/** Take the array out; what it counted stays in the sum, so that totals never run backwards. Any thread. */
+void counters_unregister(const struct counters *c);
+
+/** Sum over all arrays, also those that are gone. Any thread. */
+void counters_sum(struct counters *out);
+
+/** Copy the array of that name. Any thread. Returns 0 or -ENOENT. */
+int counters_get(const char *name, struct counters *out);
+
+/** Name of the i-th array. Any thread. Returns 0, or -ENOENT at the end. */
+int counters_name(unsigned i, char name[COUNTERS_NAME_LEN]);
+
 #endif /* CORE_COUNTER_H */

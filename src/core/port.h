@@ -65,6 +65,10 @@ struct port_queue {
  */
 int port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, char *err, size_t err_len);
 void port_stop(struct port *p);
+
+/**
+ * Whether frames can pass now. True for drivers that know no link state (net_null, net_pcap). Control path.
+ */
 bool port_link_up(const struct port *p);
 
 int port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct pktpool *pool,

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef CORE_EAL_H
+#define CORE_EAL_H
+
+#include <stddef.h>
+
+/**
+ * @file
+ * Starting DPDK's environment (EAL) the way testpmd is started: `program [EAL options] -- [own options]`.
+ */
+
+/**
+ * Start the EAL with the options before `--` (all of argv if there is no `--`), completed where the user said
+ * nothing: `-l` with the first allowed core, `--iova-mode=va`, `--in-memory` and a `--file-prefix` of this process, so that
+ * daemons do not collide and leave no files; `--no-huge` and a memory size, announced in one line on stderr, if
+ * no huge page is free; log level warning. Also registers the exit handler that removes the EAL's runtime folder.
+ *
+ * Main thread, once per process. Returns the index in argv of the `--` (argc if there is none), so that
+ * `argv + result` is an argument vector of its own whose element 0 takes the place of the program's name.
+ * Otherwise -errno with one line in err: -EINVAL an option that the EAL rejects (callers exit with 2), -ENOMEM no memory,
+ * -EALREADY it runs already, -EIO anything else.
+ */
+int eal_start(int argc, char **argv, char *err, size_t err_len);
+
+/** Release what eal_start took; stop every port first. Main thread; nothing of DPDK may be used afterwards. */
+void eal_stop(void);
+
+#endif /* CORE_EAL_H */
