@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# A thin door to meson, which is the build. CI=true makes warnings errors.
+BUILD ?= build
+MESON_ARGS := $(if $(filter true 1,$(CI)),-Dwerror=true)
+
+.PHONY: all deps configure demo demo-rootless test check asan docs install clean
+
+all: configure
+	ninja -C $(BUILD)
+
+deps:
+	scripts/deps.sh build
+
+configure: deps
+	@if [ ! -f $(BUILD)/build.ninja ]; then meson setup $(BUILD) $(MESON_ARGS); \
+	elif [ -n "$(MESON_ARGS)" ]; then meson configure $(BUILD) $(MESON_ARGS); fi
+
+# The main job, end to end; see docs/usage.md. DEMO_IMPAIR=loss:3%,reorder:3%,delay:5ms makes the wire bad.
+demo: all
+	scripts/deps.sh demo
+	scripts/demo.sh --build $(BUILD)
+
+# The same without root's rights, also when root calls it.
+demo-rootless: all
+	scripts/deps.sh demo
+	scripts/demo.sh --build $(BUILD) --rootless
+
+# Everything; a test that needs root, or a program that is not there, skips and says why.
+test: all
+	scripts/deps.sh --optional demo test
+	meson test -C $(BUILD) --print-errorlogs
+
+# What CI looks at besides the tests: format, headers alone, forbidden calls, generated pages.
+check: all
+	scripts/check.sh $(BUILD)
+
+# The unit tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan: deps
+	@[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false
+	meson test -C $(BUILD)-asan --suite unit --print-errorlogs
+
+# Write the generated pages again after the table of options has changed.
+docs: all
+	$(BUILD)/apps/isosockd --print-sample > config/isosockd.conf.sample
+	$(BUILD)/apps/isosockd --print-options > docs/options.md
+
+install: all
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan
