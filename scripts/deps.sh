@@ -66,13 +66,13 @@ trap 'exit 130' INT TERM
 
 export DEBIAN_FRONTEND=noninteractive
 echo "installing:$missing"
-apt-get -o DPkg::Lock::Timeout=120 install -y -q --no-install-recommends $missing ||
-    { apt-get -o DPkg::Lock::Timeout=120 update -q &&
-        apt-get -o DPkg::Lock::Timeout=120 install -y -q --no-install-recommends $missing; } || {
+apt="apt-get -q -o DPkg::Lock::Timeout=120"
+$apt update
+if ! $apt install -y --no-install-recommends $missing; then
     echo "deps.sh: apt-get failed; needed are:$missing" >&2
     [ $optional = 1 ] && exit 0
     exit 1
-}
+fi
 if command -v systemctl >/dev/null; then
     for service in nginx redis-server; do
         case " $missing " in
