@@ -24,7 +24,6 @@
  */
 
 #define IP_MAX_ROUTES 64
-#define IP_MAX_ADDRS 8
 
 /** A transport packet that passed every check of the internet layer. */
 struct ip_packet {

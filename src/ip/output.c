@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "ip/ip_internal.h"
+
+#include <rte_ethdev.h>
+#include <rte_gso.h>
+
+#define HEADERS_LEN (ETH_HDR_LEN + IPV4_HDR_MIN)
+#define PIECES_MAX 128u /**< what one oversized packet is cut into at most: 64 KiB in segments of 512 bytes */
+
+/* ---- sums ---------------------------------------------------------------------------------------------------------- */
+
+uint16_t
+chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len)
+{
+    uint64_t sum = 0;
+    bool odd =
+        false; /* the segment starts in the middle of a 16-bit word: its sum counts with bytes swapped (RFC 1071) */
+
+    while (off >= rte_pktmbuf_data_len(m) && m->next != NULL) {
+        off -= rte_pktmbuf_data_len(m);
+        m = m->next;
+    }
+    while (len > 0) {
+        uint32_t part = RTE_MIN(rte_pktmbuf_data_len(m) - off, len);
+        uint16_t s = rte_raw_cksum(rte_pktmbuf_mtod_offset(m, const void *, off), part);
+
+        sum += odd ? rte_bswap16(s) : s;
+        odd ^= (part & 1) != 0;
+        len -= part;
+        off = 0;
+        m = m->next;
+    }
+    while (sum > UINT16_MAX) {
+        sum = (sum & UINT16_MAX) + (sum >> 16);
+    }
+    return (uint16_t)sum;
+}
+
+uint16_t
+l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off, uint16_t len)
+{
+    /* Not by rte_ipv4_phdr_cksum: the header's total length is not to be trusted after reassembly. */
+    struct {
+        uint32_t src, dst;
+        uint8_t zero, proto;
+        uint16_t len;
+    } pseudo = { ip_hdr->src_addr, ip_hdr->dst_addr, 0, ip_hdr->next_proto_id, rte_cpu_to_be_16(len) };
+    uint32_t sum = rte_raw_cksum(&pseudo, sizeof(pseudo)) + (uint32_t)chain_sum(m, off, len);
+
+    return (uint16_t)((sum & UINT16_MAX) + (sum >> 16));
+}
+
+/* ---- frames to the port -------------------------------------------------------------------------------------------- */
+
+struct rte_mbuf *
+frame_alloc(struct ip_ctx *ip)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(ip->q->pool->tx);
+
+    if (unlikely(m == NULL)) {
+        counter_inc(ip->ctr, CTR_PORT_DROP_NO_MBUF);
+    }
+    return m;
+}
+
+/** Let the port, or have us, fill in both checksums of a TCP frame, or IPv4's of another. Keeps TCP_SEG if it is set. */
+static void
+fill_checksums(struct ip_ctx *ip, struct rte_mbuf *m, bool tcp)
+{
+    const struct port_caps *caps = ip_caps(ip);
+    struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, ETH_HDR_LEN);
+    bool cut = (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0;
+
+    hdr->hdr_checksum = 0;
+    if (caps->tx_ip_csum || cut) {
+        m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
+    } else {
+        hdr->hdr_checksum = rte_ipv4_cksum(hdr);
+    }
+    if (tcp) {
+        struct rte_tcp_hdr *t = (struct rte_tcp_hdr *)(hdr + 1);
+
+        if (caps->tx_tcp_csum || cut) {
+            m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
+            t->cksum = rte_ipv4_phdr_cksum(hdr, m->ol_flags);
+        } else {
+            t->cksum = 0;
+            t->cksum = (uint16_t)~l4_sum(m, hdr, HEADERS_LEN, (uint16_t)(rte_pktmbuf_pkt_len(m) - HEADERS_LEN));
+        }
+    }
+}
+
+/** A frame that the port can take as it is, but for who owns its memory. */
+static void
+xmit_piece(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
+{
+    const struct port_caps *caps = ip_caps(ip);
+    struct rte_mbuf *copy;
+
+    if (!caps->must_copy && (caps->multi_seg || m->nb_segs == 1)) {
+        port_tx(ip->q, m, now_us);
+        return;
+    }
+    copy = pktpool_copy(ip->q->pool, m);
+    if (unlikely(copy == NULL)) {
+        drop(ip, m, CTR_PORT_DROP_NO_MBUF);
+        return;
+    }
+    copy->ol_flags |= m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
+    copy->tx_offload = m->tx_offload;
+    rte_pktmbuf_free(m);
+    port_tx(ip->q, copy, now_us);
+}
+
+/** Cut a large TCP frame for a port that cannot. Ownership passes. */
+static void
+xmit_cut(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
+{
+    struct rte_gso_ctx gso = {
+        .direct_pool = ip->q->pool->tx,
+        .indirect_pool = ip->q->pool->tx,
+        .gso_types = RTE_ETH_TX_OFFLOAD_TCP_TSO,
+        .gso_size = (uint16_t)(m->l2_len + m->l3_len + m->l4_len + m->tso_segsz),
+    };
+    struct rte_mbuf *piece[PIECES_MAX];
+    int n = rte_gso_segment(m, &gso, piece, PIECES_MAX);
+    int i;
+
+    if (unlikely(n <= 0)) {
+        drop(ip, m, CTR_PORT_DROP_NO_MBUF);
+        return;
+    }
+    for (i = 0; i < n; i++) {
+        /* The pieces' headers lie in buffers of their own, whatever flags of the large frame's were copied. */
+        piece[i]->ol_flags = 0;
+        fill_checksums(ip, piece[i], true);
+        xmit_piece(ip, piece[i], now_us);
+    }
+    rte_pktmbuf_free(m); /* the payload stays until the last piece is sent */
+}
+
+void
+frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
+{
+    if (unlikely((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 && !ip_caps(ip)->tso)) {
+        xmit_cut(ip, m, now_us);
+    } else {
+        xmit_piece(ip, m, now_us);
+    }
+}
+
+/* ---- packets ------------------------------------------------------------------------------------------------------- */
+
+/** The neighbour that packets to dst go to, or NULL if there is no route. */
+static struct neigh *
+next_hop(struct ip_ctx *ip, uint32_t dst, uint64_t now_us)
+{
+    struct hop *h = &ip->hop[(rte_be_to_cpu_32(dst) ^ dst) & (HOP_CACHE - 1)];
+    const struct route *r;
+
+    if (likely(h->dst == dst && h->neigh != NULL && h->route_generation == ip->routes.generation &&
+               h->neigh_generation == ip->arp.generation)) {
+        return h->neigh;
+    }
+    r = route_lookup(&ip->routes, dst);
+    if (r == NULL) {
+        return NULL;
+    }
+    h->neigh = neigh_get(ip, r->next_hop != 0 ? r->next_hop : dst, now_us);
+    h->dst = dst;
+    h->route_generation = ip->routes.generation;
+    h->neigh_generation = ip->arp.generation;
+    return h->neigh;
+}
+
+/** To ourselves: a copy waits for ip_local_input. Ownership passes. */
+static void
+output_local(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
+{
+    struct rte_mbuf *copy;
+
+    if (s->proto != IPPROTO_TCP) {
+        drop(ip, m, CTR_IP_DROP_PROTOCOL);
+        return;
+    }
+    if (ip->local_tail - ip->local_head == LOCAL_QUEUE) {
+        drop(ip, m, CTR_IP_DROP_LOCAL_FULL);
+        return;
+    }
+    copy = pktpool_copy(ip->q->pool, m);
+    if (copy == NULL) {
+        drop(ip, m, CTR_PORT_DROP_NO_MBUF);
+        return;
+    }
+    ip->local[ip->local_tail++ % LOCAL_QUEUE] = (struct ip_packet){
+        .m = copy,
+        .src = s->src,
+        .dst = s->dst,
+        .l4_off = 0,
+        .l4_len = (uint16_t)rte_pktmbuf_pkt_len(m),
+        .proto = s->proto,
+        .tos = s->tos,
+        .ttl = s->ttl != 0 ? s->ttl : IP_DEFAULT_TTL,
+        .l4_csum_good = true, /* it has not left this memory */
+    };
+    rte_pktmbuf_free(m);
+    counter_inc(ip->ctr, CTR_IP_LOCAL);
+}
+
+/** Prepend the IPv4 header, without its checksum. m starts with the transport header. */
+static void
+prepend_ipv4(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
+{
+    uint16_t total_len = (uint16_t)(rte_pktmbuf_pkt_len(m) + IPV4_HDR_MIN);
+    struct rte_ipv4_hdr *hdr = (struct rte_ipv4_hdr *)rte_pktmbuf_prepend(m, IPV4_HDR_MIN);
+
+    hdr->version_ihl = RTE_IPV4_VHL_DEF;
+    hdr->type_of_service = s->tos;
+    hdr->total_length = rte_cpu_to_be_16(total_len);
+    /* Random, so that it tells nobody how much we send; RFC 6864 lets it be anything where DF is set. */
+    hdr->packet_id = (uint16_t)rng_next(&ip->rng);
+    /* TCP finds out the path's MTU (RFC 1191); an echo reply must get through. */
+    hdr->fragment_offset = s->proto == IPPROTO_TCP ? rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG) : 0;
+    hdr->time_to_live = s->ttl != 0 ? s->ttl : IP_DEFAULT_TTL;
+    hdr->next_proto_id = s->proto;
+    hdr->hdr_checksum = 0;
+    hdr->src_addr = ip_addr_to_v4(&s->src);
+    hdr->dst_addr = ip_addr_to_v4(&s->dst);
+}
+
+/** Send, in fragments, a packet that starts with its IPv4 header. Ownership passes. */
+static int
+output_fragments(struct ip_ctx *ip, struct rte_mbuf *m, struct neigh *n, uint64_t now_us)
+{
+    struct rte_mbuf *piece[PIECES_MAX];
+    int count = rte_ipv4_fragment_packet(m, piece, PIECES_MAX, ip->q->port->mtu, ip->q->pool->tx, ip->q->pool->tx);
+    int result = 0;
+    int i;
+
+    rte_pktmbuf_free(m);
+    if (count <= 0) {
+        counter_inc(ip->ctr, CTR_PORT_DROP_NO_MBUF);
+        return -ENOBUFS;
+    }
+    for (i = 0; i < count; i++) {
+        piece[i]->ol_flags = 0;
+        eth_prepend(ip, piece[i], NULL, RTE_ETHER_TYPE_IPV4);
+        piece[i]->l2_len = ETH_HDR_LEN;
+        piece[i]->l3_len = IPV4_HDR_MIN;
+        fill_checksums(ip, piece[i], false);
+        result = neigh_output(ip, n, piece[i], now_us);
+    }
+    return result;
+}
+
+/** Does it exceed the MTU although it may be cut by TCP's boundaries? */
+static bool
+is_too_big(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct ip_send *s)
+{
+    uint32_t len = rte_pktmbuf_pkt_len(m);
+
+    if (len + IPV4_HDR_MIN > IPV4_MAX_BYTES) {
+        return true;
+    }
+    if (s->proto != IPPROTO_TCP) {
+        return false; /* fragmented */
+    }
+    if (s->gso_size != 0) {
+        return s->gso_size + s->l4_hdr_len + IPV4_HDR_MIN > ip->q->port->mtu ||
+               (len - s->l4_hdr_len + s->gso_size - 1) / s->gso_size > PIECES_MAX;
+    }
+    return len + IPV4_HDR_MIN > ip->q->port->mtu;
+}
+
+int
+ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64_t now_us)
+{
+    bool tcp = s->proto == IPPROTO_TCP;
+    struct neigh *n;
+
+    if (is_too_big(ip, m, s)) {
+        drop(ip, m, CTR_IP_DROP_TOO_BIG);
+        return -EMSGSIZE;
+    }
+    if (ip_is_local(ip, &s->dst)) {
+        output_local(ip, m, s);
+        return 0;
+    }
+    n = ip_addr_is_v4(&s->dst) ? next_hop(ip, ip_addr_to_v4(&s->dst), now_us) : NULL;
+    if (unlikely(n == NULL)) {
+        drop(ip, m, CTR_IP_DROP_NO_ROUTE);
+        return -EHOSTUNREACH;
+    }
+    counter_inc(ip->ctr, CTR_IP_TX);
+    /* What the port said about a packet that we turn round (an echo) says nothing about the packet that we send. */
+    m->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
+    prepend_ipv4(ip, m, s);
+    if (unlikely(!tcp && rte_pktmbuf_pkt_len(m) > ip->q->port->mtu)) {
+        return output_fragments(ip, m, n, now_us);
+    }
+    eth_prepend(ip, m, NULL, RTE_ETHER_TYPE_IPV4);
+    m->tx_offload = 0;
+    m->l2_len = ETH_HDR_LEN;
+    m->l3_len = IPV4_HDR_MIN;
+    m->l4_len = s->l4_hdr_len;
+    if (s->gso_size != 0 && rte_pktmbuf_pkt_len(m) - HEADERS_LEN - s->l4_hdr_len > s->gso_size) {
+        m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_SEG;
+        m->tso_segsz = s->gso_size;
+    }
+    fill_checksums(ip, m, tcp);
+    return neigh_output(ip, n, m, now_us);
+}
