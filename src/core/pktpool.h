@@ -31,19 +31,23 @@ struct pktpool {
     size_t bytes; /**< size of the memfd */
     uint32_t buf_bytes; /**< size of one buffer, headroom included */
     uint32_t count;
-    int fd; /**< memfd, sealed against shrinking and growing */
+    int fd; /**< memfd, sealed against shrinking, growing and any further writable mapping */
 };
 
 #define PKTPOOL_TX_ROOM 512u
 
 /**
  * Create both pools. count: receive buffers; mtu: sizes a buffer so that one frame fits (at least 2 KiB of data).
- * Control path, main thread. Returns 0 or -errno (-ENOMEM).
+ * Control path, main thread, after eal_start. Returns 0 or -errno: -ENOMEM no memory, -EEXIST the name is taken, -ENOTSUP
+ * the EAL runs with --iova-mode=pa, -EINVAL the kernel cannot seal (older than 5.1).
  */
 int pktpool_create(struct pktpool *p, const char *name, uint32_t count, uint16_t mtu, int socket_id);
 void pktpool_destroy(struct pktpool *p);
 
-/** A second descriptor of the memfd that can only be mapped for reading; the caller closes it. Or -errno. */
+/**
+ * A second descriptor of the memfd, open for reading alone: what an application gets. It cannot be turned into
+ * a writable mapping, also not by reopening it. Any thread; the caller closes it. Or -errno of open().
+ */
 int pktpool_readonly_fd(const struct pktpool *p);
 
 static inline uint32_t
