@@ -15,6 +15,12 @@
  * fork: before forking, the front-end opens a connection for the child (CTL_KIND_FORK with the family's token and its own member number);
  * the child keeps it, the parent closes its copy. The new member holds every socket that the parent held at that moment. Regions are inherited mappings.
  *
+ * An event queue's descriptor is the read end of a pipe (an eventfd would let an application block the stack, since both ends share
+ * their O_NONBLOCK): the stack writes 8 bytes for each wake-up; read with a buffer of 512 bytes or more until EAGAIN. It is non-blocking.
+ *
+ * A child learns nothing from the stack, but the stack learns its process id from the credentials of the first message that it sends
+ * itself (CTL_HERE if it has nothing else to say, which is not answered).
+ *
  * Descriptors of a welcome to CTL_KIND_APP, in this order: front, back (read-only), pool (read-only), stack page (read-only), then one doorbell
  * eventfd for each instance. To CTL_KIND_FORK: none. CTL_KIND_TOOL: none.
  */
@@ -46,11 +52,13 @@ struct ctl_welcome {
 };
 
 enum ctl_op {
-    CTL_EVENTQ_CREATE = 1, /**< -> answer with value = queue number, its eventfd attached */
-    CTL_EVENTQ_DESTROY, /**< value = queue number */
+    CTL_EVENTQ_CREATE =
+        1, /**< -> answer with value = queue number, its wake-up descriptor attached; status -ENOSPC, -EMFILE */
+    CTL_EVENTQ_DESTROY, /**< value = queue number; not answered */
     CTL_QUERY, /**< CTL_KIND_TOOL: text = "ss [-l]", "stats", "stats --json", ...; answers: any number of CTL_TEXT, then CTL_END with status */
     CTL_TEXT,
     CTL_END,
+    CTL_HERE, /**< nothing but the sender's credentials; not answered */
 };
 
 struct ctl_msg {

@@ -55,6 +55,16 @@
  * stack appends the socket's number to the queue at each event (unless it stands there already) and writes its eventfd if `sleeping`. If the queue is
  * full, `overflow` is increased instead, and the application looks at every socket of its set. Wake-ups are issued once per poll.
  *
+ * The front-end takes an entry of an event queue so: read slot[head % N]; store head + 1; fence; look at the socket. The stack
+ * leaves an entry out only if it sees, after a fence behind the socket's change, that an earlier entry has not been taken yet.
+ *
+ * Fresh sockets. Before it posts SHM_OP_OPEN, or SHM_OP_ACCEPT with this slot as the free one, the front-end zeroes tx_tail, rx_head,
+ * sleepers and tx_flags of the slot: streams start at position 0, and so does train_tail. cmd_head, notified, event_seq and their counterparts run on. A command
+ * other than OPEN on a slot that is not in use gives -EBADF.
+ *
+ * stack_page->aggregate = 0 (Iso-Basic): bytes are appended only while back->serviced == front->notified, so that the stack sees each
+ * send by itself.
+ *
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
@@ -266,7 +276,8 @@ struct shm_stack_page {
     uint32_t nb_routes;
     uint32_t gateway; /**< 1: the stack has a default route */
     uint32_t addr[4]; /**< the stack's address, v4-mapped */
-    uint32_t reserved[8];
+    uint32_t aggregate; /**< 1: sends may pile up while a notification is pending; 0: each is notified by itself */
+    uint32_t reserved[7];
     struct shm_route routes[SHM_MAX_ROUTES]; /**< on-link and routed prefixes but for the default */
     struct {
         uint32_t sleeping; /**< 1: the worker sleeps, or is about to: ring its doorbell after enqueuing */
