@@ -106,8 +106,6 @@ xmit_piece(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
         drop(ip, m, CTR_PORT_DROP_NO_MBUF);
         return;
     }
-    copy->ol_flags |= m->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
-    copy->tx_offload = m->tx_offload;
     rte_pktmbuf_free(m);
     port_tx(ip->q, copy, now_us);
 }
