@@ -63,6 +63,9 @@ int stack_doorbell_fd(const struct stack *s);
 
 struct port_queue *stack_queue(struct stack *s);
 
+/** The internet layer, for neighbours and routes. Within a poll or a stack_call only. */
+struct ip_ctx *stack_ip(struct stack *s);
+
 /* ---- from other threads -------------------------------------------------------------------------------------------------------------- */
 
 /** Run fn(s, arg, now_us) on the worker between two polls and wait for its end. Any thread but the worker. Returns 0, or -ESHUTDOWN if the worker has ended. */
