@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "sockets/control_path.h"
+#include "sockets/shm.h"
+#include "config.h"
+
+static const char *const idle_choices[] = { "poll", "adaptive", "sleep", NULL };
+
+/* The knobs of --port. */
+struct port_knobs {
+    char *impair;
+    uint32_t rx_descriptors, tx_descriptors;
+};
+
+static int check_impair(const char *text, char *err, size_t err_len);
+
+static const struct option_row port_rows[] = {
+    { .name = "impair",
+      .type = OPTION_STRING,
+      .offset = offsetof(struct port_knobs, impair),
+      .check = check_impair,
+      .help = "Make the wire bad, in both directions." },
+    { .name = "rxd",
+      .type = OPTION_U32,
+      .max = 32768,
+      .offset = offsetof(struct port_knobs, rx_descriptors),
+      .help = "Receive descriptors; 0 = as the driver likes." },
+    { .name = "txd",
+      .type = OPTION_U32,
+      .max = 32768,
+      .offset = offsetof(struct port_knobs, tx_descriptors),
+      .help = "Transmit descriptors; 0 = as the driver likes." },
+};
+
+static int
+check_impair(const char *text, char *err, size_t err_len)
+{
+    struct impair_config ignored;
+
+    return impair_parse(text, &ignored, err, err_len);
+}
+
+/** "0,impair=loss:1%,rxd=512" */
+static int
+port_parse(const char *text, struct port_config *pc, char *err, size_t err_len)
+{
+    struct port_knobs knobs = { 0 };
+    struct options o;
+    char head[16], *end;
+    const char *rest = knobs_split_head(text, head, sizeof(head));
+    unsigned long id = strtoul(head, &end, 10);
+    int rc;
+
+    if (head[0] < '0' || head[0] > '9' || *end != '\0' || id >= RTE_MAX_ETHPORTS) {
+        snprintf(err, err_len, "'%s' is no port number: 0 to %u, then knobs, as in 0,impair=loss:1%%,delay:10ms", head,
+                 RTE_MAX_ETHPORTS - 1);
+        return -EINVAL;
+    }
+    rc = options_init(&o, port_rows, RTE_DIM(port_rows), &knobs, err, err_len);
+    if (rc != 0)
+        return rc;
+    rc = knobs_parse(&o, rest, "--port", err, err_len);
+    *pc = (struct port_config){ .port_id = (uint16_t)id,
+                                .nb_rxd = (uint16_t)knobs.rx_descriptors,
+                                .nb_txd = (uint16_t)knobs.tx_descriptors };
+    if (rc == 0 && knobs.impair != NULL)
+        rc = impair_parse(knobs.impair, &pc->impair, err, err_len);
+    options_fini(&o);
+    return rc;
+}
+
+static int
+check_port(const char *text, char *err, size_t err_len)
+{
+    struct port_config ignored;
+
+    return port_parse(text, &ignored, err, err_len);
+}
+
+static int
+check_address(const char *text, char *err, size_t err_len)
+{
+    struct ip_addr a;
+    uint8_t len;
+
+    if (ip_prefix_parse(text, &a, &len) == 0 && ip_addr_is_v4(&a) && !ip_addr_is_any(&a))
+        return 0;
+    snprintf(err, err_len, "an IPv4 address and prefix length, as in 10.66.0.2/24");
+    return -EINVAL;
+}
+
+static int
+check_gateway(const char *text, char *err, size_t err_len)
+{
+    struct ip_addr a;
+
+    if (ip_addr_parse(text, &a) == 0 && ip_addr_is_v4(&a) && !ip_addr_is_any(&a))
+        return 0;
+    snprintf(err, err_len, "an IPv4 address, as in 10.66.0.1");
+    return -EINVAL;
+}
+
+static int
+check_mode(const char *text, char *err, size_t err_len)
+{
+    const char *knobs;
+
+    return mode_find(text, &knobs, err, err_len) != NULL ? 0 : -EINVAL;
+}
+
+static int
+check_control(const char *text, char *err, size_t err_len)
+{
+    if (text[0] != '\0' && strlen(text) < CTL_PATH_BYTES)
+        return 0;
+    snprintf(err, err_len, "a path of 1 to %zu bytes", CTL_PATH_BYTES - 1);
+    return -EINVAL;
+}
+
+static int
+check_control_mode(const char *text, char *err, size_t err_len)
+{
+    if (text[0] != '\0' && strlen(text) <= 4 && strspn(text, "01234567") == strlen(text))
+        return 0;
+    snprintf(err, err_len, "octal permissions, as in 0660");
+    return -EINVAL;
+}
+
+#define FIELD(f) .offset = offsetof(struct config, f)
+
+static const struct option_row rows[] = {
+    { .name = "address",
+      .section = "Network",
+      .type = OPTION_STRING,
+      .metavar = "ADDR/LEN",
+      FIELD(address),
+      .check = check_address,
+      .help = "The stack's own IPv4 address and prefix length; the one option that must be given." },
+    { .name = "gateway",
+      .section = "Network",
+      .type = OPTION_STRING,
+      .metavar = "ADDR",
+      FIELD(gateway),
+      .check = check_gateway,
+      .help = "Default gateway, inside the prefix of the address." },
+    { .name = "port",
+      .section = "Network",
+      .type = OPTION_STRING,
+      .metavar = "N[,KNOB=VALUE]...",
+      FIELD(port),
+      .default_text = "0",
+      .check = check_port,
+      .help = "DPDK port to own; knobs: impair=loss:1%,delay:10ms,reorder:2%,dup:1%,corrupt:0.1%,seed:7 makes the wire "
+              "bad, "
+              "rxd and txd set the numbers of descriptors." },
+    { .name = "mtu",
+      .section = "Network",
+      .type = OPTION_U32,
+      .unit = "bytes",
+      FIELD(mtu_bytes),
+      .max = 9000,
+      .help = "Largest IP packet (576 to 9000); 0 = the port's own." },
+
+    { .name = "mode",
+      .section = "Stack",
+      .type = OPTION_STRING,
+      .metavar = "MODE[,KNOB=VALUE]...",
+      FIELD(mode),
+      .default_text = "isostack",
+      .check = check_mode,
+      .help = "How the stack is spread over cores; see the list of modes." },
+    { .name = "idle",
+      .section = "Stack",
+      .type = OPTION_ENUM,
+      FIELD(idle),
+      .choices = idle_choices,
+      .default_text = "adaptive",
+      .help = "What a core does when there is nothing to do: poll on, sleep after a short while, or sleep at once." },
+    { .name = "rx-buffers",
+      .section = "Stack",
+      .type = OPTION_U32,
+      FIELD(rx_buffers),
+      .default_text = "16384",
+      .min = 1024,
+      .max = 4194304,
+      .help = "Receive buffers, of a little over 2 KiB each, shared by all connections." },
+    { .name = "seed",
+      .section = "Stack",
+      .type = OPTION_U32,
+      FIELD(seed),
+      .help = "Seed of sequence numbers and ports, for tests that must repeat; 0 = unpredictable, as it must be on a "
+              "real network." },
+
+    { .name = "control",
+      .section = "Applications",
+      .type = OPTION_STRING,
+      .metavar = "PATH",
+      FIELD(control),
+      .check = check_control,
+      .help = "Control socket; default: $ISOSOCK_CONTROL, or /run/isosock.sock for root, or "
+              "$XDG_RUNTIME_DIR/isosock.sock." },
+    { .name = "control-mode",
+      .section = "Applications",
+      .type = OPTION_STRING,
+      .metavar = "MODE",
+      FIELD(control_mode),
+      .default_text = "0600",
+      .check = check_control_mode,
+      .help = "Permissions of the control socket, octal: who may attach applications." },
+    { .name = "max-sockets",
+      .section = "Applications",
+      .type = OPTION_U32,
+      FIELD(max_sockets),
+      .default_text = "65536",
+      .min = 16,
+      .max = 1048576,
+      .help = "Sockets of one application." },
+    { .name = "app-memory",
+      .section = "Applications",
+      .type = OPTION_SIZE,
+      FIELD(app_memory_bytes),
+      .unit = "bytes",
+      .default_text = "256M",
+      .min = 1 << 20,
+      .max = UINT64_C(1) << 36,
+      .help = "Address space for one application's unsent and unacknowledged bytes; memory is taken as it is used." },
+
+    { .name = "max-connections",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(max_connections),
+      .default_text = "65536",
+      .min = 16,
+      .max = 4194304,
+      .help = "Connections and listeners together." },
+    { .name = "max-half-open",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(max_half_open),
+      .default_text = "4096",
+      .min = 16,
+      .max = 1048576,
+      .help = "Connections that have not completed their handshake." },
+    { .name = "max-time-wait",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(max_time_wait),
+      .default_text = "32768",
+      .min = 16,
+      .max = 4194304,
+      .help = "Connections in TIME-WAIT; beyond it the oldest one ends early." },
+    { .name = "rcvbuf",
+      .section = "TCP",
+      .type = OPTION_SIZE,
+      FIELD(rcvbuf_bytes),
+      .unit = "bytes",
+      .default_text = "512k",
+      .min = 4096,
+      .max = 16 << 20,
+      .help = "Receive buffer of a new connection." },
+    { .name = "sndbuf",
+      .section = "TCP",
+      .type = OPTION_SIZE,
+      FIELD(sndbuf_bytes),
+      .unit = "bytes",
+      .default_text = "512k",
+      .min = 4096,
+      .max = SHM_SNDBUF_MAX,
+      .help = "Send buffer of a new connection." },
+    { .name = "time-wait",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(time_wait_s),
+      .unit = "seconds",
+      .default_text = "60",
+      .min = 1,
+      .max = 240,
+      .help = "How long a connection stays in TIME-WAIT." },
+    { .name = "fin-wait2",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(fin_wait2_s),
+      .unit = "seconds",
+      .default_text = "60",
+      .min = 1,
+      .max = 3600,
+      .help = "How long a closed connection waits for the peer's FIN." },
+    { .name = "rto-min",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(rto_min_ms),
+      .unit = "milliseconds",
+      .default_text = "200",
+      .min = 5,
+      .max = 1000,
+      .help = "Least retransmission timeout." },
+    { .name = "delack",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(delack_ms),
+      .unit = "milliseconds",
+      .default_text = "40",
+      .min = 1,
+      .max = 500,
+      .help = "Longest delay of an acknowledgement." },
+    { .name = "port-min",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(port_min),
+      .default_text = "32768",
+      .min = 1024,
+      .max = 65535,
+      .help = "First port for connections that name none." },
+    { .name = "port-max",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(port_max),
+      .default_text = "60999",
+      .min = 1024,
+      .max = 65535,
+      .help = "Last port for connections that name none." },
+    { .name = "timestamps",
+      .section = "TCP",
+      .type = OPTION_BOOL,
+      FIELD(timestamps),
+      .default_text = "on",
+      .help = "Offer TCP timestamps (RFC 7323)." },
+
+    { .name = "config",
+      .section = "Program",
+      .type = OPTION_STRING,
+      .metavar = "FILE",
+      FIELD(config_file),
+      .flags = OPTION_COMMAND_LINE_ONLY,
+      .help = "Read options from a file first; the command line wins." },
+    { .name = "interactive",
+      .short_flag = 'i',
+      .section = "Program",
+      .type = OPTION_BOOL,
+      FIELD(interactive),
+      .flags = OPTION_COMMAND_LINE_ONLY,
+      .help = "Show a prompt; it knows help." },
+    { .name = "help",
+      .short_flag = 'h',
+      .section = "Program",
+      .type = OPTION_BOOL,
+      FIELD(help),
+      .flags = OPTION_COMMAND_LINE_ONLY,
+      .help = "Say all this and end." },
+    { .name = "version",
+      .short_flag = 'V',
+      .section = "Program",
+      .type = OPTION_BOOL,
+      FIELD(version),
+      .flags = OPTION_COMMAND_LINE_ONLY,
+      .help = "Name the version and end." },
+    { .name = "print-sample",
+      .section = "Program",
+      .type = OPTION_BOOL,
+      FIELD(print_sample),
+      .flags = OPTION_COMMAND_LINE_ONLY,
+      .help = "Print a configuration file with every option and end." },
+    { .name = "print-options",
+      .section = "Program",
+      .type = OPTION_BOOL,
+      FIELD(print_options),
+      .flags = OPTION_COMMAND_LINE_ONLY | OPTION_HIDDEN,
+      .help = "Print the page of options for the docs and end." },
+};
+
+int
+config_load(struct config *cfg, struct options *o, int argc, char **argv, char *err, size_t err_len)
+{
+    int rc;
+
+    memset(cfg, 0, sizeof(*cfg));
+    rc = options_init(o, rows, RTE_DIM(rows), cfg, err, err_len);
+    if (rc != 0)
+        return rc;
+    rc = options_parse_argv(o, argc, argv, err, err_len);
+    if (rc >= 0 && rc < argc) {
+        snprintf(err, err_len, "'%s' is no option (--help lists them)", argv[rc]);
+        rc = -EINVAL;
+    }
+    if (rc >= 0 && cfg->config_file != NULL)
+        rc = options_parse_file(o, cfg->config_file, err, err_len);
+    if (rc < 0)
+        options_fini(o);
+    return rc < 0 ? rc : 0;
+}
+
+static bool
+in_prefix(const struct ip_addr *a, const struct ip_addr *of, uint8_t prefix_len)
+{
+    uint32_t mask = prefix_len == 0 ? 0 : UINT32_MAX << (32 - prefix_len);
+
+    return ((rte_be_to_cpu_32(ip_addr_to_v4(a)) ^ rte_be_to_cpu_32(ip_addr_to_v4(of))) & mask) == 0;
+}
+
+static int
+check_network(struct config *cfg, char *err, size_t err_len)
+{
+    if (cfg->address == NULL) {
+        snprintf(err, err_len, "--address is missing: the stack's own address, as in --address 10.66.0.2/24");
+        return -EINVAL;
+    }
+    ip_prefix_parse(cfg->address, &cfg->ip.addr, &cfg->ip.prefix_len);
+    if (cfg->gateway != NULL) {
+        ip_addr_parse(cfg->gateway, &cfg->ip.gateway);
+        if (!in_prefix(&cfg->ip.gateway, &cfg->ip.addr, cfg->ip.prefix_len) ||
+            ip_addr_equal(&cfg->ip.gateway, &cfg->ip.addr)) {
+            snprintf(err, err_len, "--gateway '%s' must be another address in %s", cfg->gateway, cfg->address);
+            return -EINVAL;
+        }
+    }
+    if (cfg->mtu_bytes != 0 && cfg->mtu_bytes < 576) {
+        snprintf(err, err_len, "--mtu '%u' is below 576, the least that IPv4 hosts must take (RFC 1122)",
+                 cfg->mtu_bytes);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int
+config_check(struct config *cfg, char *err, size_t err_len)
+{
+    int rc = check_network(cfg, err, err_len);
+
+    if (rc != 0)
+        return rc;
+    if (cfg->port_min > cfg->port_max) {
+        snprintf(err, err_len, "--port-min '%u' is above --port-max '%u'", cfg->port_min, cfg->port_max);
+        return -EINVAL;
+    }
+    rc = port_parse(cfg->port, &cfg->port_config, err, err_len);
+    if (rc != 0)
+        return rc;
+    cfg->port_config.mtu = (uint16_t)cfg->mtu_bytes;
+    cfg->mode_ops = mode_find(cfg->mode, &cfg->mode_knobs, err, err_len);
+    if (cfg->mode_ops == NULL)
+        return -EINVAL;
+    if (cfg->control == NULL) {
+        cfg->control = calloc(1, CTL_PATH_BYTES);
+        rc = cfg->control != NULL ? ctl_default_path(cfg->control) : -ENOMEM;
+        if (rc != 0) {
+            snprintf(err, err_len, "--control is missing, and neither ISOSOCK_CONTROL nor XDG_RUNTIME_DIR is set");
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+/** Two halves of a seed: from the option, or unpredictable. */
+static void
+make_seed(uint32_t from, uint64_t seed[2])
+{
+    seed[0] = from;
+    seed[1] = ~(uint64_t)from;
+    if (from == 0 && getrandom(seed, 2 * sizeof(seed[0]), 0) != 2 * (ssize_t)sizeof(seed[0]))
+        rte_panic("getrandom fails\n");
+}
+
+void
+config_tcp_params(const struct config *cfg, struct tcp_params *p)
+{
+    tcp_params_default(p);
+    p->max_conns = cfg->max_connections;
+    p->max_half_open = cfg->max_half_open;
+    p->max_time_wait = cfg->max_time_wait;
+    p->max_ooo_bufs = cfg->rx_buffers / 2; /* reassembly must not starve the port */
+    p->rcv_buf_bytes = (uint32_t)cfg->rcvbuf_bytes;
+    p->snd_buf_bytes = (uint32_t)cfg->sndbuf_bytes;
+    p->port_min = (uint16_t)cfg->port_min;
+    p->port_max = (uint16_t)cfg->port_max;
+    p->time_wait_us = cfg->time_wait_s * 1000000;
+    p->fin_wait2_us = cfg->fin_wait2_s * 1000000;
+    p->rto_min_us = cfg->rto_min_ms * 1000;
+    p->delack_us = cfg->delack_ms * 1000;
+    p->timestamps = cfg->timestamps;
+    make_seed(cfg->seed, p->seed);
+}
