@@ -3,6 +3,7 @@
 #define CORE_PORT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <rte_ether.h>
@@ -27,7 +28,9 @@ struct port_caps {
     bool tso; /**< TCP segmentation */
     bool multi_seg; /**< chained mbufs on transmit */
     bool rx_intr; /**< receive interrupts: a sleeping worker is woken by a frame */
-    bool must_copy; /**< an mbuf handed to it is the peer's mbuf (net_ring, net_null): payload must be copied */
+    bool
+        must_copy; /**< the device may look at a frame after taking it, or hands the mbuf itself to its peer (net_ring);
+                       port_tx then copies payload that is attached from elsewhere, so attaching gains nothing */
 };
 
 struct port_config {
@@ -42,9 +45,11 @@ struct port {
     uint16_t port_id;
     uint16_t nb_queues;
     uint16_t mtu;
+    int if_index; /**< kernel interface behind it, 0 if there is none */
     struct rte_ether_addr mac;
     struct port_caps caps;
     struct port_config config;
+    char driver[32]; /**< e.g. "net_tap" */
 };
 
 /** One worker's receive and transmit queue. */
@@ -54,6 +59,8 @@ struct port_queue {
     struct pktpool *pool;
     struct impair *impair_rx; /**< NULL when the port is not impaired */
     struct impair *impair_tx;
+    int intr_fd; /**< readable when a frame waits; -1 where there is none */
+    bool intr_armable; /**< the driver must be told to raise it; else intr_fd is always live */
     uint16_t queue_id;
     uint16_t tx_count; /**< frames waiting in tx[] */
     struct rte_mbuf *tx[PORT_BURST];
@@ -61,15 +68,21 @@ struct port_queue {
 
 /**
  * Configure and start a port. Control path. Returns 0, or -errno with one line in err (which port, what to do):
- * -ENODEV no such port, -EINVAL more queues than it has, -EIO the driver refused.
+ * -ENODEV no such port, -EINVAL more queues than it has or an MTU that it does not take, -EIO the driver refused.
+ * With impairment on, tso is reported as absent so that segments suffer one by one; with corruption, checksum offload too,
+ * so that the damage happens after the sum is formed and before it is checked.
  */
 int port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, char *err, size_t err_len);
 void port_stop(struct port *p);
 
 /**
- * Whether frames can pass now. True for drivers that know no link state (net_null, net_pcap). Control path.
+ * Whether frames can pass now. Of a kernel interface (net_tap, net_af_packet) the kernel is asked; one that was moved to
+ * another network namespace counts as up, since nobody here can know. Control path.
  */
 bool port_link_up(const struct port *p);
+
+/** What the port offloads, for people: "checksum tso multi-seg rx-intr", "none". Returns text. */
+const char *port_caps_text(const struct port *p, char *text, size_t len);
 
 int port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct pktpool *pool,
                     struct counters *ctr);

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_byteorder.h>
+#include <rte_common.h>
+#include <rte_ether.h>
+
+#include "core/impair.h"
+#include "core/rng.h"
+
+#define HELD_MAX 16
+/* A held frame goes after this many later ones ... */
+#define OVERTAKERS_MAX 3
+/* ... or after this time, should none come. */
+#define HOLD_MAX_US 5000
+#define QUEUE_MAX 8192u
+#define DELAY_MAX_US 10000000.0
+
+struct waiting {
+    struct rte_mbuf *m;
+    uint64_t due_us;
+};
+
+struct held {
+    struct rte_mbuf *m;
+    uint64_t until_us;
+    uint32_t overtakers; /* later frames that must still pass */
+};
+
+struct impair {
+    struct impair_config cfg;
+    struct rng rng;
+    struct pktpool *pool;
+    struct counters *ctr;
+    struct held held[HELD_MAX];
+    unsigned held_count;
+    uint32_t head; /* index of the oldest; free-running */
+    uint32_t tail; /* one past the youngest; tail - head <= capacity */
+    uint32_t capacity; /* a power of two */
+    struct waiting queue[];
+};
+
+static int
+fail(char *err, size_t err_len, const char *word, int word_len, const char *reason)
+{
+    snprintf(err, err_len, "impair: '%.*s': %s", word_len, word, reason);
+    return -EINVAL;
+}
+
+static bool
+parse_percent(const char *text, size_t len, uint32_t *ppm)
+{
+    char *end;
+    double value = strtod(text, &end);
+
+    if (end == text || !isfinite(value) || value < 0 || value > 100)
+        return false;
+    if (end < text + len && *end == '%')
+        end++;
+    *ppm = (uint32_t)lround(value * 10000);
+    return end == text + len;
+}
+
+static bool
+parse_delay(const char *text, size_t len, uint32_t *delay_us)
+{
+    static const struct {
+        const char *unit;
+        double us;
+    } units[] = { { "us", 1 }, { "ms", 1000 }, { "s", 1000000 } };
+    char *end;
+    double value = strtod(text, &end);
+    size_t unit_len = len - (size_t)(end - text);
+
+    if (end == text || end > text + len || !isfinite(value) || value < 0)
+        return false;
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (unit_len != strlen(units[i].unit) || strncmp(end, units[i].unit, unit_len) != 0)
+            continue;
+        if (value * units[i].us > DELAY_MAX_US)
+            return false;
+        *delay_us = (uint32_t)lround(value * units[i].us);
+        return true;
+    }
+    return false;
+}
+
+static bool
+parse_seed(const char *text, size_t len, uint64_t *seed)
+{
+    char *end;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    *seed = strtoull(text, &end, 0);
+    return errno == 0 && end == text + len;
+}
+
+static int
+parse_word(const char *word, size_t len, struct impair_config *cfg, char *err, size_t err_len)
+{
+    const struct {
+        const char *name;
+        uint32_t *ppm;
+    } rates[] = { { "loss", &cfg->loss_ppm },
+                  { "reorder", &cfg->reorder_ppm },
+                  { "dup", &cfg->dup_ppm },
+                  { "corrupt", &cfg->corrupt_ppm } };
+    const char *colon = memchr(word, ':', len);
+    size_t name_len = colon != NULL ? (size_t)(colon - word) : len;
+    const char *value = colon != NULL ? colon + 1 : word + len;
+    size_t value_len = (size_t)(word + len - value);
+
+    for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+        if (strlen(rates[i].name) != name_len || memcmp(rates[i].name, word, name_len) != 0)
+            continue;
+        if (!parse_percent(value, value_len, rates[i].ppm))
+            return fail(err, err_len, word, (int)len, "a rate is 0% to 100%");
+        return 0;
+    }
+    if (name_len == 5 && memcmp(word, "delay", 5) == 0) {
+        if (!parse_delay(value, value_len, &cfg->delay_us))
+            return fail(err, err_len, word, (int)len, "a delay is a number and us, ms or s, up to 10s");
+        return 0;
+    }
+    if (name_len == 4 && memcmp(word, "seed", 4) == 0) {
+        if (!parse_seed(value, value_len, &cfg->seed))
+            return fail(err, err_len, word, (int)len, "a seed is a whole number");
+        return 0;
+    }
+    return fail(err, err_len, word, (int)len,
+                "unknown; allowed are loss:P%, delay:T, reorder:P%, dup:P%, corrupt:P%, seed:N");
+}
+
+int
+impair_parse(const char *text, struct impair_config *cfg, char *err, size_t err_len)
+{
+    memset(cfg, 0, sizeof(*cfg));
+    cfg->seed = 1;
+    while (*text != '\0') {
+        size_t len = strcspn(text, ",");
+        int rc = parse_word(text, len, cfg, err, err_len);
+
+        if (rc != 0)
+            return rc;
+        text += len;
+        if (*text == ',' && *++text == '\0')
+            return fail(err, err_len, ",", 1, "nothing follows");
+    }
+    cfg->enabled = (cfg->loss_ppm | cfg->reorder_ppm | cfg->dup_ppm | cfg->corrupt_ppm | cfg->delay_us) != 0;
+    return 0;
+}
+
+struct impair *
+impair_create(const struct impair_config *cfg, uint32_t stream, struct pktpool *pool, struct counters *ctr)
+{
+    /* Frames that wait hold buffers: a quarter of the pool for each direction at most. */
+    uint32_t limit = RTE_MIN(QUEUE_MAX, RTE_MAX(pool->count / 4, 1u));
+    uint32_t capacity = rte_align32prevpow2(limit);
+    struct impair *im = calloc(1, sizeof(*im) + capacity * sizeof(im->queue[0]));
+
+    if (im == NULL)
+        return NULL;
+    im->cfg = *cfg;
+    im->pool = pool;
+    im->ctr = ctr;
+    im->capacity = capacity;
+    rng_init(&im->rng, cfg->seed, stream);
+    return im;
+}
+
+void
+impair_destroy(struct impair *im)
+{
+    if (im == NULL)
+        return;
+    for (unsigned i = 0; i < im->held_count; i++)
+        rte_pktmbuf_free(im->held[i].m);
+    for (; im->head != im->tail; im->head++)
+        rte_pktmbuf_free(im->queue[im->head & (im->capacity - 1)].m);
+    free(im);
+}
+
+static void
+push(struct impair *im, struct rte_mbuf *m, uint64_t due_us)
+{
+    if (im->tail - im->head == im->capacity) {
+        counter_inc(im->ctr, CTR_IMPAIR_DROP_FULL);
+        rte_pktmbuf_free(m);
+        return;
+    }
+    im->queue[im->tail++ & (im->capacity - 1)] = (struct waiting){ .m = m, .due_us = due_us };
+}
+
+static void
+release_held(struct impair *im, unsigned i, uint64_t due_us)
+{
+    push(im, im->held[i].m, due_us);
+    im->held[i] = im->held[--im->held_count];
+}
+
+/* A frame has been queued: those that wait to be overtaken are one nearer to their turn. */
+static void
+count_overtaker(struct impair *im, uint64_t due_us)
+{
+    unsigned i = 0;
+
+    while (i < im->held_count) {
+        if (--im->held[i].overtakers == 0)
+            release_held(im, i, due_us);
+        else
+            i++;
+    }
+}
+
+/*
+ * Flip one bit of what a checksum covers. Not in the Ethernet header nor in ARP: a wire's CRC guards those, and
+ * nothing above would ever notice. The frame is copied first, since its bytes may be shared. NULL if there is no buffer.
+ */
+static struct rte_mbuf *
+corrupt(struct impair *im, const struct rte_mbuf *m)
+{
+    const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+    struct rte_mbuf *copy;
+    struct rte_mbuf *seg;
+
+    if (m->data_len < sizeof(*eth) || m->pkt_len == sizeof(*eth) ||
+        eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_ARP))
+        return NULL;
+    copy = pktpool_copy(im->pool, m);
+    if (copy == NULL)
+        return NULL;
+    uint32_t bit = rng_below(&im->rng, (copy->pkt_len - (uint32_t)sizeof(*eth)) * 8);
+    uint32_t offset = (uint32_t)sizeof(*eth) + bit / 8;
+
+    for (seg = copy; offset >= seg->data_len; seg = seg->next)
+        offset -= seg->data_len;
+    *rte_pktmbuf_mtod_offset(seg, uint8_t *, offset) ^= (uint8_t)(1u << (bit % 8));
+    /* Whatever a device found out about the checksums was about the frame as it was. */
+    copy->ol_flags &= ~(RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK);
+    counter_inc(im->ctr, CTR_IMPAIR_CORRUPT);
+    return copy;
+}
+
+static void
+put_one(struct impair *im, struct rte_mbuf *m, uint64_t now_us)
+{
+    uint64_t due_us = now_us + im->cfg.delay_us;
+
+    if (rng_chance_ppm(&im->rng, im->cfg.loss_ppm)) {
+        counter_inc(im->ctr, CTR_IMPAIR_DROP_LOSS);
+        rte_pktmbuf_free(m);
+        return;
+    }
+    if (rng_chance_ppm(&im->rng, im->cfg.corrupt_ppm)) {
+        struct rte_mbuf *bad = corrupt(im, m);
+
+        if (bad != NULL) {
+            rte_pktmbuf_free(m);
+            m = bad;
+        }
+    }
+    struct rte_mbuf *twin = NULL;
+
+    if (rng_chance_ppm(&im->rng, im->cfg.dup_ppm))
+        twin = pktpool_copy(im->pool, m);
+    if (rng_chance_ppm(&im->rng, im->cfg.reorder_ppm) && im->held_count < HELD_MAX) {
+        counter_inc(im->ctr, CTR_IMPAIR_REORDER);
+        im->held[im->held_count++] = (struct held){ .m = m,
+                                                    .until_us = due_us + HOLD_MAX_US,
+                                                    .overtakers = 1 + rng_below(&im->rng, OVERTAKERS_MAX) };
+    } else {
+        push(im, m, due_us);
+        count_overtaker(im, due_us);
+    }
+    if (twin != NULL) {
+        counter_inc(im->ctr, CTR_IMPAIR_DUP);
+        push(im, twin, due_us);
+    }
+}
+
+void
+impair_put(struct impair *im, struct rte_mbuf *const *pkts, uint16_t n, uint64_t now_us)
+{
+    for (uint16_t i = 0; i < n; i++)
+        put_one(im, pkts[i], now_us);
+}
+
+uint16_t
+impair_get(struct impair *im, struct rte_mbuf **pkts, uint16_t max, uint64_t now_us)
+{
+    uint16_t n = 0;
+    unsigned i = 0;
+
+    while (i < im->held_count) {
+        if (im->held[i].until_us <= now_us)
+            release_held(im, i, now_us);
+        else
+            i++;
+    }
+    while (n < max && im->head != im->tail) {
+        const struct waiting *w = &im->queue[im->head & (im->capacity - 1)];
+
+        if (w->due_us > now_us)
+            break;
+        pkts[n++] = w->m;
+        im->head++;
+    }
+    return n;
+}
+
+uint64_t
+impair_next_us(const struct impair *im)
+{
+    uint64_t next_us = UINT64_MAX;
+
+    if (im->head != im->tail)
+        next_us = im->queue[im->head & (im->capacity - 1)].due_us;
+    for (unsigned i = 0; i < im->held_count; i++)
+        if (im->held[i].until_us < next_us)
+            next_us = im->held[i].until_us;
+    return next_us;
+}

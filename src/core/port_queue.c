@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <rte_ethdev.h>
+#include <rte_pause.h>
+
+#include "core/port.h"
+
+/* Passes of a full transmit queue before a frame is given up: some microseconds, less than one poll costs. */
+#define TX_RETRIES 16
+
+int
+port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct pktpool *pool, struct counters *ctr)
+{
+    memset(q, 0, sizeof(*q));
+    q->port = p;
+    q->ctr = ctr;
+    q->pool = pool;
+    q->queue_id = queue_id;
+    q->intr_fd = -1;
+    if (!p->config.impair.enabled)
+        return 0;
+    q->impair_rx = impair_create(&p->config.impair, 2u * queue_id, pool, ctr);
+    q->impair_tx = impair_create(&p->config.impair, 2u * queue_id + 1, pool, ctr);
+    if (q->impair_rx == NULL || q->impair_tx == NULL) {
+        port_queue_fini(q);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+void
+port_queue_fini(struct port_queue *q)
+{
+    rte_pktmbuf_free_bulk(q->tx, q->tx_count);
+    q->tx_count = 0;
+    impair_destroy(q->impair_rx);
+    impair_destroy(q->impair_tx);
+    q->impair_rx = NULL;
+    q->impair_tx = NULL;
+}
+
+/* net_ring hands over the sender's mbufs; ours alone have handles, so others are copied. Returns how many remain. */
+static uint16_t
+adopt_foreign(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n)
+{
+    uint16_t kept = 0;
+
+    for (uint16_t i = 0; i < n; i++) {
+        struct rte_mbuf *m = pkts[i];
+
+        if (unlikely(m->pool != q->pool->rx)) {
+            struct rte_mbuf *copy = pktpool_copy(q->pool, m);
+
+            rte_pktmbuf_free(m);
+            if (copy == NULL) {
+                counter_inc(q->ctr, CTR_PORT_DROP_NO_MBUF);
+                continue;
+            }
+            m = copy;
+        }
+        pkts[kept++] = m;
+    }
+    return kept;
+}
+
+uint16_t
+port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us)
+{
+    uint16_t n = rte_eth_rx_burst(q->port->port_id, q->queue_id, pkts, PORT_BURST);
+
+    if (n > 0) {
+        uint64_t bytes = 0;
+
+        for (uint16_t i = 0; i < n; i++)
+            bytes += pkts[i]->pkt_len;
+        counter_add(q->ctr, CTR_PORT_RX_PKTS, n);
+        counter_add(q->ctr, CTR_PORT_RX_BYTES, bytes);
+        n = adopt_foreign(q, pkts, n);
+    }
+    if (unlikely(q->impair_rx != NULL)) {
+        impair_put(q->impair_rx, pkts, n, now_us);
+        n = impair_get(q->impair_rx, pkts, PORT_BURST, now_us);
+    }
+    return n;
+}
+
+/* Whether some of the payload lies in memory that is not the stack's, e.g. in an application's arena. */
+static bool
+has_attached(const struct rte_mbuf *m)
+{
+    for (; m != NULL; m = m->next)
+        if (!RTE_MBUF_DIRECT(m) && !RTE_MBUF_HAS_PINNED_EXTBUF(m))
+            return true;
+    return false;
+}
+
+/* Hand tx[] to the device. What it does not take in time is dropped, oldest first. */
+static void
+send_queued(struct port_queue *q)
+{
+    uint64_t bytes[PORT_BURST];
+    uint16_t done = 0;
+    unsigned retries = TX_RETRIES;
+
+    for (uint16_t i = 0; i < q->tx_count; i++)
+        bytes[i] = q->tx[i]->pkt_len;
+    while (done < q->tx_count) {
+        uint16_t n = rte_eth_tx_burst(q->port->port_id, q->queue_id, q->tx + done, (uint16_t)(q->tx_count - done));
+
+        for (uint16_t i = 0; i < n; i++)
+            counter_add(q->ctr, CTR_PORT_TX_BYTES, bytes[done + i]);
+        counter_add(q->ctr, CTR_PORT_TX_PKTS, n);
+        done = (uint16_t)(done + n);
+        if (n > 0)
+            continue;
+        if (retries > 0) {
+            retries--;
+            rte_pause();
+            continue;
+        }
+        /* The one in front may be what the device refuses, so each of the others is still offered once. */
+        rte_pktmbuf_free(q->tx[done++]);
+        counter_inc(q->ctr, CTR_PORT_DROP_TX_FULL);
+    }
+    q->tx_count = 0;
+}
+
+static void
+enqueue(struct port_queue *q, struct rte_mbuf *m)
+{
+    q->tx[q->tx_count++] = m;
+    if (q->tx_count == PORT_BURST)
+        send_queued(q);
+}
+
+void
+port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us)
+{
+    const struct port_caps *caps = &q->port->caps;
+    bool held =
+        caps->must_copy || q->impair_tx != NULL; /* the frame outlives this call's promise to the payload's owner */
+
+    if (unlikely((held && has_attached(m)) || (!caps->multi_seg && m->nb_segs > 1))) {
+        struct rte_mbuf *copy = pktpool_copy(q->pool, m);
+
+        rte_pktmbuf_free(m);
+        if (copy == NULL) {
+            counter_inc(q->ctr, CTR_PORT_DROP_NO_MBUF);
+            return;
+        }
+        m = copy;
+    }
+    if (unlikely(q->impair_tx != NULL))
+        impair_put(q->impair_tx, &m, 1, now_us);
+    else
+        enqueue(q, m);
+}
+
+void
+port_flush(struct port_queue *q, uint64_t now_us)
+{
+    if (unlikely(q->impair_tx != NULL)) {
+        struct rte_mbuf *pkts[PORT_BURST];
+        uint16_t n;
+
+        do {
+            n = impair_get(q->impair_tx, pkts, PORT_BURST, now_us);
+            for (uint16_t i = 0; i < n; i++)
+                enqueue(q, pkts[i]);
+        } while (n == PORT_BURST);
+    }
+    if (q->tx_count > 0)
+        send_queued(q);
+}
+
+uint64_t
+port_next_us(const struct port_queue *q)
+{
+    uint64_t rx_us, tx_us;
+
+    if (q->impair_rx == NULL)
+        return UINT64_MAX;
+    rx_us = impair_next_us(q->impair_rx);
+    tx_us = impair_next_us(q->impair_tx);
+    return rx_us < tx_us ? rx_us : tx_us;
+}
+
+int
+port_intr_register(struct port_queue *q, int epoll_fd)
+{
+    struct epoll_event event = { .events = EPOLLIN };
+
+    if (!q->port->caps.rx_intr)
+        return -ENOTSUP;
+    q->intr_fd = rte_eth_dev_rx_intr_ctl_q_get_fd(q->port->port_id, q->queue_id);
+    if (q->intr_fd < 0)
+        return -ENOTSUP;
+    event.data.fd = q->intr_fd;
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, q->intr_fd, &event) != 0 && errno != EEXIST) {
+        int rc = -errno;
+
+        q->intr_fd = -1;
+        return rc;
+    }
+    q->intr_armable = rte_eth_dev_rx_intr_disable(q->port->port_id, q->queue_id) == 0;
+    return 0;
+}
+
+int
+port_intr_arm(struct port_queue *q)
+{
+    if (q->intr_fd < 0)
+        return -ENOTSUP;
+    /* Without such a call (net_tap) the descriptor is the device itself: readable as long as a frame waits. */
+    if (!q->intr_armable)
+        return 0;
+    return rte_eth_dev_rx_intr_enable(q->port->port_id, q->queue_id);
+}
+
+void
+port_intr_disarm(struct port_queue *q)
+{
+    uint64_t count;
+
+    if (q->intr_fd < 0 || !q->intr_armable)
+        return;
+    rte_eth_dev_rx_intr_disable(q->port->port_id, q->queue_id);
+    /* An eventfd, non-blocking; whether it had fired does not matter, the worker polls next. */
+    if (read(q->intr_fd, &count, sizeof(count)) < 0)
+        return;
+}
