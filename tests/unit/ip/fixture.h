@@ -49,7 +49,7 @@ struct fixture {
     unsigned nb_sent; /**< since the last forget_sent */
     struct ip_unreachable unreachable;
     unsigned nb_unreachable;
-    struct ip_addr no_neighbour[NEIGH_QUEUE];
+    struct ip_addr no_neighbour[NEIGH_QUEUE]; /**< the first ones */
     unsigned nb_no_neighbour;
 };
 
