@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_cfgfile.h>
+#include <rte_log.h>
+
+#include "core/options.h"
+
+#define SECTION "isosock"
+
+/*
+ * rte_cfgfile says what is wrong with a line only in a log message, so that is caught. It stops at the first
+ * error: there is one line at most.
+ */
+static struct rte_cfgfile *
+load(const char *path, char *reason, size_t reason_len)
+{
+    const struct rte_cfgfile_parameters params = { .comment_character = '#' };
+    char *text = NULL;
+    size_t len = 0;
+    FILE *log = open_memstream(&text, &len);
+    struct rte_cfgfile *cfg;
+
+    if (log == NULL) {
+        snprintf(reason, reason_len, "%s", strerror(errno));
+        return NULL;
+    }
+    rte_openlog_stream(log);
+    cfg = rte_cfgfile_load_with_params(path, CFG_FLAG_EMPTY_VALUES, &params);
+    rte_openlog_stream(NULL);
+    fclose(log);
+    if (cfg == NULL) {
+        const char *start = strstr(text, "rror - ") != NULL ? strstr(text, "rror - ") + 7 : text;
+
+        snprintf(reason, reason_len, "%.*s", (int)strcspn(start, "\n"), start);
+    }
+    free(text);
+    return cfg;
+}
+
+static int
+apply_entry(struct options *o, const char *path, const struct rte_cfgfile_entry *entry, char *err, size_t err_len)
+{
+    const struct option_row *row = NULL;
+    char reason[512];
+    int rc;
+
+    for (unsigned i = 0; i < o->count && row == NULL; i++)
+        if (strcmp(o->rows[i].name, entry->name) == 0)
+            row = &o->rows[i];
+    if (row == NULL || (row->flags & OPTION_COMMAND_LINE_ONLY) != 0) {
+        snprintf(err, err_len, "%s: '%s = %s': %s", path, entry->name, entry->value,
+                 row == NULL ? "no such option, --help lists them" : "allowed on the command line only");
+        return -EINVAL;
+    }
+    rc = options_set(o, entry->name, entry->value, OPTION_FROM_FILE, reason, sizeof(reason));
+    if (rc != 0)
+        snprintf(err, err_len, "%s: %s", path, reason);
+    return rc;
+}
+
+static int
+apply_section(struct options *o, const char *path, struct rte_cfgfile *cfg, int index, char *err, size_t err_len)
+{
+    char name[CFG_NAME_LEN] = "";
+    int count = rte_cfgfile_section_num_entries_by_index(cfg, name, index);
+    struct rte_cfgfile_entry *entries;
+    int rc = 0;
+
+    if (strcmp(name, SECTION) != 0) {
+        snprintf(err, err_len, "%s: '[%s]': no such section, allowed: [" SECTION "]", path, name);
+        return -EINVAL;
+    }
+    entries = calloc(count > 0 ? (size_t)count : 1, sizeof(entries[0]));
+    if (entries == NULL) {
+        snprintf(err, err_len, "%s: out of memory", path);
+        return -ENOMEM;
+    }
+    rte_cfgfile_section_entries_by_index(cfg, index, name, entries, count);
+    for (int i = 0; rc == 0 && i < count; i++)
+        rc = apply_entry(o, path, &entries[i], err, err_len);
+    free(entries);
+    return rc;
+}
+
+int
+options_parse_file(struct options *o, const char *path, char *err, size_t err_len)
+{
+    struct rte_cfgfile *cfg;
+    char reason[512];
+    int rc = 0;
+
+    if (access(path, R_OK) != 0) {
+        rc = -errno;
+        snprintf(err, err_len, "%s: %s", path, strerror(errno));
+        return rc;
+    }
+    cfg = load(path, reason, sizeof(reason));
+    if (cfg == NULL) {
+        snprintf(err, err_len, "%s: %s", path, reason);
+        return -EINVAL;
+    }
+    int sections = rte_cfgfile_num_sections(cfg, NULL, 0);
+
+    for (int i = 0; rc == 0 && i < sections; i++)
+        rc = apply_section(o, path, cfg, i, err, err_len);
+    rte_cfgfile_close(cfg);
+    return rc;
+}
