@@ -63,14 +63,20 @@ struct ip_config {
 
 struct ip_ctx; /* ip_internal.h */
 
-/** Create the internet layer over one queue. Returns NULL if memory is short. Sends a gratuitous ARP at the first poll. */
+/**
+ * Create the internet layer over one queue. Worker or main thread. cfg and ops are copied; q, ctr and q's pool must outlive it.
+ * Its first ip_tick, and one two seconds later, announce our address (RFC 5227). cfg->addr is an IPv4 unicast address and
+ * prefix_len at most 32: the caller has checked that. Returns NULL if memory is short.
+ */
 struct ip_ctx *ip_create(const struct ip_config *cfg, struct port_queue *q, struct counters *ctr,
                          const struct ip_ops *ops, void *ops_ctx);
+/** Frees all packets that wait; NULL is allowed. */
 void ip_destroy(struct ip_ctx *ip);
 
 /**
- * Take a burst of frames (ownership passes) and fill out[] with at most n TCP packets. Returns how many.
- * Everything else is answered, dropped and counted, or handed to ip_ops.
+ * Take a burst of frames (ownership passes) and fill out[], which has room for n, with the TCP packets among them, in order.
+ * Returns how many; the caller owns their mbufs. Everything else is answered, dropped and counted, or handed to ip_ops, whose
+ * functions run inside this call. Fragments are put together (RFC 791), at most 64 packets of 8 pieces at a time, for 30 s.
  */
 uint16_t ip_input(struct ip_ctx *ip, struct rte_mbuf **pkts, uint16_t n, struct ip_packet *out, uint64_t now_us);
 
@@ -89,9 +95,11 @@ struct ip_send {
 };
 
 /**
- * Send. m starts with the transport header and may be a chain; ownership passes whatever happens. At least
- * RTE_PKTMBUF_HEADROOM bytes of headroom, or room for 14 + 20 bytes, in the first segment. Returns 0, or -errno for
- * information (-EHOSTUNREACH no route or neighbour known to be dead, -EMSGSIZE); the drop is counted already.
+ * Send. m starts with the transport header and may be a chain; ownership passes whatever happens. The first segment has
+ * headroom for 14 + 20 bytes, and holds the transport header. A TCP packet must fit the MTU (each segment, if gso_size is set; at
+ * most 128 of them); another is fragmented. Waits for the neighbour if it must (at most 16 packets for each). Worker thread.
+ * Returns 0, or for information, the drop being counted: -EMSGSIZE too big; -EHOSTUNREACH no route, or the neighbour did not
+ * answer a moment ago; -ENOBUFS no buffers for fragments. 0 does not mean that it has left: see ip_ops.no_neighbour.
  */
 int ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64_t now_us);
 
@@ -104,18 +112,23 @@ bool ip_has_route(const struct ip_ctx *ip, const struct ip_addr *dst);
 /** Source address for a destination: the address to use; any if there is no route. */
 struct ip_addr ip_source_for(const struct ip_ctx *ip, const struct ip_addr *dst);
 
-/** Largest IP packet towards dst. */
+/** Largest IP packet towards dst, as far as the port is concerned; what a path allows comes through ip_ops.unreachable. */
 uint16_t ip_mtu(const struct ip_ctx *ip, const struct ip_addr *dst);
 
-/** Routes, for the front-end's late binding and for the tools. Longest prefix first. */
+/** Routes, for the front-end's late binding and for the tools. */
 struct ip_route {
     struct ip_addr prefix;
     struct ip_addr next_hop; /**< any = on link */
     uint8_t prefix_len; /**< IPv4 bits, 0..32 */
 };
+/** Copy at most max routes, longest prefix first; returns how many. Worker thread. */
 unsigned ip_routes(const struct ip_ctx *ip, struct ip_route *out, unsigned max);
-/** Returns 0, -EEXIST, -ENOSPC, -ENOENT, -EINVAL. */
+/**
+ * Worker thread. Returns 0, or -EEXIST there is one with this prefix, -ENOSPC the table is full, -EINVAL not IPv4, prefix_len above
+ * 32, address bits behind the prefix, or a next hop that cannot be a neighbour.
+ */
 int ip_route_add(struct ip_ctx *ip, const struct ip_route *r);
+/** Take out the route with this prefix, whatever its next hop. Returns 0, -ENOENT, or -EINVAL as above. */
 int ip_route_del(struct ip_ctx *ip, const struct ip_route *r);
 
 /** Neighbours, for the tools. */
@@ -123,13 +136,14 @@ struct ip_neighbour {
     struct ip_addr addr;
     struct rte_ether_addr mac;
     const char *state; /**< "incomplete", "reachable", "stale", "probe", "failed" */
-    uint64_t age_us;
+    uint64_t age_us; /**< since mac was learnt or confirmed; 0 if it is not known */
 };
+/** Copy at most max neighbours; returns how many. Worker thread. */
 unsigned ip_neighbours(const struct ip_ctx *ip, struct ip_neighbour *out, unsigned max, uint64_t now_us);
 
-/** Neighbour timers, gratuitous ARP. */
+/** Neighbour timers, gratuitous ARP, fragments that waited too long. May call ip_ops. */
 void ip_tick(struct ip_ctx *ip, uint64_t now_us);
-/** When ip_tick must run next; UINT64_MAX if never. 0-distance if local packets wait. */
+/** When ip_tick must run next; UINT64_MAX if never; now_us if packets wait for ip_local_input. */
 uint64_t ip_next_us(const struct ip_ctx *ip, uint64_t now_us);
 
 #endif /* IP_IP_H */

@@ -211,6 +211,20 @@ udp_input(struct ip_ctx *ip, struct rte_mbuf *m, const struct ipv4_view *v, uint
     rte_pktmbuf_free(m);
 }
 
+/** v described the fragment that came last; let it describe the whole, which the first one heads. */
+static void
+view_whole(const struct rte_mbuf *m, struct ipv4_view *v)
+{
+    const struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, v->l3_off);
+
+    v->l4_off = (uint16_t)(v->l3_off + rte_ipv4_hdr_len(hdr));
+    v->l4_len = (uint16_t)(rte_pktmbuf_pkt_len(m) - v->l4_off);
+    v->proto = hdr->next_proto_id; /* rte_ip_frag does not compare it */
+    v->tos = hdr->type_of_service;
+    v->ttl = hdr->time_to_live;
+    v->reassembled = true;
+}
+
 bool
 ipv4_input(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l2_len, bool to_group, struct ip_packet *out,
            uint64_t now_us)
@@ -226,9 +240,7 @@ ipv4_input(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l2_len, bool to_group
         if (m == NULL) {
             return false;
         }
-        v.reassembled = true;
-        v.l4_off = (uint16_t)(v.l3_off + rte_ipv4_hdr_len(rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, v.l3_off)));
-        v.l4_len = (uint16_t)(rte_pktmbuf_pkt_len(m) - v.l4_off);
+        view_whole(m, &v);
     }
     counter_inc(ip->ctr, CTR_IP_RX);
     switch (v.proto) {

@@ -311,6 +311,26 @@ fragments_come_together_in_any_order(void **state)
     assert_int_equal(counter(CTR_IP_DROP_FRAGMENT), 0);
 }
 
+/** The first fragment says what the packet is, also if another that claims otherwise comes last. */
+static void
+first_fragment_heads_the_packet(void **state)
+{
+    uint8_t l4[1020];
+    struct ip_packet out;
+
+    (void)state;
+    build_tcp(l4, PEER, US, 1000, 80, 1000);
+    assert_int_equal(feed_piece(1, 0, 400, &out), 0);
+    frame_len = build_ipv4(frame, PEER, US, IPPROTO_ICMP, l4 + 400, 620);
+    frame[18] = 0;
+    frame[19] = 1;
+    frame[21] = 50;
+    fix_ipv4_checksum(frame);
+    assert_int_equal(feed(frame, frame_len, &out), 1);
+    assert_int_equal(out.l4_len, 1020);
+    rte_pktmbuf_free(out.m);
+}
+
 static void
 incomplete_packets_time_out(void **state)
 {
@@ -486,6 +506,7 @@ main(void)
         FIXTURE_TEST(a_burst_keeps_its_order),
         FIXTURE_TEST(each_defect_hits_its_counter),
         FIXTURE_TEST(fragments_come_together_in_any_order),
+        FIXTURE_TEST(first_fragment_heads_the_packet),
         FIXTURE_TEST(incomplete_packets_time_out),
         FIXTURE_TEST(bad_fragments_are_dropped),
         FIXTURE_TEST(mutations_neither_crash_nor_leak),
