@@ -331,6 +331,52 @@ first_fragment_heads_the_packet(void **state)
     rte_pktmbuf_free(out.m);
 }
 
+/** What the port says about the checksum of a fragment says nothing about the whole. */
+static void
+whole_is_summed_whatever_the_port_said(void **state)
+{
+    struct ip_packet out;
+    struct rte_mbuf *m;
+
+    (void)state;
+    fx.port.caps.rx_csum = true;
+    assert_int_equal(feed_piece(1, 400, 620, &out), 0);
+    assert_int_equal(feed_piece(2, 0, 400, &out), 0); /* leaves its frame behind */
+    frame[19] = 1;
+    frame[200] ^= 1;
+    m = mbuf_of(frame, frame_len, 0);
+    m->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+    assert_int_equal(ip_input(fx.ip, &m, 1, &out, fx.now_us), 0);
+    assert_int_equal(counter(CTR_IP_REASSEMBLED), 1);
+    assert_int_equal(counter(CTR_TCP_DROP_CHECKSUM), 1);
+}
+
+/** The transport header must lie in the first segment, options included. */
+static void
+split_tcp_header_is_dropped(void **state)
+{
+    uint8_t l4[120];
+    struct ip_packet out;
+    struct rte_mbuf *m;
+    unsigned hdr_len, accepted;
+
+    (void)state;
+    fx.port.caps.rx_csum = true;
+    for (hdr_len = 20; hdr_len <= 60; hdr_len += 20) {
+        build_tcp(l4, PEER, US, 1000, 80, 100);
+        l4[12] = (uint8_t)(hdr_len / 4 << 4);
+        frame_len = build_ipv4(frame, PEER, US, IPPROTO_TCP, l4, sizeof(l4));
+        m = mbuf_of(frame, frame_len, 34 + 40);
+        m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+        accepted = hdr_len <= 40;
+        assert_int_equal(ip_input(fx.ip, &m, 1, &out, fx.now_us), accepted);
+        assert_int_equal(counter(CTR_TCP_DROP_SHORT), !accepted);
+        if (accepted) {
+            rte_pktmbuf_free(out.m);
+        }
+    }
+}
+
 static void
 incomplete_packets_time_out(void **state)
 {
@@ -507,6 +553,8 @@ main(void)
         FIXTURE_TEST(each_defect_hits_its_counter),
         FIXTURE_TEST(fragments_come_together_in_any_order),
         FIXTURE_TEST(first_fragment_heads_the_packet),
+        FIXTURE_TEST(whole_is_summed_whatever_the_port_said),
+        FIXTURE_TEST(split_tcp_header_is_dropped),
         FIXTURE_TEST(incomplete_packets_time_out),
         FIXTURE_TEST(bad_fragments_are_dropped),
         FIXTURE_TEST(mutations_neither_crash_nor_leak),
