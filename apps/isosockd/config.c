@@ -163,7 +163,7 @@ static const struct option_row rows[] = {
       .unit = "bytes",
       FIELD(mtu_bytes),
       .max = 9000,
-      .help = "Largest IP packet (576 to 9000); 0 = the port's own." },
+      .help = "Largest IP packet, at least 576; 0 = the port's own." },
 
     { .name = "mode",
       .section = "Stack",

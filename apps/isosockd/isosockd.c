@@ -105,7 +105,8 @@ static void
 on_signal(int signo)
 {
     if (the_daemon.stop != 0) {
-        unlink(the_daemon.cfg->control);
+        if (the_daemon.server != NULL)
+            unlink(the_daemon.cfg->control);
         signal(signo, SIG_DFL);
         raise(signo);
     }
@@ -140,10 +141,11 @@ static int
 serve(const struct config *cfg, const struct options *o)
 {
     char err[ERROR_BYTES] = "";
-    int rc = daemon_start(&the_daemon, cfg, o, err, sizeof(err));
+    int rc;
 
+    catch_signals();
+    rc = daemon_start(&the_daemon, cfg, o, err, sizeof(err));
     if (rc == 0) {
-        catch_signals();
         say_ready(&the_daemon);
         daemon_run(&the_daemon);
         notify_manager("STOPPING=1");

@@ -1,0 +1,31 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Two stacks joined by net_memif, without hugepages and without root's rights: nginx on one, curl on the other.
+. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+need_programs nginx curl
+# As root, be nobody, if nobody can read the programs.
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
+    setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$ISOSOCK_BUILD/apps/isosockd" -a -r "$0"; then
+    cd / && exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR "$0" "$@"
+fi
+lab_init "$ISOSOCK_BUILD"
+echo "user $(id -u)"
+www=$lab_tmp/www
+random_file "$www/page" 600
+random_file "$www/big" 32M
+random_file "$lab_tmp/upload" 8M
+must "a stack" lab_daemon stack -l 0 --no-pci --no-huge \
+    "--vdev=net_memif0,role=server,socket=$lab_tmp/memif,socket-abstract=no" -- --address 10.66.0.2/24
+must "its peer" lab_daemon peer -l 0 --no-pci --no-huge \
+    "--vdev=net_memif0,role=client,socket=$lab_tmp/memif,socket-abstract=no" -- --address 10.66.0.1/24
+must "nginx starts" lab_nginx 10.66.0.2 8080
+
+fetch()
+{
+    timeout --foreground -k 2 60 "$lab_isosock" --control "$lab_tmp/peer.sock" run -- \
+        curl -q -sS -f --noproxy '*' --max-time 50 "$@"
+}
+expect "a page" same_fetched http://10.66.0.2:8080/page "$www/page"
+expect "a file of 32 MiB" same_fetched http://10.66.0.2:8080/big "$www/big"
+expect "PUT of 8 MiB" same_put "$lab_tmp/upload" http://10.66.0.2:8080/up/upload "$www/up/upload"
+finish
