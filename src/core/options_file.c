@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <rte_cfgfile.h>
 #include <rte_log.h>
@@ -33,12 +32,54 @@ load(const char *path, char *reason, size_t reason_len)
     rte_openlog_stream(NULL);
     fclose(log);
     if (cfg == NULL) {
-        const char *start = strstr(text, "rror - ") != NULL ? strstr(text, "rror - ") + 7 : text;
+        const char *colon = strstr(text, "(): "); /* the library's function comes first */
+        const char *start = colon != NULL ? colon + 4 : text;
 
         snprintf(reason, reason_len, "%.*s", (int)strcspn(start, "\n"), start);
     }
     free(text);
     return cfg;
+}
+
+/*
+ * rte_cfgfile passes over a line that is neither a section nor `name = value`, cuts a long one, and gives no reason for
+ * an entry before the first section. Here each is an error.
+ */
+static int
+check_lines(const char *path, char *err, size_t err_len)
+{
+    char line[CFG_VALUE_LEN + CFG_NAME_LEN];
+    const char *reason = NULL;
+    bool in_section = false;
+    unsigned number = 0;
+    FILE *f = fopen(path, "re");
+
+    if (f == NULL) {
+        int rc = -errno;
+
+        snprintf(err, err_len, "%s: %s", path, strerror(errno));
+        return rc;
+    }
+    while (reason == NULL && fgets(line, sizeof(line), f) != NULL) {
+        char *start = line + strspn(line, " \t");
+        size_t len = strcspn(start, "#\r\n");
+
+        number++;
+        if (strlen(line) >= CFG_VALUE_LEN)
+            reason = "longer than 255 characters";
+        else if (*start == '[')
+            in_section = true;
+        else if (len > 0 && memchr(start, '=', len) == NULL)
+            reason = "neither '[section]' nor 'name = value'";
+        else if (len > 0 && !in_section)
+            reason = "[" SECTION "] must come first";
+        line[strcspn(line, "\r\n")] = '\0';
+    }
+    fclose(f);
+    if (reason == NULL)
+        return 0;
+    snprintf(err, err_len, "%s: line %u: '%.60s': %s", path, number, line, reason);
+    return -EINVAL;
 }
 
 static int
@@ -91,13 +132,11 @@ options_parse_file(struct options *o, const char *path, char *err, size_t err_le
 {
     struct rte_cfgfile *cfg;
     char reason[512];
-    int rc = 0;
+    int rc;
 
-    if (access(path, R_OK) != 0) {
-        rc = -errno;
-        snprintf(err, err_len, "%s: %s", path, strerror(errno));
+    rc = check_lines(path, err, err_len);
+    if (rc != 0)
         return rc;
-    }
     cfg = load(path, reason, sizeof(reason));
     if (cfg == NULL) {
         snprintf(err, err_len, "%s: %s", path, reason);
