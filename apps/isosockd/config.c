@@ -16,13 +16,10 @@ struct port_knobs {
     uint32_t rx_descriptors, tx_descriptors;
 };
 
-static int check_impair(const char *text, char *err, size_t err_len);
-
 static const struct option_row port_rows[] = {
     { .name = "impair",
       .type = OPTION_STRING,
       .offset = offsetof(struct port_knobs, impair),
-      .check = check_impair,
       .help = "Make the wire bad, in both directions." },
     { .name = "rxd",
       .type = OPTION_U32,
@@ -35,14 +32,6 @@ static const struct option_row port_rows[] = {
       .offset = offsetof(struct port_knobs, tx_descriptors),
       .help = "Transmit descriptors; 0 = as the driver likes." },
 };
-
-static int
-check_impair(const char *text, char *err, size_t err_len)
-{
-    struct impair_config ignored;
-
-    return impair_parse(text, &ignored, err, err_len);
-}
 
 /** "0,impair=loss:1%,rxd=512" */
 static int
