@@ -58,8 +58,17 @@ bool stack_has_work(const struct stack *s);
 /** Tell applications that the worker is about to sleep, or is awake again (shm_stack_page.instance[].sleeping; a full fence follows). */
 void stack_set_sleeping(struct stack *s, bool sleeping);
 
-/** The doorbell: an eventfd that applications and stack_call write to. */
+/**
+ * The doorbell: readable (an epoll descriptor) when an application or stack_call has rung since stack_doorbell_clear. Each application has an
+ * eventfd of its own behind it, that the stack never reads: no application can block the stack or silence another's bell.
+ */
 int stack_doorbell_fd(const struct stack *s);
+void stack_doorbell_clear(struct stack *s);
+/** Add an application's eventfd; closing its last copy removes it. Any thread. Returns 0 or -errno. */
+int stack_doorbell_add(struct stack *s, int fd);
+
+/** A descriptor of struct shm_stack_page that can only be mapped for reading; the caller closes it. Or -errno. Any thread. */
+int stack_page_readonly_fd(const struct stack *s);
 
 struct port_queue *stack_queue(struct stack *s);
 

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sockets/backend.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/**
+ * @file
+ * Socket commands. Each is copied out of the front region before it is looked at, and its numbers are bounded before use.
+ */
+
+typedef int (*command_fn)(struct stack *s, struct sock *sk, const struct shm_cmd *cmd);
+
+/* ---- addresses ------------------------------------------------------------------------------------------------------------ */
+
+/* Reserve local:port (0 = any free one) and show it. */
+static int
+bind_to(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t port)
+{
+    uint16_t chosen;
+    int rc = tcp_bind(s->tcp, local, port, sk->opts, sock_index(s, sk), &chosen);
+
+    if (rc != 0)
+        return rc;
+    sock_back(sk)->local = addr_to_shm(local, chosen);
+    sk->flags |= SOCK_BOUND;
+    return 0;
+}
+
+static int
+do_bind(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    struct ip_addr local = addr_from_shm(&cmd->sa);
+
+    if ((sk->flags & (SOCK_BOUND | SOCK_LISTENER)) || sk->tcp != TCP_NO_ID || (sk->status & SHM_ST_CONNECTED))
+        return -EINVAL;
+    if (!ip_addr_is_any(&local) && !ip_is_local(s->ip, &local))
+        return -EADDRNOTAVAIL;
+    if (ip_addr_is_any(&local))
+        local = ip_addr_v4(0);
+    return bind_to(s, sk, &local, cmd->sa.port);
+}
+
+/* The reservation by tcp_bind has passed to the listener or connection. */
+static void
+take_over_port(struct sock *sk, tcp_id id)
+{
+    sk->flags &= (uint16_t)~SOCK_BOUND;
+    sk->tcp = id;
+}
+
+static int
+do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    struct shm_back_sock *b = sock_back(sk);
+    uint32_t backlog = cmd->opt.value < 0 ? 0 : (uint32_t)cmd->opt.value;
+    struct ip_addr local = addr_from_shm(&b->local);
+    tcp_id id;
+    int rc;
+
+    if (sk->flags & SOCK_LISTENER) {
+        tcp_set_backlog(s->tcp, sk->tcp, backlog);
+        return 0;
+    }
+    if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) || s->closing)
+        return -EINVAL;
+    if (!(sk->flags & SOCK_BOUND)) {
+        local = ip_addr_v4(0);
+        rc = bind_to(s, sk, &local, 0);
+        if (rc != 0)
+            return rc;
+    }
+    rc = tcp_listen(s->tcp, &s->env, &local, b->local.port, backlog, sk->opts, sock_index(s, sk), &id);
+    if (rc != 0)
+        return rc;
+    take_over_port(sk, id);
+    sk->flags |= SOCK_LISTENER;
+    sock_status(s, sk, SHM_ST_LISTEN, 0);
+    return 0;
+}
+
+/* As in Linux a socket whose connection attempt failed may try again. */
+static int
+may_connect(struct stack *s, struct sock *sk)
+{
+    if (s->closing)
+        return -ENETDOWN;
+    if (sk->status & SHM_ST_CONNECTING)
+        return -EALREADY;
+    if ((sk->flags & SOCK_LISTENER) || (sk->status & SHM_ST_CONNECTED))
+        return -EISCONN;
+    if (sk->status & SHM_ST_GONE) {
+        sock_back(sk)->error = 0;
+        sock_status(s, sk, 0, SHM_ST_GONE | SHM_ST_ERROR);
+    }
+    return 0;
+}
+
+static int
+do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    struct shm_back_sock *b = sock_back(sk);
+    struct tcp_tuple t = { .remote = addr_from_shm(&cmd->sa), .remote_port = cmd->sa.port };
+    tcp_id id;
+    int rc = may_connect(s, sk);
+
+    if (rc != 0)
+        return rc;
+    if (cmd->sa.port == 0)
+        return -ECONNREFUSED;
+    if (ip_addr_is_any(&t.remote) || !ip_has_route(s->ip, &t.remote))
+        return -ENETUNREACH;
+    if (sk->flags & SOCK_BOUND) {
+        t.local = addr_from_shm(&b->local);
+        t.local_port = b->local.port;
+    }
+    if (ip_addr_is_any(&t.local))
+        t.local = ip_source_for(s->ip, &t.remote);
+    /* The reservation, if there is one, is for the address that was bound; it goes over to the connection. */
+    rc = tcp_connect(s->tcp, &s->env, &t, (uint16_t)(ip_mtu(s->ip, &t.remote) - 40), sk->opts, sock_index(s, sk), &id);
+    if (rc != 0)
+        return rc;
+    take_over_port(sk, id);
+    b->local = addr_to_shm(&t.local, t.local_port);
+    b->peer = addr_to_shm(&t.remote, t.remote_port);
+    sock_status(s, sk, SHM_ST_CONNECTING, 0);
+    return 0;
+}
+
+static int
+do_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    struct app *app = sk->app;
+    struct tcp_tuple t;
+    struct sock *child;
+    tcp_id id;
+
+    if (!(sk->flags & SOCK_LISTENER))
+        return -EINVAL;
+    if (cmd->slot >= app->max_socks || sock_at(app, cmd->slot) != NULL || !app_member_ok(app, cmd->member)) {
+        counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
+        return -EINVAL;
+    }
+    if (tcp_accept_count(s->tcp, sk->tcp) == 0)
+        return -EAGAIN;
+    child = sock_open(s, app, cmd->slot, cmd->member);
+    if (child == NULL)
+        return -ENFILE;
+    sock_status(s, child, SHM_ST_CONNECTED, 0);
+    id = tcp_accept(s->tcp, &s->env, sk->tcp, sock_index(s, child), &t);
+    if (id == TCP_NO_ID) {
+        app_member_drop(app, cmd->member, cmd->slot);
+        sock_close(s, child, false);
+        return -EAGAIN;
+    }
+    /* The call delivered what had come before, perhaps the connection's end too. */
+    if (!(child->status & SHM_ST_GONE))
+        child->tcp = id;
+    sock_back(child)->local = addr_to_shm(&t.local, t.local_port);
+    sock_back(child)->peer = addr_to_shm(&t.remote, t.remote_port);
+    sock_mark(s, sk, DIRTY_READ);
+    return 0;
+}
+
+/* ---- ends ------------------------------------------------------------------------------------------------------------------- */
+
+static int
+shutdown_listener(struct stack *s, struct sock *sk, bool rd)
+{
+    if (rd)
+        tcp_close(s->tcp, &s->env, sk->tcp, false);
+    return rd ? 0 : -ENOTCONN;
+}
+
+static int
+do_shutdown(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    int how = cmd->opt.value;
+    bool rd = how == SHUT_RD || how == SHUT_RDWR;
+    bool wr = how == SHUT_WR || how == SHUT_RDWR;
+
+    if (!rd && !wr)
+        return -EINVAL;
+    if (sk->flags & SOCK_LISTENER)
+        return shutdown_listener(s, sk, rd);
+    if (!(sk->status & SHM_ST_CONNECTED) || sk->tcp == TCP_NO_ID)
+        return -ENOTCONN;
+    if (rd && !(sk->flags & SOCK_SHUT_RD)) {
+        /* Readers see the end behind the bytes that they have; what comes later is taken from the peer and thrown away. */
+        sk->flags |= SOCK_SHUT_RD | SOCK_FIN;
+        sock_mark(s, sk, DIRTY_READ | DIRTY_TRAIN);
+    }
+    if (wr && !(sk->flags & SOCK_SHUT_WR)) {
+        sk->flags |= SOCK_SHUT_WR;
+        tcp_shutdown(s->tcp, &s->env, sk->tcp);
+    }
+    return 0;
+}
+
+static int
+do_close(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    if (!app_member_ok(sk->app, cmd->member) || !app_member_holds(sk->app, cmd->member, sk->slot)) {
+        counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
+        return -EINVAL;
+    }
+    app_member_drop(sk->app, cmd->member, sk->slot);
+    if (sk->holders == 0)
+        sock_close(s, sk, cmd->opt.value == 1);
+    return 0;
+}
+
+/* ---- options and information ------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    int32_t min, max;
+} option_range[TCP_OPT_COUNT] = {
+    [TCP_OPT_NODELAY] = { INT_MIN, INT_MAX },
+    [TCP_OPT_CORK] = { INT_MIN, INT_MAX },
+    [TCP_OPT_QUICKACK] = { INT_MIN, INT_MAX },
+    [TCP_OPT_MAXSEG] = { 88, 32767 },
+    [TCP_OPT_KEEPALIVE] = { INT_MIN, INT_MAX },
+    [TCP_OPT_KEEPIDLE] = { 1, 32767 },
+    [TCP_OPT_KEEPINTVL] = { 1, 32767 },
+    [TCP_OPT_KEEPCNT] = { 1, 127 },
+    [TCP_OPT_SYNCNT] = { 1, 127 },
+    [TCP_OPT_USER_TIMEOUT] = { 0, INT_MAX },
+    [TCP_OPT_LINGER2] = { INT_MIN, INT_MAX },
+    [TCP_OPT_RCVBUF] = { 0, INT_MAX },
+    [TCP_OPT_SNDBUF] = { 0, INT_MAX },
+    [TCP_OPT_REUSEADDR] = { INT_MIN, INT_MAX },
+    [TCP_OPT_REUSEPORT] = { INT_MIN, INT_MAX },
+    [TCP_OPT_TOS] = { 0, 255 },
+    [TCP_OPT_WINDOW_CLAMP] = { 0, INT_MAX },
+    [TCP_OPT_DEFER_ACCEPT] = { INT_MIN, INT_MAX },
+};
+
+/* Kept for the connection or listener to come. */
+static int
+option_keep(struct sock *sk, uint32_t name, int32_t value)
+{
+    if (sk->opts == NULL) {
+        sk->opts = calloc(1, sizeof(*sk->opts));
+        if (sk->opts == NULL)
+            return -ENOMEM;
+    }
+    sk->opts->set |= 1u << name;
+    sk->opts->value[name] = value;
+    return 0;
+}
+
+static int
+do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    uint32_t name = cmd->opt.name;
+    int32_t value = cmd->opt.value;
+    int rc;
+
+    if (name >= TCP_OPT_COUNT)
+        return -ENOPROTOOPT;
+    if (value < option_range[name].min || value > option_range[name].max)
+        return -EINVAL;
+    if (sk->tcp != TCP_NO_ID)
+        rc = tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
+    else if (sk->status & SHM_ST_GONE)
+        rc = 0;
+    else
+        rc = option_keep(sk, name, value);
+    if (rc == 0 && name == TCP_OPT_SNDBUF) {
+        uint32_t bytes = RTE_MAX((uint32_t)value, SNDBUF_MIN);
+
+        shm_store(&sock_back(sk)->sndbuf_bytes, RTE_MIN(bytes, SHM_SNDBUF_MAX));
+    }
+    if (rc == 0 && name == TCP_OPT_RCVBUF)
+        sk->rcvbuf = value;
+    return rc;
+}
+
+static uint32_t
+in_segs(uint32_t bytes, uint32_t mss)
+{
+    return mss != 0 ? (bytes + mss - 1) / mss : 0;
+}
+
+static uint32_t
+ms_since(const struct stack *s, uint64_t at_us)
+{
+    return at_us != 0 && s->env.now_us > at_us ? (uint32_t)((s->env.now_us - at_us) / 1000) : 0;
+}
+
+static void
+info_fill(const struct stack *s, const struct tcp_conn_info *c, struct shm_info *out)
+{
+    *out = (struct shm_info){
+        .state = (uint8_t)c->state,
+        .ca_state = c->ca_state,
+        .retransmits = c->retransmits,
+        .backoff = c->backoff,
+        .snd_wscale = c->snd_wscale,
+        .rcv_wscale = c->rcv_wscale,
+        .timestamps = c->timestamps,
+        .sack = c->sack,
+        .rto_us = c->rto_us,
+        .snd_mss = c->snd_mss,
+        .rcv_mss = c->rcv_mss,
+        .unacked_segs = c->unacked_segs,
+        .retrans_segs = c->retrans_segs_total,
+        .srtt_us = c->srtt_us,
+        .rttvar_us = c->rttvar_us,
+        .min_rtt_us = c->min_rtt_us,
+        .cwnd_segs = in_segs(c->cwnd_bytes, c->snd_mss),
+        .ssthresh_segs = in_segs(c->ssthresh_bytes, c->snd_mss),
+        .snd_wnd = c->snd_wnd,
+        .rcv_wnd = c->rcv_wnd,
+        .path_mtu = ip_mtu(s->ip, &c->tuple.remote),
+        .last_data_sent_ms = ms_since(s, c->last_snd_at_us),
+        .last_data_recv_ms = ms_since(s, c->last_rcv_at_us),
+        .bytes_acked = c->bytes_acked,
+        .bytes_received = c->bytes_received,
+        .bytes_retrans = c->bytes_retrans,
+        .segs_in = c->segs_in,
+        .segs_out = c->segs_out,
+    };
+    if (c->cc_name != NULL)
+        snprintf(out->cc_name, sizeof(out->cc_name), "%s", c->cc_name);
+}
+
+static int
+do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    struct tcp_conn_info c = { .state = TCP_ST_CLOSED };
+
+    if (cmd->slot >= SHM_INFO_SLOTS)
+        return -EINVAL;
+    if (sk->tcp != TCP_NO_ID && !tcp_info(s->tcp, sk->tcp, &c))
+        return -EINVAL;
+    info_fill(s, &c, &sk->app->info[cmd->slot]);
+    return 0;
+}
+
+/* ---- event queues ----------------------------------------------------------------------------------------------------------------- */
+
+static int
+do_subscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    int rc = events_subscribe(sk, cmd->evq.queue);
+
+    /* Whatever happened before the subscription is announced by this event. */
+    if (rc == 0)
+        sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
+    return rc;
+}
+
+static int
+do_unsubscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    (void)s;
+    events_unsubscribe(sk, cmd->evq.queue);
+    return 0;
+}
+
+static int
+do_nop(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    (void)s;
+    (void)sk;
+    (void)cmd;
+    return 0;
+}
+
+/* ---- dispatch ------------------------------------------------------------------------------------------------------------------- */
+
+/* Commands on a socket in use; the others are not legal there. */
+static const command_fn command_table[SHM_OP_COUNT] = {
+    [SHM_OP_NOP] = do_nop,
+    [SHM_OP_BIND] = do_bind,
+    [SHM_OP_LISTEN] = do_listen,
+    [SHM_OP_CONNECT] = do_connect,
+    [SHM_OP_ACCEPT] = do_accept,
+    [SHM_OP_SHUTDOWN] = do_shutdown,
+    [SHM_OP_CLOSE] = do_close,
+    [SHM_OP_SETOPT] = do_setopt,
+    [SHM_OP_INFO] = do_info,
+    [SHM_OP_SUBSCRIBE] = do_subscribe,
+    [SHM_OP_UNSUBSCRIBE] = do_unsubscribe,
+};
+
+static int
+execute(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd)
+{
+    struct sock *sk = sock_at(app, slot);
+    bool in_use = sk != NULL && !(sk->flags & SOCK_CLOSING);
+
+    counter_inc(s->ctr, CTR_SOCK_COMMANDS);
+    if (cmd->op >= SHM_OP_COUNT) {
+        counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
+        return -EINVAL;
+    }
+    if (cmd->op == SHM_OP_OPEN) {
+        if (sk != NULL || !app_member_ok(app, cmd->member)) {
+            counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
+            return -EINVAL;
+        }
+        return sock_open(s, app, slot, cmd->member) != NULL ? 0 : -ENFILE;
+    }
+    return in_use ? command_table[cmd->op](s, sk, cmd) : -EBADF;
+}
+
+/* Without a socket nobody marks the slot dirty: wake by hand, as an -EBADF has no cost worth batching. */
+static void
+finish_command(struct stack *s, struct app *app, uint32_t slot, uint32_t number, int result)
+{
+    struct shm_back_sock *b = &app->back[slot];
+    struct sock *sk = sock_at(app, slot);
+
+    b->cmd_result[number % SHM_CMDS] = result;
+    shm_store(&b->cmd_done, number + 1);
+    if (sk != NULL)
+        sock_mark(s, sk, DIRTY_CMD);
+    else
+        sock_wake_slot(s, app, slot);
+}
+
+void
+commands_service(struct stack *s, struct app *app, uint32_t slot)
+{
+    const struct shm_front_sock *f = &app->front[slot];
+    struct shm_back_sock *b = &app->back[slot];
+    struct sock *sk = sock_at(app, slot);
+    uint32_t done = b->cmd_done; /* ours: the region cannot be written by applications */
+    uint32_t head;
+
+    shm_store(&b->serviced, shm_load(&f->notified));
+    shm_fence();
+    head = shm_load(&f->cmd_head);
+    if (sk != NULL && !(sk->flags & SOCK_CLOSING)) {
+        rx_take(s, sk);
+        tx_take(s, sk);
+    }
+    if (unlikely(head - done > SHM_CMDS)) {
+        if (sk != NULL && !(sk->flags & SOCK_CLOSING))
+            sock_bad(s, sk);
+        else
+            counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
+        return;
+    }
+    for (; done != head; done++) {
+        struct shm_cmd cmd;
+
+        memcpy(&cmd, &f->cmd[done % SHM_CMDS], sizeof(cmd));
+        /* From here on the copy counts: the compiler may not read the application's memory a second time. */
+        __asm__ volatile("" : "+m"(cmd));
+        finish_command(s, app, slot, done, execute(s, app, slot, &cmd));
+    }
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sockets/backend.h"
+
+#include <errno.h>
+#include <string.h>
+
+/**
+ * @file
+ * Received bytes on their way to the application. A segment's descriptor (struct shm_segment) stands in its buffer's headroom, which the
+ * stack alone can write. Buffers of a socket form one list in stream order: those of published trains, then those of the growing train.
+ */
+
+/* Of a buffer: the descriptor is 64-byte aligned, as its name in shared memory is a count of 64 bytes, and never 0. */
+#define SEGMENT_OFF 64u
+#define SEGMENT_UNIT 64u
+static_assert(SEGMENT_OFF + sizeof(struct shm_segment) <= RTE_PKTMBUF_HEADROOM, "the descriptor fits the headroom");
+
+/* What is not longer is worth a copy rather than a buffer of its own. */
+#define COALESCE_BYTES 512u
+
+static inline struct shm_segment *
+segment_of(const struct rte_mbuf *m)
+{
+    return (struct shm_segment *)((char *)m->buf_addr + SEGMENT_OFF);
+}
+
+static inline uint32_t
+segment_name(const struct stack *s, const struct rte_mbuf *m)
+{
+    return (uint32_t)(pktpool_offset(s->pool, segment_of(m)) / SEGMENT_UNIT);
+}
+
+static void
+buffer_free(struct stack *s, struct sock *sk, struct rte_mbuf *m)
+{
+    m->next = NULL;
+    rte_pktmbuf_free_seg(m);
+    sk->rx_bufs--;
+    sk->app->rx_bufs--;
+    s->rx_bufs--;
+}
+
+/* ---- from the engine --------------------------------------------------------------------------------------------------- */
+
+static bool
+coalesce(struct stack *s, struct sock *sk, const struct rte_mbuf *m, const struct tcp_data *data)
+{
+    struct shm_segment *last;
+    uint32_t end;
+
+    if (sk->rx_growing == NULL || data->len > COALESCE_BYTES)
+        return false;
+    last = segment_of(sk->rx_last);
+    end = SEGMENT_OFF + last->data_off + last->n_bytes;
+    if (end + data->len > sk->rx_last->buf_len)
+        return false;
+    memcpy((char *)sk->rx_last->buf_addr + end, rte_pktmbuf_mtod_offset(m, const char *, data->off), data->len);
+    last->n_bytes += data->len;
+    counter_inc(s->ctr, CTR_SOCK_RX_COALESCED);
+    return true;
+}
+
+static void
+append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_data *data)
+{
+    struct shm_segment *seg = segment_of(m);
+
+    *seg = (struct shm_segment){ .data_off = (uint32_t)(m->data_off + data->off) - SEGMENT_OFF, .n_bytes = data->len };
+    m->next = NULL;
+    if (sk->rx_first == NULL)
+        sk->rx_first = m;
+    else
+        sk->rx_last->next = m;
+    if (sk->rx_growing == NULL)
+        sk->rx_growing = m;
+    else
+        segment_of(sk->rx_last)->next = segment_name(s, m);
+    sk->rx_last = m;
+    sk->rx_bufs++;
+    sk->app->rx_bufs++;
+    s->rx_bufs++;
+}
+
+/*
+ * One application must not take every buffer. Over half of the pool its sockets are given small receive buffers, so that their
+ * windows close; what the peers may still send fills at most their old windows. Over three quarters the connection that takes more is reset.
+ */
+static void
+limit_app(struct stack *s, struct sock *sk)
+{
+    if (sk->app->rx_bufs > s->pool->count / 4 * 3) {
+        sk->abort_error = ENOBUFS;
+        sock_mark(s, sk, DIRTY_ABORT);
+    } else if (!(sk->flags & SOCK_SQUEEZED)) {
+        sock_mark(s, sk, DIRTY_SQUEEZE);
+    }
+}
+
+static void
+discard(struct stack *s, struct sock *sk, uint32_t n_bytes)
+{
+    sk->rx_discarded += n_bytes;
+    sock_mark(s, sk, DIRTY_DISCARDED);
+}
+
+void
+rx_on_deliver(void *ctx, tcp_user user, struct tcp_data data)
+{
+    struct stack *s = ctx;
+    struct sock *sk = &s->socks[user];
+    struct rte_mbuf *m = pktpool_mbuf(s->pool, data.buf);
+
+    if (unlikely(data.len == 0)) {
+        rte_pktmbuf_free(m);
+        return;
+    }
+    if (unlikely(sk->flags & (SOCK_CLOSING | SOCK_SHUT_RD))) {
+        rte_pktmbuf_free(m);
+        discard(s, sk, data.len);
+        return;
+    }
+    if (s->cfg.locks)
+        rte_spinlock_lock(&sk->rx_lock);
+    if (coalesce(s, sk, m, &data))
+        rte_pktmbuf_free(m);
+    else
+        append(s, sk, m, &data);
+    sk->rx_delivered += data.len;
+    if (s->cfg.locks)
+        rte_spinlock_unlock(&sk->rx_lock);
+    sock_mark(s, sk, DIRTY_TRAIN);
+    if (unlikely(sk->app->rx_bufs > s->pool->count / 2))
+        limit_app(s, sk);
+}
+
+void
+rx_on_release(void *ctx, tcp_buf buf)
+{
+    struct stack *s = ctx;
+
+    rte_pktmbuf_free(pktpool_mbuf(s->pool, buf));
+}
+
+struct rte_mbuf *
+rx_own(struct stack *s, struct rte_mbuf *m)
+{
+    struct rte_mbuf *copy;
+
+    /* A handle names a buffer of the receive pool; a descriptor may be written into it only if nobody else refers to it. */
+    if (likely(m->pool == s->pool->rx && rte_mbuf_refcnt_read(m) == 1))
+        return m;
+    copy = pktpool_copy(s->pool, m);
+    rte_pktmbuf_free(m);
+    if (copy == NULL)
+        counter_inc(s->ctr, CTR_PORT_DROP_NO_MBUF);
+    return copy;
+}
+
+/* ---- to the application ---------------------------------------------------------------------------------------------------- */
+
+uint32_t
+rx_publish(struct stack *s, struct sock *sk)
+{
+    struct shm_back_sock *b = sock_back(sk);
+    uint32_t n_bytes = sk->rx_delivered - sk->rx_published;
+    struct shm_train *t;
+
+    if (n_bytes == 0 || sk->train_tail - sk->train_head == SHM_TRAINS)
+        return 0;
+    t = &b->trains[sk->train_tail % SHM_TRAINS];
+    t->first = segment_name(s, sk->rx_growing);
+    t->n_bytes = n_bytes;
+    sk->rx_growing = NULL;
+    sk->rx_published = sk->rx_delivered;
+    shm_store(&b->train_tail, ++sk->train_tail);
+    shm_store(&b->rx_tail, sk->rx_published);
+    return DIRTY_READ;
+}
+
+/* Trains and buffers that lie wholly below rx_taken. Train lengths and segments are ours: no application can write them. */
+static void
+free_taken(struct stack *s, struct sock *sk)
+{
+    struct shm_back_sock *b = sock_back(sk);
+
+    while (sk->train_head != sk->train_tail) {
+        uint32_t n_bytes = b->trains[sk->train_head % SHM_TRAINS].n_bytes;
+
+        if (sk->rx_taken - sk->train_base < n_bytes)
+            break;
+        sk->train_base += n_bytes;
+        sk->train_head++;
+    }
+    while (sk->rx_first != NULL && sk->rx_first != sk->rx_growing) {
+        struct rte_mbuf *m = sk->rx_first;
+        uint32_t n_bytes = segment_of(m)->n_bytes;
+
+        if (sk->rx_taken - sk->rx_freed < n_bytes)
+            break;
+        sk->rx_freed += n_bytes;
+        sk->rx_first = m->next;
+        buffer_free(s, sk, m);
+    }
+    if (sk->rx_first == NULL)
+        sk->rx_last = NULL;
+}
+
+void
+rx_take(struct stack *s, struct sock *sk)
+{
+    uint32_t head = shm_load(&sock_front(sk)->rx_head);
+    uint32_t n_bytes = head - sk->rx_taken;
+
+    if (n_bytes == 0)
+        return;
+    if (unlikely(n_bytes > sk->rx_published - sk->rx_taken)) {
+        sock_bad(s, sk);
+        return;
+    }
+    if (s->cfg.locks)
+        rte_spinlock_lock(&sk->rx_lock);
+    sk->rx_taken = head;
+    free_taken(s, sk);
+    if (s->cfg.locks)
+        rte_spinlock_unlock(&sk->rx_lock);
+    if (sk->rx_published != sk->rx_delivered || (sk->flags & SOCK_FIN))
+        sock_mark(s, sk, DIRTY_TRAIN);
+    if (unlikely((sk->flags & SOCK_SQUEEZED) && sk->app->rx_bufs < s->pool->count / 4))
+        sock_mark(s, sk, DIRTY_SQUEEZE);
+    if (sk->tcp != TCP_NO_ID)
+        tcp_consumed(s->tcp, &s->env, sk->tcp, n_bytes);
+}
+
+void
+rx_drop_all(struct stack *s, struct sock *sk)
+{
+    while (sk->rx_first != NULL) {
+        struct rte_mbuf *m = sk->rx_first;
+
+        sk->rx_first = m->next;
+        buffer_free(s, sk, m);
+    }
+    sk->rx_last = sk->rx_growing = NULL;
+    sk->rx_taken = sk->rx_freed = sk->rx_published = sk->rx_delivered;
+}
