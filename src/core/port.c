@@ -134,15 +134,25 @@ set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, const s
     return rc;
 }
 
+/* Silence a log type but for critical lines; returns the level to give back. */
+static int
+hush(const char *log_type_name, int *type)
+{
+    int level;
+
+    *type = rte_log_register(log_type_name);
+    level = rte_log_get_level((uint32_t)*type);
+    rte_log_set_level((uint32_t)*type, RTE_LOG_CRIT);
+    return level;
+}
+
 /* Descriptor that is readable when a frame waits in the queue, or -1. */
 static int
 rx_intr_fd(uint16_t port_id, uint16_t queue_id)
 {
+    int type;
     /* A driver without interrupts is found out by asking, and the library would log an error at each. */
-    int type = rte_log_register("lib.ethdev");
-    int level = rte_log_get_level((uint32_t)type);
-
-    rte_log_set_level((uint32_t)type, RTE_LOG_CRIT);
+    int level = hush("lib.ethdev", &type);
     int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(port_id, queue_id);
 
     rte_log_set_level((uint32_t)type, (uint32_t)level);
@@ -154,11 +164,17 @@ configure_and_start(struct port *p, const struct rte_eth_dev_info *info, const s
 {
     struct rte_eth_conf conf = device_conf(p, info, rx_intr);
     int rc = rte_eth_dev_configure(p->port_id, p->nb_queues, p->nb_queues, &conf);
+    int type;
+    int level;
 
     if (rc == 0)
         rc = set_up_queues(p, info, pool);
-    if (rc == 0)
-        rc = rte_eth_dev_start(p->port_id);
+    if (rc != 0)
+        return rc;
+    /* net_tap logs that it cannot tell secondary processes, of which there are none. */
+    level = hush("pmd.net.tap", &type);
+    rc = rte_eth_dev_start(p->port_id);
+    rte_log_set_level((uint32_t)type, (uint32_t)level);
     return rc;
 }
 
@@ -197,8 +213,13 @@ set_mtu(struct port *p, const struct rte_eth_dev_info *info, char *err, size_t e
         p->mtu = p->config.mtu != 0 ? p->config.mtu : RTE_ETHER_MTU;
         return 0;
     }
-    if (p->config.mtu != 0)
+    if (p->config.mtu != 0) {
+        int type;
+        int level = hush("lib.ethdev", &type); /* the reason is in err */
+
         rc = rte_eth_dev_set_mtu(p->port_id, p->config.mtu);
+        rte_log_set_level((uint32_t)type, (uint32_t)level);
+    }
     if (rc == -EINVAL)
         return fail(-EINVAL, err, err_len, "port %u (%s): MTU %u is not allowed, at most %u", p->port_id, p->driver,
                     p->config.mtu,

@@ -2,6 +2,7 @@
 #ifndef TEST_EAL_FIXTURE_H
 #define TEST_EAL_FIXTURE_H
 
+#include <stddef.h>
 #include <stdio.h>
 
 #include "core/clock.h"
@@ -9,17 +10,20 @@
 
 /* Start the EAL as an ordinary user may: no huge pages, no devices but those named. Returns 0 or 1. */
 static inline int
-fixture_eal_start(char *const *devices, int count)
+fixture_eal_start(const char *const *devices, int count)
 {
-    static char words[][12] = { "test", "--no-huge", "--no-pci", "-m", "96" };
-    char *argv[24];
+    static const char *const fixed[] = { "test", "--no-huge", "--no-pci", "-m", "96" };
+    static char words[16][160];
+    char *argv[17];
     char err[256];
     int argc = 0;
 
-    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        argv[argc++] = words[i];
-    for (int i = 0; i < count; i++)
-        argv[argc++] = devices[i];
+    for (int i = 0; i < 5 + count; i++) {
+        snprintf(words[argc], sizeof(words[argc]), "%s", i < 5 ? fixed[i] : devices[i - 5]);
+        argv[argc] = words[argc];
+        argc++;
+    }
+    argv[argc] = NULL;
     if (eal_start(argc, argv, err, sizeof(err)) < 0) {
         fprintf(stderr, "%s\n", err);
         return 1;
