@@ -24,6 +24,7 @@ lab_init()
     trap 'lab_status=$?; lab_cleanup; exit $lab_status' EXIT
     lab_tmp=$(mktemp -d "${TMPDIR:-/tmp}/isosock.XXXXXX") || lab_die "cannot make a temporary folder"
     chmod 755 "$lab_tmp"
+    lab_on_stack=("$lab_isosock" --control "$lab_tmp/stack.sock" run --)
 }
 
 lab_die()
@@ -46,6 +47,7 @@ lab_cleanup()
     local pid
     trap '' INT TERM HUP
     trap - EXIT
+    exec 2>/dev/null # bash tells of each job that it ends
     # The youngest first: clients, servers, then the stack under them.
     for pid in $lab_pids; do
         lab_stop "$pid"
@@ -54,7 +56,7 @@ lab_cleanup()
     [ -n "$lab_tmp" ] && rm -rf "$lab_tmp"
 }
 
-# lab_start LOG COMMAND...: run in the background, output to a file. Sets lab_pid.
+# lab_start LOG COMMAND...: run a program in the background, output to a file. Sets lab_pid.
 lab_start()
 {
     local log=$1
@@ -86,12 +88,12 @@ lab_forget()
     lab_pids=$rest
 }
 
-# lab_gone PID TENTHS: wait until a process group has no member, at most so long.
+# lab_gone PID TENTHS: wait until a process group has no member, at most so long. Zombies do not count: whose orphans they are may be slow.
 lab_gone()
 {
     local i
     for ((i = 0; i < $2; i++)); do
-        kill -0 -- "-$1" 2>/dev/null || return 0
+        ps -e -o pgid=,stat= | awk -v g="$1" '$1 == g && $2 !~ /^Z/ { found = 1 } END { exit !found }' || return 0
         sleep 0.1
     done
     return 1
@@ -165,10 +167,10 @@ lab_peer()
     nsenter "--net=/run/netns/$lab_ns" "$@"
 }
 
-# lab_app COMMAND...: on the stack.
+# lab_app COMMAND...: on the stack. For lab_start use the words themselves: a function would leave a shell between.
 lab_app()
 {
-    "$lab_isosock" --control "$lab_tmp/stack.sock" run -- "$@"
+    "${lab_on_stack[@]}" "$@"
 }
 
 lab_tool()
@@ -213,7 +215,7 @@ lab_nginx()
 {
     local conf
     conf=$(lab_nginx_conf "$1" "$2")
-    lab_start "$lab_tmp/nginx.log" lab_app nginx -e "$lab_tmp/nginx/error.log" -c "$conf"
+    lab_start "$lab_tmp/nginx.log" "${lab_on_stack[@]}" nginx -e "$lab_tmp/nginx/error.log" -c "$conf"
     lab_until 100 lab_listens "$1:$2" || {
         tail -n 3 "$lab_tmp/nginx.log" "$lab_tmp/nginx/error.log" >&2
         return 1
@@ -224,7 +226,7 @@ lab_nginx()
 lab_redis()
 {
     mkdir -p "$lab_tmp/redis"
-    lab_start "$lab_tmp/redis.log" lab_app redis-server --bind "$1" --port "$2" --protected-mode no --save '' \
+    lab_start "$lab_tmp/redis.log" "${lab_on_stack[@]}" redis-server --bind "$1" --port "$2" --protected-mode no --save '' \
         --appendonly no --dir "$lab_tmp/redis" --daemonize no
     lab_until 100 lab_listens "$1:$2" || {
         tail -n 5 "$lab_tmp/redis.log" >&2

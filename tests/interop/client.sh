@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Programs on the stack as clients of servers in the kernel, and of the kernel's own loopback at the same time (late binding).
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx curl ip
 lab_init "$ISOSOCK_BUILD"
 need_tap
@@ -10,7 +10,7 @@ random_file "$www/file" 16M
 random_file "$lab_tmp/upload" 8M
 must "the stack starts" lab_tap_stack
 conf=$(lab_nginx_conf 0.0.0.0 8088)
-lab_start "$lab_tmp/kernel-nginx.log" lab_peer nginx -e "$lab_tmp/nginx/error.log" -c "$conf"
+lab_start "$lab_tmp/kernel-nginx.log" nsenter "--net=/run/netns/$lab_ns" nginx -e "$lab_tmp/nginx/error.log" -c "$conf"
 must "nginx starts in the kernel" lab_until 100 lab_peer curl -q -s --noproxy '*' -o /dev/null http://10.66.0.1:8088/
 
 on_stack()

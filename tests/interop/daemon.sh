@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The daemon's life: ready, a second one refused, idle without load, an orderly end under live applications, no trace.
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx curl ip
 lab_init "$ISOSOCK_BUILD"
 need_tap

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # An application that is killed leaves no connection, listener or port in the stack.
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx redis-server redis-cli curl ip
 lab_init "$ISOSOCK_BUILD"
 need_tap

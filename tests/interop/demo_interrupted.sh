@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The demo, interrupted in the middle, leaves nothing behind.
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx redis-server redis-cli redis-benchmark curl
 lab_init "$ISOSOCK_BUILD"
 mkdir "$lab_tmp/demo"

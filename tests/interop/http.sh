@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # An unmodified nginx on the stack, the kernel as the client.
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx curl wrk ip
 lab_init "$ISOSOCK_BUILD"
 need_tap

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Bytes stay right on a wire that loses, reorders and delays; then on one that also duplicates and corrupts.
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx curl ip
 lab_init "$ISOSOCK_BUILD"
 need_tap

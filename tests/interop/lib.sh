@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# For the interop tests: scripts/lab.sh, and words to say what is expected. meson sets ISOSOCK_BUILD and ISOSOCK_SOURCE.
+# For the interop tests: scripts/lab.sh, and words to say what is expected. meson sets ISOSOCK_BUILD; by hand it is build/.
 set -u
-. "$ISOSOCK_SOURCE/scripts/lab.sh"
+ISOSOCK_SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd) || exit 1
+ISOSOCK_BUILD=${ISOSOCK_BUILD:-$ISOSOCK_SOURCE/build}
+. "$ISOSOCK_SOURCE/scripts/lab.sh" || exit 1
 
 # skip REASON: meson counts 77 as skipped.
 skip()

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Two stacks joined by net_memif, without hugepages and without root's rights: nginx on one, curl on the other.
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx curl
 # As root, be nobody, if nobody can read the programs.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Wrong words get one line and status 2; what is wrong at run time gets one line and status 1. Needs no privilege.
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 lab_init "$ISOSOCK_BUILD"
 d=$lab_isosockd
 i=$lab_isosock

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # An unmodified redis-server on the stack; clients in the kernel, and a client on the stack (local delivery).
-. "$ISOSOCK_SOURCE/tests/interop/lib.sh"
+. "$(dirname "$0")/lib.sh" || exit 1
 need_programs redis-server redis-cli redis-benchmark ip
 lab_init "$ISOSOCK_BUILD"
 need_tap
