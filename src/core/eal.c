@@ -16,6 +16,7 @@
 
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_ethdev.h>
 
 #include "core/eal.h"
 
@@ -42,6 +43,7 @@ struct capture {
 };
 
 static char runtime_dir[TEXT_MAX];
+static bool has_files; /* the EAL may keep huge pages as files */
 
 /* Whether one of the user's words is `name` or `name=...`; a short option (-l) also with its value attached. */
 static bool
@@ -164,6 +166,8 @@ add_defaults(struct args *a, char **argv, int n)
     /* --in-memory implies --no-shconf, and is refused together with --no-huge. */
     if (!user_gave_any(argv, n, files))
         add_default(a, no_huge ? "--no-shconf" : "--in-memory");
+    else
+        has_files = !no_huge && !user_gave(argv, n, "--in-memory");
     if (no_huge && !user_gave_any(argv, n, memory)) {
         add_default(a, "-m");
         add_default(a, NO_HUGE_MIB);
@@ -357,8 +361,21 @@ eal_start(int argc, char **argv, char *err, size_t err_len)
     return n;
 }
 
+/*
+ * rte_eal_cleanup unmaps the EAL's memory while its interrupt thread still walks structures that lie there (net_memif keeps
+ * it busy when its sockets close), and the process dies of it every few times. With --in-memory or --no-huge all there
+ * is ends with the process anyway, so it is called only where files on a hugetlbfs have to go.
+ */
 void
 eal_stop(void)
 {
-    rte_eal_cleanup();
+    uint16_t port_id;
+
+    RTE_ETH_FOREACH_DEV(port_id)
+    {
+        rte_eth_dev_stop(port_id);
+        rte_eth_dev_close(port_id);
+    }
+    if (has_files)
+        rte_eal_cleanup();
 }

@@ -22,7 +22,11 @@
  */
 int eal_start(int argc, char **argv, char *err, size_t err_len);
 
-/** Release what eal_start took; stop every port first. Main thread; nothing of DPDK may be used afterwards. */
+/**
+ * Close the ports that are still open (net_memif removes its socket then) and, where the user asked for files of huge
+ * pages, remove those. Main thread, at the end of the process, after the workers; nothing of DPDK may be used
+ * afterwards.
+ */
 void eal_stop(void);
 
 #endif /* CORE_EAL_H */
