@@ -195,17 +195,11 @@ daemon_run(struct daemon *d)
 void
 daemon_ask_stop(struct daemon *d)
 {
-    const uint64_t one = 1;
-
     d->stop = 1;
     if (d->mode == NULL)
         return;
-    for (unsigned w = 0; w < d->ops->nb_workers(d->mode); w++) {
-        /* A full eventfd is a rung doorbell. */
-        ssize_t n = write(stack_doorbell_fd(d->ops->stack(d->mode, w)), &one, sizeof(one));
-
-        (void)n;
-    }
+    for (unsigned w = 0; w < d->ops->nb_workers(d->mode); w++)
+        stack_wake(d->ops->stack(d->mode, w));
 }
 
 void

@@ -20,3 +20,9 @@ clock_now_us(void)
 
     return (uint64_t)(((unsigned __int128)elapsed_tsc * us_per_tsc) >> 64) + 1;
 }
+
+uint64_t
+clock_cycles(void)
+{
+    return rte_rdtsc();
+}

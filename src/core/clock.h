@@ -16,4 +16,7 @@ void clock_init(void);
 /** Microseconds since clock_init, at least 1. */
 uint64_t clock_now_us(void);
 
+/** TSC cycles, for the counters of what a worker's passes cost. */
+uint64_t clock_cycles(void);
+
 #endif /* CORE_CLOCK_H */

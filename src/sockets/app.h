@@ -24,7 +24,10 @@ struct app;
  */
 struct app *app_create(struct stack *s, struct arena *a);
 
-/** Size of struct app_member's table. */
+/** Undo app_create: no member has joined, or no socket is left. */
+void app_destroy(struct app *app);
+
+/** Processes that a family has at most. */
 #define APP_MAX_MEMBERS UINT16_MAX
 
 /** A new process; it holds what member `parent` (0 = none) holds. Returns its number (1 ..), -ENOENT no such parent, -ENFILE, -ENOMEM. */

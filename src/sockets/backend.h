@@ -331,9 +331,6 @@ bool app_member_holds(const struct app *app, uint16_t member, uint32_t slot);
 void app_member_hold(struct app *app, uint16_t member, uint32_t slot);
 void app_member_drop(struct app *app, uint16_t member, uint32_t slot);
 
-/** Free it; no socket is left. */
-void app_destroy(struct app *app);
-
 /** Free the applications that have neither members nor sockets. */
 void app_reap(struct stack *s);
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <semaphore.h>
-#include <unistd.h>
 
 /* On the caller's stack: it waits until the worker is done with it. */
 struct stack_call_item {
@@ -17,7 +16,6 @@ struct stack_call_item {
 int
 stack_call(struct stack *s, void (*fn)(struct stack *s, void *arg, uint64_t now_us), void *arg)
 {
-    static const uint64_t one = 1;
     struct stack_call_item item = { .fn = fn, .arg = arg };
 
     pthread_mutex_lock(&s->call_lock);
@@ -33,9 +31,7 @@ stack_call(struct stack *s, void (*fn)(struct stack *s, void *arg, uint64_t now_
     s->call_last = &item;
     __atomic_add_fetch(&s->calls_waiting, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&s->call_lock);
-    /* The counter cannot be full: it would take 2^64 calls. */
-    while (write(s->call_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        ;
+    stack_wake(s);
     while (sem_wait(&item.done) != 0)
         ;
     sem_destroy(&item.done);

@@ -277,7 +277,8 @@ struct shm_stack_page {
     uint32_t gateway; /**< 1: the stack has a default route */
     uint32_t addr[4]; /**< the stack's address, v4-mapped */
     uint32_t aggregate; /**< 1: sends may pile up while a notification is pending; 0: each is notified by itself */
-    uint32_t reserved[7];
+    uint32_t ring_by_thread; /**< 0: ring = the calling thread's CPU % rings; 1: its number among the threads % rings */
+    uint32_t reserved[6];
     struct shm_route routes[SHM_MAX_ROUTES]; /**< on-link and routed prefixes but for the default */
     struct {
         uint32_t sleeping; /**< 1: the worker sleeps, or is about to: ring its doorbell after enqueuing */

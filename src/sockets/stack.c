@@ -62,6 +62,7 @@ page_create(struct stack *s)
     s->page->version = SHM_VERSION;
     s->page->alive = 1;
     s->page->aggregate = s->cfg.aggregate;
+    s->page->ring_by_thread = s->cfg.thread_rings;
     memcpy(s->page->addr, s->cfg.ip.addr.w, sizeof(s->page->addr));
     return 0;
 }
@@ -427,6 +428,12 @@ stack_doorbell_clear(struct stack *s)
 
     while (epoll_wait(s->doorbell_epoll_fd, rung, RTE_DIM(rung), 0) == RTE_DIM(rung))
         ;
+}
+
+void
+stack_wake(const struct stack *s)
+{
+    eventfd_write(s->call_fd, 1);
 }
 
 int

@@ -22,6 +22,7 @@ struct stack_config {
     struct tcp_params tcp;
     uint32_t instance; /**< its number */
     bool aggregate; /**< false: every send becomes segments at once, no front-end aggregation (Iso-Basic) */
+    bool thread_rings; /**< a notification ring belongs to a thread rather than a CPU */
     bool locks; /**< true: take the redundant, uncontended transmit and receive locks (Iso-Lock) */
 };
 
@@ -64,6 +65,8 @@ void stack_set_sleeping(struct stack *s, bool sleeping);
  */
 int stack_doorbell_fd(const struct stack *s);
 void stack_doorbell_clear(struct stack *s);
+/** Ring it: the worker wakes up. Any thread, and signal handlers. */
+void stack_wake(const struct stack *s);
 /** Add an application's eventfd; closing its last copy removes it. Any thread. Returns 0 or -errno. */
 int stack_doorbell_add(struct stack *s, int fd);
 

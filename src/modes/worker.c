@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_common.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "modes/mode.h"
+
+/* Empty polls for so long, and the CPU is offered to others between polls; for so long, and the worker sleeps. */
+#define YIELD_AFTER_US 30u
+#define SLEEP_AFTER_US 200u
+/* Without receive interrupts: naps. The longest bounds both the first frame's latency and the idle CPU's share. */
+#define NAP_MIN_US 50u
+#define NAP_MAX_US 1000u
+/* With them: the longest sleep, in case a driver loses an interrupt. */
+#define SLEEP_MAX_US 1000000u
+/* The stack's own deadline for draining comes first. */
+#define DRAIN_MAX_US 4000000u
+
+struct worker {
+    const struct mode_ops *ops;
+    struct mode *mode;
+    unsigned w;
+    enum idle_policy idle;
+    struct stack *stack;
+    struct counters *ctr;
+    int epoll_fd; /**< doorbell and receive interrupt; -1: never sleeps */
+    bool has_intr;
+    uint32_t nap_us;
+    uint64_t idle_since_us; /**< 0 = the last poll did something */
+};
+
+static int
+worker_init(struct worker *wk)
+{
+    struct epoll_event ev = { .events = EPOLLIN };
+
+    wk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (wk->epoll_fd < 0)
+        return -errno;
+    ev.data.fd = stack_doorbell_fd(wk->stack);
+    if (epoll_ctl(wk->epoll_fd, EPOLL_CTL_ADD, ev.data.fd, &ev) != 0) {
+        int rc = -errno;
+
+        close(wk->epoll_fd);
+        wk->epoll_fd = -1;
+        return rc;
+    }
+    wk->has_intr = port_intr_register(stack_queue(wk->stack), wk->epoll_fd) == 0;
+    return 0;
+}
+
+static unsigned
+poll_once(struct worker *wk, uint64_t now_us)
+{
+    uint64_t start = clock_cycles();
+    unsigned n = wk->ops->poll(wk->mode, wk->w, now_us);
+    uint64_t cycles = clock_cycles() - start;
+
+    counter_inc(wk->ctr, CTR_WORKER_POLLS);
+    if (n > 0) {
+        counter_add(wk->ctr, CTR_WORKER_BUSY_CYCLES, cycles);
+    } else {
+        counter_inc(wk->ctr, CTR_WORKER_IDLE_POLLS);
+        counter_add(wk->ctr, CTR_WORKER_IDLE_CYCLES, cycles);
+    }
+    return n;
+}
+
+/* Until something comes, or for at most timeout_us. */
+static void
+wait_us(const struct worker *wk, uint64_t timeout_us)
+{
+    struct epoll_event ev[2];
+    struct timespec ts = {
+        .tv_sec = (time_t)(timeout_us / 1000000),
+        .tv_nsec = (long)(timeout_us % 1000000) * 1000,
+    };
+
+    /* Kernels before 5.11 know whole milliseconds only. */
+    if (epoll_pwait2(wk->epoll_fd, ev, 2, &ts, NULL) < 0 && errno == ENOSYS)
+        epoll_wait(wk->epoll_fd, ev, 2, (int)((timeout_us + 999) / 1000));
+}
+
+/*
+ * Announce, arm, look again, sleep: whoever came before the announcement is seen by the look, whoever comes after it rings. Returns
+ * what the look found to do.
+ */
+static unsigned
+sleep_once(struct worker *wk)
+{
+    struct port_queue *q = stack_queue(wk->stack);
+    bool armed;
+    unsigned n;
+
+    stack_set_sleeping(wk->stack, true);
+    armed = wk->has_intr && port_intr_arm(q) == 0;
+    n = poll_once(wk, clock_now_us());
+    if (n == 0 && !stack_has_work(wk->stack)) {
+        uint64_t now_us = clock_now_us();
+        uint64_t next_us = stack_next_us(wk->stack, now_us);
+        uint64_t limit_us = armed ? SLEEP_MAX_US : wk->nap_us;
+
+        if (next_us > now_us) {
+            counter_inc(wk->ctr, CTR_WORKER_SLEEPS);
+            wait_us(wk, RTE_MIN(next_us - now_us, limit_us));
+        }
+        wk->nap_us = RTE_MIN(2 * wk->nap_us, NAP_MAX_US);
+    }
+    if (armed)
+        port_intr_disarm(q);
+    stack_doorbell_clear(wk->stack);
+    stack_set_sleeping(wk->stack, false);
+    return n;
+}
+
+static void
+note_work(struct worker *wk)
+{
+    wk->idle_since_us = 0;
+    wk->nap_us = NAP_MIN_US;
+}
+
+/* A poll found nothing. */
+static void
+be_idle(struct worker *wk, uint64_t now_us)
+{
+    uint64_t idle_us;
+
+    if (wk->idle_since_us == 0)
+        wk->idle_since_us = now_us;
+    idle_us = now_us - wk->idle_since_us;
+    if (wk->epoll_fd >= 0 && (wk->idle == IDLE_SLEEP || (wk->idle == IDLE_ADAPTIVE && idle_us >= SLEEP_AFTER_US))) {
+        if (sleep_once(wk) > 0)
+            note_work(wk);
+    } else if (idle_us >= YIELD_AFTER_US) {
+        sched_yield();
+    }
+}
+
+void
+worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_policy idle, const volatile int *stop)
+{
+    struct worker wk = { .ops = ops, .mode = m, .w = w, .idle = idle, .epoll_fd = -1, .nap_us = NAP_MIN_US };
+    uint64_t stop_at_us = 0;
+
+    wk.stack = ops->stack(m, w);
+    wk.ctr = stack_queue(wk.stack)->ctr;
+    if (idle != IDLE_POLL) {
+        int rc = worker_init(&wk);
+
+        if (rc != 0)
+            LOG_WARN("worker %u polls without sleep: %s", w, strerror(-rc));
+    }
+    for (;;) {
+        uint64_t now_us = clock_now_us();
+
+        if (*stop && stop_at_us == 0) {
+            stop_at_us = now_us + DRAIN_MAX_US;
+            stack_shutdown_begin(wk.stack, now_us);
+        }
+        if (poll_once(&wk, now_us) > 0)
+            note_work(&wk);
+        else
+            be_idle(&wk, now_us);
+        if (stop_at_us != 0 && (stack_shutdown_done(wk.stack) || now_us >= stop_at_us))
+            break;
+    }
+    stack_calls_end(wk.stack);
+    if (wk.epoll_fd >= 0)
+        close(wk.epoll_fd);
+}

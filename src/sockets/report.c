@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sockets/report.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "sockets/backend.h"
+
+/* Connections that the worker looks at in one call: some microseconds of its time. */
+#define PAGE 64u
+
+struct row {
+    struct tcp_conn_info info;
+    pid_t pid;
+};
+
+struct page {
+    uint64_t cursor;
+    uint64_t now_us;
+    unsigned n;
+    struct row row[PAGE];
+};
+
+static void
+fill_page(struct stack *s, void *arg, uint64_t now_us)
+{
+    struct page *p = arg;
+    struct tcp_conn_info info[PAGE];
+
+    p->now_us = now_us;
+    p->n = tcp_walk(s->tcp, &p->cursor, info, PAGE);
+    for (unsigned i = 0; i < p->n; i++) {
+        uint32_t user = info[i].user;
+
+        p->row[i] = (struct row){ .info = info[i] };
+        if (user != SOCK_NONE && user < s->socks_used && s->socks[user].app != NULL)
+            p->row[i].pid = app_holder_pid(s->socks[user].app, s->socks[user].slot);
+    }
+}
+
+/* ---- ss --------------------------------------------------------------------------------------------------------------- */
+
+static void
+endpoint(char *out, size_t len, const struct ip_addr *a, uint16_t port)
+{
+    char text[IP_ADDR_STRLEN];
+
+    if (port == 0)
+        snprintf(out, len, "%s:*", ip_addr_format(a, text));
+    else
+        snprintf(out, len, "%s:%u", ip_addr_format(a, text), port);
+}
+
+static void
+print_owner(FILE *out, pid_t pid)
+{
+    char path[64];
+    char name[64] = "?";
+    FILE *f;
+
+    if (pid <= 0)
+        return;
+    snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    f = fopen(path, "re");
+    if (f != NULL) {
+        if (fgets(name, sizeof(name), f) != NULL)
+            name[strcspn(name, "\n")] = '\0';
+        fclose(f);
+    }
+    fprintf(out, " users:((\"%s\",pid=%d))", name, pid);
+}
+
+static void
+print_ago(FILE *out, const char *what, uint64_t now_us, uint64_t at_us)
+{
+    if (at_us != 0)
+        fprintf(out, " %s:%" PRIu64, what, now_us > at_us ? (now_us - at_us) / 1000 : 0);
+}
+
+static void
+print_count(FILE *out, const char *what, uint64_t n)
+{
+    if (n != 0)
+        fprintf(out, " %s:%" PRIu64, what, n);
+}
+
+/* The indented line, in the words of ss -i. */
+static void
+print_info(FILE *out, const struct tcp_conn_info *c, uint64_t now_us)
+{
+    uint32_t mss = c->snd_mss != 0 ? c->snd_mss : 1;
+
+    fprintf(out, "\t%s%s%s", c->timestamps ? " ts" : "", c->sack ? " sack" : "", c->ecn ? " ecn" : "");
+    fprintf(out, " %s wscale:%u,%u rto:%.3g", c->cc_name != NULL ? c->cc_name : "-", c->snd_wscale, c->rcv_wscale,
+            c->rto_us / 1000.0);
+    print_count(out, "backoff", c->backoff);
+    fprintf(out, " rtt:%.3f/%.3f", c->srtt_us / 1000.0, c->rttvar_us / 1000.0);
+    fprintf(out, " mss:%u rcvmss:%u cwnd:%u", c->snd_mss, c->rcv_mss, (c->cwnd_bytes + mss - 1) / mss);
+    if (c->ssthresh_bytes < INT32_MAX)
+        print_count(out, "ssthresh", c->ssthresh_bytes / mss);
+    print_count(out, "bytes_retrans", c->bytes_retrans);
+    print_count(out, "bytes_acked", c->bytes_acked);
+    print_count(out, "bytes_received", c->bytes_received);
+    print_count(out, "segs_out", c->segs_out);
+    print_count(out, "segs_in", c->segs_in);
+    print_ago(out, "lastsnd", now_us, c->last_snd_at_us);
+    print_ago(out, "lastrcv", now_us, c->last_rcv_at_us);
+    print_count(out, "unacked", c->unacked_segs);
+    if (c->retrans_segs_total != 0)
+        fprintf(out, " retrans:%u/%u", c->retransmits, c->retrans_segs_total);
+    print_count(out, "snd_wnd", c->snd_wnd);
+    print_count(out, "rcv_wnd", c->rcv_wnd);
+    if (c->min_rtt_us != 0 && c->min_rtt_us != UINT32_MAX)
+        fprintf(out, " minrtt:%.3f", c->min_rtt_us / 1000.0);
+    fputc('\n', out);
+}
+
+static bool
+has_info(enum tcp_state state)
+{
+    return state != TCP_ST_LISTEN && state != TCP_ST_SYN_RECEIVED && state != TCP_ST_TIME_WAIT &&
+           state != TCP_ST_CLOSED;
+}
+
+static void
+print_row(FILE *out, const struct row *r, uint64_t now_us)
+{
+    const struct tcp_conn_info *c = &r->info;
+    char local[IP_ADDR_STRLEN + 8];
+    char peer[IP_ADDR_STRLEN + 8];
+
+    endpoint(local, sizeof(local), &c->tuple.local, c->tuple.local_port);
+    endpoint(peer, sizeof(peer), &c->tuple.remote, c->tuple.remote_port);
+    fprintf(out, "%-10s %-6u %-6u %22s %22s", tcp_state_name(c->state), c->rcv_queued, c->snd_queued, local, peer);
+    print_owner(out, r->pid);
+    fputc('\n', out);
+    if (has_info(c->state))
+        print_info(out, c, now_us);
+}
+
+static bool
+is_wanted(enum tcp_state state, unsigned flags)
+{
+    if (flags & REPORT_ALL)
+        return true;
+    return (state == TCP_ST_LISTEN) == ((flags & REPORT_LISTEN) != 0);
+}
+
+int
+report_ss(struct stack *s, FILE *out, unsigned flags)
+{
+    struct page p = { .cursor = 0 };
+
+    if (!(flags & REPORT_NO_HEADER))
+        fprintf(out, "%-10s %-6s %-6s %22s %22s\n", "State", "Recv-Q", "Send-Q", "Local Address:Port",
+                "Peer Address:Port");
+    do {
+        int rc = stack_call(s, fill_page, &p);
+
+        if (rc != 0)
+            return rc;
+        for (unsigned i = 0; i < p.n; i++)
+            if (is_wanted(p.row[i].info.state, flags))
+                print_row(out, &p.row[i], p.now_us);
+    } while (p.n > 0);
+    return 0;
+}
+
+/* ---- counters ------------------------------------------------------------------------------------------------------------ */
+
+static void
+stats_text(FILE *out)
+{
+    struct counters total;
+    struct counters one;
+    char name[COUNTERS_NAME_LEN];
+    bool several = counters_name(1, name) == 0;
+
+    counters_sum(&total);
+    for (unsigned c = 0; c < CTR_COUNT; c++) {
+        if (total.v[c] == 0)
+            continue;
+        fprintf(out, "%-28s %14" PRIu64, counter_infos[c].name, total.v[c]);
+        for (unsigned i = 0; several && counters_name(i, name) == 0; i++)
+            if (counters_get(name, &one) == 0)
+                fprintf(out, " %14" PRIu64, one.v[c]);
+        fprintf(out, "  # %s\n", counter_infos[c].text);
+    }
+}
+
+static void
+json_object(FILE *out, const struct counters *c)
+{
+    fputc('{', out);
+    for (unsigned i = 0; i < CTR_COUNT; i++)
+        fprintf(out, "%s\"%s\":%" PRIu64, i > 0 ? "," : "", counter_infos[i].name, c->v[i]);
+    fputc('}', out);
+}
+
+static void
+stats_json(FILE *out)
+{
+    struct counters c;
+    char name[COUNTERS_NAME_LEN];
+
+    counters_sum(&c);
+    fputs("{\"total\":", out);
+    json_object(out, &c);
+    fputs(",\"workers\":{", out);
+    for (unsigned i = 0; counters_name(i, name) == 0; i++) {
+        if (counters_get(name, &c) != 0)
+            continue;
+        fprintf(out, "%s\"%s\":", i > 0 ? "," : "", name);
+        json_object(out, &c);
+    }
+    fputs("}}\n", out);
+}
+
+void
+report_stats(FILE *out, bool json)
+{
+    if (json)
+        stats_json(out);
+    else
+        stats_text(out);
+}
+
+/* ---- usage ------------------------------------------------------------------------------------------------------------------- */
+
+struct usage {
+    struct tcp_usage tcp;
+    uint32_t socks, apps, rx_bufs, pool_bufs, tx_free;
+};
+
+static void
+fill_usage(struct stack *s, void *arg, uint64_t now_us)
+{
+    struct usage *u = arg;
+
+    (void)now_us;
+    tcp_usage(s->tcp, &u->tcp);
+    u->socks = s->nb_socks;
+    u->apps = s->nb_apps;
+    u->rx_bufs = s->rx_bufs;
+    u->pool_bufs = rte_mempool_avail_count(s->pool->rx);
+    u->tx_free = rte_mempool_avail_count(s->pool->tx);
+}
+
+int
+report_usage(struct stack *s, FILE *out)
+{
+    struct usage u;
+    int rc = stack_call(s, fill_usage, &u);
+
+    if (rc != 0)
+        return rc;
+    fprintf(out, "applications %u\nsockets %u\nconnections %u\nlisteners %u\nhalf_open %u\ntime_wait %u\n", u.apps,
+            u.socks, u.tcp.conns, u.tcp.listeners, u.tcp.half_open, u.tcp.time_wait);
+    fprintf(out, "reassembly_buffers %u\nsocket_buffers %u\nfree_receive_buffers %u\nfree_transmit_buffers %u\n",
+            u.tcp.ooo_bufs, u.rx_bufs, u.pool_bufs, u.tx_free);
+    return 0;
+}
