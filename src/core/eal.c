@@ -155,6 +155,7 @@ add_defaults(struct args *a, char **argv, int n)
         add_default(a, "--log-level=lib.*:warning");
         add_default(a, "--log-level=bus.*:warning");
         add_default(a, "--log-level=pmd.*:warning");
+        add_default(a, "--log-level=user1:warning"); /* rte_ip_frag's */
     }
     bool no_huge = user_gave(argv, n, "--no-huge");
 
@@ -244,6 +245,11 @@ is_noise(const char *line, size_t len)
         "failed to create multiq qdisc",
         "Disabling rte flow support",
         "Failed to register mp action callback", /* net_memif's support of secondary processes */
+        "hugepages reported on node", /* of one of the sizes */
+        "Unable to create TAP interface", /* these follow from a line before them that gives the cause */
+        "TAP Unable to initialize",
+        "vdev_probe(): failed to initialize",
+        "Bus (vdev) probe failed",
     };
 
     for (size_t i = 0; i < sizeof(noise) / sizeof(noise[0]); i++)

@@ -21,6 +21,8 @@
 #define DEFAULT_DESCRIPTORS 512
 #define RX_CSUM_OFFLOADS (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
 #define MEMIF_DEFAULT_BUFFER_BYTES 2048
+#define MEMIF_CONNECT_TRIES 30
+#define MEMIF_CONNECT_INTERVAL_US 100000
 #define FRAME_OVERHEAD_BYTES (RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN)
 
 /* What a driver's own description does not tell, or tells wrongly. */
@@ -159,23 +161,42 @@ rx_intr_fd(uint16_t port_id, uint16_t queue_id)
     return fd > STDERR_FILENO ? fd : -1;
 }
 
+/*
+ * The drivers' own lines are hushed: net_tap logs that it cannot tell secondary processes, of which there are none, and
+ * net_memif each try. A net_memif client starts only if its server listens; two daemons that are
+ * started together get some time to meet.
+ */
+static int
+start_device(const struct port *p)
+{
+    unsigned tries = strcmp(p->driver, "net_memif") == 0 ? MEMIF_CONNECT_TRIES : 1;
+    int tap, memif;
+    int tap_level = hush("pmd.net.tap", &tap);
+    int memif_level = hush("pmd.net.memif", &memif);
+    int rc;
+
+    for (;;) {
+        rc = rte_eth_dev_start(p->port_id);
+        if (rc == 0 || --tries == 0)
+            break;
+        usleep(MEMIF_CONNECT_INTERVAL_US);
+    }
+    rte_log_set_level((uint32_t)tap, (uint32_t)tap_level);
+    rte_log_set_level((uint32_t)memif, (uint32_t)memif_level);
+    return rc;
+}
+
 static int
 configure_and_start(struct port *p, const struct rte_eth_dev_info *info, const struct pktpool *pool, bool rx_intr)
 {
     struct rte_eth_conf conf = device_conf(p, info, rx_intr);
     int rc = rte_eth_dev_configure(p->port_id, p->nb_queues, p->nb_queues, &conf);
-    int type;
-    int level;
 
     if (rc == 0)
         rc = set_up_queues(p, info, pool);
     if (rc != 0)
         return rc;
-    /* net_tap logs that it cannot tell secondary processes, of which there are none. */
-    level = hush("pmd.net.tap", &type);
-    rc = rte_eth_dev_start(p->port_id);
-    rte_log_set_level((uint32_t)type, (uint32_t)level);
-    return rc;
+    return start_device(p);
 }
 
 /*
@@ -246,6 +267,7 @@ int
 port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, char *err, size_t err_len)
 {
     struct rte_eth_dev_info info;
+    bool is_memif;
     int rc;
 
     memset(p, 0, sizeof(*p));
@@ -260,7 +282,8 @@ port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, 
     if (cfg->nb_queues == 0 || cfg->nb_queues > info.max_rx_queues || cfg->nb_queues > info.max_tx_queues)
         return fail(-EINVAL, err, err_len, "port %u (%s): %u queues asked for, 1 to %u possible", cfg->port_id,
                     p->driver, cfg->nb_queues, RTE_MIN(info.max_rx_queues, info.max_tx_queues));
-    if (strcmp(p->driver, "net_memif") == 0) {
+    is_memif = strcmp(p->driver, "net_memif") == 0;
+    if (is_memif) {
         rc = check_memif(p, &info, err, err_len);
         if (rc != 0)
             return rc;
@@ -270,8 +293,12 @@ port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, 
     if (rc != 0)
         return rc;
     rc = configure_and_start(p, &info, pool, true);
-    if (rc != 0)
+    if (rc != 0 && !is_memif)
         rc = configure_and_start(p, &info, pool, false);
+    if (rc != 0 && is_memif)
+        return fail(-EIO, err, err_len,
+                    "port %u (net_memif): no server listens on its socket; start the peer, role=server, first",
+                    cfg->port_id);
     if (rc != 0)
         return fail(-EIO, err, err_len, "port %u (%s): the driver refused to start: %s", cfg->port_id, p->driver,
                     rte_strerror(-rc));

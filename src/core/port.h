@@ -68,7 +68,8 @@ struct port_queue {
 
 /**
  * Configure and start a port. Control path. Returns 0, or -errno with one line in err (which port, what to do):
- * -ENODEV no such port, -EINVAL more queues than it has or an MTU that it does not take, -EIO the driver refused.
+ * -ENODEV no such port, -EINVAL more queues than it has or an MTU that it does not take, -EIO the driver refused, or
+ * (net_memif, role=client) no server came up within three seconds.
  * With impairment on, tso is reported as absent so that segments suffer one by one; with corruption, checksum offload too,
  * so that the damage happens after the sum is formed and before it is checked.
  */
