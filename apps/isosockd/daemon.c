@@ -121,6 +121,25 @@ start_server(struct daemon *d, char *err, size_t err_len)
     return server_create(&d->server, &sc, err, err_len);
 }
 
+int
+daemon_start(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len)
+{
+    int rc;
+
+    d->cfg = cfg;
+    d->options = o;
+    clock_init();
+    rc = telemetry_init();
+    if (rc != 0)
+        LOG_WARN("no telemetry: %s", strerror(-rc));
+    rc = start_port(d, err, err_len);
+    if (rc == 0)
+        rc = start_mode(d, err, err_len);
+    if (rc == 0)
+        rc = start_server(d, err, err_len);
+    return rc;
+}
+
 static void
 prompt_query(void *ctx, const char *query, FILE *out)
 {
@@ -136,31 +155,14 @@ prompt_quit(void *ctx)
     daemon_ask_stop(ctx);
 }
 
-int
-daemon_start(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len)
+static void
+start_prompt(struct daemon *d)
 {
     static const struct prompt_ops prompt_ops = { .query = prompt_query, .quit = prompt_quit };
-    int rc;
 
-    d->cfg = cfg;
-    d->options = o;
-    clock_init();
-    rc = telemetry_init();
-    if (rc != 0)
-        LOG_WARN("no telemetry: %s", strerror(-rc));
-    rc = start_port(d, err, err_len);
-    if (rc == 0)
-        rc = start_mode(d, err, err_len);
-    if (rc == 0)
-        rc = start_server(d, err, err_len);
-    if (rc != 0 || !cfg->interactive)
-        return rc;
     d->prompt = prompt_create(&prompt_ops, d);
-    if (d->prompt == NULL) {
-        rc = -errno;
-        snprintf(err, err_len, "no prompt: %s", strerror(-rc));
-    }
-    return rc;
+    if (d->prompt == NULL)
+        LOG_WARN("no prompt: %s", strerror(errno));
 }
 
 static int
@@ -179,6 +181,8 @@ daemon_run(struct daemon *d)
     unsigned nb_workers = d->ops->nb_workers(d->mode);
     unsigned lcore, w = 1;
 
+    if (d->cfg->interactive)
+        start_prompt(d);
     RTE_LCORE_FOREACH_WORKER(lcore)
     {
         if (w == nb_workers)

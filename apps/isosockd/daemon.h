@@ -28,12 +28,12 @@ struct daemon {
 };
 
 /**
- * Start everything but the workers: pool, port, mode, control socket, prompt. The EAL runs already. Returns 0, or -errno with one line in
+ * Start everything but the workers: pool, port, mode, control socket. The EAL runs already. Returns 0, or -errno with one line in
  * err (-EINVAL: what the user asked for makes no sense to the mode). In both cases daemon_stop releases what was started.
  */
 int daemon_start(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len);
 
-/** Run the workers, number 0 on this thread, until daemon_ask_stop and the end of draining. */
+/** Start the prompt if it is wanted, and run the workers, number 0 on this thread, until daemon_ask_stop and the end of draining. */
 void daemon_run(struct daemon *d);
 
 /** Ask the workers to end, and wake them. Any thread, also a signal handler. */
