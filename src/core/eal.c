@@ -160,7 +160,7 @@ add_defaults(struct args *a, char **argv, int n)
     bool no_huge = user_gave(argv, n, "--no-huge");
 
     if (!no_huge && free_huge_bytes() < HUGE_MIN_BYTES) {
-        fprintf(stderr, "%s: too few free huge pages, going on without (--no-huge)\n", argv[0]);
+        fprintf(stderr, "%s: too few free huge pages, going on without (--no-huge)\n", program_invocation_short_name);
         add_default(a, "--no-huge");
         no_huge = true;
     }

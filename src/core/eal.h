@@ -15,7 +15,7 @@
  * daemons do not collide and leave no files; `--no-huge` and a memory size, announced in one line on stderr, if
  * no huge page is free; log level warning. Also registers the exit handler that removes the EAL's runtime folder.
  *
- * Main thread, once per process. Returns the index in argv of the `--` (argc if there is none), so that
+ * While the EAL parses, standard output and error are diverted: no other thread should print. Main thread, once per process. Returns the index in argv of the `--` (argc if there is none), so that
  * `argv + result` is an argument vector of its own whose element 0 takes the place of the program's name.
  * Otherwise -errno with one line in err: -EINVAL an option that the EAL rejects (callers exit with 2), -ENOMEM no memory,
  * -EALREADY it runs already, -EIO anything else.

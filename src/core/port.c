@@ -346,18 +346,3 @@ port_link_up(const struct port *p)
         return kernel_link_up(p->if_index) != 0;
     return rte_eth_link_get_nowait(p->port_id, &link) != 0 || link.link_status == RTE_ETH_LINK_UP;
 }
-
-const char *
-port_caps_text(const struct port *p, char *text, size_t len)
-{
-    const struct port_caps *c = &p->caps;
-
-    snprintf(text, len, "%s%s%s%s%s", c->tx_ip_csum && c->tx_tcp_csum ? " tx-checksum" : "",
-             c->rx_csum ? " rx-checksum" : "", c->tso ? " tso" : "", c->multi_seg ? " multi-seg" : "",
-             c->rx_intr ? " rx-intr" : "");
-    if (text[0] == '\0')
-        snprintf(text, len, "none");
-    else
-        memmove(text, text + 1, strlen(text));
-    return text;
-}

@@ -82,9 +82,6 @@ void port_stop(struct port *p);
  */
 bool port_link_up(const struct port *p);
 
-/** What the port offloads, for people: "checksum tso multi-seg rx-intr", "none". Returns text. */
-const char *port_caps_text(const struct port *p, char *text, size_t len);
-
 int port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct pktpool *pool,
                     struct counters *ctr);
 void port_queue_fini(struct port_queue *q);
