@@ -49,8 +49,8 @@ counter_inc(struct counters *c, enum counter_id id)
 
 /**
  * Show a worker's array to the tools. name: unique; it is copied. c stays the caller's, and must stay valid until
- * counters_unregister. Any thread. Returns 0, -EEXIST for a name in use, -ENOSPC if the registry is full, -EINVAL for an
- * empty or too long name.
+ * counters_unregister. Any thread. Returns 0, -EEXIST for a name in use, -ENOSPC if the registry is full, -EINVAL
+ * for an empty or too long name.
  */
 int counters_register(const char *name, const struct counters *c);
 

@@ -368,9 +368,9 @@ eal_start(int argc, char **argv, char *err, size_t err_len)
 }
 
 /*
- * rte_eal_cleanup unmaps the EAL's memory while its interrupt thread still walks structures that lie there (net_memif keeps
- * it busy when its sockets close), and the process dies of it every few times. With --in-memory or --no-huge all there
- * is ends with the process anyway, so it is called only where files on a hugetlbfs have to go.
+ * rte_eal_cleanup unmaps the EAL's memory while its interrupt thread still walks structures that lie there
+ * (net_memif keeps it busy when its sockets close), and the process dies of it every few times. With --in-memory or
+ * --no-huge all there is ends with the process anyway, so it is called only where files on a hugetlbfs have to go.
  */
 void
 eal_stop(void)

@@ -11,14 +11,15 @@
 
 /**
  * Start the EAL with the options before `--` (all of argv if there is no `--`), completed where the user said
- * nothing: `-l` with the first allowed core, `--iova-mode=va`, `--in-memory` and a `--file-prefix` of this process, so that
- * daemons do not collide and leave no files; `--no-huge` and a memory size, announced in one line on stderr, if
- * no huge page is free; log level warning. Also registers the exit handler that removes the EAL's runtime folder.
+ * nothing: one lcore that floats over the allowed cores, `--iova-mode=va`, `--in-memory` and a `--file-prefix` of this process,
+ * so that daemons do not collide and leave no files; `--no-huge` and a memory size, announced in one line on stderr,
+ * if no huge page is free; log level warning. Also registers the exit handler that removes the EAL's runtime folder.
  *
- * While the EAL parses, standard output and error are diverted: no other thread should print. Main thread, once per process. Returns the index in argv of the `--` (argc if there is none), so that
- * `argv + result` is an argument vector of its own whose element 0 takes the place of the program's name.
- * Otherwise -errno with one line in err: -EINVAL an option that the EAL rejects (callers exit with 2), -ENOMEM no memory,
- * -EALREADY it runs already, -EIO anything else.
+ * While the EAL parses, standard output and error are diverted: no other thread should print. Main thread, once per
+ * process. Returns the index in argv of the `--` (argc if there is none), so that `argv + result` is an argument
+ * vector of its own whose element 0 takes the place of the program's name. Otherwise -errno with one line in err:
+ * -EINVAL an option that the EAL rejects (callers exit with 2), -ENOMEM no memory, -EALREADY it runs already, -EIO
+ * anything else.
  */
 int eal_start(int argc, char **argv, char *err, size_t err_len);
 

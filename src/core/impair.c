@@ -221,7 +221,8 @@ count_overtaker(struct impair *im, uint64_t due_us)
 
 /*
  * Flip one bit of what a checksum covers. Not in the Ethernet header nor in ARP: a wire's CRC guards those, and
- * nothing above would ever notice. The frame is copied first, since its bytes may be shared. NULL if there is no buffer.
+ * nothing above would ever notice. The frame is copied first, since its bytes may be shared. NULL if there is no
+ * buffer.
  */
 static struct rte_mbuf *
 corrupt(struct impair *im, const struct rte_mbuf *m)

@@ -77,14 +77,14 @@ int options_init(struct options *o, const struct option_row *rows, unsigned coun
 void options_fini(struct options *o);
 
 /**
- * Parse argv[1..]: --name value, --name=value, -x value, -xvalue; `--` ends the options, as does the first word that is no option.
- * Returns the index of the first word that was not parsed, or -EINVAL (err).
+ * Parse argv[1..]: --name value, --name=value, -x value, -xvalue; `--` ends the options, as does the first word that
+ * is no option. Returns the index of the first word that was not parsed, or -EINVAL (err).
  */
 int options_parse_argv(struct options *o, int argc, char **argv, char *err, size_t err_len);
 
 /**
- * Parse an INI file: one section [isosock] of `name = value` lines, `#` starts a comment. Returns 0, -EINVAL for a bad
- * line, -ENOENT or another -errno if the file cannot be read.
+ * Parse an INI file: one section [isosock] of `name = value` lines, `#` starts a comment. Returns 0, -EINVAL for a
+ * bad line, -ENOENT or another -errno if the file cannot be read.
  */
 int options_parse_file(struct options *o, const char *path, char *err, size_t err_len);
 
@@ -111,8 +111,8 @@ void options_print_values(const struct options *o, FILE *out);
 const char *knobs_split_head(const char *text, char *head, size_t head_len);
 
 /**
- * Parse `name=value,...` into the options o made by options_init from a table of knobs. A piece without '=' that holds a ':'
- * goes with the value before it (impair's own text has commas); one without either is a bool knob that is
+ * Parse `name=value,...` into the options o made by options_init from a table of knobs. A piece without '=' that
+ * holds a ':' goes with the value before it (impair's own text has commas); one without either is a bool knob that is
  * turned on. what: whose knobs they are, for err (e.g. "--mode isostack"). Returns 0 or -EINVAL.
  */
 int knobs_parse(struct options *o, const char *text, const char *what, char *err, size_t err_len);

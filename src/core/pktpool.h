@@ -38,8 +38,8 @@ struct pktpool {
 
 /**
  * Create both pools. count: receive buffers; mtu: sizes a buffer so that one frame fits (at least 2 KiB of data).
- * Control path, main thread, after eal_start. Returns 0 or -errno: -ENOMEM no memory, -EEXIST the name is taken, -ENOTSUP
- * the EAL runs with --iova-mode=pa, -EINVAL the kernel cannot seal (older than 5.1).
+ * Control path, main thread, after eal_start. Returns 0 or -errno: -ENOMEM no memory, -EEXIST the name is taken,
+ * -ENOTSUP the EAL runs with --iova-mode=pa, -EINVAL the kernel cannot seal (older than 5.1).
  */
 int pktpool_create(struct pktpool *p, const char *name, uint32_t count, uint16_t mtu, int socket_id);
 void pktpool_destroy(struct pktpool *p);

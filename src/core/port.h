@@ -70,15 +70,15 @@ struct port_queue {
  * Configure and start a port. Control path. Returns 0, or -errno with one line in err (which port, what to do):
  * -ENODEV no such port, -EINVAL more queues than it has or an MTU that it does not take, -EIO the driver refused, or
  * (net_memif, role=client) no server came up within three seconds.
- * With impairment on, tso is reported as absent so that segments suffer one by one; with corruption, checksum offload too,
- * so that the damage happens after the sum is formed and before it is checked.
+ * With impairment on, tso is reported as absent so that segments suffer one by one; with corruption, checksum
+ * offload too, so that the damage happens after the sum is formed and before it is checked.
  */
 int port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, char *err, size_t err_len);
 void port_stop(struct port *p);
 
 /**
- * Whether frames can pass now. Of a kernel interface (net_tap, net_af_packet) the kernel is asked; one that was moved to
- * another network namespace counts as up, since nobody here can know. Control path.
+ * Whether frames can pass now. Of a kernel interface (net_tap, net_af_packet) the kernel is asked; one that was
+ * moved to another network namespace counts as up, since nobody here can know. Control path.
  */
 bool port_link_up(const struct port *p);
 
