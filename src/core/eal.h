@@ -11,9 +11,10 @@
 
 /**
  * Start the EAL with the options before `--` (all of argv if there is no `--`), completed where the user said
- * nothing: one lcore that floats over the allowed cores, `--iova-mode=va`, `--in-memory` and a `--file-prefix` of this process,
- * so that daemons do not collide and leave no files; `--no-huge` and a memory size, announced in one line on stderr,
- * if no huge page is free; log level warning. Also registers the exit handler that removes the EAL's runtime folder.
+ * nothing: one lcore that floats over the allowed cores, `--iova-mode=va`, a `--file-prefix` of this process and
+ * `--in-memory` (`--no-shconf` without huge pages), so that daemons do not collide and leave no files; `--no-huge` and
+ * a memory size, announced in one line on stderr, if too few huge pages are free; log level warning. Also registers
+ * the exit handler that removes the EAL's runtime folder.
  *
  * While the EAL parses, standard output and error are diverted: no other thread should print. Main thread, once per
  * process. Returns the index in argv of the `--` (argc if there is none), so that `argv + result` is an argument
