@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+
+#include "tcp/domain.h"
+#include "tcp/isn.h"
+
+struct tcp_conn *
+conn_by_id(const struct tcp_domain *d, tcp_id id)
+{
+    uint32_t i = id & 0xffffff;
+
+    if (i == 0 || i > d->pools[POOL_CONN].high || slot_id(d, i) != id)
+        return NULL;
+    struct tcp_conn *c = conn_at(d, i);
+    return c->state != 0 && c->state != TCP_ST_LISTEN ? c : NULL;
+}
+
+struct tcp_conn *
+conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_opts *o, uint32_t flags)
+{
+    uint32_t i = tcp_pool_get(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot));
+
+    if (i == 0)
+        return NULL;
+    struct tcp_conn *c = conn_at(d, i);
+    c->link.tuple = *t;
+    c->flags = flags;
+    c->opts = *o;
+    c->rcv_buf = o->rcv_buf_bytes;
+    c->dup_thresh = 3;
+    c->rcv_mss = 536; /* RFC 9293 section 3.7.1: what a sender that knows nothing sends */
+    c->ts_offset = tcp_ts_offset(d->params.seed, t);
+    c->last_rcv_tick = c->last_snd_tick = c->stall_tick = tick_of(d->now_us);
+    c->cc_id = TCP_CC_NEWRENO;
+    tcp_rtt_init(&c->rtt, d->params.rto_initial_us);
+    table_add(d, TABLE_REF(TABLE_CONN, i));
+    return c;
+}
+
+/** Which states may follow a state (RFC 9293 figure 5); 0 is the free slot. */
+#define BIT(s) (1u << (s))
+static const uint16_t edges[TCP_ST_CLOSING + 1] = {
+    [0] = BIT(TCP_ST_SYN_SENT) | BIT(TCP_ST_SYN_RECEIVED),
+    [TCP_ST_SYN_SENT] = BIT(TCP_ST_ESTABLISHED) | BIT(TCP_ST_SYN_RECEIVED) | BIT(TCP_ST_CLOSED),
+    [TCP_ST_SYN_RECEIVED] = BIT(TCP_ST_ESTABLISHED) | BIT(TCP_ST_FIN_WAIT_1) | BIT(TCP_ST_CLOSED),
+    [TCP_ST_ESTABLISHED] = BIT(TCP_ST_FIN_WAIT_1) | BIT(TCP_ST_CLOSE_WAIT) | BIT(TCP_ST_CLOSED),
+    [TCP_ST_FIN_WAIT_1] = BIT(TCP_ST_FIN_WAIT_2) | BIT(TCP_ST_CLOSING) | BIT(TCP_ST_TIME_WAIT) | BIT(TCP_ST_CLOSED),
+    [TCP_ST_FIN_WAIT_2] = BIT(TCP_ST_TIME_WAIT) | BIT(TCP_ST_CLOSED),
+    [TCP_ST_CLOSE_WAIT] = BIT(TCP_ST_LAST_ACK) | BIT(TCP_ST_CLOSED),
+    [TCP_ST_CLOSING] = BIT(TCP_ST_TIME_WAIT) | BIT(TCP_ST_CLOSED),
+    [TCP_ST_LAST_ACK] = BIT(TCP_ST_CLOSED),
+};
+
+void
+conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state next)
+{
+    if ((edges[c->state] & BIT(next)) == 0)
+        counter_inc(env->ctr, CTR_TCP_BUG_EDGE);
+    if (next == TCP_ST_ESTABLISHED)
+        counter_inc(env->ctr, CTR_TCP_ESTABLISHED);
+    c->state = (uint8_t)next;
+}
+
+void
+conn_set_mss(struct tcp_conn *c)
+{
+    uint32_t mss = c->mss_peer < c->mss_path ? c->mss_peer : c->mss_path;
+
+    if (c->opts.max_seg != 0 && c->opts.max_seg < mss)
+        mss = c->opts.max_seg;
+    /* RFC 6691: the MSS option counts no TCP options; those that every segment carries come off. */
+    if (c->flags & CONN_F_TS)
+        mss -= 12;
+    c->mss = (uint16_t)mss;
+}
+
+/** The handshake is complete: rcv_nxt, snd_una and the peer's options are known. */
+void
+conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    struct tcp_cc_event ev;
+    uint32_t wnd = conn_window_space(c);
+
+    conn_set_mss(c);
+    cc_event_fill(&ev, env, c, 0);
+    tcp_cc_by_id(c->cc_id)->init(&c->cc, &ev);
+    /* RFC 5681 section 3.1: who lost a SYN starts with one segment. */
+    if (c->retries > 0)
+        c->cc.cwnd_bytes = c->mss;
+    c->retries = c->backoff = 0;
+    c->high_rxt = c->lost_below = c->snd_una;
+    c->recover = c->snd_una - 1; /* RFC 6582 section 3.2 compares with >, and the first segment may be lost */
+    c->snd_sml = c->snd_una;
+    /* Quick acknowledgements while the peer is in slow start, for half the window at most. */
+    uint32_t quick = wnd / (2u * c->rcv_mss);
+    c->quick_acks = (uint8_t)(quick > 16 ? 16 : quick);
+    conn_timer_off(c, CONN_T_RTX);
+    if (c->flags & CONN_F_KEEPALIVE)
+        conn_timer_set(d, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
+    conn_set_state(env, c, TCP_ST_ESTABLISHED);
+    if (c->flags & CONN_F_FIN_QUEUED)
+        conn_set_state(env, c, TCP_ST_FIN_WAIT_1); /* shutdown came before the handshake's end */
+}
+
+void
+conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t events, int err)
+{
+    if (c->flags & CONN_F_ORPHAN)
+        events &= TCP_EVENT_GONE;
+    if (events == 0 || c->user == 0)
+        return;
+    env->sink->event(env->sink->ctx, c->user, events, events & TCP_EVENT_ERROR ? err : 0);
+}
+
+void
+conn_timer_set(struct tcp_domain *d, struct tcp_conn *c, enum conn_timer t, uint64_t at_us)
+{
+    struct wheel_node *nodes = domain_timers(d);
+    uint32_t i = conn_index(d, c);
+    uint32_t tick = tick_of(at_us + WHEEL_TICK_US - 1);
+
+    if (tick == 0)
+        tick = 1;
+    c->timer_at[t] = tick;
+    /* A node armed too early fires in vain and is armed anew: moving a deadline back costs nothing here. */
+    if (!wheel_is_armed(&nodes[i]) || (int32_t)(nodes[i].due_tick - tick) > 0)
+        wheel_arm(&d->wheel, nodes, i, at_us);
+}
+
+struct tcp_reass *
+conn_reass(struct tcp_domain *d, struct tcp_conn *c, bool create)
+{
+    if (c->reass == 0 && create)
+        c->reass = tcp_pool_get(&d->pools[POOL_REASS], reass_at(d, 0), sizeof(struct tcp_reass));
+    return c->reass != 0 ? reass_at(d, c->reass) : NULL;
+}
+
+void
+conn_reass_drop_if_empty(struct tcp_domain *d, struct tcp_conn *c)
+{
+    if (c->reass == 0)
+        return;
+    struct tcp_reass *q = reass_at(d, c->reass);
+    if (q->head != 0 || q->has_fin)
+        return;
+    tcp_pool_put(&d->pools[POOL_REASS], reass_at(d, 0), sizeof(*q), c->reass);
+    c->reass = 0;
+}
+
+/** Give up everything but the slot, the tuple and what waits for an accept. */
+static void
+conn_quiesce(struct tcp_domain *d, struct tcp_conn *c)
+{
+    uint32_t i = conn_index(d, c);
+
+    wheel_cancel(&d->wheel, domain_timers(d), i);
+    memset(c->timer_at, 0, sizeof(c->timer_at));
+    tcp_sack_clear(sack_store(d), &c->board);
+    table_remove(d, TABLE_REF(TABLE_CONN, i));
+    port_unref(d, c->bind);
+    c->bind = 0;
+}
+
+static void
+slot_release(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    struct tcp_reass *q = conn_reass(d, c, false);
+    uint8_t gen = (uint8_t)(c->gen + 1);
+
+    if (q != NULL) {
+        tcp_reass_clear(reass_store(d), q, env->sink);
+        q->has_fin = false;
+        conn_reass_drop_if_empty(d, c);
+    }
+    tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), conn_index(d, c));
+    c->gen = gen;
+}
+
+void
+conn_free(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    /* One that has ended already while it waited for an accept is out of the table and its timers are off. */
+    if (c->state != TCP_ST_CLOSED)
+        conn_quiesce(d, c);
+    slot_release(d, env, c);
+}
+
+void
+conn_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, int err)
+{
+    tcp_user user = c->user;
+    uint32_t events = TCP_EVENT_GONE;
+
+    if (err == ETIMEDOUT)
+        counter_inc(env->ctr, CTR_TCP_TIMED_OUT);
+    if (c->flags & CONN_F_PENDING) {
+        /* Whoever accepts it gets what had arrived, then the error, as in Linux. */
+        conn_quiesce(d, c);
+        conn_set_state(env, c, TCP_ST_CLOSED);
+        c->err = (uint8_t)err;
+        return;
+    }
+    if (err != 0 && (c->flags & CONN_F_ORPHAN) == 0)
+        events |= TCP_EVENT_ERROR;
+    conn_free(d, env, c);
+    if (user != 0)
+        env->sink->event(env->sink->ctx, user, events, events & TCP_EVENT_ERROR ? err : 0);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TCP_CONN_H
+#define TCP_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tcp/cc.h"
+#include "tcp/rtt.h"
+#include "tcp/sack.h"
+#include "tcp/tcp.h"
+
+/**
+ * @file
+ * The entries of a domain: connection, listener, half-open and TIME-WAIT. No pointers; zeroed memory is a free entry.
+ */
+
+/** What every entry of the connection table begins with. */
+struct tcp_link {
+    struct tcp_tuple tuple;
+    uint32_t hash_next; /**< next in the bucket: kind and index (table.h) */
+    uint32_t hash;
+};
+
+/** Options that a listener hands down. Defaults are the domain's. */
+struct tcp_conn_opts {
+    uint32_t rcv_buf_bytes;
+    uint32_t window_clamp_bytes; /**< 0 = none */
+    uint32_t user_timeout_ms; /**< 0 = none */
+    uint16_t keep_idle_s, keep_intvl_s;
+    uint16_t linger2_s; /**< TCP_LINGER2_NONE = an orphan has no FIN-WAIT-2 */
+    uint16_t max_seg; /**< 0 = none */
+    uint8_t keep_cnt, syn_retries, tos, pad;
+};
+#define TCP_LINGER2_NONE UINT16_MAX
+
+/* Flags of a connection. The first group comes from socket options and is handed down by a listener. */
+#define CONN_F_NODELAY (1u << 0)
+#define CONN_F_CORK (1u << 1)
+#define CONN_F_KEEPALIVE (1u << 2)
+#define CONN_F_QUICKACK (1u << 3)
+#define CONN_F_OPTIONS 0xfu
+#define CONN_F_TS (1u << 4) /**< timestamps agreed */
+#define CONN_F_SACK (1u << 5) /**< SACK agreed */
+#define CONN_F_WSCALE (1u << 6) /**< window scaling agreed */
+#define CONN_F_MORE (1u << 7) /**< MSG_MORE: hold back a partial segment */
+#define CONN_F_FIN_QUEUED (1u << 8) /**< FIN follows the byte before snd_end; sent <=> snd_nxt is after snd_end */
+#define CONN_F_ORPHAN (1u << 9) /**< the user has closed: no event but GONE */
+#define CONN_F_PENDING (1u << 10) /**< in a listener's accept queue */
+#define CONN_F_ACK_NOW (1u << 11)
+#define CONN_F_CWND_LIMITED (1u << 12) /**< the congestion window held data back since the last ACK */
+#define CONN_F_RXT_NOW (1u << 13) /**< one retransmission is due whatever the pipe holds (RFC 6675 step 4.3) */
+#define CONN_F_TIMING (1u << 14) /**< rtt_seq and rtt_at time a segment */
+#define CONN_F_PERSIST (1u << 15) /**< CONN_T_RTX is a window probe, not a retransmission */
+#define CONN_F_FIN_RCVD (1u << 16) /**< rcv_nxt is one beyond the peer's FIN */
+#define CONN_F_PUSH (1u << 17) /**< send partial segments whatever Nagle says, once */
+#define CONN_F_UNDO (1u << 18) /**< the current recovery may still turn out needless (RFC 3522) */
+
+enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_COUNT };
+
+/** Linux's names of the congestion state. */
+enum conn_ca { CONN_CA_OPEN, CONN_CA_DISORDER, CONN_CA_CWR, CONN_CA_RECOVERY, CONN_CA_LOSS };
+
+/**
+ * A connection. Sequence space: our SYN is iss, the transmit stream's byte at position p is iss + 1 + p.
+ * snd_una <= high_rxt, lost_below; snd_una <= snd_nxt <= snd_end + 1.
+ */
+struct tcp_conn {
+    /* Line 0: the lookup and the checks of every segment. */
+    struct tcp_link link;
+    tcp_user user;
+    uint32_t flags;
+    uint8_t state; /**< enum tcp_state; 0 <=> free */
+    uint8_t gen; /**< upper byte of the id; survives in a free slot */
+    uint8_t snd_wscale, rcv_wscale;
+    tcp_seq rcv_nxt;
+    tcp_seq snd_una;
+
+    /* Line 1: data both ways. */
+    tcp_seq snd_nxt;
+    tcp_seq snd_end; /**< behind the last byte that the user has appended */
+    uint32_t snd_wnd; /**< from snd_una */
+    uint32_t snd_wnd_max;
+    tcp_seq snd_wl1, snd_wl2; /**< seq and ack of the last window update */
+    tcp_seq rcv_adv; /**< right edge that the peer was told of; never moves back */
+    tcp_seq rcv_acked; /**< rcv_nxt as last sent */
+    uint32_t rcv_buf;
+    uint32_t rcv_used; /**< in order and not consumed, delivered or not */
+    uint32_t ts_recent; /**< RFC 7323 section 4.3 */
+    uint32_t ts_recent_tick;
+    uint32_t ts_offset;
+    uint16_t mss; /**< payload of a full segment: options taken off */
+    uint16_t rcv_mss; /**< largest payload seen: what a full segment is */
+    uint8_t quick_acks; /**< in-order segments still to be acknowledged at once */
+    uint8_t ca_state; /**< enum conn_ca */
+    uint8_t retries; /**< timeouts or probes in a row, unanswered */
+    uint8_t backoff;
+    uint32_t reass; /**< index of the reassembly queue, 0 = none */
+
+    /* Line 2: congestion control, round-trip time. */
+    struct tcp_cc cc;
+    struct tcp_rtt rtt;
+    tcp_seq rtt_seq; /**< acknowledging it ends the timing */
+    uint32_t rtt_at_us; /**< modulo 2^32 */
+    uint32_t timer_at[CONN_T_COUNT]; /**< ticks modulo 2^32; 0 = off */
+
+    /* Line 3: loss recovery, activity. */
+    struct tcp_sack_board board;
+    tcp_seq recover; /**< snd_nxt when recovery began */
+    tcp_seq high_rxt; /**< holes below it have been retransmitted */
+    tcp_seq lost_below; /**< bytes below it that are not SACKed count as lost */
+    tcp_seq rxt_mark; /**< snd_nxt at the last retransmission: SACKs beyond prove that it had its chance */
+    uint32_t prior_cwnd, prior_ssthresh; /**< for undo */
+    uint32_t rxt_ts; /**< timestamp of the first retransmission of this recovery */
+    tcp_seq snd_sml; /**< end of the last segment below the MSS (Minshall's form of Nagle) */
+    uint8_t dup_acks, dup_thresh;
+    uint16_t mss_path; /**< MTU - 40 */
+    uint32_t last_rcv_tick, last_snd_tick;
+
+    /* The rest: set-up, options, statistics. */
+    tcp_seq iss, irs;
+    uint32_t stall_tick; /**< snd_una stands still since */
+    uint32_t challenge_tick; /**< last answer to an unacceptable segment */
+    uint32_t bind; /**< the port's entry, 0 = none */
+    uint32_t accept_next; /**< in the accept queue */
+    struct tcp_conn_opts opts;
+    uint16_t mss_peer; /**< the peer's MSS option */
+    uint8_t keep_probes;
+    uint8_t cc_id;
+    uint8_t err; /**< what ended it, for a user yet to come */
+    uint8_t soft_err; /**< ICMP's word, in place of ETIMEDOUT */
+    uint32_t retrans_segs;
+    uint32_t segs_in, segs_out;
+    uint64_t bytes_acked, bytes_received, bytes_retrans;
+};
+
+_Static_assert(sizeof(struct tcp_conn) <= 384, "a connection is six cache lines at most");
+_Static_assert(offsetof(struct tcp_conn, snd_nxt) == 64, "line 0: lookup, state, the checks' bounds");
+_Static_assert(offsetof(struct tcp_conn, cc) == 128, "line 1: data both ways");
+_Static_assert(offsetof(struct tcp_conn, board) <= 192 + 8, "line 2: congestion control, timers");
+
+#define LISTEN_F_REUSEPORT (1u << 31)
+
+struct tcp_listener {
+    struct tcp_link link; /**< tuple.local and local_port only; not in the table */
+    tcp_user user;
+    uint32_t flags; /**< CONN_F_OPTIONS to hand down */
+    uint8_t state; /**< TCP_ST_LISTEN */
+    uint8_t gen;
+    uint8_t defer_accept_s;
+    uint8_t pad;
+    uint32_t backlog;
+    uint32_t accept_head, accept_tail; /**< connections, 0 <=> empty */
+    uint32_t accept_count;
+    uint32_t half_open;
+    uint32_t bind;
+    struct tcp_conn_opts opts;
+};
+
+union tcp_slot {
+    struct tcp_conn conn;
+    struct tcp_listener listener;
+} __attribute__((aligned(64)));
+
+_Static_assert(offsetof(struct tcp_conn, state) == offsetof(struct tcp_listener, state), "told apart by state");
+_Static_assert(offsetof(struct tcp_conn, gen) == offsetof(struct tcp_listener, gen), "one kind of id");
+
+/** SYN-RECEIVED by a listener. In use <=> link.tuple.local_port is not 0. */
+struct tcp_half {
+    struct tcp_link link;
+    tcp_id listener; /**< may be gone: checked when it matters */
+    tcp_seq iss, irs;
+    uint32_t ts_recent;
+    uint32_t sent_at_us; /**< first SYN-ACK, modulo 2^32 */
+    uint16_t window; /**< of the SYN: never scaled */
+    uint16_t mss_peer, mss_path;
+    uint8_t snd_wscale, rcv_wscale;
+    uint8_t flags; /**< HALF_F_* */
+    uint8_t retries;
+    uint8_t tos;
+    uint8_t pad;
+};
+#define HALF_F_TS 1u
+#define HALF_F_SACK 2u
+#define HALF_F_WSCALE 4u
+_Static_assert(sizeof(struct tcp_half) <= 80, "half-open entries are small");
+
+/** TIME-WAIT. In use <=> link.tuple.local_port is not 0. All live equally long: a list in order of expiry. */
+struct tcp_tw {
+    struct tcp_link link;
+    uint32_t prev, next;
+    uint32_t expire_tick;
+    tcp_seq rcv_nxt, snd_nxt;
+    uint32_t ts_recent, ts_recent_tick;
+    uint32_t ack_tick; /**< last answer, for the rate limit */
+    uint32_t bind;
+    uint16_t window;
+    bool has_ts;
+    uint8_t tos;
+};
+_Static_assert(sizeof(struct tcp_tw) <= 96, "TIME-WAIT entries are small");
+
+#endif /* TCP_CONN_H */

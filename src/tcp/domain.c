@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+
+#include "tcp/domain.h"
+#include "tcp/siphash.h"
+
+/** Ids spend 24 bits on the slot, references 30 on the entry. */
+#define MAX_CONNS ((1u << 24) - 1)
+#define MAX_ENTRIES ((1u << 28) - 1)
+
+void
+tcp_params_default(struct tcp_params *p)
+{
+    memset(p, 0, sizeof(*p));
+    p->max_conns = 65536;
+    p->max_half_open = 16384;
+    p->max_time_wait = 65536;
+    p->max_ooo_bufs = 16384;
+    p->rcv_buf_bytes = 1 << 20;
+    p->snd_buf_bytes = 1 << 20;
+    p->port_min = 32768;
+    p->port_max = 60999;
+    p->time_wait_us = 60000000;
+    p->fin_wait2_us = 60000000;
+    p->rto_min_us = 200000;
+    p->rto_max_us = 120000000;
+    p->rto_initial_us = 1000000;
+    p->delack_us = 40000;
+    p->syn_retries = 6;
+    p->synack_retries = 5;
+    p->data_retries = 15;
+    p->timestamps = p->window_scaling = p->sack = true;
+}
+
+static bool
+params_ok(const struct tcp_params *p)
+{
+    return p->max_conns > 0 && p->max_conns <= MAX_CONNS && p->max_half_open > 0 && p->max_half_open <= MAX_ENTRIES &&
+           p->max_time_wait > 0 && p->max_time_wait <= MAX_ENTRIES && p->max_ooo_bufs > 0 &&
+           p->max_ooo_bufs <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 && p->rcv_buf_bytes <= 1u << 30 &&
+           p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 && p->rto_min_us <= p->rto_initial_us &&
+           p->rto_initial_us <= p->rto_max_us && p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000;
+}
+
+/** Buckets: a power of two, one for each entry or a few fewer. */
+static uint32_t
+bucket_count(const struct tcp_params *p)
+{
+    uint64_t entries = (uint64_t)p->max_conns + p->max_half_open + p->max_time_wait;
+    uint32_t n = 64;
+
+    while (n < entries && n < 1u << 28)
+        n *= 2;
+    return n;
+}
+
+/** Ranges of all scoreboards: a few for each connection, and enough for some that lose much. */
+static uint32_t
+range_count(const struct tcp_params *p)
+{
+    return p->max_conns * 4 + 8 * TCP_SACK_RANGES_MAX;
+}
+
+static uint64_t
+layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
+{
+    const uint64_t len[ARRAY_COUNT] = {
+        [POOL_CONN] = (p->max_conns + 1ull) * sizeof(union tcp_slot),
+        [POOL_HALF] = (p->max_half_open + 1ull) * sizeof(struct tcp_half),
+        [POOL_TW] = (p->max_time_wait + 1ull) * sizeof(struct tcp_tw),
+        [POOL_SEG] = (p->max_ooo_bufs + 1ull) * sizeof(struct tcp_reass_seg),
+        [POOL_REASS] = (p->max_conns + 1ull) * sizeof(struct tcp_reass),
+        [POOL_RANGE] = (range_count(p) + 1ull) * sizeof(struct tcp_sack_range),
+        [POOL_BIND] = (p->max_conns + p->max_time_wait + 1ull) * sizeof(struct tcp_bind),
+        [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
+        [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
+        [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 2ull) * sizeof(struct wheel_node),
+    };
+    uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;
+
+    for (unsigned i = 0; i < ARRAY_COUNT; i++) {
+        at[i] = end;
+        end += (len[i] + 63) & ~63ull;
+    }
+    return end;
+}
+
+size_t
+tcp_domain_bytes(const struct tcp_params *p)
+{
+    uint64_t at[ARRAY_COUNT];
+
+    return (size_t)layout(p, at);
+}
+
+/** Field by field: a struct assignment would copy padding, and replicas must be equal to the byte. */
+static void
+params_copy(struct tcp_params *to, const struct tcp_params *p)
+{
+    to->max_conns = p->max_conns;
+    to->max_half_open = p->max_half_open;
+    to->max_time_wait = p->max_time_wait;
+    to->max_ooo_bufs = p->max_ooo_bufs;
+    to->seed[0] = p->seed[0];
+    to->seed[1] = p->seed[1];
+    to->rcv_buf_bytes = p->rcv_buf_bytes;
+    to->snd_buf_bytes = p->snd_buf_bytes;
+    to->port_min = p->port_min;
+    to->port_max = p->port_max;
+    to->time_wait_us = p->time_wait_us;
+    to->fin_wait2_us = p->fin_wait2_us;
+    to->rto_min_us = p->rto_min_us;
+    to->rto_max_us = p->rto_max_us;
+    to->rto_initial_us = p->rto_initial_us;
+    to->delack_us = p->delack_us;
+    to->syn_retries = p->syn_retries;
+    to->synack_retries = p->synack_retries;
+    to->data_retries = p->data_retries;
+    to->timestamps = p->timestamps;
+    to->window_scaling = p->window_scaling;
+    to->sack = p->sack;
+}
+
+int
+tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_us)
+{
+    if (!params_ok(p))
+        return -EINVAL;
+    d->now_us = now_us;
+    params_copy(&d->params, p);
+    d->bytes = layout(p, d->at);
+    d->bucket_mask = bucket_count(p) - 1;
+    for (unsigned i = 0; i < 10; i++)
+        d->hash_key[i] = (uint32_t)siphash24(p->seed, &i, sizeof(i));
+    tcp_pool_init(&d->pools[POOL_CONN], p->max_conns);
+    tcp_pool_init(&d->pools[POOL_HALF], p->max_half_open);
+    tcp_pool_init(&d->pools[POOL_TW], p->max_time_wait);
+    tcp_pool_init(&d->pools[POOL_SEG], p->max_ooo_bufs);
+    tcp_pool_init(&d->pools[POOL_REASS], p->max_conns);
+    tcp_pool_init(&d->pools[POOL_RANGE], range_count(p));
+    tcp_pool_init(&d->pools[POOL_BIND], p->max_conns + p->max_time_wait);
+    wheel_init(&d->wheel, now_us);
+    return 0;
+}
+
+const char *
+tcp_state_name(enum tcp_state s)
+{
+    static const char *const names[] = { "UNKNOWN",   "ESTAB",  "SYN-SENT",   "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2",
+                                         "TIME-WAIT", "UNCONN", "CLOSE-WAIT", "LAST-ACK", "LISTEN",     "CLOSING" };
+
+    return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : names[0];
+}
+
+void
+tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in)
+{
+    tcp_seq iss_floor;
+    bool taken = false;
+
+    d->now_us = env->now_us;
+    counter_inc(env->ctr, CTR_TCP_RX_SEGS);
+    uint32_t ref = table_find(d, &in->tuple);
+    switch (TABLE_KIND(ref)) {
+    case TABLE_CONN:
+        conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in, &taken);
+        break;
+    case TABLE_HALF:
+        half_input(d, env, TABLE_INDEX(ref), in, &taken);
+        break;
+    case TABLE_TW:
+        if (timewait_input(d, env, TABLE_INDEX(ref), in, &iss_floor))
+            listen_input(d, env, in, &iss_floor);
+        break;
+    default:
+        listen_input(d, env, in, NULL);
+        break;
+    }
+    if (!taken)
+        env->sink->release(env->sink->ctx, in->data.buf);
+}
+
+unsigned
+tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
+{
+    unsigned ran = 0;
+    uint32_t due[32];
+
+    d->now_us = env->now_us;
+    while (ran < budget) {
+        unsigned max = budget - ran < 32 ? budget - ran : 32;
+        unsigned n = wheel_advance(&d->wheel, domain_timers(d), env->now_us, due, max);
+        for (unsigned i = 0; i < n; i++) {
+            if (due[i] <= d->params.max_conns)
+                conn_on_timer(d, env, due[i]);
+            else if (due[i] != tw_timer(d))
+                half_on_timer(d, env, due[i] - d->params.max_conns);
+            else
+                ran += timewait_on_timer(d, env, 64);
+        }
+        ran += n;
+        if (n < max)
+            break;
+    }
+    return ran;
+}
+
+uint64_t
+tcp_next_us(const struct tcp_domain *d, uint64_t now_us)
+{
+    return wheel_next_us(&d->wheel, domain_timers(d), now_us);
+}
+
+void
+tcp_usage(const struct tcp_domain *d, struct tcp_usage *u)
+{
+    *u = (struct tcp_usage){
+        .conns = d->pools[POOL_CONN].used - d->listeners,
+        .listeners = d->listeners,
+        .half_open = d->pools[POOL_HALF].used,
+        .time_wait = d->pools[POOL_TW].used,
+        .ooo_bufs = d->pools[POOL_SEG].used,
+        .timers_armed = d->wheel.armed,
+    };
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TCP_DOMAIN_H
+#define TCP_DOMAIN_H
+
+#include "core/wheel.h"
+#include "tcp/conn.h"
+#include "tcp/pool.h"
+#include "tcp/reass.h"
+#include "tcp/tcp.h"
+
+/**
+ * @file
+ * What lies where in a domain, and the functions by which the connection files call each other. Private to src/tcp.
+ */
+
+enum domain_pool { POOL_CONN, POOL_HALF, POOL_TW, POOL_SEG, POOL_REASS, POOL_RANGE, POOL_BIND, POOL_COUNT };
+
+/** Arrays of the arena beside the pools'. */
+enum domain_array { ARRAY_BUCKETS = POOL_COUNT, ARRAY_PORTS, ARRAY_TIMERS, ARRAY_COUNT };
+
+/** RFC 6056 algorithm 4: counters that connections to one destination share. */
+#define PORT_COUNTERS 64
+
+struct tcp_domain {
+    uint64_t now_us; /**< of the last event */
+    uint64_t bytes;
+    uint64_t at[ARRAY_COUNT]; /**< offsets of the arrays from the domain's first byte */
+    struct tcp_params params;
+    struct tcp_pool pools[POOL_COUNT];
+    uint32_t hash_key[10];
+    uint32_t bucket_mask;
+    uint32_t listeners;
+    uint32_t tw_head, tw_tail; /**< oldest and youngest TIME-WAIT entry */
+    uint32_t challenge_second; /**< RFC 5961 section 7: challenge ACKs are counted in this second */
+    uint32_t challenge_count;
+    uint32_t port_counters[PORT_COUNTERS];
+    struct wheel wheel;
+};
+
+/** The port's entry of its owner, and of the connections that its listener accepted. */
+struct tcp_bind {
+    uint32_t next; /**< in the port's list */
+    uint32_t refs; /**< reservation or socket, accepted connections, TIME-WAIT entries */
+    struct ip_addr addr;
+    tcp_user user;
+    uint32_t listener; /**< slot index, 0 = nobody listens */
+    uint16_t port;
+    bool reuseaddr, reuseport;
+};
+
+static inline void *
+domain_array(const struct tcp_domain *d, unsigned which)
+{
+    return (char *)(uintptr_t)d + d->at[which];
+}
+
+static inline union tcp_slot *
+slot_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (union tcp_slot *)domain_array(d, POOL_CONN) + i;
+}
+
+static inline struct tcp_conn *
+conn_at(const struct tcp_domain *d, uint32_t i)
+{
+    return &slot_at(d, i)->conn;
+}
+
+static inline struct tcp_half *
+half_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (struct tcp_half *)domain_array(d, POOL_HALF) + i;
+}
+
+static inline struct tcp_tw *
+tw_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (struct tcp_tw *)domain_array(d, POOL_TW) + i;
+}
+
+static inline struct tcp_reass *
+reass_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (struct tcp_reass *)domain_array(d, POOL_REASS) + i;
+}
+
+static inline struct tcp_bind *
+bind_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (struct tcp_bind *)domain_array(d, POOL_BIND) + i;
+}
+
+static inline struct wheel_node *
+domain_timers(const struct tcp_domain *d)
+{
+    return domain_array(d, ARRAY_TIMERS);
+}
+
+static inline struct tcp_sack_store
+sack_store(struct tcp_domain *d)
+{
+    return (struct tcp_sack_store){ &d->pools[POOL_RANGE], domain_array(d, POOL_RANGE) };
+}
+
+static inline struct tcp_reass_store
+reass_store(struct tcp_domain *d)
+{
+    return (struct tcp_reass_store){ &d->pools[POOL_SEG], domain_array(d, POOL_SEG) };
+}
+
+static inline uint32_t
+conn_index(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    return (uint32_t)((const union tcp_slot *)(const void *)c - slot_at(d, 0));
+}
+
+static inline tcp_id
+slot_id(const struct tcp_domain *d, uint32_t i)
+{
+    return i | (uint32_t)slot_at(d, i)->conn.gen << 24;
+}
+
+/* Timer nodes: a connection's is its index; then half-open entries; the last is TIME-WAIT's. */
+static inline uint32_t
+half_timer(const struct tcp_domain *d, uint32_t i)
+{
+    return d->params.max_conns + i;
+}
+
+static inline uint32_t
+tw_timer(const struct tcp_domain *d)
+{
+    return d->params.max_conns + d->params.max_half_open + 1;
+}
+
+/** Ticks of the wheel, modulo 2^32: differences are good for 38 hours. */
+static inline uint32_t
+tick_of(uint64_t us)
+{
+    return (uint32_t)(us >> WHEEL_TICK_SHIFT);
+}
+
+static inline uint64_t
+ticks_to_us(uint32_t ticks)
+{
+    return (uint64_t)ticks << WHEEL_TICK_SHIFT;
+}
+
+static inline uint64_t
+us_since_tick(uint64_t now_us, uint32_t tick)
+{
+    return ticks_to_us(tick_of(now_us) - tick);
+}
+
+/* ---- table.c ---- */
+enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW };
+#define TABLE_KIND(ref) ((enum table_kind)((ref) >> 30))
+#define TABLE_INDEX(ref) ((ref)&0x3fffffffu)
+#define TABLE_REF(kind, i) ((uint32_t)(kind) << 30 | (i))
+
+uint32_t table_find(const struct tcp_domain *d, const struct tcp_tuple *t);
+void table_add(struct tcp_domain *d, uint32_t ref);
+void table_remove(struct tcp_domain *d, uint32_t ref);
+
+/* ---- port.c ---- */
+int port_acquire(struct tcp_domain *d, const struct ip_addr *addr, uint16_t port, bool reuseaddr, bool reuseport,
+                 tcp_user user, uint32_t *bind);
+uint32_t port_find_owned(const struct tcp_domain *d, const struct ip_addr *addr, uint16_t port, tcp_user user);
+bool port_can_listen(const struct tcp_domain *d, uint32_t bind);
+void port_ref(struct tcp_domain *d, uint32_t bind);
+void port_unref(struct tcp_domain *d, uint32_t bind);
+uint32_t port_find_listener(const struct tcp_domain *d, const struct tcp_tuple *t);
+/** Choose a local port for t (RFC 6056 algorithm 4) such that the tuple is free and nobody has bound the port. */
+int port_choose(struct tcp_domain *d, struct tcp_tuple *t, bool for_bind);
+
+/* ---- conn.c ---- */
+struct tcp_conn *conn_by_id(const struct tcp_domain *d, tcp_id id);
+struct tcp_conn *conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_opts *o,
+                          uint32_t flags);
+void conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state next);
+void conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void conn_set_mss(struct tcp_conn *c);
+/** Tell the user, unless nobody is there to be told. */
+void conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t events, int err);
+/** The connection ends: err 0 in order, else a positive errno. GONE goes to the user; the slot is free, or marked for accept. */
+void conn_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, int err);
+/** Free the slot without a word. */
+void conn_free(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void conn_timer_set(struct tcp_domain *d, struct tcp_conn *c, enum conn_timer t, uint64_t at_us);
+struct tcp_reass *conn_reass(struct tcp_domain *d, struct tcp_conn *c, bool create);
+void conn_reass_drop_if_empty(struct tcp_domain *d, struct tcp_conn *c);
+/** Enter TIME-WAIT: an entry takes the connection's place. */
+void conn_time_wait(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void opts_default(const struct tcp_domain *d, struct tcp_conn_opts *o);
+int opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t value);
+int opts_apply(const struct tcp_domain *d, struct tcp_conn_opts *o, uint32_t *flags, const struct tcp_sockopts *so);
+bool opts_flag(const struct tcp_sockopts *so, enum tcp_option opt);
+
+static inline void
+conn_timer_off(struct tcp_conn *c, enum conn_timer t)
+{
+    c->timer_at[t] = 0;
+}
+
+static inline bool
+conn_fin_sent(const struct tcp_conn *c)
+{
+    return seq_gt(c->snd_nxt, c->snd_end);
+}
+
+/* ---- output.c ---- */
+void conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void conn_send_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c,
+                   const struct tcp_sack_block *dsack);
+void conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void conn_send_rst(const struct tcp_env *env, struct tcp_conn *c);
+/** A segment without data that proves that the peer is there: it must answer (RFC 9293 section 3.8.4). */
+void conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+uint32_t conn_window_space(const struct tcp_conn *c);
+uint8_t window_scale_for(uint32_t rcv_buf_bytes);
+/** RST in answer to a segment that belongs to nobody (RFC 9293 section 3.10.7.1). */
+void reply_rst(const struct tcp_env *env, const struct tcp_in *in);
+void emit_segment(const struct tcp_env *env, const struct tcp_out *out);
+bool challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t *last_tick);
+
+/* ---- recovery.c ---- */
+uint32_t conn_pipe(struct tcp_domain *d, const struct tcp_conn *c);
+void recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void cc_event_fill(struct tcp_cc_event *ev, const struct tcp_env *env, const struct tcp_conn *c, uint32_t acked);
+
+/** What an acceptable ACK brought. */
+struct ack_news {
+    uint32_t acked; /**< sequence numbers newly acknowledged */
+    uint32_t sacked; /**< bytes newly SACKed */
+    bool is_dup; /**< a duplicate in the sense of RFC 5681 section 2 */
+    bool dsack;
+    bool has_ecr;
+    uint32_t ts_ecr;
+    uint32_t flight_before;
+};
+uint32_t recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, bool *dsack);
+void recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n);
+
+/* ---- input.c ---- */
+/** Process a segment for a connection beyond SYN-SENT; *taken is set if the buffer was kept or delivered. */
+void conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+                bool *taken);
+void conn_deliver(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_data data);
+
+/* ---- listen.c ---- */
+void listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor);
+void half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t half, const struct tcp_in *in, bool *taken);
+void half_free(struct tcp_domain *d, uint32_t half);
+void half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t half);
+struct tcp_listener *listener_by_id(const struct tcp_domain *d, tcp_id id);
+void listener_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_listener *l);
+
+/* ---- timewait.c ---- */
+/** Returns true if the segment is a SYN that may start a new connection: the entry is gone, *iss_floor is set. */
+bool timewait_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t tw, const struct tcp_in *in,
+                    tcp_seq *iss_floor);
+void timewait_free(struct tcp_domain *d, uint32_t tw);
+unsigned timewait_on_timer(struct tcp_domain *d, const struct tcp_env *env, unsigned budget);
+/** RFC 6191 for an active open: may the entry give way? */
+bool timewait_can_reuse(const struct tcp_domain *d, uint32_t tw, uint64_t now_us);
+
+/* ---- timer.c ---- */
+void conn_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t conn);
+
+#endif /* TCP_DOMAIN_H */

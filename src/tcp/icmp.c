@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+
+#include "tcp/domain.h"
+
+/** Linux's min_snd_mss and min_pmtu: what an ICMP message may lower the segment size to. */
+#define ICMP_MSS_MIN 512
+
+/** RFC 1191, RFC 5927 section 7: the path takes less than we sent. Send again what was dropped. */
+static void
+icmp_too_big(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint16_t mtu)
+{
+    uint32_t overhead = ip_addr_is_v4(&c->link.tuple.remote) ? 40 : 60;
+
+    if (c->state == TCP_ST_SYN_SENT || c->state == TCP_ST_SYN_RECEIVED || mtu <= overhead)
+        return;
+    uint32_t mss = mtu - overhead < ICMP_MSS_MIN ? ICMP_MSS_MIN : mtu - overhead;
+    if (mss >= c->mss_path)
+        return;
+    c->mss_path = (uint16_t)mss;
+    conn_set_mss(c);
+    /* Everything under way was too big: it is lost, but not to congestion. */
+    c->ca_state = CONN_CA_LOSS;
+    c->recover = c->snd_nxt;
+    c->high_rxt = c->snd_una;
+    c->lost_below = c->snd_nxt;
+    c->dup_acks = 0;
+    c->flags |= CONN_F_RXT_NOW;
+    c->flags &= ~CONN_F_UNDO;
+    conn_output(d, env, c);
+}
+
+static void
+icmp_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq seq, int err, bool hard,
+          uint16_t mtu)
+{
+    /* RFC 5927 section 4.1: it must speak of a segment that is under way. */
+    if (seq_lt(seq, c->snd_una) || !seq_lt(seq, c->snd_nxt))
+        return;
+    if (err == EMSGSIZE)
+        icmp_too_big(d, env, c, mtu);
+    else if (hard && c->state == TCP_ST_SYN_SENT)
+        conn_end(d, env, c, err);
+    else
+        c->soft_err = (uint8_t)err; /* RFC 5927 section 5.2: on a living connection no ICMP error is hard */
+}
+
+void
+tcp_unreachable(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t, tcp_seq seq, int err,
+                bool hard, uint16_t mtu)
+{
+    uint32_t ref = table_find(d, t);
+    uint32_t i = TABLE_INDEX(ref);
+
+    d->now_us = env->now_us;
+    if (TABLE_KIND(ref) == TABLE_CONN)
+        icmp_conn(d, env, conn_at(d, i), seq, err, hard, mtu);
+    else if (TABLE_KIND(ref) == TABLE_HALF && hard && seq == half_at(d, i)->iss)
+        half_free(d, i);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tcp/domain.h"
+
+static uint64_t
+instant_of(const struct tcp_domain *d, uint32_t tick)
+{
+    uint64_t ago = us_since_tick(d->now_us, tick);
+
+    return ago < d->now_us ? d->now_us - ago : 0;
+}
+
+static void
+info_conn_rates(const struct tcp_conn *c, struct tcp_conn_info *info)
+{
+    info->snd_mss = c->mss;
+    info->rcv_mss = c->rcv_mss;
+    info->cwnd_bytes = c->cc.cwnd_bytes;
+    info->ssthresh_bytes = c->cc.ssthresh_bytes;
+    info->srtt_us = c->rtt.srtt_us;
+    info->rttvar_us = c->rtt.var_us;
+    info->rto_us = c->rtt.rto_us;
+    info->min_rtt_us = c->rtt.min_us == UINT32_MAX ? 0 : c->rtt.min_us;
+    info->snd_wnd = c->snd_wnd;
+    info->rcv_wnd = seq_diff(c->rcv_adv, c->rcv_nxt);
+    info->snd_wscale = c->snd_wscale;
+    info->rcv_wscale = c->rcv_wscale;
+    info->timestamps = (c->flags & CONN_F_TS) != 0;
+    info->sack = (c->flags & CONN_F_SACK) != 0;
+    info->ca_state = c->ca_state;
+    info->retransmits = c->retries;
+    info->backoff = c->backoff;
+    info->cc_name = tcp_cc_by_id(c->cc_id)->name;
+}
+
+static void
+info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
+{
+    const struct tcp_conn *c = conn_at(d, i);
+    uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
+
+    memset(info, 0, sizeof(*info));
+    info->id = slot_id(d, i);
+    info->user = c->user;
+    info->tuple = c->link.tuple;
+    info->state = (enum tcp_state)c->state;
+    info->snd_queued = seq_gt(c->snd_end, c->snd_una) ? seq_diff(c->snd_end, c->snd_una) : 0;
+    info->rcv_queued = c->rcv_used;
+    info_conn_rates(c, info);
+    info->unacked_segs = c->mss > 0 ? (flight + c->mss - 1) / c->mss : 0;
+    info->retrans_segs_total = c->retrans_segs;
+    info->bytes_acked = c->bytes_acked;
+    info->bytes_received = c->bytes_received;
+    info->bytes_retrans = c->bytes_retrans;
+    info->segs_in = c->segs_in;
+    info->segs_out = c->segs_out;
+    info->last_rcv_at_us = instant_of(d, c->last_rcv_tick);
+    info->last_snd_at_us = instant_of(d, c->last_snd_tick);
+}
+
+static void
+info_listener(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
+{
+    const struct tcp_listener *l = &slot_at(d, i)->listener;
+
+    memset(info, 0, sizeof(*info));
+    info->id = slot_id(d, i);
+    info->user = l->user;
+    info->tuple = l->link.tuple;
+    info->state = TCP_ST_LISTEN;
+    info->snd_queued = l->backlog;
+    info->rcv_queued = l->accept_count;
+    info->cc_name = tcp_cc_by_id(TCP_CC_NEWRENO)->name;
+}
+
+static bool
+info_slot(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
+{
+    if (slot_at(d, i)->conn.state == 0)
+        return false;
+    if (slot_at(d, i)->conn.state == TCP_ST_LISTEN)
+        info_listener(d, i, info);
+    else
+        info_conn(d, i, info);
+    return true;
+}
+
+/** A half-open or TIME-WAIT entry: addresses and state are all there is. */
+static bool
+info_small(const struct tcp_link *l, enum tcp_state state, struct tcp_conn_info *info)
+{
+    if (l->tuple.local_port == 0)
+        return false;
+    memset(info, 0, sizeof(*info));
+    info->tuple = l->tuple;
+    info->state = state;
+    info->cc_name = tcp_cc_by_id(TCP_CC_NEWRENO)->name;
+    return true;
+}
+
+bool
+tcp_info(const struct tcp_domain *d, tcp_id id, struct tcp_conn_info *info)
+{
+    uint32_t i = id & 0xffffff;
+
+    return i != 0 && i <= d->pools[POOL_CONN].high && slot_id(d, i) == id && info_slot(d, i, info);
+}
+
+unsigned
+tcp_walk(const struct tcp_domain *d, uint64_t *cursor, struct tcp_conn_info *out, unsigned max)
+{
+    uint64_t conns = d->params.max_conns;
+    uint64_t halves = conns + d->params.max_half_open;
+    uint64_t end = halves + d->pools[POOL_TW].high;
+    unsigned n = 0;
+
+    /* The cursor counts the entries seen: connections, then half-open, then TIME-WAIT; it skips what was never used. */
+    while (n < max && *cursor < end) {
+        uint64_t at = (*cursor)++;
+        if (at < conns) {
+            if (at >= d->pools[POOL_CONN].high)
+                *cursor = conns;
+            else
+                n += info_slot(d, (uint32_t)at + 1, &out[n]);
+        } else if (at < halves) {
+            if (at - conns >= d->pools[POOL_HALF].high)
+                *cursor = halves;
+            else
+                n += info_small(&half_at(d, (uint32_t)(at - conns) + 1)->link, TCP_ST_SYN_RECEIVED, &out[n]);
+        } else {
+            n += info_small(&tw_at(d, (uint32_t)(at - halves) + 1)->link, TCP_ST_TIME_WAIT, &out[n]);
+        }
+    }
+    return n;
+}

@@ -1,0 +1,735 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+
+#include "tcp/domain.h"
+#include "tcp/isn.h"
+
+/**
+ * @file
+ * The receive path: RFC 9293 section 3.10.7 as a list of steps, each of which may end the processing.
+ */
+
+/** Segments that a connection may hold out of order for each byte of its buffer: a flood of small ones must not pin
+ *  a packet buffer each. */
+#define REASS_BYTES_PER_SEG 512
+#define REASS_SEGS_MIN 64
+
+/** After this long without a word a timestamp proves nothing (RFC 7323 section 5.5; ticks wrap after three days). */
+#define PAWS_IDLE_US (24ull * 3600 * 1000000)
+
+/** A segment on its way through the steps. */
+struct rx {
+    struct tcp_domain *d;
+    const struct tcp_env *env;
+    struct tcp_conn *c; /**< NULL once it has ended */
+    const struct tcp_in *in;
+    tcp_seq seq; /**< after trimming, as are data and fin */
+    struct tcp_data data;
+    bool fin;
+    bool taken; /**< the buffer has been passed on */
+    struct tcp_sack_block dsack; /**< a duplicate to report; empty if start == end */
+};
+
+static void
+rx_end(struct rx *r, int err)
+{
+    conn_end(r->d, r->env, r->c, err);
+    r->c = NULL;
+}
+
+/** An unacceptable segment is answered by an ACK, limited in rate unless it may be a peer's retransmission. */
+static void
+rx_answer(struct rx *r, bool limited)
+{
+    if (!limited || challenge_allowed(r->d, r->env, &r->c->challenge_tick))
+        conn_send_ack(r->d, r->env, r->c, &r->dsack);
+}
+
+void
+conn_deliver(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_data data)
+{
+    (void)d;
+    counter_add(env->ctr, CTR_TCP_RX_BYTES, data.len);
+    env->sink->deliver(env->sink->ctx, c->user, data);
+}
+
+/* ---- step 1: sequence -------------------------------------------------------------------------------------------- */
+
+/** RFC 7323 section 5.3: true if the segment is older than what has been seen. */
+static bool
+rx_paws(struct rx *r)
+{
+    const struct tcp_options *o = &r->in->opts;
+    struct tcp_conn *c = r->c;
+
+    if ((c->flags & CONN_F_TS) == 0 || (r->in->flags & TCP_FLAG_RST) != 0)
+        return true;
+    if (!o->has_ts) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_PAWS); /* section 3.2: agreed, so its absence is no peer's doing */
+        return false;
+    }
+    if ((int32_t)(o->ts_val - c->ts_recent) >= 0 || us_since_tick(r->env->now_us, c->ts_recent_tick) > PAWS_IDLE_US)
+        return true;
+    counter_inc(r->env->ctr, CTR_TCP_DROP_PAWS);
+    rx_answer(r, r->data.len == 0);
+    return false;
+}
+
+/** Cut off what was received before. What is left empty goes on as a bare ACK. */
+static void
+rx_trim_front(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if (!seq_lt(r->seq, c->rcv_nxt))
+        return;
+    uint32_t skip = seq_diff(c->rcv_nxt, r->seq);
+    if (skip < r->data.len || (skip == r->data.len && r->fin)) {
+        r->dsack = (struct tcp_sack_block){ r->seq, c->rcv_nxt };
+        r->seq += skip;
+        r->data.off += skip;
+        r->data.len -= skip;
+        return;
+    }
+    /* Nothing new: our ACK may have been lost, so it is due again. */
+    if (r->data.len > 0)
+        r->dsack = (struct tcp_sack_block){ r->seq, r->seq + r->data.len };
+    if (r->data.len > 0 || r->fin)
+        c->flags |= CONN_F_ACK_NOW;
+    counter_inc(r->env->ctr, CTR_TCP_DUP_SEGS);
+    r->seq = c->rcv_nxt;
+    r->data.len = 0;
+    r->fin = false;
+}
+
+/** Cut off what lies beyond the window. */
+static void
+rx_trim_back(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    uint32_t room = seq_diff(c->rcv_adv, r->seq);
+
+    if (r->data.len + r->fin <= room || (r->data.len <= room && r->fin && room > 0))
+        return;
+    if (r->data.len > 0)
+        counter_inc(r->env->ctr, CTR_TCP_DROP_SEQUENCE);
+    c->flags |= CONN_F_ACK_NOW;
+    if (r->data.len > room)
+        r->data.len = room;
+    /* A FIN may follow the last byte of a full window: it takes no buffer. */
+    r->fin = r->fin && r->data.len == r->in->data.len && room == 0 && r->seq == c->rcv_nxt;
+}
+
+/**
+ * RFC 9293 section 3.10.7.4, first: acceptable if it overlaps the window. A bare ACK is taken from rcv_acked on and up
+ * to the window's edge, else reordered ACKs and those of a peer that has filled our window would be lost.
+ */
+static bool
+rx_sequence(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    tcp_seq end = r->seq + r->data.len + r->fin;
+
+    bool below = end == r->seq ? seq_lt(r->seq, c->rcv_acked) : seq_leq(end, c->rcv_acked);
+    bool beyond = seq_gt(r->seq, c->rcv_adv);
+    if (below || beyond) {
+        counter_inc(r->env->ctr, beyond ? CTR_TCP_DROP_SEQUENCE : CTR_TCP_DUP_SEGS);
+        if (r->in->flags & TCP_FLAG_RST) {
+            counter_inc(r->env->ctr, CTR_TCP_DROP_RST);
+            return false;
+        }
+        if (below && r->data.len > 0)
+            r->dsack = (struct tcp_sack_block){ r->seq, r->seq + r->data.len };
+        rx_answer(r, r->data.len == 0 && !r->fin);
+        return false;
+    }
+    rx_trim_front(r);
+    rx_trim_back(r);
+    return true;
+}
+
+/** RFC 7323 section 4.3 (2): only a segment that spans the last ACK sent may move ts_recent. */
+static void
+rx_timestamp(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if ((c->flags & CONN_F_TS) != 0 && r->in->opts.has_ts && seq_leq(r->in->seq, c->rcv_acked) &&
+        (int32_t)(r->in->opts.ts_val - c->ts_recent) >= 0) {
+        c->ts_recent = r->in->opts.ts_val;
+        c->ts_recent_tick = tick_of(r->env->now_us);
+    }
+}
+
+/* ---- step 2: RST -------------------------------------------------------------------------------------------------- */
+
+static int
+reset_errno(const struct tcp_conn *c)
+{
+    switch (c->state) {
+    case TCP_ST_SYN_RECEIVED:
+        return ECONNREFUSED;
+    case TCP_ST_CLOSE_WAIT:
+        return EPIPE; /* as Linux: the peer had finished, so only sending can fail */
+    case TCP_ST_CLOSING:
+    case TCP_ST_LAST_ACK:
+        return 0; /* both sides were done */
+    default:
+        return ECONNRESET;
+    }
+}
+
+/** RFC 5961 section 3.2: only the exact sequence number resets; any other within the window is challenged. */
+static bool
+rx_rst(struct rx *r)
+{
+    if ((r->in->flags & TCP_FLAG_RST) == 0)
+        return true;
+    if (r->in->seq == r->c->rcv_nxt) {
+        counter_inc(r->env->ctr, CTR_TCP_RST_RX);
+        rx_end(r, reset_errno(r->c));
+    } else {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_RST);
+        rx_answer(r, true);
+    }
+    return false;
+}
+
+/* ---- step 3: SYN -------------------------------------------------------------------------------------------------- */
+
+/** RFC 5961 section 4.2: a SYN on a living connection is challenged, whatever its sequence number. */
+static bool
+rx_syn(struct rx *r)
+{
+    if ((r->in->flags & TCP_FLAG_SYN) == 0)
+        return true;
+    counter_inc(r->env->ctr, CTR_TCP_DROP_FLAGS);
+    rx_answer(r, true);
+    return false;
+}
+
+/* ---- step 4: ACK -------------------------------------------------------------------------------------------------- */
+
+static void
+rx_measure_rtt(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    const struct tcp_params *p = &r->d->params;
+
+    if (c->flags & CONN_F_TIMING) {
+        if (seq_lt(r->in->ack, c->rtt_seq))
+            return;
+        c->flags &= ~CONN_F_TIMING;
+        tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->rtt_at_us, p->rto_min_us, p->rto_max_us);
+    } else if ((c->flags & CONN_F_TS) != 0 && r->in->opts.ts_ecr != 0) {
+        /* Timestamps tell the copies of a segment apart (RFC 7323 section 4): a sample where Karn allows no other. */
+        uint32_t ms = tcp_ts_clock(r->env->now_us, c->ts_offset) - r->in->opts.ts_ecr;
+        if (ms > 0 && ms <= p->rto_max_us / 1000)
+            tcp_rtt_sample(&c->rtt, ms * 1000, p->rto_min_us, p->rto_max_us);
+    }
+}
+
+static void
+rx_ack_advance(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    tcp_seq ack = r->in->ack;
+    bool fin_acked = conn_fin_sent(c) && seq_gt(ack, c->snd_end);
+    uint32_t bytes = seq_diff(ack, c->snd_una) - fin_acked;
+
+    rx_measure_rtt(r);
+    c->snd_una = ack;
+    if (seq_lt(c->snd_sml, ack))
+        c->snd_sml = ack;
+    c->bytes_acked += bytes;
+    c->retries = c->backoff = 0;
+    c->soft_err = 0;
+    c->stall_tick = tick_of(r->env->now_us);
+    tcp_sack_advance(sack_store(r->d), &c->board, ack);
+    if (c->snd_una == c->snd_nxt)
+        conn_timer_off(c, CONN_T_RTX);
+    else
+        conn_arm_rtx(r->d, r->env, c);
+    if (bytes > 0 && c->user != 0)
+        r->env->sink->acked(r->env->sink->ctx, c->user, bytes);
+}
+
+/** RFC 9293 section 3.10.7.4: only a segment newer than the last that changed the window may change it. */
+static void
+rx_window(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    uint32_t wnd = (uint32_t)r->in->window << c->snd_wscale;
+
+    if (!seq_lt(c->snd_wl1, r->in->seq) && !(c->snd_wl1 == r->in->seq && seq_leq(c->snd_wl2, r->in->ack)))
+        return;
+    c->snd_wnd = wnd;
+    c->snd_wl1 = r->in->seq;
+    c->snd_wl2 = r->in->ack;
+    if (wnd > c->snd_wnd_max)
+        c->snd_wnd_max = wnd;
+    if ((c->flags & CONN_F_PERSIST) != 0) {
+        /* The peer lives. A window again means that the probing is over. */
+        c->retries = 0;
+        if (wnd >= c->mss || wnd >= c->snd_wnd_max / 2) {
+            c->flags &= ~CONN_F_PERSIST;
+            c->backoff = 0;
+            conn_timer_off(c, CONN_T_RTX);
+        }
+    } else if (wnd == 0) {
+        c->retries = 0; /* it shrank below what is under way: it is slow, not dead */
+    }
+}
+
+/** Simultaneous open: the peer acknowledges our SYN. */
+static bool
+rx_ack_of_syn(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if (r->in->ack != c->snd_nxt) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
+        reply_rst(r->env, r->in);
+        return false;
+    }
+    c->snd_una = r->in->ack;
+    c->snd_wl1 = r->in->seq;
+    c->snd_wl2 = r->in->ack;
+    c->snd_wnd = c->snd_wnd_max = (uint32_t)r->in->window << c->snd_wscale;
+    conn_established(r->d, r->env, c);
+    conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
+    return true;
+}
+
+/** Whether the ACK field lies where an honest peer's can (RFC 5961 section 5.2). */
+static bool
+rx_ack_acceptable(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    tcp_seq oldest = c->snd_una - c->snd_wnd_max;
+
+    if (!seq_gt(r->in->ack, c->snd_nxt) && !seq_lt(r->in->ack, oldest))
+        return true;
+    counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
+    rx_answer(r, true);
+    return false;
+}
+
+static bool
+rx_ack(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    const struct tcp_in *in = r->in;
+
+    if ((in->flags & TCP_FLAG_ACK) == 0) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_FLAGS);
+        return false;
+    }
+    if (c->state == TCP_ST_SYN_RECEIVED)
+        return rx_ack_of_syn(r);
+    if (!rx_ack_acceptable(r))
+        return false;
+
+    uint32_t wnd_before = c->snd_wnd;
+    struct ack_news n = {
+        .has_ecr = (c->flags & CONN_F_TS) != 0,
+        .ts_ecr = in->opts.ts_ecr,
+        .flight_before = seq_diff(c->snd_nxt, c->snd_una),
+    };
+    if ((c->flags & CONN_F_SACK) != 0 && in->opts.nb_sack > 0 && !seq_lt(in->ack, c->snd_una))
+        n.sacked = recovery_take_sack(r->d, c, in, &n.dsack);
+    rx_window(r);
+    if (seq_gt(in->ack, c->snd_una)) {
+        n.acked = seq_diff(in->ack, c->snd_una);
+        rx_ack_advance(r);
+    } else {
+        bool bare = in->data.len == 0 && (in->flags & TCP_FLAG_FIN) == 0;
+        n.is_dup = bare && in->ack == c->snd_una && n.flight_before > 0 &&
+                   (c->flags & CONN_F_SACK ? n.sacked > 0 : c->snd_wnd == wnd_before);
+    }
+    recovery_on_ack(r->d, r->env, c, &n);
+    return true;
+}
+
+/** What our FIN's acknowledgement changes. */
+static bool
+rx_fin_acked(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if (!conn_fin_sent(c) || !seq_gt(c->snd_una, c->snd_end))
+        return true;
+    switch (c->state) {
+    case TCP_ST_FIN_WAIT_1:
+        conn_set_state(r->env, c, TCP_ST_FIN_WAIT_2);
+        if ((c->flags & CONN_F_ORPHAN) == 0)
+            return true;
+        if (c->opts.linger2_s == TCP_LINGER2_NONE) {
+            rx_end(r, 0);
+            return false;
+        }
+        conn_timer_set(r->d, c, CONN_T_KEEP,
+                       r->env->now_us +
+                           (c->opts.linger2_s != 0 ? c->opts.linger2_s * 1000000ull : r->d->params.fin_wait2_us));
+        return true;
+    case TCP_ST_CLOSING:
+        conn_time_wait(r->d, r->env, c);
+        r->c = NULL;
+        return false;
+    case TCP_ST_LAST_ACK:
+        rx_end(r, 0);
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* ---- step 5: data ------------------------------------------------------------------------------------------------- */
+
+static uint32_t
+reass_max_segs(const struct tcp_conn *c)
+{
+    uint32_t n = c->rcv_buf / REASS_BYTES_PER_SEG;
+
+    return n > REASS_SEGS_MIN ? n : REASS_SEGS_MIN;
+}
+
+/** Keep the payload in the queue; false if there is no room. */
+static bool
+rx_keep(struct rx *r)
+{
+    struct tcp_reass *q = conn_reass(r->d, r->c, true);
+    enum tcp_reass_result res = TCP_REASS_FULL;
+    tcp_seq end = r->seq + r->data.len;
+
+    if (q != NULL && !r->env->mem_pressure)
+        res = tcp_reass_insert(reass_store(r->d), q, r->seq, r->data, reass_max_segs(r->c), r->env->sink);
+    if (res == TCP_REASS_FULL) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_RCVBUF);
+        conn_reass_drop_if_empty(r->d, r->c);
+        return false;
+    }
+    r->taken = res == TCP_REASS_KEPT;
+    if (res == TCP_REASS_DUP) {
+        counter_inc(r->env->ctr, CTR_TCP_DUP_SEGS);
+        r->dsack = (struct tcp_sack_block){ r->seq, end };
+    }
+    return true;
+}
+
+/** rcv_nxt moves over n bytes that are delivered or held. */
+static void
+rx_advance(struct tcp_conn *c, uint32_t n)
+{
+    c->rcv_nxt += n;
+    c->rcv_used += n;
+    c->bytes_received += n;
+}
+
+/** Hand over what the queue holds in order. */
+static void
+rx_drain(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    struct tcp_reass *q = conn_reass(r->d, c, false);
+    struct tcp_data data;
+
+    if (q == NULL)
+        return;
+    if (c->flags & CONN_F_PENDING) {
+        rx_advance(c, seq_diff(tcp_reass_run(reass_store(r->d), q, c->rcv_nxt), c->rcv_nxt));
+    } else {
+        while (tcp_reass_pop(reass_store(r->d), q, c->rcv_nxt, &data)) {
+            if (data.len == 0) {
+                r->env->sink->release(r->env->sink->ctx, data.buf);
+                continue;
+            }
+            rx_advance(c, data.len);
+            conn_deliver(r->d, r->env, c, data);
+        }
+    }
+    tcp_reass_sack_advance(q, c->rcv_nxt);
+    if (q->has_fin && q->fin_seq == c->rcv_nxt) {
+        q->has_fin = false;
+        r->fin = true;
+    }
+    c->flags |= CONN_F_ACK_NOW; /* a gap is filled, in whole or in part (RFC 5681 section 4.2) */
+    conn_reass_drop_if_empty(r->d, c);
+}
+
+/** RFC 9293 section 3.8.6.3: at the latest every second full segment, or after delack_us. */
+static void
+rx_schedule_ack(struct rx *r, uint32_t len)
+{
+    struct tcp_conn *c = r->c;
+
+    if (len > c->rcv_mss)
+        c->rcv_mss = len < c->mss_path ? (uint16_t)len : c->mss_path;
+    if (c->quick_acks > 0 || (c->flags & CONN_F_QUICKACK) != 0) {
+        if (c->quick_acks > 0)
+            c->quick_acks--;
+        c->flags |= CONN_F_ACK_NOW;
+    } else if (seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss) {
+        c->flags |= CONN_F_ACK_NOW;
+    } else if (c->timer_at[CONN_T_DELACK] == 0) {
+        conn_timer_set(r->d, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
+    }
+}
+
+static bool
+rx_in_order(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    uint32_t len = r->data.len;
+    bool holds = c->rcv_used > 0 || c->reass != 0;
+
+    if (r->env->mem_pressure && holds) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_RCVBUF);
+        c->flags |= CONN_F_ACK_NOW;
+        return false;
+    }
+    if (c->flags & CONN_F_PENDING) {
+        if (!rx_keep(r)) {
+            c->flags |= CONN_F_ACK_NOW;
+            return false;
+        }
+    } else {
+        r->taken = true;
+        rx_advance(c, len);
+        conn_deliver(r->d, r->env, c, r->data);
+    }
+    bool had_gap = c->reass != 0 && reass_at(r->d, c->reass)->nb_sack > 0;
+    if (c->reass != 0) {
+        bool ack_now = (c->flags & CONN_F_ACK_NOW) != 0;
+        rx_drain(r);
+        if (!had_gap && !ack_now)
+            c->flags &= ~CONN_F_ACK_NOW; /* merely held for an accept */
+    }
+    rx_schedule_ack(r, len);
+    return true;
+}
+
+static bool
+rx_data(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if (r->data.len == 0)
+        return true;
+    if (c->state != TCP_ST_ESTABLISHED && c->state != TCP_ST_FIN_WAIT_1 && c->state != TCP_ST_FIN_WAIT_2)
+        return true; /* after its FIN a peer has nothing to say (section 3.10.7.4, seventh) */
+    if (c->flags & CONN_F_ORPHAN) {
+        /* RFC 2525 section 2.17: nobody will read this, and the peer must learn it. */
+        counter_inc(r->env->ctr, CTR_TCP_DROP_AFTER_CLOSE);
+        conn_send_rst(r->env, c);
+        rx_end(r, ECONNABORTED);
+        return false;
+    }
+    if (r->seq == c->rcv_nxt)
+        return rx_in_order(r);
+
+    c->flags |= CONN_F_ACK_NOW;
+    if (!rx_keep(r))
+        return false;
+    if (r->taken) {
+        counter_inc(r->env->ctr, CTR_TCP_OOO_SEGS);
+        tcp_reass_sack_note(reass_at(r->d, c->reass), r->seq, r->seq + r->data.len);
+    }
+    return true;
+}
+
+/* ---- step 6: FIN -------------------------------------------------------------------------------------------------- */
+
+/** A FIN behind a gap is remembered; false if this one is. */
+static bool
+rx_fin_is_next(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    tcp_seq at = r->seq + r->data.len;
+
+    if (c->flags & CONN_F_FIN_RCVD)
+        return false;
+    /* Draining the queue has moved rcv_nxt to the FIN, be it this segment's or one that was remembered. */
+    if (!seq_gt(at, c->rcv_nxt))
+        return true;
+    struct tcp_reass *q = conn_reass(r->d, c, true);
+    if (q != NULL) {
+        q->has_fin = true;
+        q->fin_seq = at;
+    }
+    c->flags |= CONN_F_ACK_NOW;
+    return false;
+}
+
+static void
+rx_fin(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if (!r->fin || !rx_fin_is_next(r))
+        return;
+    c->rcv_nxt++;
+    if (seq_lt(c->rcv_adv, c->rcv_nxt))
+        c->rcv_adv = c->rcv_nxt;
+    c->flags |= CONN_F_FIN_RCVD | CONN_F_ACK_NOW;
+    if ((c->flags & CONN_F_PENDING) == 0)
+        conn_event(r->env, c, TCP_EVENT_FIN, 0);
+    switch (c->state) {
+    case TCP_ST_ESTABLISHED:
+        conn_set_state(r->env, c, TCP_ST_CLOSE_WAIT);
+        break;
+    case TCP_ST_FIN_WAIT_1:
+        conn_set_state(r->env, c, TCP_ST_CLOSING);
+        break;
+    case TCP_ST_FIN_WAIT_2:
+        conn_send_ack(r->d, r->env, c, &r->dsack);
+        conn_time_wait(r->d, r->env, c);
+        r->c = NULL;
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- SYN-SENT ------------------------------------------------------------------------------------------------------ */
+
+static void
+syn_sent_options(struct tcp_conn *c, const struct tcp_options *o, uint64_t now_us)
+{
+    c->mss_peer = o->has_mss ? o->mss : 536;
+    if (c->mss_peer < 88)
+        c->mss_peer = 88; /* less would be an attack on the packet rate (Linux: min_snd_mss) */
+    if (!o->has_wscale) {
+        c->flags &= ~CONN_F_WSCALE;
+        c->rcv_wscale = 0;
+    }
+    c->snd_wscale = c->flags & CONN_F_WSCALE ? o->wscale : 0;
+    if (!o->sack_permitted)
+        c->flags &= ~CONN_F_SACK;
+    if (!o->has_ts)
+        c->flags &= ~CONN_F_TS;
+    c->ts_recent = o->ts_val;
+    c->ts_recent_tick = tick_of(now_us);
+}
+
+/** The SYN-ACK: our open is done. */
+static void
+syn_sent_complete(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if (c->flags & CONN_F_TIMING)
+        tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->rtt_at_us, r->d->params.rto_min_us,
+                       r->d->params.rto_max_us);
+    c->flags &= ~CONN_F_TIMING;
+    c->snd_una = r->in->ack;
+    conn_established(r->d, r->env, c);
+    c->flags |= CONN_F_ACK_NOW;
+    conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
+    conn_output(r->d, r->env, c);
+}
+
+/** RFC 9293 section 3.10.7.3. */
+static void
+syn_sent_input(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    const struct tcp_in *in = r->in;
+    bool has_ack = (in->flags & TCP_FLAG_ACK) != 0;
+
+    if (has_ack && in->ack != c->snd_nxt) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
+        reply_rst(r->env, in);
+        return;
+    }
+    if (in->flags & TCP_FLAG_RST) {
+        counter_inc(r->env->ctr, has_ack ? CTR_TCP_RST_RX : CTR_TCP_DROP_RST);
+        if (has_ack)
+            rx_end(r, ECONNREFUSED);
+        return;
+    }
+    if ((in->flags & TCP_FLAG_SYN) == 0) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_FLAGS);
+        return;
+    }
+    c->irs = in->seq;
+    c->rcv_nxt = c->rcv_acked = in->seq + 1;
+    c->rcv_adv = c->rcv_nxt + (conn_window_space(c) > UINT16_MAX ? UINT16_MAX : conn_window_space(c));
+    c->snd_wnd = c->snd_wnd_max = in->window;
+    c->snd_wl1 = in->seq;
+    c->snd_wl2 = in->ack;
+    syn_sent_options(c, &in->opts, r->env->now_us);
+    if (has_ack) {
+        syn_sent_complete(r);
+        return;
+    }
+    conn_set_state(r->env, c, TCP_ST_SYN_RECEIVED);
+    conn_send_syn(r->d, r->env, c);
+}
+
+/* ---- all of it ----------------------------------------------------------------------------------------------------- */
+
+/**
+ * Header prediction: the segment that is expected passes the checks of steps 1 to 3 by construction. It only skips
+ * them; what it does is done by the same steps.
+ */
+static bool
+rx_is_expected(const struct rx *r)
+{
+    const struct tcp_conn *c = r->c;
+    const struct tcp_in *in = r->in;
+
+    return c->state == TCP_ST_ESTABLISHED && (in->flags & ~TCP_FLAG_PSH) == TCP_FLAG_ACK && in->seq == c->rcv_nxt &&
+           in->data.len <= seq_diff(c->rcv_adv, c->rcv_nxt) &&
+           (!(c->flags & CONN_F_TS) || (in->opts.has_ts && (int32_t)(in->opts.ts_val - c->ts_recent) >= 0));
+}
+
+/** Simultaneous open (RFC 9293 figure 8): the peer's SYN-ACK repeats the SYN that we have; the rest is news. */
+static void
+rx_strip_known_syn(struct rx *r, struct tcp_in *copy)
+{
+    if (r->c->state != TCP_ST_SYN_RECEIVED || (r->in->flags & TCP_FLAG_SYN) == 0 || r->in->seq != r->c->irs)
+        return;
+    *copy = *r->in;
+    copy->flags &= (uint8_t)~TCP_FLAG_SYN;
+    copy->seq++;
+    copy->window = (uint16_t)(copy->window >> r->c->snd_wscale); /* a SYN's window is not scaled */
+    r->in = copy;
+    r->seq++;
+}
+
+static void
+rx_run(struct rx *r)
+{
+    if (!rx_is_expected(r) && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
+        return;
+    rx_timestamp(r);
+    if (!rx_ack(r) || !rx_fin_acked(r) || !rx_data(r))
+        return;
+    rx_fin(r);
+}
+
+void
+conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in, bool *taken)
+{
+    struct tcp_in copy;
+    struct rx r = { .d = d, .env = env, .c = c, .in = in, .seq = in->seq, .data = in->data };
+
+    r.fin = (in->flags & TCP_FLAG_FIN) != 0;
+    c->segs_in++;
+    c->last_rcv_tick = tick_of(env->now_us);
+    c->keep_probes = 0;
+    if (c->state == TCP_ST_SYN_SENT) {
+        syn_sent_input(&r);
+        return;
+    }
+    rx_strip_known_syn(&r, &copy);
+    rx_run(&r);
+    *taken = r.taken;
+    if (r.c == NULL)
+        return;
+    /* What the SACK option has to say goes on a segment of its own: data segments leave it out, so that each can be full. */
+    if ((c->flags & CONN_F_ACK_NOW) != 0 && (c->reass != 0 || r.dsack.start != r.dsack.end))
+        conn_send_ack(d, env, c, &r.dsack);
+    conn_output(d, env, c);
+}

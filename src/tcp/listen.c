@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+
+#include "tcp/domain.h"
+#include "tcp/isn.h"
+
+/** As in Linux: net.core.somaxconn. */
+#define BACKLOG_MAX 4096
+
+/** Half-open entries that a listener may have beyond its backlog. */
+#define HALF_OPEN_MIN 256
+
+struct tcp_listener *
+listener_by_id(const struct tcp_domain *d, tcp_id id)
+{
+    uint32_t i = id & 0xffffff;
+
+    if (i == 0 || i > d->pools[POOL_CONN].high || slot_id(d, i) != id)
+        return NULL;
+    struct tcp_listener *l = &slot_at(d, i)->listener;
+    return l->state == TCP_ST_LISTEN ? l : NULL;
+}
+
+static uint32_t
+bound_backlog(uint32_t backlog)
+{
+    return backlog > BACKLOG_MAX ? BACKLOG_MAX : backlog;
+}
+
+/** Take over the user's reservation, or make an entry. *made tells which. */
+static int
+listen_bind(struct tcp_domain *d, const struct ip_addr *local, uint16_t port, const struct tcp_sockopts *opts,
+            tcp_user user, uint32_t *bind, bool *made)
+{
+    bool reuseport = opts_flag(opts, TCP_OPT_REUSEPORT);
+
+    *bind = port_find_owned(d, local, port, user);
+    *made = *bind == 0;
+    if (!*made)
+        return port_can_listen(d, *bind) ? 0 : -EADDRINUSE;
+    return port_acquire(d, local, port, opts_flag(opts, TCP_OPT_REUSEADDR), reuseport, user, bind);
+}
+
+int
+tcp_listen(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr *local, uint16_t port,
+           uint32_t backlog, const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
+{
+    struct tcp_conn_opts o;
+    uint32_t flags, bind;
+    bool made;
+
+    d->now_us = env->now_us;
+    int rc = opts_apply(d, &o, &flags, opts);
+    if (rc == 0)
+        rc = listen_bind(d, local, port, opts, user, &bind, &made);
+    if (rc != 0)
+        return rc;
+    uint32_t i = tcp_pool_get(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot));
+    if (i == 0) {
+        if (made)
+            port_unref(d, bind);
+        return -ENOMEM;
+    }
+    struct tcp_listener *l = &slot_at(d, i)->listener;
+    l->link.tuple.local = *local;
+    l->link.tuple.local_port = port;
+    l->user = user;
+    l->flags = flags;
+    l->state = TCP_ST_LISTEN;
+    l->backlog = bound_backlog(backlog);
+    l->opts = o;
+    if (opts != NULL && (opts->set & (1u << TCP_OPT_DEFER_ACCEPT)) != 0) {
+        int32_t s = opts->value[TCP_OPT_DEFER_ACCEPT];
+        l->defer_accept_s = (uint8_t)(s < 0 ? 0 : s > UINT8_MAX ? UINT8_MAX : s);
+    }
+    l->bind = bind;
+    bind_at(d, bind)->listener = i;
+    bind_at(d, bind)->user = 0;
+    d->listeners++;
+    *id = slot_id(d, i);
+    return 0;
+}
+
+void
+tcp_set_backlog(struct tcp_domain *d, tcp_id listener, uint32_t backlog)
+{
+    struct tcp_listener *l = listener_by_id(d, listener);
+
+    if (l != NULL)
+        l->backlog = bound_backlog(backlog);
+}
+
+uint32_t
+tcp_accept_count(const struct tcp_domain *d, tcp_id listener)
+{
+    const struct tcp_listener *l = listener_by_id(d, listener);
+
+    return l != NULL ? l->accept_count : 0;
+}
+
+/** Linux lets backlog + 1 connections wait. */
+static bool
+accept_queue_full(const struct tcp_listener *l)
+{
+    return l->accept_count > l->backlog;
+}
+
+/* ---- half-open entries -------------------------------------------------------------------------------------------- */
+
+void
+half_free(struct tcp_domain *d, uint32_t i)
+{
+    struct tcp_half *h = half_at(d, i);
+    struct tcp_listener *l = listener_by_id(d, h->listener);
+
+    if (l != NULL)
+        l->half_open--;
+    wheel_cancel(&d->wheel, domain_timers(d), half_timer(d, i));
+    table_remove(d, TABLE_REF(TABLE_HALF, i));
+    tcp_pool_put(&d->pools[POOL_HALF], half_at(d, 0), sizeof(*h), i);
+}
+
+/** A half-open entry's segment: SYN-ACK, or the ACK that answers what does not fit. */
+static void
+half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h, const struct tcp_listener *l,
+          bool syn)
+{
+    uint32_t space = l->opts.rcv_buf_bytes;
+
+    if (l->opts.window_clamp_bytes != 0 && space > l->opts.window_clamp_bytes)
+        space = l->opts.window_clamp_bytes;
+    if (!syn)
+        space >>= h->rcv_wscale;
+    struct tcp_out out = {
+        .tuple = &h->link.tuple,
+        .seq = syn ? h->iss : h->iss + 1,
+        .ack = h->irs + 1,
+        .window = (uint16_t)(space > UINT16_MAX ? UINT16_MAX : space),
+        .flags = syn ? TCP_FLAG_SYN | TCP_FLAG_ACK : TCP_FLAG_ACK,
+        .tos = h->tos,
+    };
+    if (syn) {
+        out.opts.has_mss = true;
+        out.opts.mss = l->opts.max_seg != 0 && l->opts.max_seg < h->mss_path ? l->opts.max_seg : h->mss_path;
+        out.opts.has_wscale = (h->flags & HALF_F_WSCALE) != 0;
+        out.opts.wscale = h->rcv_wscale;
+        out.opts.sack_permitted = (h->flags & HALF_F_SACK) != 0;
+    }
+    if (h->flags & HALF_F_TS) {
+        out.opts.has_ts = true;
+        out.opts.ts_val = tcp_ts_clock(env->now_us, tcp_ts_offset(d->params.seed, &h->link.tuple));
+        out.opts.ts_ecr = h->ts_recent;
+    }
+    emit_segment(env, &out);
+}
+
+static void
+half_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
+{
+    uint64_t rto_us = (uint64_t)d->params.rto_initial_us << half_at(d, i)->retries;
+
+    if (rto_us > d->params.rto_max_us)
+        rto_us = d->params.rto_max_us;
+    wheel_arm(&d->wheel, domain_timers(d), half_timer(d, i), env->now_us + rto_us);
+}
+
+static void
+half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *in, const struct tcp_listener *l)
+{
+    const struct tcp_options *o = &in->opts;
+
+    h->irs = in->seq;
+    h->window = in->window;
+    h->mss_path = in->mss_out;
+    h->mss_peer = o->has_mss ? o->mss : 536; /* RFC 9293 section 3.7.1 */
+    if (h->mss_peer < 88)
+        h->mss_peer = 88;
+    if (o->has_ts && d->params.timestamps) {
+        h->flags |= HALF_F_TS;
+        h->ts_recent = o->ts_val;
+    }
+    if (o->sack_permitted && d->params.sack)
+        h->flags |= HALF_F_SACK;
+    if (o->has_wscale && d->params.window_scaling) {
+        h->flags |= HALF_F_WSCALE;
+        h->snd_wscale = o->wscale;
+        h->rcv_wscale = window_scale_for(l->opts.rcv_buf_bytes);
+    }
+    h->tos = l->opts.tos;
+}
+
+static void
+half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, uint32_t listener,
+          const tcp_seq *iss_floor)
+{
+    struct tcp_listener *l = &slot_at(d, listener)->listener;
+
+    if (accept_queue_full(l)) {
+        counter_inc(env->ctr, CTR_TCP_DROP_ACCEPT_QUEUE);
+        return;
+    }
+    uint32_t i = 0;
+    if (l->half_open < l->backlog + HALF_OPEN_MIN)
+        i = tcp_pool_get(&d->pools[POOL_HALF], half_at(d, 0), sizeof(struct tcp_half));
+    if (i == 0) {
+        counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
+        return;
+    }
+    struct tcp_half *h = half_at(d, i);
+    h->link.tuple = in->tuple;
+    h->listener = slot_id(d, listener);
+    h->iss = iss_floor != NULL ? *iss_floor : tcp_isn(d->params.seed, &in->tuple, env->now_us);
+    h->sent_at_us = (uint32_t)env->now_us;
+    half_fill(d, h, in, l);
+    l->half_open++;
+    table_add(d, TABLE_REF(TABLE_HALF, i));
+    half_send(d, env, h, l, true);
+    half_arm(d, env, i);
+}
+
+void
+half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
+{
+    struct tcp_half *h = half_at(d, i);
+    const struct tcp_listener *l = listener_by_id(d, h->listener);
+
+    if (l == NULL || h->retries >= d->params.synack_retries) {
+        half_free(d, i);
+        return;
+    }
+    h->retries++;
+    counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
+    half_send(d, env, h, l, true);
+    half_arm(d, env, i);
+}
+
+/** RFC 9293 section 3.10.7.2. */
+void
+listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor)
+{
+    uint32_t listener = port_find_listener(d, &in->tuple);
+
+    if (listener == 0) {
+        counter_inc(env->ctr, CTR_TCP_DROP_NO_LISTENER);
+        reply_rst(env, in);
+        return;
+    }
+    if (in->flags & TCP_FLAG_RST) {
+        counter_inc(env->ctr, CTR_TCP_DROP_RST);
+        return;
+    }
+    if (in->flags & TCP_FLAG_ACK) {
+        counter_inc(env->ctr, CTR_TCP_DROP_ACK);
+        reply_rst(env, in);
+        return;
+    }
+    /* SYN with FIN is no opening that any TCP makes, and a way past filters. */
+    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_FIN)) != TCP_FLAG_SYN) {
+        counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
+        return;
+    }
+    half_open(d, env, in, listener, iss_floor);
+}
+
+/** A connection takes the half-open entry's place, and waits to be accepted. NULL if the domain is full. */
+static struct tcp_conn *
+half_promote(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in)
+{
+    struct tcp_half h = *half_at(d, i);
+    uint32_t li = h.listener & 0xffffff;
+    struct tcp_listener *l = &slot_at(d, li)->listener;
+    uint32_t flags = l->flags | CONN_F_PENDING;
+
+    if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
+        return NULL;
+    half_free(d, i);
+    flags |= h.flags & HALF_F_TS ? CONN_F_TS : 0;
+    flags |= h.flags & HALF_F_SACK ? CONN_F_SACK : 0;
+    flags |= h.flags & HALF_F_WSCALE ? CONN_F_WSCALE : 0;
+    struct tcp_conn *c = conn_new(d, &h.link.tuple, &l->opts, flags);
+    conn_set_state(env, c, TCP_ST_SYN_RECEIVED);
+    c->iss = h.iss;
+    c->irs = h.irs;
+    c->snd_una = c->snd_nxt = c->snd_end = h.iss + 1;
+    c->rcv_nxt = c->rcv_acked = h.irs + 1;
+    uint32_t space = conn_window_space(c);
+    c->rcv_adv = c->rcv_nxt + (space > UINT16_MAX ? UINT16_MAX : space);
+    c->snd_wscale = h.snd_wscale;
+    c->rcv_wscale = h.rcv_wscale;
+    c->mss_peer = h.mss_peer;
+    c->mss_path = h.mss_path;
+    c->ts_recent = h.ts_recent;
+    c->ts_recent_tick = tick_of(env->now_us);
+    c->snd_wnd = c->snd_wnd_max = (uint32_t)in->window << c->snd_wscale;
+    c->snd_wl1 = in->seq;
+    c->snd_wl2 = in->ack;
+    c->retries = h.retries;
+    if (h.retries == 0)
+        tcp_rtt_sample(&c->rtt, (uint32_t)env->now_us - h.sent_at_us, d->params.rto_min_us, d->params.rto_max_us);
+    c->bind = l->bind;
+    port_ref(d, c->bind);
+    conn_established(d, env, c);
+    counter_inc(env->ctr, CTR_TCP_PASSIVE_OPENS);
+
+    uint32_t ci = conn_index(d, c);
+    *(l->accept_tail != 0 ? &conn_at(d, l->accept_tail)->accept_next : &l->accept_head) = ci;
+    l->accept_tail = ci;
+    l->accept_count++;
+    return c;
+}
+
+/** The segment lies in the window that the SYN-ACK offered and is not older than the SYN. */
+static bool
+half_acceptable(const struct tcp_half *h, const struct tcp_listener *l, const struct tcp_in *in)
+{
+    uint32_t offset = seq_diff(in->seq, h->irs + 1);
+
+    if ((h->flags & HALF_F_TS) != 0 && (in->flags & TCP_FLAG_RST) == 0 &&
+        (!in->opts.has_ts || (int32_t)(in->opts.ts_val - h->ts_recent) < 0))
+        return false;
+    return offset < (l->opts.rcv_buf_bytes > UINT16_MAX ? UINT16_MAX : l->opts.rcv_buf_bytes);
+}
+
+/** TCP_DEFER_ACCEPT: an ACK without data is not worth waking anyone, for a while. */
+static bool
+half_is_deferred(const struct tcp_half *h, const struct tcp_listener *l, const struct tcp_env *env,
+                 const struct tcp_in *in)
+{
+    return l->defer_accept_s != 0 && in->data.len == 0 && (in->flags & TCP_FLAG_FIN) == 0 &&
+           (uint32_t)env->now_us - h->sent_at_us < l->defer_accept_s * 1000000u;
+}
+
+/** The ACK that completes a handshake. */
+static void
+half_ack(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in, bool *taken)
+{
+    struct tcp_half *h = half_at(d, i);
+    struct tcp_listener *l = listener_by_id(d, h->listener);
+    uint32_t li = h->listener & 0xffffff;
+
+    if (in->ack != h->iss + 1) {
+        counter_inc(env->ctr, CTR_TCP_DROP_ACK);
+        reply_rst(env, in);
+        return;
+    }
+    if (half_is_deferred(h, l, env, in))
+        return;
+    /* As Linux: the ACK is overheard, and the SYN-ACK's retransmission will draw another one. */
+    if (accept_queue_full(l)) {
+        counter_inc(env->ctr, CTR_TCP_DROP_ACCEPT_QUEUE);
+        return;
+    }
+    struct tcp_conn *c = half_promote(d, env, i, in);
+    if (c == NULL) {
+        counter_inc(env->ctr, CTR_TCP_DROP_NO_MEMORY);
+        return;
+    }
+    conn_input(d, env, c, in, taken);
+    l = &slot_at(d, li)->listener;
+    if (l->user != 0)
+        env->sink->event(env->sink->ctx, l->user, TCP_EVENT_ACCEPT, 0);
+}
+
+void
+half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in, bool *taken)
+{
+    struct tcp_half *h = half_at(d, i);
+    const struct tcp_listener *l = listener_by_id(d, h->listener);
+
+    if (l == NULL) {
+        half_free(d, i);
+        reply_rst(env, in);
+        return;
+    }
+    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN && in->seq == h->irs) {
+        half_send(d, env, h, l, true); /* its SYN again: our answer was lost */
+        return;
+    }
+    if (!half_acceptable(h, l, in)) {
+        counter_inc(env->ctr, in->flags & TCP_FLAG_RST ? CTR_TCP_DROP_RST : CTR_TCP_DROP_SEQUENCE);
+        if ((in->flags & TCP_FLAG_RST) == 0)
+            half_send(d, env, h, l, false);
+        return;
+    }
+    if (in->flags & TCP_FLAG_RST) {
+        /* RFC 5961 section 3.2 here too: exact, or not at all. */
+        bool exact = in->seq == h->irs + 1;
+        counter_inc(env->ctr, exact ? CTR_TCP_RST_RX : CTR_TCP_DROP_RST);
+        if (exact)
+            half_free(d, i);
+        return;
+    }
+    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_ACK) {
+        counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
+        return;
+    }
+    half_ack(d, env, i, in, taken);
+}
+
+/* ---- accept, close -------------------------------------------------------------------------------------------------- */
+
+static struct tcp_conn *
+accept_pop(struct tcp_domain *d, struct tcp_listener *l)
+{
+    if (l->accept_head == 0)
+        return NULL;
+    struct tcp_conn *c = conn_at(d, l->accept_head);
+    l->accept_head = c->accept_next;
+    if (l->accept_head == 0)
+        l->accept_tail = 0;
+    l->accept_count--;
+    c->accept_next = 0;
+    c->flags &= ~CONN_F_PENDING;
+    return c;
+}
+
+tcp_id
+tcp_accept(struct tcp_domain *d, const struct tcp_env *env, tcp_id listener, tcp_user user, struct tcp_tuple *t)
+{
+    struct tcp_listener *l = listener_by_id(d, listener);
+    struct tcp_conn *c = l != NULL ? accept_pop(d, l) : NULL;
+    struct tcp_data data;
+
+    d->now_us = env->now_us;
+    if (c == NULL)
+        return TCP_NO_ID;
+    tcp_id id = slot_id(d, conn_index(d, c));
+    c->user = user;
+    *t = c->link.tuple;
+    struct tcp_reass *q = conn_reass(d, c, false);
+    if (q != NULL) {
+        tcp_seq at = c->irs + 1;
+        while (tcp_reass_pop(reass_store(d), q, at, &data)) {
+            at += data.len;
+            conn_deliver(d, env, c, data);
+        }
+        conn_reass_drop_if_empty(d, c);
+    }
+    if (c->flags & CONN_F_FIN_RCVD)
+        conn_event(env, c, TCP_EVENT_FIN, 0);
+    if (c->state == TCP_ST_CLOSED)
+        conn_end(d, env, c, c->err);
+    return id;
+}
+
+void
+listener_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_listener *l)
+{
+    uint32_t i = (uint32_t)((union tcp_slot *)(void *)l - slot_at(d, 0));
+    tcp_user user = l->user;
+    uint8_t gen = (uint8_t)(l->gen + 1);
+    struct tcp_conn *c;
+
+    while ((c = accept_pop(d, l)) != NULL) {
+        if (c->state != TCP_ST_CLOSED)
+            conn_send_rst(env, c);
+        conn_free(d, env, c);
+    }
+    bind_at(d, l->bind)->listener = 0;
+    port_unref(d, l->bind);
+    d->listeners--;
+    tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), i);
+    slot_at(d, i)->listener.gen = gen;
+    if (user != 0)
+        env->sink->event(env->sink->ctx, user, TCP_EVENT_GONE, 0);
+}

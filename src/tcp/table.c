@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tcp/domain.h"
+
+/**
+ * @file
+ * The connection table: a fixed array of bucket heads, touched only where entries are, chained through the entries'
+ * 32-bit references (kind in the upper two bits). Connections, half-open and TIME-WAIT entries share it: one lookup.
+ */
+
+/**
+ * NH, the universal hash of UMAC (RFC 4418 section 5.2): with secret keys nobody can choose tuples that collide; a handful of
+ * multiplications where SipHash takes a hundred cycles for each segment.
+ */
+static uint32_t
+nh_hash(const struct tcp_tuple *t, const uint32_t key[10])
+{
+    uint64_t h = 0;
+
+    for (unsigned i = 0; i < 4; i += 2) {
+        h += (uint64_t)(t->local.w[i] + key[i]) * (t->local.w[i + 1] + key[i + 1]);
+        h += (uint64_t)(t->remote.w[i] + key[4 + i]) * (t->remote.w[i + 1] + key[5 + i]);
+    }
+    h += (uint64_t)(t->local_port + key[8]) * (t->remote_port + key[9]);
+    h ^= h >> 29;
+    h *= UINT64_C(0xbf58476d1ce4e5b9);
+    return (uint32_t)(h >> 32);
+}
+
+uint32_t
+tcp_hash(const struct tcp_tuple *t)
+{
+    /* Digits of pi: public, since steering must agree between parties that share no secret. */
+    static const uint32_t key[10] = { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822,
+                                      0x299f31d0, 0x082efa98, 0xec4e6c89, 0x452821e6, 0x38d01377 };
+
+    return nh_hash(t, key);
+}
+
+static struct tcp_link *
+link_of(const struct tcp_domain *d, uint32_t ref)
+{
+    uint32_t i = TABLE_INDEX(ref);
+
+    switch (TABLE_KIND(ref)) {
+    case TABLE_CONN:
+        return &conn_at(d, i)->link;
+    case TABLE_HALF:
+        return &half_at(d, i)->link;
+    case TABLE_TW:
+        return &tw_at(d, i)->link;
+    default:
+        return NULL;
+    }
+}
+
+static uint32_t *
+bucket_of(const struct tcp_domain *d, uint32_t hash)
+{
+    return (uint32_t *)domain_array(d, ARRAY_BUCKETS) + (hash & d->bucket_mask);
+}
+
+uint32_t
+table_find(const struct tcp_domain *d, const struct tcp_tuple *t)
+{
+    uint32_t hash = nh_hash(t, d->hash_key);
+    uint32_t ref = *bucket_of(d, hash);
+
+    while (ref != 0) {
+        const struct tcp_link *l = link_of(d, ref);
+        if (l->hash == hash && memcmp(&l->tuple, t, sizeof(*t)) == 0)
+            break;
+        ref = l->hash_next;
+    }
+    return ref;
+}
+
+void
+table_add(struct tcp_domain *d, uint32_t ref)
+{
+    struct tcp_link *l = link_of(d, ref);
+
+    l->hash = nh_hash(&l->tuple, d->hash_key);
+    uint32_t *head = bucket_of(d, l->hash);
+    l->hash_next = *head;
+    *head = ref;
+}
+
+void
+table_remove(struct tcp_domain *d, uint32_t ref)
+{
+    struct tcp_link *l = link_of(d, ref);
+    uint32_t *at = bucket_of(d, l->hash);
+
+    while (*at != 0 && *at != ref)
+        at = &link_of(d, *at)->hash_next;
+    if (*at == ref)
+        *at = l->hash_next;
+    l->hash_next = 0;
+}
+
+void
+tcp_prefetch(const struct tcp_domain *d, const struct tcp_tuple *t)
+{
+    uint32_t ref = *bucket_of(d, nh_hash(t, d->hash_key));
+
+    /* Bucket misses of a burst overlap: no load here depends on another tuple's. */
+    if (ref != 0) {
+        const char *entry = (const char *)link_of(d, ref);
+        __builtin_prefetch(entry);
+        __builtin_prefetch(entry + 64);
+        __builtin_prefetch(entry + 128);
+        __builtin_prefetch(entry + 192);
+    }
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+
+#include "tcp/domain.h"
+#include "tcp/isn.h"
+
+/** Whether t's tuple may be used; one in TIME-WAIT may give way (RFC 6191). */
+static int
+connect_claim(struct tcp_domain *d, const struct tcp_tuple *t, uint64_t now_us, tcp_seq *iss)
+{
+    uint32_t ref = table_find(d, t);
+
+    *iss = tcp_isn(d->params.seed, t, now_us);
+    if (ref == 0)
+        return 0;
+    if (TABLE_KIND(ref) != TABLE_TW || !timewait_can_reuse(d, TABLE_INDEX(ref), now_us))
+        return -EADDRINUSE;
+    *iss = tw_at(d, TABLE_INDEX(ref))->snd_nxt + 65537;
+    timewait_free(d, TABLE_INDEX(ref));
+    return 0;
+}
+
+static void
+connect_fill(struct tcp_domain *d, struct tcp_conn *c, tcp_seq iss, uint16_t mss_out)
+{
+    const struct tcp_params *p = &d->params;
+
+    c->iss = c->snd_una = iss;
+    c->snd_nxt = c->snd_end = iss + 1;
+    c->mss_path = mss_out;
+    c->mss_peer = 536;
+    c->mss = 536;
+    c->flags |= (p->timestamps ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |
+                (p->window_scaling ? CONN_F_WSCALE : 0) | CONN_F_TIMING;
+    c->rcv_wscale = p->window_scaling ? window_scale_for(c->rcv_buf) : 0;
+    c->rtt_at_us = (uint32_t)d->now_us;
+}
+
+int
+tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
+            const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
+{
+    struct tcp_conn_opts o;
+    uint32_t flags;
+    uint32_t bind = 0;
+    tcp_seq iss;
+
+    d->now_us = env->now_us;
+    int rc = opts_apply(d, &o, &flags, opts);
+    if (rc != 0)
+        return rc;
+    if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
+        return -ENOMEM;
+    if (t->local_port == 0)
+        rc = port_choose(d, t, false);
+    else
+        bind = port_find_owned(d, &t->local, t->local_port, user);
+    if (rc == 0)
+        rc = connect_claim(d, t, env->now_us, &iss);
+    if (rc != 0)
+        return rc;
+    struct tcp_conn *c = conn_new(d, t, &o, flags);
+    c->user = user;
+    c->bind = bind;
+    if (bind != 0)
+        bind_at(d, bind)->user = 0;
+    connect_fill(d, c, iss, mss_out);
+    conn_set_state(env, c, TCP_ST_SYN_SENT);
+    counter_inc(env->ctr, CTR_TCP_ACTIVE_OPENS);
+    *id = slot_id(d, conn_index(d, c));
+    conn_send_syn(d, env, c);
+    return 0;
+}
+
+void
+tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes, bool more)
+{
+    struct tcp_conn *c = conn_by_id(d, id);
+
+    d->now_us = env->now_us;
+    if (c == NULL || (c->flags & (CONN_F_FIN_QUEUED | CONN_F_ORPHAN)) != 0)
+        return;
+    c->snd_end += n_bytes;
+    c->flags = more ? c->flags | CONN_F_MORE : c->flags & ~CONN_F_MORE;
+    conn_output(d, env, c);
+}
+
+void
+tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes)
+{
+    struct tcp_conn *c = conn_by_id(d, id);
+
+    d->now_us = env->now_us;
+    if (c == NULL)
+        return;
+    c->rcv_used -= n_bytes < c->rcv_used ? n_bytes : c->rcv_used;
+    if (c->flags & CONN_F_FIN_RCVD)
+        return;
+    uint32_t offered = seq_diff(c->rcv_adv, c->rcv_nxt);
+    uint32_t space = conn_window_space(c);
+    uint32_t gain = space > offered ? space - offered : 0;
+    /* An update is worth a segment if it opens a fair part of the buffer, or much of a window that is nearly shut. */
+    if (gain >= c->rcv_buf / 2 || (gain >= 2u * c->mss && (gain >= c->rcv_buf / 4 || offered <= c->rcv_buf / 8)))
+        conn_send_ack(d, env, c, NULL);
+}
+
+/** Queue the FIN: FIN-WAIT-1 and LAST-ACK begin with the user's call (RFC 9293 section 3.10.4). */
+static void
+queue_fin(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    if (c->flags & CONN_F_FIN_QUEUED)
+        return;
+    switch (c->state) {
+    case TCP_ST_ESTABLISHED:
+        conn_set_state(env, c, TCP_ST_FIN_WAIT_1);
+        break;
+    case TCP_ST_CLOSE_WAIT:
+        conn_set_state(env, c, TCP_ST_LAST_ACK);
+        break;
+    default:
+        /* In SYN-SENT and SYN-RECEIVED it waits for ESTABLISHED. */
+        c->flags |= CONN_F_FIN_QUEUED;
+        return;
+    }
+    c->flags |= CONN_F_FIN_QUEUED;
+    conn_output(d, env, c);
+}
+
+void
+tcp_shutdown(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
+{
+    struct tcp_conn *c = conn_by_id(d, id);
+
+    d->now_us = env->now_us;
+    if (c != NULL)
+        queue_fin(d, env, c);
+}
+
+/** RFC 9293 section 3.10.5: the states in which the peer must hear of an abort. */
+static bool
+abort_needs_rst(const struct tcp_conn *c)
+{
+    switch (c->state) {
+    case TCP_ST_SYN_RECEIVED:
+    case TCP_ST_ESTABLISHED:
+    case TCP_ST_FIN_WAIT_1:
+    case TCP_ST_FIN_WAIT_2:
+    case TCP_ST_CLOSE_WAIT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void
+start_fin_wait2(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    if (c->opts.linger2_s == TCP_LINGER2_NONE) {
+        conn_end(d, env, c, 0);
+        return;
+    }
+    uint64_t wait_us = c->opts.linger2_s != 0 ? c->opts.linger2_s * 1000000ull : d->params.fin_wait2_us;
+    conn_timer_set(d, c, CONN_T_KEEP, env->now_us + wait_us);
+}
+
+void
+tcp_close(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, bool unread)
+{
+    struct tcp_listener *l = listener_by_id(d, id);
+    struct tcp_conn *c = conn_by_id(d, id);
+
+    d->now_us = env->now_us;
+    if (l != NULL)
+        listener_close(d, env, l);
+    if (c == NULL)
+        return;
+    c->flags |= CONN_F_ORPHAN;
+    c->flags &= ~(CONN_F_CORK | CONN_F_MORE);
+    if (c->state == TCP_ST_SYN_SENT || c->state == TCP_ST_SYN_RECEIVED || (unread && abort_needs_rst(c))) {
+        if (abort_needs_rst(c))
+            conn_send_rst(env, c);
+        conn_end(d, env, c, 0);
+        return;
+    }
+    if (c->state == TCP_ST_FIN_WAIT_2) {
+        start_fin_wait2(d, env, c);
+        return;
+    }
+    queue_fin(d, env, c);
+}
+
+void
+tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
+{
+    struct tcp_listener *l = listener_by_id(d, id);
+    struct tcp_conn *c = conn_by_id(d, id);
+
+    d->now_us = env->now_us;
+    if (l != NULL) {
+        l->user = 0;
+        listener_close(d, env, l);
+    }
+    if (c == NULL)
+        return;
+    if (abort_needs_rst(c))
+        conn_send_rst(env, c);
+    conn_free(d, env, c);
+}
+
+int
+tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value)
+{
+    struct tcp_listener *l = listener_by_id(d, id);
+    struct tcp_conn *c = conn_by_id(d, id);
+
+    d->now_us = env->now_us;
+    if (l != NULL) {
+        if (opt == TCP_OPT_DEFER_ACCEPT)
+            l->defer_accept_s = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
+        return opts_set(&l->opts, &l->flags, opt, value);
+    }
+    if (c == NULL)
+        return -EINVAL;
+    int rc = opts_set(&c->opts, &c->flags, opt, value);
+    if (rc != 0)
+        return rc;
+    switch (opt) {
+    case TCP_OPT_NODELAY:
+    case TCP_OPT_CORK:
+        if (opt == TCP_OPT_CORK && value == 0)
+            c->flags |= CONN_F_PUSH; /* uncorking sends what it held (tcp(7)) */
+        conn_output(d, env, c);
+        break;
+    case TCP_OPT_KEEPALIVE:
+    case TCP_OPT_KEEPIDLE:
+        if ((c->flags & CONN_F_KEEPALIVE) != 0 && c->state != TCP_ST_SYN_SENT)
+            conn_timer_set(d, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
+        break;
+    case TCP_OPT_RCVBUF:
+        c->rcv_buf = c->opts.rcv_buf_bytes;
+        break;
+    case TCP_OPT_QUICKACK:
+        if (value != 0 && c->timer_at[CONN_T_DELACK] != 0)
+            conn_send_ack(d, env, c, NULL);
+        break;
+    default:
+        break;
+    }
+    return 0;
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tcp/wire.h"
+
+#include <errno.h>
+#include <string.h>
+
+/** Option kinds: IANA "TCP Option Kind Numbers". */
+enum { OPT_END = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_WSCALE = 3, OPT_SACK_PERMITTED = 4, OPT_SACK = 5, OPT_TS = 8 };
+
+/** RFC 7323 section 2.3: a larger shift counts as 14. */
+#define WSCALE_MAX 14
+
+static uint16_t
+get16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static uint32_t
+get32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void
+put16(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static void
+put32(uint8_t *p, uint32_t v)
+{
+    put16(p, (uint16_t)(v >> 16));
+    put16(p + 2, (uint16_t)v);
+}
+
+static void
+parse_sack(const uint8_t *p, size_t len, struct tcp_options *o)
+{
+    size_t n = (len - 2) / 8;
+
+    for (size_t i = 0; i < n && i < TCP_MAX_SACK; i++)
+        o->sack[i] = (struct tcp_sack_block){ get32(p + 2 + 8 * i), get32(p + 6 + 8 * i) };
+    o->nb_sack = (uint8_t)(n < TCP_MAX_SACK ? n : TCP_MAX_SACK);
+}
+
+/** One option of len bytes, kind and length included. A known kind with a length that it cannot have is ignored, as an
+ *  unknown kind is (RFC 9293 MUST-6). */
+static void
+parse_option(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
+{
+    switch (p[0]) {
+    case OPT_MSS:
+        if (len == 4 && syn) {
+            o->has_mss = true;
+            o->mss = get16(p + 2);
+        }
+        break;
+    case OPT_WSCALE:
+        if (len == 3 && syn) {
+            o->has_wscale = true;
+            o->wscale = p[2] > WSCALE_MAX ? WSCALE_MAX : p[2];
+        }
+        break;
+    case OPT_SACK_PERMITTED:
+        o->sack_permitted |= len == 2 && syn;
+        break;
+    case OPT_SACK:
+        if (len >= 10 && (len - 2) % 8 == 0)
+            parse_sack(p, len, o);
+        break;
+    case OPT_TS:
+        if (len == 10) {
+            o->has_ts = true;
+            o->ts_val = get32(p + 2);
+            o->ts_ecr = get32(p + 6);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static int
+parse_options(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
+{
+    while (len > 0 && p[0] != OPT_END) {
+        size_t n = 1;
+        if (p[0] != OPT_NOP) {
+            /* A length of 0 or 1 would never get ahead; one past the header would read the payload. */
+            if (len < 2 || p[1] < 2 || p[1] > len)
+                return -EINVAL;
+            n = p[1];
+            parse_option(p, n, syn, o);
+        }
+        p += n;
+        len -= n;
+    }
+    return 0;
+}
+
+/** The layout that nearly every data segment has: NOP NOP timestamps and nothing else. */
+static bool
+is_plain_ts(const uint8_t *p, size_t len)
+{
+    return len == 12 && p[0] == OPT_NOP && p[1] == OPT_NOP && p[2] == OPT_TS && p[3] == 10;
+}
+
+int
+tcp_wire_parse(const uint8_t *hdr, size_t len, struct tcp_in *in)
+{
+    if (len < TCP_HDR_MIN)
+        return -EBADMSG;
+    size_t hdr_len = (size_t)(hdr[12] >> 4) * 4;
+    if (hdr_len < TCP_HDR_MIN || hdr_len > len)
+        return -EBADMSG;
+
+    in->tuple.remote_port = get16(hdr);
+    in->tuple.local_port = get16(hdr + 2);
+    in->seq = get32(hdr + 4);
+    in->ack = get32(hdr + 8);
+    in->flags = hdr[13];
+    in->window = get16(hdr + 14);
+    in->urgent = get16(hdr + 18);
+    in->data.off = (uint32_t)hdr_len;
+    in->data.len = (uint32_t)(len - hdr_len);
+    memset(&in->opts, 0, sizeof(in->opts));
+    if (is_plain_ts(hdr + TCP_HDR_MIN, hdr_len - TCP_HDR_MIN)) {
+        in->opts.has_ts = true;
+        in->opts.ts_val = get32(hdr + 24);
+        in->opts.ts_ecr = get32(hdr + 28);
+        return (int)hdr_len;
+    }
+    int rc = parse_options(hdr + TCP_HDR_MIN, hdr_len - TCP_HDR_MIN, (in->flags & TCP_FLAG_SYN) != 0, &in->opts);
+    return rc < 0 ? rc : (int)hdr_len;
+}
+
+/** SACK blocks that fit beside the other options: 40 bytes in all. */
+static unsigned
+sack_blocks_that_fit(const struct tcp_options *o, size_t before)
+{
+    unsigned room = (unsigned)((40 - before - 4) / 8);
+
+    return o->nb_sack < room ? o->nb_sack : room;
+}
+
+/** Bytes of the options other than SACK, padding included. */
+static size_t
+fixed_options_len(const struct tcp_options *o)
+{
+    size_t n = 0;
+
+    if (o->has_mss)
+        n += 4;
+    /* SACK-permitted takes the place of the two NOPs that align the timestamps. */
+    if (o->has_ts)
+        n += 12;
+    else if (o->sack_permitted)
+        n += 4;
+    if (o->has_wscale)
+        n += 4;
+    return n;
+}
+
+size_t
+tcp_wire_header_len(const struct tcp_out *out)
+{
+    size_t n = fixed_options_len(&out->opts);
+
+    if (out->opts.nb_sack > 0)
+        n += 4 + 8u * sack_blocks_that_fit(&out->opts, n);
+    return TCP_HDR_MIN + n;
+}
+
+static uint8_t *
+put_ts_and_sack_permitted(uint8_t *p, const struct tcp_options *o)
+{
+    if (!o->has_ts && !o->sack_permitted)
+        return p;
+    if (!o->has_ts) {
+        p[0] = p[1] = OPT_NOP;
+        p[2] = OPT_SACK_PERMITTED;
+        p[3] = 2;
+        return p + 4;
+    }
+    p[0] = o->sack_permitted ? OPT_SACK_PERMITTED : OPT_NOP;
+    p[1] = o->sack_permitted ? 2 : OPT_NOP;
+    p[2] = OPT_TS;
+    p[3] = 10;
+    put32(p + 4, o->ts_val);
+    put32(p + 8, o->ts_ecr);
+    return p + 12;
+}
+
+static uint8_t *
+put_sack(uint8_t *p, const struct tcp_options *o, unsigned n)
+{
+    p[0] = p[1] = OPT_NOP;
+    p[2] = OPT_SACK;
+    p[3] = (uint8_t)(2 + 8 * n);
+    p += 4;
+    for (unsigned i = 0; i < n; i++, p += 8) {
+        put32(p, o->sack[i].start);
+        put32(p + 4, o->sack[i].end);
+    }
+    return p;
+}
+
+size_t
+tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
+{
+    const struct tcp_options *o = &out->opts;
+    uint8_t *p = hdr + TCP_HDR_MIN;
+
+    if (o->has_mss) {
+        p[0] = OPT_MSS;
+        p[1] = 4;
+        put16(p + 2, o->mss);
+        p += 4;
+    }
+    p = put_ts_and_sack_permitted(p, o);
+    if (o->has_wscale) {
+        p[0] = OPT_NOP;
+        p[1] = OPT_WSCALE;
+        p[2] = 3;
+        p[3] = o->wscale;
+        p += 4;
+    }
+    if (o->nb_sack > 0)
+        p = put_sack(p, o, sack_blocks_that_fit(o, (size_t)(p - hdr) - TCP_HDR_MIN));
+
+    size_t hdr_len = (size_t)(p - hdr);
+    put16(hdr, out->tuple->local_port);
+    put16(hdr + 2, out->tuple->remote_port);
+    put32(hdr + 4, out->seq);
+    put32(hdr + 8, out->ack);
+    hdr[12] = (uint8_t)(hdr_len / 4 << 4);
+    hdr[13] = out->flags;
+    put16(hdr + 14, out->window);
+    put32(hdr + 16, 0);
+    return hdr_len;
+}
