@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/rng.h"
+#include "tcp/tcp.h"
+
+/**
+ * @file
+ * Two domains joined by a simulated network in virtual time. Payload is a function of its position in the stream, so
+ * that every byte that is delivered can be checked. Everything follows from the seed.
+ */
+
+struct sim_link {
+    uint32_t loss_ppm, reorder_ppm, dup_ppm;
+    uint32_t delay_us; /**< one way */
+    uint32_t reorder_us; /**< how long a reordered segment is held back */
+    uint32_t rate_bytes_per_ms; /**< bottleneck; 0 = none */
+    uint32_t queue_bytes; /**< of the bottleneck */
+};
+
+/** One connection as its application sees it. */
+struct sim_flow {
+    tcp_id id;
+    bool is_open, peer_fin, is_gone, shut;
+    int err;
+    uint64_t to_send, appended, acked;
+    uint64_t received, consumed;
+    uint32_t read_every_us; /**< 0 = at once */
+    uint32_t read_bytes; /**< at most, each time */
+    uint64_t next_read_us;
+};
+
+struct sim;
+
+struct sim_host {
+    struct sim *sim;
+    struct tcp_domain *d;
+    size_t d_bytes;
+    struct counters ctr;
+    struct tcp_sink sink;
+    struct tcp_env env;
+    tcp_id listener;
+    struct sim_flow flow; /**< user 1; the listener is user 2 */
+    uint64_t line_free_us; /**< the bottleneck's queue empties then */
+};
+
+struct sim_pkt;
+
+struct sim {
+    struct sim_host host[2];
+    struct sim_link link;
+    struct rng rng;
+    uint64_t now_us;
+    struct sim_pkt *pkts; /**< by handle - 1 */
+    uint32_t nb_pkts, free_pkt;
+    uint32_t live_pkts;
+    uint32_t *heap; /**< handles in flight, earliest first */
+    uint32_t nb_heap;
+    uint64_t order;
+    uint32_t gso_max_bytes;
+};
+
+/** Host 0 connects to host 1, which listens. adjust may change the parameters of either domain (NULL = leave). */
+void sim_init(struct sim *s, uint64_t seed, const struct sim_link *link, void (*adjust)(struct tcp_params *p));
+void sim_fini(struct sim *s);
+void sim_connect(struct sim *s);
+
+/** Run until both flows are gone, or nothing can happen any more, or limit_us. Returns whether both are gone. */
+bool sim_run(struct sim *s, uint64_t limit_us);
+
+#endif /* SIM_SIM_H */
