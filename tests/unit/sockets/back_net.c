@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "back_net.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_eth_ring.h>
+#include <rte_ethdev.h>
+
+#include "core/clock.h"
+#include "core/eal.h"
+
+static uint16_t ports[2];
+
+int
+net_eal_start(void)
+{
+    static const char *const words[] = { "test", "--no-huge", "--no-pci", "-m", "192" };
+    char copy[RTE_DIM(words)][32];
+    char *argv[RTE_DIM(words) + 1] = { NULL };
+    char err[256];
+
+    for (unsigned i = 0; i < RTE_DIM(words); i++) {
+        snprintf(copy[i], sizeof(copy[i]), "%s", words[i]);
+        argv[i] = copy[i];
+    }
+    if (eal_start((int)RTE_DIM(words), argv, err, sizeof(err)) < 0) {
+        fprintf(stderr, "%s\n", err);
+        return 1;
+    }
+    clock_init();
+    return 0;
+}
+
+static void
+make_wires(struct net *net)
+{
+    static struct rte_ring *wire[2];
+
+    if (wire[0] == NULL) {
+        for (unsigned i = 0; i < 2; i++) {
+            char name[16];
+
+            snprintf(name, sizeof(name), "wire%u", i);
+            wire[i] = rte_ring_create(name, 1024, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+            assert_non_null(wire[i]);
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            char name[16];
+            int port;
+
+            snprintf(name, sizeof(name), "node%u", i);
+            port = rte_eth_from_rings(name, &wire[i], 1, &wire[1 - i], 1, 0);
+            assert_true(port >= 0);
+            ports[i] = (uint16_t)port;
+        }
+    }
+    net->wire[0] = wire[0];
+    net->wire[1] = wire[1];
+}
+
+struct stack_config
+net_stack_config(unsigned node)
+{
+    struct stack_config cfg = {
+        .ip = { .addr = ip_addr_v4(rte_cpu_to_be_32(RTE_IPV4(10, 0, 0, 1) + node)),
+                .prefix_len = 24,
+                .seed = 7 + node },
+        .aggregate = true,
+    };
+
+    tcp_params_default(&cfg.tcp);
+    cfg.tcp.max_conns = 256;
+    cfg.tcp.max_half_open = 64;
+    cfg.tcp.max_time_wait = 64;
+    cfg.tcp.seed[0] = 0x1234 + node;
+    cfg.tcp.seed[1] = 0x5678;
+    return cfg;
+}
+
+static void
+node_init(struct net *net, unsigned i, const struct stack_config *cfg)
+{
+    struct node *n = &net->node[i];
+    struct port_config pc = { .port_id = ports[i], .nb_queues = 1 };
+    static unsigned generation; /* a test that failed leaves its pools behind */
+    char name[16];
+    char err[256] = "";
+
+    n->net = net;
+    n->addr = cfg->ip.addr;
+    snprintf(name, sizeof(name), "n%u", generation++);
+    assert_int_equal(pktpool_create(&n->pool, name, NODE_POOL_BUFS, 1500, SOCKET_ID_ANY), 0);
+    if (port_start(&n->port, &pc, &n->pool, err, sizeof(err)) != 0)
+        fail_msg("%s", err);
+    n->stack = stack_create(cfg, &n->port, 0, &n->pool, &n->ctr);
+    assert_non_null(n->stack);
+    n->rx_free = rte_mempool_avail_count(n->pool.rx);
+    n->tx_free = rte_mempool_avail_count(n->pool.tx);
+}
+
+void
+net_init(struct net *net, const struct stack_config cfg[2])
+{
+    memset(net, 0, sizeof(*net));
+    net->now_us = 1000;
+    make_wires(net);
+    for (unsigned i = 0; i < 2; i++)
+        node_init(net, i, &cfg[i]);
+}
+
+static void
+drain_wire(struct rte_ring *wire)
+{
+    void *m;
+
+    while (rte_ring_dequeue(wire, &m) == 0)
+        rte_pktmbuf_free(m);
+}
+
+void
+net_fini(struct net *net)
+{
+    for (unsigned i = 0; i < 2; i++)
+        drain_wire(net->wire[i]);
+    for (unsigned i = 0; i < 2; i++) {
+        struct node *n = &net->node[i];
+        struct tcp_usage u;
+
+        assert_int_equal(n->stack->nb_apps, 0);
+        assert_int_equal(n->stack->nb_socks, 0);
+        assert_int_equal(n->stack->rx_bufs, 0);
+        tcp_usage(n->stack->tcp, &u);
+        assert_int_equal(u.conns, 0);
+        assert_int_equal(u.listeners, 0);
+        assert_int_equal(u.ooo_bufs, 0);
+        stack_destroy(n->stack);
+        port_stop(&n->port);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        struct node *n = &net->node[i];
+
+        assert_int_equal(rte_mempool_avail_count(n->pool.rx), n->rx_free);
+        assert_int_equal(rte_mempool_avail_count(n->pool.tx), n->tx_free);
+        pktpool_destroy(&n->pool);
+    }
+}
+
+unsigned
+node_poll(struct node *n)
+{
+    struct ip_packet pkts[2 * PORT_BURST];
+    uint64_t now_us = n->net->now_us;
+    uint16_t received = stack_receive(n->stack, pkts, now_us);
+    unsigned done = received;
+
+    stack_segments(n->stack, pkts, received, now_us);
+    done += stack_commands(n->stack, 256, now_us);
+    done += stack_timers(n->stack, now_us);
+    done += stack_calls(n->stack, now_us);
+    stack_publish(n->stack, now_us);
+    return done;
+}
+
+void
+net_step(struct net *net, uint64_t max_us)
+{
+    uint64_t next_us = net->now_us + max_us;
+
+    if (node_poll(&net->node[0]) + node_poll(&net->node[1]) > 0) {
+        net->now_us += 10;
+        return;
+    }
+    if (rte_ring_count(net->wire[0]) + rte_ring_count(net->wire[1]) > 0)
+        next_us = net->now_us + 10;
+    for (unsigned i = 0; i < 2; i++)
+        next_us = RTE_MIN(next_us, stack_next_us(net->node[i].stack, net->now_us));
+    net->now_us = RTE_MAX(next_us, net->now_us + 10);
+}
+
+void
+net_run(struct net *net, uint64_t us)
+{
+    uint64_t end_us = net->now_us + us;
+
+    while (net->now_us < end_us)
+        net_step(net, end_us - net->now_us);
+}
+
+/* ---- the fake front-end ----------------------------------------------------------------------------------------------------- */
+
+void
+fapp_attach(struct fapp *fa, struct node *n)
+{
+    const struct arena_config ac = {
+        .max_socks = NODE_MAX_SOCKS,
+        .tx_chunks = NODE_CHUNKS,
+        .nb_rings = 2,
+        .pool_bytes = n->pool.bytes,
+        .stack_bytes = sizeof(struct shm_stack_page),
+    };
+    struct arena *a;
+    int member;
+
+    memset(fa, 0, sizeof(*fa));
+    fa->node = n;
+    assert_int_equal(arena_create(&a, &ac), 0);
+    fa->front = a->front;
+    fa->back = a->back;
+    fa->layout = a->layout;
+    arena_close_fds(a);
+    fa->app = app_create(n->stack, a);
+    assert_non_null(fa->app);
+    member = app_member_join(fa->app, 0, 4242);
+    assert_true(member > 0);
+    fa->member = (uint16_t)member;
+}
+
+uint16_t
+fapp_fork(struct fapp *fa)
+{
+    int member = app_member_join(fa->app, fa->member, 4343);
+
+    assert_true(member > 0);
+    return (uint16_t)member;
+}
+
+void
+fapp_leave(struct fapp *fa, uint16_t member)
+{
+    app_member_leave(fa->app, member, fa->node->net->now_us);
+}
+
+struct shm_front_sock *
+fapp_front(const struct fapp *fa, uint32_t slot)
+{
+    return (struct shm_front_sock *)(fa->front + fa->layout.front_socks_off) + slot;
+}
+
+const struct shm_back_sock *
+fapp_back(const struct fapp *fa, uint32_t slot)
+{
+    return (const struct shm_back_sock *)(fa->back + fa->layout.back_socks_off) + slot;
+}
+
+const struct shm_back_eventq *
+fapp_back_evq(const struct fapp *fa, uint32_t queue)
+{
+    return (const struct shm_back_eventq *)(fa->back + fa->layout.back_eventqs_off) + queue;
+}
+
+struct shm_front_eventq *
+fapp_front_evq(const struct fapp *fa, uint32_t queue)
+{
+    return (struct shm_front_eventq *)(fa->front + fa->layout.front_eventqs_off) + queue;
+}
+
+void
+fapp_enqueue(struct fapp *fa, uint32_t number)
+{
+    struct rte_ring *r =
+        (struct rte_ring *)(fa->front + fa->layout.front_rings_off + (number % 2) * fa->layout.ring_bytes);
+
+    assert_int_equal(rte_ring_mp_enqueue_elem(r, &number, sizeof(number)), 0);
+}
+
+bool
+fapp_notify(struct fapp *fa, uint32_t slot)
+{
+    struct shm_front_sock *f = fapp_front(fa, slot);
+
+    shm_fence();
+    if (shm_load(&fapp_back(fa, slot)->serviced) != f->notified)
+        return false;
+    f->notified++;
+    fapp_enqueue(fa, slot);
+    return true;
+}
+
+int
+fapp_cmd(struct fapp *fa, uint32_t slot, struct shm_cmd cmd)
+{
+    struct shm_front_sock *f = fapp_front(fa, slot);
+    const struct shm_back_sock *b = fapp_back(fa, slot);
+    uint32_t number = f->cmd_head;
+
+    cmd.member = fa->member;
+    f->cmd[number % SHM_CMDS] = cmd;
+    shm_store(&f->cmd_head, number + 1);
+    fapp_notify(fa, slot);
+    net_until(fa->node->net, shm_load(&b->cmd_done) == number + 1);
+    return b->cmd_result[number % SHM_CMDS];
+}
+
+static uint32_t
+fresh_slot(struct fapp *fa)
+{
+    uint32_t slot = fa->next_slot++ % NODE_MAX_SOCKS;
+    struct shm_front_sock *f = fapp_front(fa, slot);
+
+    assert_int_equal(fapp_back(fa, slot)->status & SHM_ST_OPEN, 0);
+    f->tx_tail = f->rx_head = f->sleepers = f->tx_flags = 0;
+    f->private0[0] = f->private0[1] = f->private0[2] = 0;
+    fa->slot_chunks[slot] = 0;
+    return slot;
+}
+
+uint32_t
+fapp_open(struct fapp *fa)
+{
+    uint32_t slot = fresh_slot(fa);
+
+    assert_int_equal(fapp_cmd(fa, slot, (struct shm_cmd){ .op = SHM_OP_OPEN }), 0);
+    return slot;
+}
+
+int
+fapp_bind(struct fapp *fa, uint32_t slot, const struct ip_addr *a, uint16_t port)
+{
+    return fapp_cmd(fa, slot, (struct shm_cmd){ .op = SHM_OP_BIND, .sa = addr_to_shm(a, port) });
+}
+
+int
+fapp_value_cmd(struct fapp *fa, uint32_t slot, uint8_t op, uint32_t name, int32_t value)
+{
+    return fapp_cmd(fa, slot, (struct shm_cmd){ .op = op, .opt = { .name = name, .value = value } });
+}
+
+int
+fapp_listen(struct fapp *fa, uint32_t slot, int backlog)
+{
+    return fapp_value_cmd(fa, slot, SHM_OP_LISTEN, 0, backlog);
+}
+
+int
+fapp_connect(struct fapp *fa, uint32_t slot, const struct ip_addr *a, uint16_t port)
+{
+    return fapp_cmd(fa, slot, (struct shm_cmd){ .op = SHM_OP_CONNECT, .sa = addr_to_shm(a, port) });
+}
+
+int
+fapp_accept(struct fapp *fa, uint32_t slot, uint32_t *child)
+{
+    int rc;
+
+    *child = fresh_slot(fa);
+    rc = fapp_cmd(fa, slot, (struct shm_cmd){ .op = SHM_OP_ACCEPT, .slot = *child });
+    if (rc != 0)
+        fa->next_slot--;
+    return rc;
+}
+
+int
+fapp_close(struct fapp *fa, uint32_t slot, bool reset)
+{
+    return fapp_value_cmd(fa, slot, SHM_OP_CLOSE, 0, reset);
+}
+
+/* Chunk `index` of a slot's stream: a new one is taken the first time round, then they are used again. */
+static char *
+chunk_at(struct fapp *fa, uint32_t slot, uint32_t index)
+{
+    struct shm_front_sock *f = fapp_front(fa, slot);
+
+    if (index >= fa->slot_chunks[slot] && index < SHM_TX_CHUNKS) {
+        uint32_t c = 0;
+
+        while (fa->chunk_used[c] != 0)
+            assert_true(++c < NODE_CHUNKS);
+        fa->chunk_used[c] = 1;
+        f->tx_chunk[index] = c;
+        fa->slot_chunks[slot] = index + 1;
+    }
+    return fa->front + fa->layout.front_chunks_off + (size_t)f->tx_chunk[index % SHM_TX_CHUNKS] * SHM_CHUNK_BYTES;
+}
+
+uint32_t
+fapp_send(struct fapp *fa, uint32_t slot, const void *data, uint32_t len)
+{
+    struct shm_front_sock *f = fapp_front(fa, slot);
+    const struct shm_back_sock *b = fapp_back(fa, slot);
+    uint32_t room = b->sndbuf_bytes - (f->tx_tail - shm_load(&b->tx_acked));
+    uint32_t total = RTE_MIN(len, room);
+    uint32_t pos = f->tx_tail;
+
+    for (uint32_t done = 0; done < total;) {
+        uint32_t off = pos % SHM_CHUNK_BYTES;
+        uint32_t n = RTE_MIN(total - done, SHM_CHUNK_BYTES - off);
+
+        memcpy(chunk_at(fa, slot, pos / SHM_CHUNK_BYTES) + off, (const char *)data + done, n);
+        done += n;
+        pos += n;
+    }
+    if (total > 0) {
+        shm_store(&f->tx_tail, pos);
+        fapp_notify(fa, slot);
+    }
+    return total;
+}
+
+/* private0: [0] the train that is read, [1] the segment (0 = the train's first), [2] bytes taken from that segment. */
+uint32_t
+fapp_recv(struct fapp *fa, uint32_t slot, void *data, uint32_t len)
+{
+    struct shm_front_sock *f = fapp_front(fa, slot);
+    const struct shm_back_sock *b = fapp_back(fa, slot);
+    uint32_t ready = shm_load(&b->rx_tail) - f->rx_head;
+    uint32_t total = RTE_MIN(len, ready);
+
+    for (uint32_t done = 0; done < total;) {
+        const struct shm_train *t = &b->trains[f->private0[0] % SHM_TRAINS];
+        uint32_t name = f->private0[1] != 0 ? f->private0[1] : t->first;
+        const struct shm_segment *seg = (const void *)(fa->node->pool.base + (size_t)name * 64);
+        uint32_t n = RTE_MIN(total - done, seg->n_bytes - f->private0[2]);
+
+        assert_true(seg->n_bytes > 0);
+        memcpy((char *)data + done, (const char *)seg + seg->data_off + f->private0[2], n);
+        done += n;
+        f->private0[2] += n;
+        if (f->private0[2] == seg->n_bytes) {
+            f->private0[2] = 0;
+            f->private0[1] = seg->next;
+            f->private0[0] += seg->next == 0;
+        }
+    }
+    if (total > 0) {
+        shm_store(&f->rx_head, f->rx_head + total);
+        fapp_notify(fa, slot);
+    }
+    return total;
+}
+
+void
+fapp_pair(struct fapp *from, struct fapp *to, uint16_t port, uint32_t *client, uint32_t *listener, uint32_t *server)
+{
+    const struct ip_addr any = ip_addr_v4(0);
+
+    *listener = fapp_open(to);
+    assert_int_equal(fapp_bind(to, *listener, &any, port), 0);
+    assert_int_equal(fapp_listen(to, *listener, 8), 0);
+    *client = fapp_open(from);
+    assert_int_equal(fapp_connect(from, *client, &to->node->addr, port), 0);
+    net_until(from->node->net, shm_load(&fapp_back(from, *client)->status) & SHM_ST_CONNECTED);
+    net_until(from->node->net, shm_load(&fapp_back(to, *listener)->accept_ready) == 1);
+    assert_int_equal(fapp_accept(to, *listener, server), 0);
+}
