@@ -32,31 +32,29 @@ net_eal_start(void)
     return 0;
 }
 
+/* The wires live as long as the process; the ports on them end with port_stop. */
 static void
 make_wires(struct net *net)
 {
     static struct rte_ring *wire[2];
+    static unsigned generation;
+    char name[16];
 
-    if (wire[0] == NULL) {
-        for (unsigned i = 0; i < 2; i++) {
-            char name[16];
-
-            snprintf(name, sizeof(name), "wire%u", i);
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(name, sizeof(name), "wire%u", i);
+        if (wire[i] == NULL)
             wire[i] = rte_ring_create(name, 1024, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
-            assert_non_null(wire[i]);
-        }
-        for (unsigned i = 0; i < 2; i++) {
-            char name[16];
-            int port;
-
-            snprintf(name, sizeof(name), "node%u", i);
-            port = rte_eth_from_rings(name, &wire[i], 1, &wire[1 - i], 1, 0);
-            assert_true(port >= 0);
-            ports[i] = (uint16_t)port;
-        }
+        assert_non_null(wire[i]);
     }
-    net->wire[0] = wire[0];
-    net->wire[1] = wire[1];
+    for (unsigned i = 0; i < 2; i++) {
+        int port;
+
+        snprintf(name, sizeof(name), "node%u", generation++);
+        port = rte_eth_from_rings(name, &wire[i], 1, &wire[1 - i], 1, 0);
+        assert_true(port >= 0);
+        ports[i] = (uint16_t)port;
+        net->wire[i] = wire[i];
+    }
 }
 
 struct stack_config
@@ -93,6 +91,8 @@ node_init(struct net *net, unsigned i, const struct stack_config *cfg)
     assert_int_equal(pktpool_create(&n->pool, name, NODE_POOL_BUFS, 1500, SOCKET_ID_ANY), 0);
     if (port_start(&n->port, &pc, &n->pool, err, sizeof(err)) != 0)
         fail_msg("%s", err);
+    /* net_ring gives every port the same address. */
+    n->port.mac = (struct rte_ether_addr){ { 2, 0, 0, 0, 0, (uint8_t)(i + 1) } };
     n->stack = stack_create(cfg, &n->port, 0, &n->pool, &n->ctr);
     assert_non_null(n->stack);
     n->rx_free = rte_mempool_avail_count(n->pool.rx);

@@ -56,7 +56,7 @@ struct stack_config net_stack_config(unsigned node);
 /** The EAL, once per process. Non-zero: failed. */
 int net_eal_start(void);
 
-/** Wires and ports live as long as the process: the second call finds them again. */
+/** Fresh stacks on fresh ports. */
 void net_init(struct net *net, const struct stack_config cfg[2]);
 
 /** Stop everything; asserts that no packet buffer, socket or connection is left. */
