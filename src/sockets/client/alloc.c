@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "front.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "lock.h"
+
+/*
+ * Slots and chunks are handed out by two lists that the family shares, each a stack of free numbers with a tag against ABA in the upper half of its head.
+ * There is no lock to die with. A process that dies between taking a number and writing down where it went loses that one number; what
+ * it had written down (a slot it opened, a chunk in a slot) is found again by the sweeps, which run when a list is empty.
+ */
+struct number_list {
+    uint64_t head; /* tag << 32 | number + 1 */
+    uint32_t cut; /* numbers from here on have never been used */
+    uint32_t reserved;
+};
+
+struct private_head {
+    struct number_list slots, chunks;
+    uint32_t info_pid[SHM_INFO_SLOTS]; /* who uses it, 0 = nobody */
+    uint32_t sweep_hand; /* where the search for idle chunks goes on */
+};
+
+enum slot_state { SLOT_FREE, SLOT_CLAIMED, SLOT_OPEN };
+
+static struct private_head *
+private_head(void)
+{
+    return (struct private_head *)(void *)(front.front + front.lay.front_private_off);
+}
+
+static uint32_t *
+slot_next(void)
+{
+    return (uint32_t *)(void *)(front.front + front.lay.front_private_off + 65536u);
+}
+
+static uint32_t *
+chunk_next(void)
+{
+    return slot_next() + 2 * (uint64_t)front.lay.max_socks;
+}
+
+static uint32_t
+list_take(struct number_list *l, const uint32_t *next, uint32_t count)
+{
+    uint64_t head = __atomic_load_n(&l->head, __ATOMIC_ACQUIRE);
+    uint32_t n;
+
+    while ((uint32_t)head != 0) {
+        uint32_t number = (uint32_t)head - 1;
+        uint64_t after = ((head >> 32) + 1) << 32 | load_relaxed(&next[number]);
+
+        if (__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return number;
+    }
+    n = load_relaxed(&l->cut);
+    while (n < count)
+        if (__atomic_compare_exchange_n(&l->cut, &n, n + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return n;
+    return UINT32_MAX;
+}
+
+static void
+list_give(struct number_list *l, uint32_t *next, uint32_t number)
+{
+    uint64_t head = __atomic_load_n(&l->head, __ATOMIC_RELAXED), after;
+
+    do {
+        store_relaxed(&next[number], (uint32_t)head);
+        after = ((head >> 32) + 1) << 32 | (number + 1);
+    } while (!__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
+
+/* ---- chunks ----------------------------------------------------------------------------------------------------------- */
+
+char *
+chunk_at(uint32_t chunk)
+{
+    return front.front + front.lay.front_chunks_off + (uint64_t)chunk * SHM_CHUNK_BYTES;
+}
+
+void
+chunk_free(uint32_t chunk)
+{
+    list_give(&private_head()->chunks, chunk_next(), chunk);
+}
+
+static void
+free_chunks_of(struct shm_front_sock *f)
+{
+    unsigned i;
+
+    for (i = 0; i < SHM_TX_CHUNKS; i++) {
+        uint32_t c = f->tx_chunk[i];
+
+        if (c == SHM_NO_CHUNK)
+            continue;
+        store_relaxed(&f->tx_chunk[i], SHM_NO_CHUNK);
+        chunk_free(c);
+    }
+}
+
+void
+slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b)
+{
+    struct slot_hot *h = slot_hot(f);
+    uint32_t acked = load_acquire(&b->tx_acked);
+    /* The chunk that tx_tail is in goes back too when nothing is outstanding: an idle connection holds no memory. */
+    uint32_t end = acked == f->tx_tail ? acked + SHM_CHUNK_BYTES - 1 : acked;
+
+    for (; h->tx_low != (uint16_t)(end / SHM_CHUNK_BYTES); h->tx_low = (uint16_t)(h->tx_low + 1)) {
+        uint32_t *c = &f->tx_chunk[h->tx_low % SHM_TX_CHUNKS];
+        uint32_t number = *c;
+
+        if (number != SHM_NO_CHUNK) {
+            store_relaxed(c, SHM_NO_CHUNK);
+            chunk_free(number);
+        }
+    }
+    h->tx_low = (uint16_t)(acked / SHM_CHUNK_BYTES);
+}
+
+/* Idle sockets give their last chunk back when their owner next touches them; here it is taken from those that nobody touches. */
+static bool
+sweep_idle_chunks(void)
+{
+    struct private_head *p = private_head();
+    uint32_t n, found = 0, used = load_relaxed(&p->slots.cut);
+
+    for (n = 0; n < used && found < 32; n++) {
+        uint32_t slot = __atomic_fetch_add(&p->sweep_hand, 1, __ATOMIC_RELAXED) % used;
+        struct shm_front_sock *f = front_sock(slot);
+        const struct shm_back_sock *b = back_sock(slot);
+        struct slot_hot *h = slot_hot(f);
+
+        if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) ||
+            load_relaxed(&f->tx_chunk[h->tx_low % SHM_TX_CHUNKS]) == SHM_NO_CHUNK || !lock_try(&h->lock))
+            continue;
+        if ((load_acquire(&slot_claim(f)->state) & 3u) == SLOT_OPEN) {
+            slot_free_acked(f, b);
+            found++;
+        }
+        lock_release(&h->lock);
+    }
+    return found > 0;
+}
+
+uint32_t
+chunk_alloc(void)
+{
+    struct number_list *l = &private_head()->chunks;
+    uint32_t c = list_take(l, chunk_next(), front.lay.nb_chunks);
+
+    if (FRONT_LIKELY(c != SHM_NO_CHUNK))
+        return c;
+    slot_reap(64);
+    sweep_idle_chunks();
+    return list_take(l, chunk_next(), front.lay.nb_chunks);
+}
+
+/* ---- slots ------------------------------------------------------------------------------------------------------------ */
+
+/* What this process has closed and the stack has not finished with: a queue, since most finish in order. */
+static struct {
+    uint32_t lock;
+    uint32_t head, tail; /* free-running */
+    uint32_t mask;
+    struct closing_entry {
+        uint32_t slot, state;
+    } * entries;
+} closing;
+
+void
+slot_forget_closing(void)
+{
+    closing.lock = 0;
+    closing.head = closing.tail;
+}
+
+static bool
+slot_change(uint32_t slot, uint32_t from, enum slot_state to)
+{
+    return __atomic_compare_exchange_n(&slot_claim(front_sock(slot))->state, &from, (from & ~3u) | to, false,
+                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+static bool
+stack_is_done(uint32_t slot)
+{
+    const struct shm_back_sock *b = back_sock(slot);
+    const struct shm_front_sock *f = front_sock(slot);
+
+    return !(load_acquire(&b->status) & SHM_ST_OPEN) && load_acquire(&b->cmd_done) == load_relaxed(&f->cmd_head) &&
+           load_relaxed(&b->serviced) == load_relaxed(&f->notified);
+}
+
+static void
+slot_give(uint32_t slot)
+{
+    free_chunks_of(front_sock(slot));
+    list_give(&private_head()->slots, slot_next(), slot);
+}
+
+/* One closed slot. True if it needs no further look. */
+static bool
+reap_one(const struct closing_entry *e)
+{
+    struct shm_front_sock *f = front_sock(e->slot);
+
+    if (load_relaxed(&slot_claim(f)->state) != e->state)
+        return true; /* another process of the family has reaped it */
+    if (stack_is_done(e->slot)) {
+        if (slot_change(e->slot, e->state, SLOT_FREE))
+            slot_give(e->slot);
+        return true;
+    }
+    if ((load_acquire(&back_sock(e->slot)->status) & SHM_ST_DRAINED) && lock_acquire(&slot_hot(f)->lock)) {
+        if (load_relaxed(&slot_claim(f)->state) == e->state)
+            free_chunks_of(f);
+        lock_release(&slot_hot(f)->lock);
+    }
+    return false;
+}
+
+void
+slot_reap(unsigned n)
+{
+    if (closing.head == closing.tail || !lock_acquire(&closing.lock))
+        return;
+    if (n > closing.tail - closing.head)
+        n = closing.tail - closing.head;
+    while (n-- > 0) {
+        struct closing_entry e = closing.entries[closing.head++ & closing.mask];
+
+        if (!reap_one(&e))
+            closing.entries[closing.tail++ & closing.mask] = e;
+    }
+    lock_release(&closing.lock);
+}
+
+void
+slot_closing(uint32_t slot)
+{
+    struct closing_entry e = { slot, load_relaxed(&slot_claim(front_sock(slot))->state) };
+
+    if (!lock_acquire(&closing.lock))
+        return; /* in a signal handler amid a reap: the sweep finds it */
+    if (closing.entries == NULL) {
+        uint32_t entries = 1;
+        void *p;
+
+        while (entries <= front.lay.max_socks)
+            entries *= 2;
+        p = mmap(NULL, (size_t)entries * sizeof(e), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
+        if (p != MAP_FAILED) {
+            closing.entries = p;
+            closing.mask = entries - 1;
+        }
+    }
+    /* A slot of ours stands here once at most, so the queue cannot be full; a stale one of another epoch is dropped when met. */
+    if (closing.entries != NULL && closing.tail - closing.head <= closing.mask)
+        closing.entries[closing.tail++ & closing.mask] = e;
+    lock_release(&closing.lock);
+}
+
+/* The list is empty: look for slots whose last owner died without closing them, or before opening them. */
+static void
+sweep_orphans(void)
+{
+    uint32_t slot, used = load_relaxed(&private_head()->slots.cut);
+
+    for (slot = 0; slot < used; slot++) {
+        struct slot_claim *c = slot_claim(front_sock(slot));
+        uint32_t state = load_acquire(&c->state);
+        bool orphan = (state & 3u) == SLOT_OPEN ||
+                      ((state & 3u) == SLOT_CLAIMED && kill((pid_t)load_relaxed(&c->pid), 0) != 0 && errno == ESRCH);
+
+        if (orphan && stack_is_done(slot) && slot_change(slot, state, SLOT_FREE))
+            slot_give(slot);
+    }
+}
+
+static void
+slot_prepare(uint32_t slot)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    struct slot_claim *c = slot_claim(f);
+
+    memset(f->private0, 0, sizeof(f->private0));
+    memset(f->private3, 0, sizeof(f->private3));
+    memset(f->tx_chunk, 0xff, sizeof(f->tx_chunk));
+    store_relaxed(&c->pid, (uint32_t)front.pid);
+    store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);
+    f->tx_tail = f->rx_head = f->sleepers = f->tx_flags = 0;
+}
+
+uint32_t
+slot_alloc(void)
+{
+    struct number_list *l = &private_head()->slots;
+    uint32_t slot;
+
+    static_assert(sizeof(struct private_head) <= 65536u, "private_head");
+    slot_reap(4);
+    slot = list_take(l, slot_next(), front.lay.max_socks);
+    if (slot == SHM_NO_SLOT) {
+        slot_reap(UINT32_MAX);
+        sweep_orphans();
+        slot = list_take(l, slot_next(), front.lay.max_socks);
+    }
+    if (slot != SHM_NO_SLOT)
+        slot_prepare(slot);
+    return slot;
+}
+
+void
+slot_opened(uint32_t slot)
+{
+    struct slot_claim *c = slot_claim(front_sock(slot));
+
+    store_release(&c->state, (c->state & ~3u) | SLOT_OPEN);
+}
+
+void
+slot_free(uint32_t slot)
+{
+    slot_change(slot, load_relaxed(&slot_claim(front_sock(slot))->state), SLOT_FREE);
+    slot_give(slot);
+}
+
+/* ---- info slots ------------------------------------------------------------------------------------------------------- */
+
+int
+info_alloc(void)
+{
+    struct private_head *p = private_head();
+    unsigned i;
+
+    for (i = 0; i < SHM_INFO_SLOTS; i++) {
+        uint32_t pid = load_relaxed(&p->info_pid[i]);
+
+        if (pid != 0 && (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
+            continue;
+        if (__atomic_compare_exchange_n(&p->info_pid[i], &pid, (uint32_t)front.pid, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return (int)i;
+    }
+    return -EBUSY;
+}
+
+void
+info_free(int slot)
+{
+    store_release(&private_head()->info_pid[slot], 0);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "isosock.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <linux/sockios.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+
+#include "api.h"
+#include "libc.h"
+#include "sock.h"
+
+/*
+ * A vfork child runs in the parent's memory with descriptors of its own: what it closes or copies on its way to exec must not touch
+ * the parent's table. Asked only where the table would change.
+ */
+static bool
+is_foreign_child(void)
+{
+    return front.pid != 0 && front.pid != getpid();
+}
+
+static int
+fail(int err)
+{
+    errno = err;
+    return -1;
+}
+
+int
+iso_close(int fd)
+{
+    if (FRONT_LIKELY(fd_peek(fd) == NULL) || is_foreign_child())
+        return libc()->close(fd);
+    if (fd_is_internal(fd))
+        return fail(EBADF);
+    fd_remove(fd);
+    return libc()->close(fd);
+}
+
+int
+iso_close_range(unsigned first, unsigned last, int flags)
+{
+    unsigned fd, from = first;
+
+    if (first > last)
+        return fail(EINVAL);
+    if ((flags & CLOSE_RANGE_CLOEXEC) || is_foreign_child())
+        return libc()->close_range(first, last, flags);
+    /* Our own descriptors lie in between and stay. */
+    for (fd = first; fd <= last && fd < fdtable.high; fd++) {
+        if (!fd_is_internal((int)fd)) {
+            fd_remove((int)fd);
+            continue;
+        }
+        if (from < fd && libc()->close_range(from, fd - 1, flags) != 0)
+            return -1;
+        from = fd + 1;
+    }
+    return from <= last ? libc()->close_range(from, last, flags) : 0;
+}
+
+/* ---- copies ------------------------------------------------------------------------------------------------------------- */
+
+/* The new descriptor names what the old one named. Takes over the hold on o. */
+static int
+copied(struct obj *o, int to)
+{
+    if (to >= 0 && o == NULL)
+        fd_remove(to);
+    else if (to >= 0)
+        fd_install_dup(to, o);
+    if (o != NULL)
+        obj_put(o);
+    return to;
+}
+
+int
+iso_dup(int fd)
+{
+    struct obj *o = fd_get(fd);
+
+    if (o != NULL && is_foreign_child()) {
+        obj_put(o);
+        return libc()->dup(fd);
+    }
+    return copied(o, libc()->dup(fd));
+}
+
+int
+iso_dup3(int fd, int to, int flags)
+{
+    struct obj *o;
+
+    if (FRONT_LIKELY(fd_peek(fd) == NULL && fd_peek(to) == NULL) || is_foreign_child())
+        return libc()->dup3(fd, to, flags);
+    if (fd_is_internal(to))
+        return fail(EBUSY);
+    o = fd_get(fd);
+    if (fd == to)
+        return copied(NULL, (o != NULL ? obj_put(o) : (void)0, fail(EINVAL)));
+    return copied(o, libc()->dup3(fd, to, flags));
+}
+
+int
+iso_dup2(int fd, int to)
+{
+    if (FRONT_LIKELY(fd_peek(fd) == NULL && fd_peek(to) == NULL))
+        return libc()->dup2(fd, to);
+    if (fd == to) /* only asks whether fd is open */
+        return libc()->dup2(fd, to);
+    return iso_dup3(fd, to, 0);
+}
+
+/* ---- fcntl, ioctl ------------------------------------------------------------------------------------------------------- */
+
+static int
+set_nonblock(const struct obj *o, bool on)
+{
+    uint32_t *flags = &slot_hot(front_sock(o->slot))->flags;
+
+    if (on)
+        __atomic_or_fetch(flags, SLOT_NONBLOCK, __ATOMIC_ACQ_REL);
+    else
+        __atomic_and_fetch(flags, ~SLOT_NONBLOCK, __ATOMIC_ACQ_REL);
+    return 0;
+}
+
+/* O_NONBLOCK is in the slot; the rest of the flags mean nothing for a socket, O_ASYNC apart, which the stack does not do. */
+static int
+status_flags(struct obj *o, int cmd, long arg)
+{
+    if (cmd == F_GETFL)
+        return O_RDWR | (load_relaxed(&slot_hot(front_sock(o->slot))->flags) & SLOT_NONBLOCK ? O_NONBLOCK : 0);
+    return arg & O_ASYNC ? -EINVAL : set_nonblock(o, (arg & O_NONBLOCK) != 0);
+}
+
+int
+iso_fcntl(int fd, int cmd, ...)
+{
+    struct obj *o;
+    va_list ap;
+    void *arg;
+
+    va_start(ap, cmd);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) {
+        if (fd_peek(fd) != NULL && is_foreign_child())
+            return libc()->fcntl(fd, cmd, arg);
+        o = fd_get(fd);
+        return copied(o, libc()->fcntl(fd, cmd, arg));
+    }
+    if (cmd != F_GETFL && cmd != F_SETFL)
+        return libc()->fcntl(fd, cmd, arg);
+    o = fd_get_stack(fd);
+    return o == NULL ? libc()->fcntl(fd, cmd, arg) : api_put(o, status_flags(o, cmd, (long)(intptr_t)arg));
+}
+
+static int
+stack_ioctl(struct obj *o, int fd, unsigned long request, void *arg)
+{
+    const struct shm_back_sock *b = back_sock(o->slot);
+    const struct shm_front_sock *f = front_sock(o->slot);
+    bool listener = slot_hot(front_sock(o->slot))->flags & SLOT_LISTENER;
+    uint32_t v;
+
+    switch (request) {
+    case FIONBIO:
+        return set_nonblock(o, *(const int *)arg != 0);
+    case FIONREAD: /* SIOCINQ is the same number */
+        v = sock_rx_bytes(o->slot);
+        break;
+    case SIOCOUTQ:
+        v = load_relaxed(&f->tx_tail) - load_acquire(&b->tx_acked);
+        break;
+    case SIOCOUTQNSD:
+        v = load_relaxed(&f->tx_tail) - load_acquire(&b->tx_sent);
+        break;
+    case SIOCATMARK:
+        v = 0;
+        break;
+    case FIOCLEX:
+    case FIONCLEX:
+        return libc()->ioctl(fd, request, arg) < 0 ? -errno : 0;
+    default:
+        return -ENOTTY;
+    }
+    if (listener)
+        return -EINVAL;
+    *(int *)arg = (int)v;
+    return 0;
+}
+
+int
+iso_ioctl(int fd, unsigned long request, ...)
+{
+    struct obj *o = fd_get_stack(fd);
+    va_list ap;
+    void *arg;
+
+    va_start(ap, request);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    /* Requests about interfaces (SIOCGIFADDR and the like) are the kernel's whatever socket they come by. */
+    if (o == NULL)
+        return libc()->ioctl(fd, request, arg);
+    if (request >= SIOCADDRT && request < SIOCDEVPRIVATE) {
+        obj_put(o);
+        return libc()->ioctl(fd, request, arg);
+    }
+    return api_put(o, stack_ioctl(o, fd, request, arg));
+}

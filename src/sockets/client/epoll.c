@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "epoll.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "epset.h"
+#include "libc.h"
+#include "lock.h"
+#include "sock.h"
+
+#define TAKE_MAX 64u
+#define KERNEL_EVERY 8u /* with sockets ready all the time, the kernel's members are asked at each so many waits */
+#define NO_QUEUE_SLEEP_US 2000u
+#define MOVED_SETS_MAX 16u
+
+int
+epoll_track(int fd)
+{
+    struct obj *o = obj_create(OBJ_EPOLL);
+
+    if (o != NULL && !fd_install(fd, o))
+        obj_put(o);
+    return fd;
+}
+
+static int
+from_libc(int rc)
+{
+    return rc < 0 ? -errno : rc;
+}
+
+static void
+add_member(int epfd, int fd, char *mark)
+{
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = mark };
+
+    libc()->epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* ---- the queue of a set --------------------------------------------------------------------------------------------------- */
+
+static void
+subscribe_item(struct epset *s, struct epitem *it)
+{
+    if (s->has_queue)
+        evq_subscribe(&s->q, it->sock->slot);
+    epset_push_ready(s, it);
+}
+
+/* The first socket of the stack's: from now on the set has an event queue. */
+static void
+need_queue(struct epset *s, int epfd)
+{
+    if (s->has_queue || front.dead || evq_open(&s->q) != 0)
+        return;
+    s->has_queue = true;
+    add_member(epfd, s->q.fd, &s->queue_mark);
+    add_member(epfd, front.control_fd, &s->control_mark);
+    if (s->nested)
+        evq_sleep_begin(&s->q);
+}
+
+static void
+become_nested(struct epset *s, int epfd)
+{
+    if (s->nested)
+        return;
+    s->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->kick_fd >= 0) {
+        s->kick_fd = front_hide_fd(s->kick_fd);
+        add_member(epfd, s->kick_fd, &s->kick_mark);
+    }
+    s->nested = true;
+    if (s->has_queue)
+        evq_sleep_begin(&s->q); /* for good: whoever sleeps does not sleep here */
+}
+
+/* A nested set shows by its kick descriptor whether its list is empty. */
+static void
+show_ready(struct epset *s)
+{
+    uint64_t n = 1;
+    int saved_errno = errno;
+
+    if (!s->nested || s->kick_fd < 0)
+        return;
+    if (s->nb_ready > 0)
+        (void)!libc()->write(s->kick_fd, &n, sizeof(n));
+    else
+        (void)!libc()->read(s->kick_fd, &n, sizeof(n));
+    errno = saved_errno;
+}
+
+/* ---- after a fork --------------------------------------------------------------------------------------------------------- */
+
+static void
+mark_inherited(int fd, struct obj *o, void *arg)
+{
+    (void)fd;
+    (void)arg;
+    if (o->kind != OBJ_EPOLL || o->set == NULL)
+        return;
+    o->set->inherited = true;
+    o->set->lock = 0;
+}
+
+void
+epoll_forked(void)
+{
+    fdtable_each(mark_inherited, NULL);
+}
+
+/* Copy what the kernel's set holds, but for our own members. */
+static void
+copy_members(const struct epset *s, int from, int to)
+{
+    char path[64], line[256];
+    unsigned long long data;
+    unsigned events;
+    FILE *f;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", from);
+    f = fopen(path, "re");
+    if (f == NULL)
+        return;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        struct epoll_event ev;
+        const char *p;
+
+        if (sscanf(line, "tfd: %d events: %x data: %llx", &fd, &events, &data) != 3)
+            continue;
+        p = (const char *)(uintptr_t)data;
+        if (p == &s->queue_mark || p == &s->control_mark || p == &s->kick_mark)
+            continue;
+        ev.events = events;
+        ev.data.u64 = data;
+        libc()->epoll_ctl(to, EPOLL_CTL_ADD, fd, &ev);
+    }
+    fclose(f);
+}
+
+struct replace {
+    const struct obj *set;
+    int with;
+};
+
+static void
+replace_fd(int fd, struct obj *o, void *arg)
+{
+    const struct replace *r = arg;
+    int flags;
+
+    if (o != r->set)
+        return;
+    flags = libc()->fcntl(fd, F_GETFD);
+    libc()->dup3(r->with, fd, flags >= 0 && (flags & FD_CLOEXEC) ? O_CLOEXEC : 0);
+}
+
+/* The kernel's set is shared with the parent: this process takes a copy under the same descriptors, and a queue of its own. */
+static void
+rebuild(struct obj *set, int epfd)
+{
+    struct epset *s = set->set;
+    struct replace r = { set, libc()->epoll_create1(EPOLL_CLOEXEC) };
+    bool nested = s->nested;
+
+    if (r.with < 0)
+        return;
+    copy_members(s, epfd, r.with);
+    fdtable_each(replace_fd, &r);
+    libc()->close(r.with);
+    evq_forget(&s->q);
+    s->has_queue = s->nested = s->inherited = false;
+    if (s->kick_fd >= 0) {
+        fd_set_internal(s->kick_fd, false);
+        libc()->close(s->kick_fd);
+        s->kick_fd = -1;
+    }
+    need_queue(s, epfd);
+    if (nested)
+        become_nested(s, epfd);
+    epset_each(s, subscribe_item);
+}
+
+/* ---- epoll_ctl ------------------------------------------------------------------------------------------------------------ */
+
+static struct epset *
+set_of(struct obj *set)
+{
+    struct epset *s = __atomic_load_n(&set->set, __ATOMIC_ACQUIRE), *fresh;
+
+    if (s != NULL)
+        return s;
+    fresh = epset_create();
+    if (fresh == NULL)
+        return NULL;
+    if (__atomic_compare_exchange_n(&set->set, &s, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return fresh;
+    epset_destroy(fresh);
+    return s;
+}
+
+static int
+check_change(const struct epitem *it, int op, const struct epoll_event *ev)
+{
+    if (op != EPOLL_CTL_DEL && ev == NULL)
+        return -EFAULT;
+    if (op == EPOLL_CTL_ADD)
+        return it == NULL ? 0 : -EEXIST;
+    if (it == NULL)
+        return -ENOENT;
+    /* Linux: an exclusive member cannot be modified, nor made exclusive later. */
+    if (op == EPOLL_CTL_MOD && ((it->ev.events | ev->events) & EPOLLEXCLUSIVE))
+        return -EINVAL;
+    return op == EPOLL_CTL_MOD || op == EPOLL_CTL_DEL ? 0 : -EINVAL;
+}
+
+static int
+change_item(struct epset *s, int epfd, int op, int fd, struct obj *sock, struct epoll_event *ev)
+{
+    struct epitem *it = epset_find(s, fd, sock);
+    bool kernel = sock->where != SOCK_STACK;
+    int rc = check_change(it, op, ev);
+
+    if (rc == 0 && (kernel || (it != NULL && it->in_kernel)))
+        rc = from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
+    if (rc != 0)
+        return rc;
+    if (op == EPOLL_CTL_DEL) {
+        epset_remove(s, it);
+        return 0;
+    }
+    if (op == EPOLL_CTL_ADD) {
+        it = epset_add(s, epfd, fd, sock, ev);
+        if (it == NULL)
+            return -ENOMEM;
+        it->in_kernel = kernel;
+    }
+    it->ev = *ev;
+    it->off = false;
+    if (sock->where != SOCK_KERNEL) {
+        need_queue(s, epfd);
+        subscribe_item(s, it);
+        show_ready(s);
+    }
+    return 0;
+}
+
+int
+epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
+{
+    struct obj *target = fd_get(fd);
+    struct epset *s = set->set;
+    int rc;
+
+    if (s != NULL && lock_acquire(&s->lock)) {
+        if (s->inherited)
+            rebuild(set, epfd);
+        lock_release(&s->lock);
+    }
+    if (target == NULL)
+        return fd_is_internal(fd) ? -EBADF : from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
+    if (target->kind == OBJ_EPOLL) {
+        struct epset *inner = set_of(target);
+
+        rc = from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
+        if (rc == 0 && op == EPOLL_CTL_ADD && inner != NULL && lock_acquire(&inner->lock)) {
+            become_nested(inner, fd);
+            show_ready(inner);
+            lock_release(&inner->lock);
+        }
+    } else {
+        rc = -ENOMEM;
+        s = set_of(set);
+        if (s != NULL && lock_acquire(&s->lock)) {
+            rc = change_item(s, epfd, op, fd, target, ev);
+            lock_release(&s->lock);
+        }
+    }
+    obj_put(target);
+    return rc;
+}
+
+/* One set of a socket that has changed sides. The caller holds the set's lock. */
+static void
+move_items(struct epset *s, struct obj *o)
+{
+    struct epitem *it;
+
+    for (it = o->items; it != NULL; it = it->sock_next) {
+        if (it->set != s)
+            continue;
+        if (o->where == SOCK_STACK && it->in_kernel) {
+            libc()->epoll_ctl(it->epfd, EPOLL_CTL_DEL, it->fd, NULL);
+            it->in_kernel = false;
+        }
+        need_queue(s, it->epfd);
+        subscribe_item(s, it);
+        show_ready(s);
+    }
+}
+
+void
+epoll_sock_moved(struct obj *o)
+{
+    struct epset *sets[MOVED_SETS_MAX];
+    struct epitem *it;
+    unsigned i, n = 0;
+
+    if (!lock_acquire(&o->items_lock))
+        return;
+    for (it = o->items; it != NULL && n < MOVED_SETS_MAX; it = it->sock_next)
+        if (n == 0 || sets[n - 1] != it->set)
+            sets[n++] = it->set;
+    lock_release(&o->items_lock);
+    for (i = 0; i < n; i++) {
+        if (!lock_acquire(&sets[i]->lock))
+            continue;
+        move_items(sets[i], o);
+        lock_release(&sets[i]->lock);
+    }
+}
+
+void
+epoll_forget_sock(struct obj *o)
+{
+    for (;;) {
+        struct epitem *it;
+        struct epset *s;
+
+        if (!lock_acquire(&o->items_lock))
+            return;
+        it = o->items;
+        s = it != NULL ? it->set : NULL;
+        lock_release(&o->items_lock);
+        if (s == NULL || !lock_acquire(&s->lock))
+            return;
+        if (it->set == s && it->sock == o)
+            epset_remove(s, it);
+        lock_release(&s->lock);
+    }
+}
+
+void
+epoll_released(struct obj *o)
+{
+    if (o->set != NULL)
+        epset_destroy(o->set);
+    o->set = NULL;
+}
+
+/* ---- epoll_wait ----------------------------------------------------------------------------------------------------------- */
+
+/* Events go to the ready list. */
+static void
+take_events(struct epset *s)
+{
+    uint32_t slots[TAKE_MAX];
+    unsigned i, n;
+    bool all = false;
+
+    if (load_relaxed(&front.dead) && !s->dead_seen) {
+        s->dead_seen = true;
+        epset_push_all(s);
+    }
+    if (!s->has_queue) {
+        epset_push_all(s);
+        return;
+    }
+    do {
+        n = evq_take(&s->q, slots, TAKE_MAX, &all);
+        for (i = 0; i < n; i++) {
+            struct obj *o = slots[i] < front.lay.max_socks ? evq_get_sock(slots[i]) : NULL;
+
+            if ((o == NULL || !epset_push_sock(s, o)) && slots[i] < front.lay.max_socks)
+                evq_unsubscribe(&s->q, slots[i]);
+            if (o != NULL)
+                obj_put(o);
+        }
+        if (all)
+            epset_push_all(s);
+    } while (n == TAKE_MAX);
+}
+
+/* What an item has to say now. */
+static uint32_t
+item_events(const struct epitem *it)
+{
+    uint32_t slot = it->sock->slot, wanted = it->ev.events | EPOLLERR | EPOLLHUP;
+
+    if ((wanted & EPOLLOUT) && !sock_can_write(slot))
+        sock_want_space(slot);
+    return sock_events(slot) & wanted;
+}
+
+/* Each item that stands on the list is looked at once. The caller holds the lock. */
+static int
+report_ready(struct epset *s, struct epoll_event *out, int max)
+{
+    uint32_t left = s->nb_ready;
+    int n = 0;
+
+    while (left-- > 0 && n < max) {
+        struct epitem *it = s->ready.ready_next;
+        uint32_t events = item_events(it);
+
+        epset_pop_ready(s, it);
+        if (events == 0)
+            continue;
+        out[n].events = events;
+        out[n++].data = it->ev.data;
+        if (it->ev.events & EPOLLONESHOT)
+            it->off = true;
+        else if (!(it->ev.events & EPOLLET))
+            epset_push_ready(s, it); /* level-triggered: looked at again by the next wait */
+    }
+    show_ready(s);
+    return n;
+}
+
+static int
+collect(struct epset *s, struct epoll_event *out, int max)
+{
+    int n;
+
+    if (!lock_acquire(&s->lock))
+        return 0;
+    if (s->nested && s->has_queue)
+        evq_drain_fd(&s->q);
+    take_events(s);
+    n = report_ready(s, out, max);
+    lock_release(&s->lock);
+    return n;
+}
+
+bool
+epoll_is_ready(struct epset *s)
+{
+    bool ready = false;
+    struct epitem *it;
+
+    if (!lock_acquire(&s->lock))
+        return false;
+    take_events(s);
+    for (it = s->ready.ready_next; it != &s->ready && !ready; it = it->ready_next)
+        ready = item_events(it) != 0;
+    lock_release(&s->lock);
+    return ready;
+}
+
+/* The stack's end of it is closed: it would be readable for ever. */
+static void
+drop_member(int epfd, int fd)
+{
+    if (!front_check_alive())
+        libc()->epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* Drop what our own members said from what the kernel reports, and act on it. Returns how many are left. */
+static int
+filter(struct epset *s, int epfd, struct epoll_event *ev, int n)
+{
+    int i, kept = 0;
+
+    for (i = 0; i < n; i++) {
+        const char *mark = ev[i].data.ptr;
+
+        if (mark == &s->queue_mark) {
+            evq_drain_fd(&s->q);
+            if (ev[i].events & (EPOLLHUP | EPOLLERR))
+                drop_member(epfd, s->q.fd);
+        } else if (mark == &s->control_mark) {
+            drop_member(epfd, front.control_fd);
+        } else if (mark != &s->kick_mark) {
+            ev[kept++] = ev[i];
+        }
+    }
+    return kept;
+}
+
+static int
+ask_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, int timeout_ms, const sigset_t *mask)
+{
+    int n = libc()->epoll_pwait(epfd, out, max, timeout_ms, mask);
+
+    return n < 0 ? -errno : filter(s, epfd, out, n);
+}
+
+static int
+timeout_ms(const struct epset *s, uint64_t deadline_us)
+{
+    uint64_t us = s->has_queue || s->dead_seen ? UINT64_MAX : NO_QUEUE_SLEEP_US;
+
+    if (deadline_us != WAIT_FOREVER) {
+        uint64_t now = wait_now_us(), left = now < deadline_us ? deadline_us - now : 0;
+
+        us = left < us ? left : us;
+    }
+    if (us == UINT64_MAX)
+        return -1;
+    return us > (uint64_t)INT32_MAX * 1000u - 1000u ? INT32_MAX : (int)((us + 999u) / 1000u);
+}
+
+static bool
+set_has_news(void *arg)
+{
+    const struct epset *s = arg;
+
+    return (s->has_queue && evq_has_entries(&s->q)) || load_relaxed(&front.dead) != s->dead_seen;
+}
+
+/* Sleep in the kernel's wait, unless something came while we announced it. */
+static int
+sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
+{
+    bool queue = s->has_queue;
+    int n;
+
+    if (queue)
+        evq_sleep_begin(&s->q);
+    n = ask_kernel(s, epfd, out, max, set_has_news(s) ? 0 : timeout_ms(s, deadline_us), mask);
+    if (queue)
+        evq_sleep_end(&s->q);
+    return n;
+}
+
+int
+epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us,
+                 const sigset_t *mask)
+{
+    struct epset *s = set->set;
+    int n, k;
+
+    if (max <= 0)
+        return -EINVAL;
+    if (s->inherited && lock_acquire(&s->lock)) {
+        if (s->inherited)
+            rebuild(set, epfd);
+        lock_release(&s->lock);
+    }
+    recv_flush_notice();
+    n = collect(s, out, max);
+    if (n == 0 && deadline_us != 0 && s->has_queue && wait_spin(set_has_news, s))
+        n = collect(s, out, max);
+    for (;;) {
+        if (n > 0) {
+            if (n == max || ++s->turn % KERNEL_EVERY != 0)
+                return n;
+            k = ask_kernel(s, epfd, out + n, max - n, 0, NULL);
+            return k > 0 ? n + k : n;
+        }
+        k = deadline_us == 0 ? ask_kernel(s, epfd, out, max, 0, mask)
+                             : sleep_in_kernel(s, epfd, out, max, deadline_us, mask);
+        if (k < 0)
+            return k;
+        n = k < max ? k + collect(s, out + k, max - k) : k;
+        if (n > 0 || (deadline_us != WAIT_FOREVER && wait_now_us() >= deadline_us))
+            return n;
+    }
+}

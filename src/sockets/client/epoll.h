@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_CLIENT_EPOLL_H
+#define SOCKETS_CLIENT_EPOLL_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "fdtable.h"
+
+/**
+ * @file
+ * epoll sets that hold descriptors of the kernel and of the stack.
+ *
+ * The set's descriptor is a kernel epoll set. The kernel's descriptors are its members; so are the set's event queue (by its wake-up
+ * descriptor), the control socket, and an eventfd by which a set that stands in another set or in poll shows that it holds ready sockets. The stack's sockets
+ * are items: an event puts them on the ready list, and what is reported is always computed from the socket's state at that moment.
+ *
+ * After a fork the two processes have separate sets, each with what was in it (in Linux they would share one): the child's is rebuilt at its first use.
+ */
+
+/** epoll_create1: put a new kernel set into the table. Returns fd. */
+int epoll_track(int fd);
+
+/** These return what the system calls return, or -errno. set is an OBJ_EPOLL object, held. */
+int epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev);
+int epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us,
+                     const sigset_t *mask);
+
+/** A socket has changed sides: its places in kernel sets become items, or the other way round. */
+void epoll_sock_moved(struct obj *o);
+
+/** For poll on a set: does it hold a ready socket? From now on its descriptor shows that to the kernel too. */
+bool epoll_is_ready(struct epset *set);
+
+/** In a forked child. */
+void epoll_forked(void);
+
+#endif /* SOCKETS_CLIENT_EPOLL_H */

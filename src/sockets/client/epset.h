@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_CLIENT_EPSET_H
+#define SOCKETS_CLIENT_EPSET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "evq.h"
+
+/**
+ * @file
+ * The items of an epoll set: a hash by descriptor, a ready list, and for each socket the list of its items (a socket may stand in
+ * several sets, and in one by several descriptors). Lock order: set->lock, then obj->items_lock. Memory of sets and items is kept for reuse and never
+ * unmapped, so that close(), which may run in a signal handler, frees nothing.
+ */
+
+struct epitem {
+    struct epset *set;
+    struct obj *sock;
+    int fd, epfd; /**< as the program named them */
+    bool in_kernel; /**< a member of the kernel's set (also) */
+    bool is_ready; /**< on the ready list */
+    bool off; /**< EPOLLONESHOT has fired */
+    struct epoll_event ev;
+    struct epitem *hash_next, *sock_next, *ready_prev, *ready_next;
+};
+
+struct epset {
+    uint32_t lock;
+    struct evq q;
+    bool has_queue; /**< false with items: no queue was to be had; the sockets are looked at every few milliseconds */
+    bool nested; /**< stands in another set or in poll: its descriptor must show ready sockets */
+    bool inherited; /**< of the parent: to be rebuilt before use */
+    bool dead_seen;
+    uint32_t turn; /**< counts waits, so that the kernel's members get theirs */
+    int kick_fd; /**< eventfd, readable while the ready list is not empty (nested sets) */
+    char queue_mark, control_mark, kick_mark; /**< their addresses are our members' data in the kernel's set */
+    uint32_t nb_items, nb_buckets, nb_ready;
+    struct epitem **buckets;
+    struct epitem ready; /**< list head */
+    struct epitem *spare;
+    struct epset *next_spare;
+};
+
+struct epset *epset_create(void);
+/** Nobody uses the set any more. Its items leave their sockets' lists. */
+void epset_destroy(struct epset *s);
+
+/* The caller holds set->lock for all of these. */
+
+struct epitem *epset_find(struct epset *s, int fd, const struct obj *sock);
+/** NULL without memory. */
+struct epitem *epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epoll_event *ev);
+void epset_remove(struct epset *s, struct epitem *it);
+void epset_push_ready(struct epset *s, struct epitem *it);
+void epset_pop_ready(struct epset *s, struct epitem *it);
+void epset_push_all(struct epset *s);
+/** Items of this set for a socket go to the ready list; false if there is none. */
+bool epset_push_sock(struct epset *s, struct obj *sock);
+void epset_each(struct epset *s, void (*fn)(struct epset *s, struct epitem *it));
+
+#endif /* SOCKETS_CLIENT_EPSET_H */

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "fdtable.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "lock.h"
+
+#define FDS_MAX 1048576u
+
+struct fdtable fdtable;
+
+/* Objects: fresh ones are cut off the end, freed ones come from the list (a tag against ABA in the upper half). */
+static struct {
+    struct obj *objs;
+    uint64_t list;
+    uint32_t cut;
+    uint32_t lock;
+} pool;
+
+static struct obj internal_obj = { .users = 1, .kind = OBJ_INTERNAL };
+
+static void *
+map_reserve(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void
+fdtable_init(void)
+{
+    struct rlimit rl;
+    uint32_t n = FDS_MAX;
+    void *entries, *objs;
+
+    if (!lock_acquire(&pool.lock))
+        return;
+    if (fdtable.size == 0) {
+        if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_max < n)
+            n = (uint32_t)rl.rlim_max;
+        entries = map_reserve((size_t)n * sizeof(*fdtable.entries));
+        objs = map_reserve((size_t)n * sizeof(*pool.objs));
+        if (entries != NULL && objs != NULL) {
+            fdtable.entries = entries;
+            pool.objs = objs;
+            __atomic_store_n(&fdtable.size, n, __ATOMIC_RELEASE);
+        }
+    }
+    lock_release(&pool.lock);
+}
+
+/* ---- objects ---------------------------------------------------------------------------------------------------------- */
+
+static struct obj *
+pool_take(void)
+{
+    uint64_t head = __atomic_load_n(&pool.list, __ATOMIC_ACQUIRE);
+    uint32_t n;
+
+    while ((uint32_t)head != 0) {
+        struct obj *o = &pool.objs[(uint32_t)head - 1];
+        uint64_t next = ((head >> 32) + 1) << 32 | load_relaxed(&o->next);
+
+        if (__atomic_compare_exchange_n(&pool.list, &head, next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return o;
+    }
+    n = load_relaxed(&pool.cut);
+    while (n < fdtable.size) {
+        if (__atomic_compare_exchange_n(&pool.cut, &n, n + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return &pool.objs[n];
+    }
+    return NULL;
+}
+
+static void
+pool_give(struct obj *o)
+{
+    uint64_t head = __atomic_load_n(&pool.list, __ATOMIC_RELAXED), next;
+
+    do {
+        store_relaxed(&o->next, (uint32_t)head);
+        next = ((head >> 32) + 1) << 32 | (uint32_t)(o - pool.objs + 1);
+    } while (!__atomic_compare_exchange_n(&pool.list, &head, next, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
+
+struct obj *
+obj_create(enum obj_kind kind)
+{
+    struct obj *o;
+
+    if (fdtable.size == 0)
+        fdtable_init();
+    if (fdtable.size == 0)
+        return NULL;
+    o = pool_take();
+    if (o == NULL)
+        return NULL;
+    o->nb_fds = 0;
+    o->kind = (uint8_t)kind;
+    o->where = SOCK_KERNEL;
+    o->v6 = o->wildcard = o->settled = o->accept_turn = 0;
+    o->slot = SHM_NO_SLOT;
+    o->bind_lock = o->items_lock = 0;
+    o->items = NULL;
+    o->set = NULL;
+    __atomic_store_n(&o->users, 1, __ATOMIC_RELEASE);
+    return o;
+}
+
+void
+obj_put(struct obj *o)
+{
+    if (o == &internal_obj || __atomic_sub_fetch(&o->users, 1, __ATOMIC_ACQ_REL) != 0)
+        return;
+    if (o->kind == OBJ_SOCK)
+        sock_released(o);
+    else if (o->kind == OBJ_EPOLL)
+        epoll_released(o);
+    o->kind = OBJ_NONE;
+    pool_give(o);
+}
+
+static bool
+obj_try_hold(struct obj *o)
+{
+    uint32_t n = load_relaxed(&o->users);
+
+    while (n != 0)
+        if (__atomic_compare_exchange_n(&o->users, &n, n + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------------------- */
+
+struct obj *
+fd_get_slow(int fd)
+{
+    for (;;) {
+        struct obj *o = fd_peek(fd);
+
+        if (o == NULL || o == &internal_obj)
+            return NULL;
+        if (!obj_try_hold(o))
+            continue; /* it is being closed: the entry changes soon, or has changed */
+        if (fd_peek(fd) == o)
+            return o;
+        obj_put(o);
+    }
+}
+
+static void
+drop_fd(struct obj *o)
+{
+    if (o == NULL || o == &internal_obj)
+        return;
+    if (__atomic_sub_fetch(&o->nb_fds, 1, __ATOMIC_ACQ_REL) == 0 && o->kind == OBJ_SOCK)
+        epoll_forget_sock(o);
+    obj_put(o);
+}
+
+static void
+note_high(int fd)
+{
+    uint32_t high = load_relaxed(&fdtable.high);
+
+    while (high <= (uint32_t)fd && !__atomic_compare_exchange_n(&fdtable.high, &high, (uint32_t)fd + 1, false,
+                                                                __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
+
+bool
+fd_install(int fd, struct obj *o)
+{
+    if ((uint32_t)fd >= fdtable.size)
+        return false;
+    __atomic_add_fetch(&o->nb_fds, 1, __ATOMIC_RELAXED);
+    note_high(fd);
+    drop_fd(__atomic_exchange_n(&fdtable.entries[fd], o, __ATOMIC_ACQ_REL));
+    return true;
+}
+
+bool
+fd_install_dup(int fd, struct obj *o)
+{
+    __atomic_add_fetch(&o->users, 1, __ATOMIC_RELAXED);
+    if (fd_install(fd, o))
+        return true;
+    obj_put(o);
+    return false;
+}
+
+bool
+fd_remove(int fd)
+{
+    struct obj *o = fd_peek(fd);
+
+    while (o != NULL && o != &internal_obj) {
+        if (__atomic_compare_exchange_n(&fdtable.entries[fd], &o, NULL, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            drop_fd(o);
+            return true;
+        }
+    }
+    return false;
+}
+
+void
+fd_set_internal(int fd, bool internal)
+{
+    if (fdtable.size == 0)
+        fdtable_init();
+    if ((uint32_t)fd < fdtable.size)
+        drop_fd(__atomic_exchange_n(&fdtable.entries[fd], internal ? &internal_obj : NULL, __ATOMIC_ACQ_REL));
+}
+
+static void
+forget_calls(int fd, struct obj *o, void *arg)
+{
+    (void)fd;
+    (void)arg;
+    o->users = o->nb_fds;
+    o->bind_lock = o->items_lock = 0;
+}
+
+void
+fdtable_forked(void)
+{
+    pool.lock = 0;
+    fdtable_each(forget_calls, NULL);
+}
+
+void
+fdtable_each(void (*fn)(int fd, struct obj *o, void *arg), void *arg)
+{
+    uint32_t fd;
+
+    for (fd = 0; fd < load_relaxed(&fdtable.high); fd++) {
+        struct obj *o = fd_peek((int)fd);
+
+        if (o != NULL && o != &internal_obj)
+            fn((int)fd, o, arg);
+    }
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_CLIENT_FDTABLE_H
+#define SOCKETS_CLIENT_FDTABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "front.h"
+
+/**
+ * @file
+ * Which descriptors are more than the kernel's: an array indexed by descriptor. A descriptor that is not in it costs one look and goes to the
+ * kernel. Objects lie in a pool that is never unmapped, so a late look at one that is being freed is harmless: it finds the count at zero.
+ *
+ * An object counts its users in one word: descriptors that name it (dup) and calls that are inside. The last user releases it.
+ */
+
+enum obj_kind {
+    OBJ_NONE,
+    OBJ_SOCK, /**< a TCP socket that is, or may become, the stack's */
+    OBJ_EPOLL,
+    OBJ_INTERNAL, /**< a descriptor of the front-end's own: the program must not close it */
+};
+
+enum sock_where {
+    SOCK_KERNEL, /**< undecided, or bound to the wildcard: calls go to the kernel */
+    SOCK_STACK,
+    SOCK_BOTH, /**< a wildcard listener: it listens in the kernel and in the stack */
+};
+
+struct epitem;
+struct epset;
+
+struct obj {
+    uint32_t users; /**< descriptors and calls inside; 0 = in the pool */
+    uint32_t nb_fds; /**< descriptors alone */
+    uint32_t next; /**< in the pool's list: index + 1 */
+    uint8_t kind, where;
+    uint8_t v6; /**< AF_INET6 */
+    uint8_t wildcard; /**< bound in the kernel to 0.0.0.0 or :: */
+    uint8_t settled; /**< the kernel's for good: bound or connected where the stack is not */
+    uint8_t accept_turn; /**< SOCK_BOTH: whose turn it is to be asked first */
+    uint32_t slot;
+    uint32_t bind_lock; /**< while the socket changes sides */
+    uint32_t items_lock;
+    struct epitem *items; /**< its places in epoll sets */
+    struct epset *set; /**< OBJ_EPOLL */
+};
+
+/** Map the table; at first use, which may be before the constructor. */
+void fdtable_init(void);
+
+extern struct fdtable {
+    struct obj **entries;
+    uint32_t size;
+    uint32_t high; /**< no object is named by this or a higher descriptor */
+} fdtable;
+
+static inline struct obj *
+fd_peek(int fd)
+{
+    return (uint32_t)fd < fdtable.size ? __atomic_load_n(&fdtable.entries[fd], __ATOMIC_ACQUIRE) : NULL;
+}
+
+struct obj *fd_get_slow(int fd);
+
+/** The object behind a descriptor, held until obj_put; NULL: only the kernel knows it. */
+static inline struct obj *
+fd_get(int fd)
+{
+    return FRONT_LIKELY(fd_peek(fd) == NULL) ? NULL : fd_get_slow(fd);
+}
+
+/** The same, but only if it is (also) the stack's socket. */
+static inline struct obj *
+fd_get_stack(int fd)
+{
+    struct obj *o = fd_peek(fd);
+
+    if (FRONT_LIKELY(o == NULL) || o->kind != OBJ_SOCK || o->where == SOCK_KERNEL)
+        return NULL;
+    return fd_get_slow(fd);
+}
+
+/** A new object with one user, which fd_install turns into a descriptor's; NULL if the pool is empty. */
+struct obj *obj_create(enum obj_kind kind);
+void obj_put(struct obj *o);
+
+/** Let the descriptor name the object; what it named before is released (its close went past us). Takes over one user. */
+bool fd_install(int fd, struct obj *o);
+/** One more descriptor for an object. */
+bool fd_install_dup(int fd, struct obj *o);
+/** The descriptor names nothing any more. True if there was something (and it was not internal). Not for the internal ones. */
+bool fd_remove(int fd);
+/** Mark as ours, or no more. */
+void fd_set_internal(int fd, bool internal);
+static inline bool
+fd_is_internal(int fd)
+{
+    const struct obj *o = fd_peek(fd);
+
+    return o != NULL && o->kind == OBJ_INTERNAL;
+}
+
+/** In a forked child: calls that other threads of the parent were inside are not here. */
+void fdtable_forked(void);
+
+/** Visit each object that has a descriptor. */
+void fdtable_each(void (*fn)(int fd, struct obj *o, void *arg), void *arg);
+
+/* Supplied by the owners of each kind: the last descriptor is closed, the last user is gone. */
+void sock_released(struct obj *o);
+void epoll_forget_sock(struct obj *o);
+void epoll_released(struct obj *o);
+
+#endif /* SOCKETS_CLIENT_FDTABLE_H */

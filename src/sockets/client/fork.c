@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "fork.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "epoll.h"
+#include "fdtable.h"
+#include "front.h"
+#include "libc.h"
+#include "lock.h"
+#include "pollset.h"
+
+/*
+ * fork(): the child's place in the family is opened before, so that the stack knows that the child holds what the parent holds before either
+ * can close anything. vfork, posix_spawn and bare clone run no handlers: such a child has the parent's memory or none of its
+ * places, and only execs (fd_api.c tells it by its process id).
+ */
+static struct {
+    int fd;
+    uint16_t member;
+} child;
+
+static void
+before_fork(void)
+{
+    int saved_errno = errno;
+
+    child.fd = -1;
+    if (!front.dead && front.pid == getpid())
+        child.fd = front_open_child(&child.member);
+    errno = saved_errno;
+}
+
+static void
+after_fork_in_parent(void)
+{
+    int saved_errno = errno;
+
+    if (child.fd >= 0)
+        libc()->close(child.fd);
+    errno = saved_errno;
+}
+
+static void
+after_fork_in_child(void)
+{
+    int saved_errno = errno;
+
+    lock_tid_cache = 0;
+    fdtable_forked();
+    front_become_child(child.fd, child.member);
+    slot_forget_closing();
+    poll_forked();
+    epoll_forked();
+    errno = saved_errno;
+}
+
+int
+fork_watch(void)
+{
+    return -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}

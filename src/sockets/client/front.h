@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_CLIENT_FRONT_H
+#define SOCKETS_CLIENT_FRONT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sockets/control.h"
+#include "sockets/shm.h"
+
+/**
+ * @file
+ * This process's attachment to the stack, and the front-end's own words of a socket. sockets/shm.h is the law; what is here is how the
+ * processes of a family agree among themselves.
+ */
+
+#define FRONT_LIKELY(x) __builtin_expect(!!(x), 1)
+#define FRONT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+enum front_state { FRONT_NEW, FRONT_ATTACHED, FRONT_ALONE /* no stack: the kernel serves everything */ };
+
+struct front {
+    uint32_t state; /**< enum front_state */
+    uint32_t dead; /**< the stack has gone, or this process lost its place in the family */
+    int control_fd;
+    pid_t pid; /**< a vfork child sees another one, and keeps its hands off */
+    uint16_t member;
+    uint64_t family;
+    struct shm_layout lay;
+    char *front;
+    const char *back, *pool;
+    const struct shm_stack_page *page;
+    struct shm_front_sock *fsocks;
+    const struct shm_back_sock *bsocks;
+    int doorbell[SHM_MAX_INSTANCES];
+    uint32_t control_lock; /**< one request at a time on the control socket */
+    char path[108]; /**< of the control socket */
+};
+
+extern struct front front;
+
+/* ---- the front-end's own words of a socket ------------------------------------------------------------------------ */
+
+#define SLOT_NONBLOCK 0x01u /**< O_NONBLOCK: of the open file description, so the family shares it */
+#define SLOT_SHUT_RD 0x02u
+#define SLOT_SHUT_WR 0x04u
+#define SLOT_ERROR_TAKEN 0x08u /**< back->error has been reported to the user once */
+#define SLOT_CONNECT_TOLD 0x10u /**< connect() has returned 0: the next one says EISCONN */
+#define SLOT_CONNECTING 0x20u /**< connect() was called */
+#define SLOT_V6 0x40u /**< AF_INET6: addresses are shown as such */
+#define SLOT_LISTENER 0x80u
+
+/** In private0: line 0, what each call touches. */
+struct slot_hot {
+    uint32_t lock;
+    uint32_t rx_pos; /**< bytes of the receive stream copied out; front->rx_head follows */
+    uint32_t rx_segment; /**< the segment that rx_pos is in (units of 64 bytes), 0 = at the start of a train */
+    uint32_t rx_off; /**< bytes of it that were taken */
+    uint32_t train; /**< trains finished */
+    uint32_t rx_told; /**< rx_head at the last notification about it */
+    uint32_t tx_low; /**< chunks below this one (position / SHM_CHUNK_BYTES) have been given back */
+    uint32_t flags; /**< SLOT_* */
+    uint32_t sleepers; /**< how many sleep: readers in bits 0..9, writers 10..19, for a command 20..29 */
+    uint32_t cmd_lock; /**< held from posting a command until its result is read */
+};
+
+/** In private1: whose slot it is. */
+struct slot_claim {
+    uint32_t state; /**< epoch << 2 | enum slot_state */
+    uint32_t pid; /**< of the process that claimed it */
+};
+
+/** In private3: options that the stack need not know, or that getsockopt tells. */
+struct slot_opts {
+    uint32_t bools; /**< bit (1 << enum opt_bool) */
+    uint16_t keepidle_s, keepintvl_s;
+    uint8_t keepcnt, syncnt, tos, linger_on;
+    uint32_t linger_s;
+    uint32_t user_timeout_ms;
+    int32_t linger2_s;
+    uint32_t rcvbuf_bytes, sndbuf_bytes; /**< as the user asked; Linux tells the double */
+    uint32_t maxseg_bytes;
+    uint32_t window_clamp_bytes;
+    uint32_t set; /**< bit for each row of the table in opts.c that was set */
+    uint32_t rcvtimeo_us_lo, sndtimeo_us_lo; /**< 0 = none; bounded by 71 minutes, above which it is "none" in effect */
+    uint16_t defer_accept_s;
+    uint16_t reserved;
+    uint32_t backlog;
+    uint32_t trains_told; /**< slot_hot.train at the last notification */
+};
+
+static_assert(sizeof(struct slot_hot) == sizeof(((struct shm_front_sock *)0)->private0), "slot_hot");
+static_assert(sizeof(struct slot_claim) == sizeof(((struct shm_front_sock *)0)->private1), "slot_claim");
+static_assert(sizeof(struct slot_opts) <= sizeof(((struct shm_front_sock *)0)->private3), "slot_opts");
+
+static inline struct shm_front_sock *
+front_sock(uint32_t slot)
+{
+    return &front.fsocks[slot];
+}
+
+static inline const struct shm_back_sock *
+back_sock(uint32_t slot)
+{
+    return &front.bsocks[slot];
+}
+
+static inline struct slot_hot *
+slot_hot(struct shm_front_sock *f)
+{
+    return (struct slot_hot *)(void *)f->private0;
+}
+
+static inline struct slot_claim *
+slot_claim(struct shm_front_sock *f)
+{
+    return (struct slot_claim *)(void *)f->private1;
+}
+
+static inline struct slot_opts *
+slot_opts(struct shm_front_sock *f)
+{
+    return (struct slot_opts *)(void *)f->private3;
+}
+
+static inline uint32_t
+load_relaxed(const uint32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t
+load_acquire(const uint32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+static inline void
+store_relaxed(uint32_t *p, uint32_t v)
+{
+    __atomic_store_n(p, v, __ATOMIC_RELAXED);
+}
+
+static inline void
+store_release(uint32_t *p, uint32_t v)
+{
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+
+static inline void
+full_fence(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* ---- attach.c ------------------------------------------------------------------------------------------------------- */
+
+/**
+ * Attach to the stack unless that was done or tried before. The first failure prints one line on stderr; from then on the kernel serves
+ * everything. Any thread. Returns whether there is a stack.
+ */
+bool front_attach(void);
+
+/** The regions are mapped at these places: used by front_attach, and by tests that play the stack in memory. */
+void front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *pool, const void *page);
+
+/** Look at the control socket: has the stack gone? Sets front.dead. A system call: only after a wait has lasted suspiciously long. */
+bool front_check_alive(void);
+
+/**
+ * An event queue for this process: its number and its wake-up descriptor (non-blocking, close-on-exec, ours). Returns 0, -ENETDOWN,
+ * -ENOSPC, -EMFILE, -EDEADLK (from a signal handler).
+ */
+int front_eventq_create(uint32_t *queue, int *fd);
+void front_eventq_destroy(uint32_t queue, int fd);
+
+/** A connection for a child to be: descriptor and member number, or -errno. */
+int front_open_child(uint16_t *member);
+/** In the child: take that place. fd < 0: there is none, and inherited sockets are dead here. */
+void front_become_child(int fd, uint16_t member);
+
+/** Move a descriptor that is ours out of the way of programs that count on low numbers; returns the new one. Marks it internal. */
+int front_hide_fd(int fd);
+
+/* ---- alloc.c: what the family shares -------------------------------------------------------------------------------- */
+
+/** A free slot, SHM_NO_SLOT if there is none. Its streams are zeroed as shm.h wants it before OPEN and ACCEPT. */
+uint32_t slot_alloc(void);
+/** OPEN or ACCEPT has succeeded: the slot is a socket now. */
+void slot_opened(uint32_t slot);
+/** It was never opened: back to the free ones. */
+void slot_free(uint32_t slot);
+/** SHM_OP_CLOSE was posted: the slot and its chunks return when the stack is done with them. */
+void slot_closing(uint32_t slot);
+/** Look whether closed slots can return, at most n of them. */
+void slot_reap(unsigned n);
+/** In a forked child: what the parent closed, the parent reaps. */
+void slot_forget_closing(void);
+
+/** A transmit chunk, SHM_NO_CHUNK if all are taken. */
+uint32_t chunk_alloc(void);
+void chunk_free(uint32_t chunk);
+char *chunk_at(uint32_t chunk);
+/** Give back the chunks of a socket that the peer has acknowledged entirely. The caller holds its lock. */
+void slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b);
+
+/** An info slot for SHM_OP_INFO (SHM_INFO_SLOTS of them for the family), or -EBUSY. */
+int info_alloc(void);
+void info_free(int slot);
+
+/* ---- notify.c --------------------------------------------------------------------------------------------------------- */
+
+/** Tell the stack, by the rule in shm.h, that the socket has something for it. The caller holds the socket's lock. */
+void notify_stack(uint32_t slot);
+
+/**
+ * Post a command. With wait, waits for its result (never interrupted by signals; commands take microseconds) and returns it; without,
+ * returns 0. -ENETDOWN if the stack has gone, -EDEADLK in a signal handler that interrupted a command on the same socket.
+ */
+int command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait);
+
+/** The common ones. */
+int command_simple(uint32_t slot, enum shm_op op, int32_t value);
+int command_option(uint32_t slot, uint32_t name, int32_t value);
+int command_queue(uint32_t slot, enum shm_op op, uint32_t queue, bool wait);
+
+/* ---- wait.c ----------------------------------------------------------------------------------------------------------- */
+
+#define WAIT_FOREVER UINT64_MAX
+
+/** CLOCK_MONOTONIC. */
+uint64_t wait_now_us(void);
+
+enum wait_for { WAIT_READ, WAIT_WRITE, WAIT_CMD };
+
+/**
+ * Sleep until ready(slot) holds: a brief spin, then a futex on the socket's event_seq. No lock is held. Returns 0; -EINTR by a signal handler;
+ * -EAGAIN when deadline_us (wait_now_us's clock) has passed; -ENETDOWN.
+ */
+int wait_sock(uint32_t slot, enum wait_for what, bool (*ready)(uint32_t slot), uint64_t deadline_us);
+
+/** The brief spin alone: whether ready(arg) came true. Learns for each thread how long is worth it. */
+bool wait_spin(bool (*ready)(void *arg), void *arg);
+
+#endif /* SOCKETS_CLIENT_FRONT_H */

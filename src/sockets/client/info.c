@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "info.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <sched.h>
+#include <string.h>
+
+#include "front.h"
+
+#define INFO_TRIES 1000u
+
+int
+info_get(uint32_t slot, struct shm_info *out)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_INFO };
+    const struct shm_info *infos;
+    unsigned tries = 0;
+    int i, rc;
+
+    while ((i = info_alloc()) < 0) {
+        if (++tries == INFO_TRIES)
+            return -EBUSY;
+        sched_yield();
+    }
+    cmd.slot = (uint32_t)i;
+    rc = command_run(slot, &cmd, true);
+    if (rc == 0) {
+        infos = (const struct shm_info *)(const void *)(front.back + front.lay.back_info_off);
+        memcpy(out, &infos[i], sizeof(*out));
+    }
+    info_free(i);
+    return rc;
+}
+
+void
+info_translate(const struct shm_info *in, struct tcp_info *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->tcpi_state = in->state;
+    out->tcpi_ca_state = in->ca_state;
+    out->tcpi_retransmits = in->retransmits;
+    out->tcpi_backoff = in->backoff;
+    out->tcpi_options = (uint8_t)((in->timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (in->sack ? TCPI_OPT_SACK : 0) |
+                                  (in->snd_wscale || in->rcv_wscale ? TCPI_OPT_WSCALE : 0));
+    out->tcpi_snd_wscale = in->snd_wscale & 0xfu;
+    out->tcpi_rcv_wscale = in->rcv_wscale & 0xfu;
+    out->tcpi_rto = in->rto_us;
+    out->tcpi_snd_mss = in->snd_mss;
+    out->tcpi_rcv_mss = in->rcv_mss;
+    out->tcpi_unacked = in->unacked_segs;
+    out->tcpi_total_retrans = in->retrans_segs;
+    out->tcpi_rtt = in->srtt_us;
+    out->tcpi_rttvar = in->rttvar_us;
+    out->tcpi_min_rtt = in->min_rtt_us;
+    out->tcpi_snd_cwnd = in->cwnd_segs;
+    out->tcpi_snd_ssthresh = in->ssthresh_segs;
+    out->tcpi_snd_wnd = in->snd_wnd;
+    out->tcpi_rcv_space = in->rcv_wnd;
+    out->tcpi_pmtu = in->path_mtu;
+    out->tcpi_advmss = in->rcv_mss;
+    out->tcpi_last_data_sent = in->last_data_sent_ms;
+    out->tcpi_last_data_recv = in->last_data_recv_ms;
+    out->tcpi_bytes_acked = in->bytes_acked;
+    out->tcpi_bytes_received = in->bytes_received;
+    out->tcpi_bytes_retrans = in->bytes_retrans;
+    out->tcpi_segs_in = (uint32_t)in->segs_in;
+    out->tcpi_segs_out = (uint32_t)in->segs_out;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef ISOSOCK_H
+#define ISOSOCK_H
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * @file
+ * libisosock: POSIX sockets over an isosock stack.
+ *
+ * Each function does what its namesake without "iso_" does in Linux: same arguments, same results, same errno. Any descriptor may be passed; what is not a
+ * socket of the stack's goes to the kernel. A program that cannot be changed gets the same by preloading (isosock run).
+ *
+ * Which side a TCP socket is on shows late: it is the kernel's until bind() names the stack's address, connect() goes to
+ * where the stack has a route (its own address, its networks; by its default gateway, what is not this machine), or listen() is called on a wildcard
+ * address, which then listens on both sides. The stack is looked for at that moment (ISOSOCK_CONTROL, or /run/isosock.sock for root, or
+ * $XDG_RUNTIME_DIR/isosock.sock). If there is none, one line on stderr says so and everything is the kernel's.
+ *
+ * Threads: as POSIX has it, any function from any thread. Handlers: what POSIX calls async-signal-safe is so here but for one
+ * thing: on a socket whose call was interrupted amid its work, read and write say EAGAIN, and close leaves the connection to the end of the process.
+ * fork: the child holds all sockets that the parent held. An epoll set that stack sockets stand in becomes two sets, one for each
+ * process. exec: stack sockets do not survive it, and SCM_RIGHTS does not carry them.
+ *
+ * Errors of its own: ENETDOWN or ECONNRESET on each socket when the stack ends; ENOPROTOOPT for any option that the stack does not honour.
+ */
+
+#if defined(__GNUC__)
+#define ISO_API __attribute__((visibility("default")))
+#else
+#define ISO_API
+#endif
+
+ISO_API int iso_socket(int domain, int type, int protocol);
+ISO_API int iso_bind(int fd, const struct sockaddr *addr, socklen_t len);
+ISO_API int iso_listen(int fd, int backlog);
+ISO_API int iso_accept(int fd, struct sockaddr *addr, socklen_t *len);
+ISO_API int iso_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+ISO_API int iso_connect(int fd, const struct sockaddr *addr, socklen_t len);
+ISO_API int iso_shutdown(int fd, int how);
+ISO_API int iso_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
+ISO_API int iso_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
+ISO_API int iso_getsockopt(int fd, int level, int name, void *val, socklen_t *len);
+ISO_API int iso_setsockopt(int fd, int level, int name, const void *val, socklen_t len);
+
+ISO_API ssize_t iso_read(int fd, void *buf, size_t n);
+ISO_API ssize_t iso_readv(int fd, const struct iovec *iov, int iovcnt);
+ISO_API ssize_t iso_recv(int fd, void *buf, size_t n, int flags);
+ISO_API ssize_t iso_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len);
+ISO_API ssize_t iso_recvmsg(int fd, struct msghdr *msg, int flags);
+ISO_API int iso_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout);
+ISO_API ssize_t iso_write(int fd, const void *buf, size_t n);
+ISO_API ssize_t iso_writev(int fd, const struct iovec *iov, int iovcnt);
+ISO_API ssize_t iso_send(int fd, const void *buf, size_t n, int flags);
+ISO_API ssize_t iso_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len);
+ISO_API ssize_t iso_sendmsg(int fd, const struct msghdr *msg, int flags);
+ISO_API int iso_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags);
+ISO_API ssize_t iso_sendfile(int out_fd, int in_fd, off_t *offset, size_t n);
+ISO_API ssize_t iso_splice(int in_fd, off64_t *in_off, int out_fd, off64_t *out_off, size_t n, unsigned flags);
+
+ISO_API int iso_close(int fd);
+ISO_API int iso_close_range(unsigned first, unsigned last, int flags);
+ISO_API int iso_dup(int fd);
+ISO_API int iso_dup2(int fd, int to);
+ISO_API int iso_dup3(int fd, int to, int flags);
+ISO_API int iso_fcntl(int fd, int cmd, ...);
+ISO_API int iso_ioctl(int fd, unsigned long request, ...);
+
+ISO_API int iso_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
+ISO_API int iso_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask);
+ISO_API int iso_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *timeout);
+ISO_API int iso_pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
+                        const sigset_t *mask);
+ISO_API int iso_epoll_create(int size);
+ISO_API int iso_epoll_create1(int flags);
+ISO_API int iso_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev);
+ISO_API int iso_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout_ms);
+ISO_API int iso_epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout_ms, const sigset_t *mask);
+ISO_API int iso_epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,
+                             const sigset_t *mask);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ISOSOCK_H */

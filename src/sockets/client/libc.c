@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "libc.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+
+/* What an allocator may need while dlsym runs. */
+static ssize_t
+bare_read(int fd, void *buf, size_t n)
+{
+    return syscall(SYS_read, fd, buf, n);
+}
+
+static ssize_t
+bare_write(int fd, const void *buf, size_t n)
+{
+    return syscall(SYS_write, fd, buf, n);
+}
+
+static int
+bare_close(int fd)
+{
+    return (int)syscall(SYS_close, fd);
+}
+
+static int
+bare_fcntl(int fd, int cmd, ...)
+{
+    va_list ap;
+    void *arg;
+
+    va_start(ap, cmd);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    return (int)syscall(SYS_fcntl, fd, cmd, arg);
+}
+
+static int
+bare_epoll_pwait2(int fd, struct epoll_event *events, int max, const struct timespec *timeout, const sigset_t *mask)
+{
+    return (int)syscall(SYS_epoll_pwait2, fd, events, max, timeout, mask, 8);
+}
+
+static int
+bare_close_range(unsigned first, unsigned last, int flags)
+{
+    return (int)syscall(SYS_close_range, first, last, flags);
+}
+
+/** For a function that the C library has not, and for what is called too early. */
+static long
+missing(void)
+{
+    errno = ENOSYS;
+    return -1;
+}
+
+/* Assigning through void pointers: ISO C has no conversion from an object pointer (dlsym's) to a function pointer, POSIX has. */
+static void
+set_entry(void *entry, void *fn)
+{
+    *(void **)entry = fn;
+}
+
+struct libc_table libc_table = {
+    .read = bare_read,
+    .write = bare_write,
+    .close = bare_close,
+    .fcntl = bare_fcntl,
+};
+bool libc_ready;
+
+void
+libc_resolve(void)
+{
+    static __thread bool resolving;
+    struct libc_table t;
+    int saved_errno = errno;
+
+    if (resolving)
+        return;
+    resolving = true;
+#define LIBC_RESOLVE(name, ret, params)                                                                                \
+    set_entry(&t.name, dlsym(RTLD_NEXT, #name));                                                                       \
+    if (t.name == NULL)                                                                                                \
+        set_entry(&t.name, (void *)(uintptr_t)missing);
+    LIBC_FUNCTIONS(LIBC_RESOLVE)
+#undef LIBC_RESOLVE
+    if ((uintptr_t)t.epoll_pwait2 == (uintptr_t)missing)
+        t.epoll_pwait2 = bare_epoll_pwait2;
+    if ((uintptr_t)t.close_range == (uintptr_t)missing)
+        t.close_range = bare_close_range;
+    libc_table = t; /* two threads that come here at once store the same values */
+    __atomic_store_n(&libc_ready, true, __ATOMIC_RELEASE);
+    resolving = false;
+    errno = saved_errno;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_CLIENT_LOCK_H
+#define SOCKETS_CLIENT_LOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/**
+ * @file
+ * A lock in one 32-bit word, which may lie in memory that a family of processes shares: 0 = free, else the owner's thread id, and LOCK_WAITERS if
+ * someone sleeps on it. Since the word names its owner, the others notice that it died and take over; what a lock guards here is always
+ * left usable, since each change takes effect by one store. Nothing that may sleep is done under a lock.
+ */
+
+#define LOCK_WAITERS 0x80000000u
+
+extern __thread uint32_t lock_tid_cache;
+
+/** The caller's thread id, without a system call from the second time on. */
+static inline uint32_t
+lock_tid(void)
+{
+    if (__builtin_expect(lock_tid_cache == 0, 0))
+        lock_tid_cache = (uint32_t)syscall(SYS_gettid);
+    return lock_tid_cache;
+}
+
+bool lock_acquire_slow(uint32_t *word);
+void lock_release_slow(uint32_t *word);
+
+/**
+ * Take the lock; lock_release gives it back. False, without the lock, only if this very thread holds it already: we are in a signal handler
+ * that interrupted the holder.
+ */
+static inline bool
+lock_acquire(uint32_t *word)
+{
+    uint32_t expected = 0;
+
+    if (__builtin_expect(
+            __atomic_compare_exchange_n(word, &expected, lock_tid(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED), 1))
+        return true;
+    return lock_acquire_slow(word);
+}
+
+/** Take it only if nobody has it. */
+static inline bool
+lock_try(uint32_t *word)
+{
+    uint32_t expected = 0;
+
+    return __atomic_compare_exchange_n(word, &expected, lock_tid(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static inline void
+lock_release(uint32_t *word)
+{
+    uint32_t expected = lock_tid_cache;
+
+    if (__builtin_expect(!__atomic_compare_exchange_n(word, &expected, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED),
+                         0))
+        lock_release_slow(word);
+}
+
+#endif /* SOCKETS_CLIENT_LOCK_H */

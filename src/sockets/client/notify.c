@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "front.h"
+
+#include <errno.h>
+#include <sched.h>
+
+#include <rte_ring_elem.h>
+
+#include "libc.h"
+#include "lock.h"
+
+/* ---- notifications -------------------------------------------------------------------------------------------------- */
+
+/*
+ * A signal handler may interrupt this thread inside the ring's enqueue, where a second producer has to wait for the first: for ever, since the first
+ * is below it on the same stack. So the handler leaves its notification here, and the interrupted call enqueues it.
+ */
+#define DEFERRED_MAX 64u
+static __thread struct {
+    volatile uint32_t inside;
+    volatile uint32_t nb_deferred;
+    uint32_t deferred[DEFERRED_MAX];
+} enqueuing;
+
+static struct rte_ring *
+ring_of(uint32_t instance)
+{
+    int cpu = front.lay.nb_rings_per_instance > 1 ? sched_getcpu() : 0;
+    uint32_t ring = (uint32_t)(cpu < 0 ? 0 : cpu) % front.lay.nb_rings_per_instance;
+    uint64_t n = (uint64_t)instance * front.lay.nb_rings_per_instance + ring;
+
+    return (struct rte_ring *)(void *)(front.front + front.lay.front_rings_off + n * front.lay.ring_bytes);
+}
+
+static void
+ring_doorbell(uint32_t instance)
+{
+    uint64_t one = 1;
+    int saved_errno = errno;
+
+    full_fence();
+    if (load_relaxed(&front.page->instance[instance].sleeping) &&
+        libc()->write(front.doorbell[instance], &one, sizeof(one)) < 0)
+        errno = saved_errno; /* EAGAIN: the doorbell has been rung 2^64 - 2 times already; gone: noticed elsewhere */
+}
+
+static void
+enqueue(uint32_t slot)
+{
+    uint32_t instance = load_relaxed(&back_sock(slot)->instance);
+
+    if (instance >= front.lay.nb_instances)
+        instance = 0;
+    /* Full only if more sockets than entries wait at once; the stack is taking them out. */
+    while (rte_ring_mp_enqueue_bulk_elem(ring_of(instance), &slot, sizeof(slot), 1, NULL) == 0) {
+        if (load_relaxed(&front.dead))
+            return;
+        ring_doorbell(instance);
+        sched_yield();
+        front_check_alive();
+    }
+    ring_doorbell(instance);
+}
+
+static void
+enqueue_safely(uint32_t slot)
+{
+    if (FRONT_UNLIKELY(enqueuing.inside)) {
+        if (enqueuing.nb_deferred < DEFERRED_MAX)
+            enqueuing.deferred[enqueuing.nb_deferred++] = slot;
+        return;
+    }
+    enqueuing.inside = 1;
+    enqueue(slot);
+    while (FRONT_UNLIKELY(enqueuing.nb_deferred > 0))
+        enqueue(enqueuing.deferred[--enqueuing.nb_deferred]);
+    enqueuing.inside = 0;
+}
+
+void
+notify_stack(uint32_t slot)
+{
+    struct shm_front_sock *f = front_sock(slot);
+
+    full_fence();
+    if (load_relaxed(&back_sock(slot)->serviced) != f->notified)
+        return; /* it stands in a ring already: the stack will see this too */
+    store_release(&f->notified, f->notified + 1);
+    enqueue_safely(slot);
+}
+
+/* ---- commands ------------------------------------------------------------------------------------------------------- */
+
+static bool
+all_commands_done(uint32_t slot)
+{
+    return load_acquire(&back_sock(slot)->cmd_done) == load_relaxed(&front_sock(slot)->cmd_head);
+}
+
+static bool
+command_has_room(uint32_t slot)
+{
+    return load_relaxed(&front_sock(slot)->cmd_head) - load_acquire(&back_sock(slot)->cmd_done) < SHM_CMDS;
+}
+
+static int
+command_post(uint32_t slot, const struct shm_cmd *cmd)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    uint32_t n = load_relaxed(&f->cmd_head);
+    int rc;
+
+    if (!command_has_room(slot)) {
+        rc = wait_sock(slot, WAIT_CMD, command_has_room, WAIT_FOREVER);
+        if (rc != 0)
+            return rc;
+    }
+    f->cmd[n % SHM_CMDS] = *cmd;
+    f->cmd[n % SHM_CMDS].member = front.member;
+    if (!lock_acquire(&slot_hot(f)->lock))
+        return -EDEADLK;
+    store_release(&f->cmd_head, n + 1);
+    notify_stack(slot);
+    lock_release(&slot_hot(f)->lock);
+    return 0;
+}
+
+int
+command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    uint32_t n;
+    int rc;
+
+    if (load_relaxed(&front.dead))
+        return -ENETDOWN;
+    if (!lock_acquire(&slot_hot(f)->cmd_lock))
+        return -EDEADLK;
+    n = load_relaxed(&f->cmd_head);
+    rc = command_post(slot, cmd);
+    if (rc == 0 && wait) {
+        rc = wait_sock(slot, WAIT_CMD, all_commands_done, WAIT_FOREVER);
+        if (rc == 0)
+            rc = __atomic_load_n(&back_sock(slot)->cmd_result[n % SHM_CMDS], __ATOMIC_RELAXED);
+    }
+    lock_release(&slot_hot(f)->cmd_lock);
+    return rc;
+}
+
+int
+command_simple(uint32_t slot, enum shm_op op, int32_t value)
+{
+    struct shm_cmd cmd = { .op = (uint8_t)op };
+
+    cmd.opt.value = value;
+    return command_run(slot, &cmd, true);
+}
+
+int
+command_option(uint32_t slot, uint32_t name, int32_t value)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_SETOPT };
+
+    cmd.opt.name = name;
+    cmd.opt.value = value;
+    return command_run(slot, &cmd, true);
+}
+
+int
+command_queue(uint32_t slot, enum shm_op op, uint32_t queue, bool wait)
+{
+    struct shm_cmd cmd = { .op = (uint8_t)op };
+
+    cmd.evq.queue = queue;
+    return command_run(slot, &cmd, wait);
+}

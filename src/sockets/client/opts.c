@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sock.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "tcp/tcp.h"
+
+#include "info.h"
+#include "libc.h"
+#include "lock.h"
+
+/*
+ * One row an option. What is in no row gives ENOPROTOOPT, in both directions: nothing is silently accepted. Rows without a stack option are
+ * those that ask for what this stack does anyway, or for nothing that could be seen on a TCP connection.
+ */
+enum opt_kind { OPT_BOOL, OPT_U8, OPT_U16, OPT_INT, OPT_BUF /* Linux tells the double of what was asked */ };
+
+struct opt_row {
+    int level, name;
+    enum opt_kind kind;
+    int stack_opt; /* enum tcp_option; -1 = the front-end's alone */
+    int32_t min, max;
+    size_t field; /* in struct slot_opts; a bool: its bit */
+    bool carry; /* read back from the kernel's socket when it changes sides */
+};
+
+#define FIELD(f) offsetof(struct slot_opts, f)
+
+static const struct opt_row rows[] = {
+    { SOL_SOCKET, SO_REUSEADDR, OPT_BOOL, TCP_OPT_REUSEADDR, 0, 0, 0, true },
+    { SOL_SOCKET, SO_REUSEPORT, OPT_BOOL, TCP_OPT_REUSEPORT, 0, 0, 1, true },
+    { SOL_SOCKET, SO_KEEPALIVE, OPT_BOOL, TCP_OPT_KEEPALIVE, 0, 0, 2, true },
+    { SOL_SOCKET, SO_RCVBUF, OPT_BUF, TCP_OPT_RCVBUF, 1, INT32_MAX / 2, FIELD(rcvbuf_bytes), true },
+    { SOL_SOCKET, SO_SNDBUF, OPT_BUF, TCP_OPT_SNDBUF, 1, INT32_MAX / 2, FIELD(sndbuf_bytes), true },
+    { SOL_SOCKET, SO_OOBINLINE, OPT_BOOL, -1, 0, 0, 3, true }, /* urgent data is in line always (RFC 6093) */
+    { SOL_SOCKET, SO_BROADCAST, OPT_BOOL, -1, 0, 0, 4, true }, /* no meaning for TCP */
+    { IPPROTO_TCP, TCP_NODELAY, OPT_BOOL, TCP_OPT_NODELAY, 0, 0, 5, true },
+    { IPPROTO_TCP, TCP_CORK, OPT_BOOL, TCP_OPT_CORK, 0, 0, 6, true },
+    { IPPROTO_TCP, TCP_QUICKACK, OPT_BOOL, TCP_OPT_QUICKACK, 0, 0, 7, false }, /* a mood, not a setting */
+    { IPPROTO_TCP, TCP_MAXSEG, OPT_INT, TCP_OPT_MAXSEG, 88, 32767, FIELD(maxseg_bytes), true },
+    { IPPROTO_TCP, TCP_KEEPIDLE, OPT_U16, TCP_OPT_KEEPIDLE, 1, 32767, FIELD(keepidle_s), true },
+    { IPPROTO_TCP, TCP_KEEPINTVL, OPT_U16, TCP_OPT_KEEPINTVL, 1, 32767, FIELD(keepintvl_s), true },
+    { IPPROTO_TCP, TCP_KEEPCNT, OPT_U8, TCP_OPT_KEEPCNT, 1, 127, FIELD(keepcnt), true },
+    { IPPROTO_TCP, TCP_SYNCNT, OPT_U8, TCP_OPT_SYNCNT, 1, 127, FIELD(syncnt), true },
+    { IPPROTO_TCP, TCP_USER_TIMEOUT, OPT_INT, TCP_OPT_USER_TIMEOUT, 0, INT32_MAX, FIELD(user_timeout_ms), true },
+    { IPPROTO_TCP, TCP_LINGER2, OPT_INT, TCP_OPT_LINGER2, INT32_MIN, INT32_MAX, FIELD(linger2_s), true },
+    { IPPROTO_TCP, TCP_WINDOW_CLAMP, OPT_INT, TCP_OPT_WINDOW_CLAMP, 0, INT32_MAX, FIELD(window_clamp_bytes), true },
+    { IPPROTO_TCP, TCP_DEFER_ACCEPT, OPT_U16, TCP_OPT_DEFER_ACCEPT, INT32_MIN, UINT16_MAX, FIELD(defer_accept_s),
+      true },
+    { IPPROTO_IP, IP_TOS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), true },
+    { IPPROTO_IPV6, IPV6_TCLASS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), false },
+    /* The stack chooses a port per connection anyway. */
+    { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, OPT_BOOL, -1, 0, 0, 8, true },
+};
+
+#define NB_ROWS (sizeof(rows) / sizeof(rows[0]))
+static_assert(NB_ROWS <= 32, "slot_opts.set has a bit for each");
+
+static const struct opt_row *
+find_row(int level, int name)
+{
+    size_t i;
+
+    for (i = 0; i < NB_ROWS; i++)
+        if (rows[i].level == level && rows[i].name == name)
+            return &rows[i];
+    return NULL;
+}
+
+int
+sock_placeholder(void)
+{
+    static int holder = -1;
+    static uint32_t lock;
+    int fd = __atomic_load_n(&holder, __ATOMIC_ACQUIRE);
+
+    if (FRONT_LIKELY(fd >= 0))
+        return fd;
+    if (!lock_acquire(&lock))
+        return -EMFILE;
+    if (holder < 0) {
+        fd = libc()->socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0)
+            __atomic_store_n(&holder, front_hide_fd(fd), __ATOMIC_RELEASE);
+    }
+    fd = holder >= 0 ? holder : -errno;
+    lock_release(&lock);
+    return fd;
+}
+
+/* ---- the values --------------------------------------------------------------------------------------------------------- */
+
+static void
+store_value(struct slot_opts *o, const struct opt_row *r, int32_t v)
+{
+    char *p = (char *)o + r->field;
+
+    switch (r->kind) {
+    case OPT_BOOL:
+        if (v)
+            __atomic_or_fetch(&o->bools, 1u << r->field, __ATOMIC_RELAXED);
+        else
+            __atomic_and_fetch(&o->bools, ~(1u << r->field), __ATOMIC_RELAXED);
+        break;
+    case OPT_U8:
+        *(uint8_t *)p = (uint8_t)v;
+        break;
+    case OPT_U16:
+        *(uint16_t *)(void *)p = (uint16_t)v;
+        break;
+    default:
+        *(int32_t *)(void *)p = v;
+    }
+    __atomic_or_fetch(&o->set, 1u << (r - rows), __ATOMIC_RELEASE);
+}
+
+static int32_t
+load_value(const struct slot_opts *o, const struct opt_row *r)
+{
+    const char *p = (const char *)o + r->field;
+
+    switch (r->kind) {
+    case OPT_BOOL:
+        return (o->bools >> r->field) & 1u;
+    case OPT_U8:
+        return *(const uint8_t *)p;
+    case OPT_U16:
+        return *(const uint16_t *)(const void *)p;
+    case OPT_BUF:
+        return *(const int32_t *)(const void *)p * 2;
+    default:
+        return *(const int32_t *)(const void *)p;
+    }
+}
+
+static int
+set_row(uint32_t slot, const struct opt_row *r, int32_t v)
+{
+    int rc;
+
+    if (r->kind == OPT_BOOL)
+        v = v != 0;
+    else if (v < r->min || v > r->max)
+        return -EINVAL;
+    if (r->stack_opt >= 0) {
+        rc = command_option(slot, (uint32_t)r->stack_opt, v);
+        if (rc != 0)
+            return rc;
+    }
+    store_value(slot_opts(front_sock(slot)), r, v);
+    return 0;
+}
+
+static int
+carry_int_rows(int fd, int holder, uint32_t slot)
+{
+    size_t i;
+
+    for (i = 0; i < NB_ROWS; i++) {
+        const struct opt_row *r = &rows[i];
+        int v = 0, usual = 0;
+        socklen_t len = sizeof(v), usual_len = sizeof(usual);
+        int rc;
+
+        if (!r->carry || libc()->getsockopt(fd, r->level, r->name, &v, &len) != 0 ||
+            libc()->getsockopt(holder, r->level, r->name, &usual, &usual_len) != 0 || v == usual)
+            continue;
+        rc = set_row(slot, r, r->kind == OPT_BUF ? v / 2 : v);
+        if (rc == -ENETDOWN)
+            return rc;
+        /* Another refusal: the kernel took it when it was set, and a socket without that option is better than none. */
+    }
+    return 0;
+}
+
+static uint32_t
+timeval_to_us(const struct timeval *tv)
+{
+    uint64_t us = (uint64_t)tv->tv_sec * 1000000u + (uint64_t)tv->tv_usec;
+
+    return tv->tv_sec < 0 ? 1 : us > UINT32_MAX ? 0 : (uint32_t)us;
+}
+
+int
+opts_carry_over(int fd, uint32_t slot)
+{
+    struct slot_opts *o = slot_opts(front_sock(slot));
+    int holder = sock_placeholder();
+    struct linger lg;
+    struct timeval tv;
+    socklen_t len = sizeof(lg);
+
+    if (holder < 0)
+        return holder;
+    if (libc()->getsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, &len) == 0) {
+        o->linger_on = lg.l_onoff != 0;
+        o->linger_s = (uint32_t)lg.l_linger;
+    }
+    len = sizeof(tv);
+    if (libc()->getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0)
+        o->rcvtimeo_us_lo = timeval_to_us(&tv);
+    len = sizeof(tv);
+    if (libc()->getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == 0)
+        o->sndtimeo_us_lo = timeval_to_us(&tv);
+    return carry_int_rows(fd, holder, slot);
+}
+
+/* ---- setsockopt --------------------------------------------------------------------------------------------------------- */
+
+static int
+set_linger(uint32_t slot, const void *val, socklen_t len)
+{
+    struct slot_opts *o = slot_opts(front_sock(slot));
+    struct linger lg;
+
+    if (len < (socklen_t)sizeof(lg))
+        return -EINVAL;
+    memcpy(&lg, val, sizeof(lg));
+    o->linger_s = lg.l_linger < 0 ? 0 : (uint32_t)lg.l_linger;
+    o->linger_on = lg.l_onoff != 0;
+    return 0;
+}
+
+static int
+set_timeout(uint32_t *us, const void *val, socklen_t len)
+{
+    struct timeval tv;
+
+    if (len < (socklen_t)sizeof(tv))
+        return -EINVAL;
+    memcpy(&tv, val, sizeof(tv));
+    if (tv.tv_usec < 0 || tv.tv_usec >= 1000000)
+        return -EDOM;
+    store_relaxed(us, timeval_to_us(&tv));
+    return 0;
+}
+
+/* The one algorithm that the stack runs may be "chosen"; others do not exist. */
+static int
+set_congestion(uint32_t slot, const void *val, socklen_t len)
+{
+    struct shm_info info;
+    int rc = info_get(slot, &info);
+
+    if (rc != 0)
+        return rc;
+    if (len == 0)
+        return -EINVAL;
+    return strnlen(val, len) == strnlen(info.cc_name, sizeof(info.cc_name)) &&
+                   strncmp(val, info.cc_name, strnlen(val, len)) == 0
+               ? 0
+               : -ENOENT;
+}
+
+static int
+set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
+{
+    struct slot_opts *o = slot_opts(front_sock(slot));
+    int v = 0;
+
+    if (level == SOL_SOCKET && name == SO_LINGER)
+        return set_linger(slot, val, len);
+    if (level == SOL_SOCKET && name == SO_RCVTIMEO)
+        return set_timeout(&o->rcvtimeo_us_lo, val, len);
+    if (level == SOL_SOCKET && name == SO_SNDTIMEO)
+        return set_timeout(&o->sndtimeo_us_lo, val, len);
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION)
+        return set_congestion(slot, val, len);
+    if (level == SOL_SOCKET && name == SO_RCVLOWAT && len >= (socklen_t)sizeof(v)) {
+        memcpy(&v, val, sizeof(v));
+        return v == 0 || v == 1 ? 0 : -ENOPROTOOPT; /* a reader is woken by the first byte */
+    }
+    return -ENOPROTOOPT;
+}
+
+int
+sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, socklen_t len)
+{
+    const struct opt_row *r = find_row(level, name);
+    int32_t v = 0;
+
+    if (val == NULL && len > 0)
+        return -EFAULT;
+    if (o->where == SOCK_BOTH && libc()->setsockopt(fd, level, name, val, len) != 0)
+        return -errno;
+    if (r == NULL)
+        return set_special(o->slot, level, name, val, len);
+    if (len >= (socklen_t)sizeof(v))
+        memcpy(&v, val, sizeof(v));
+    else if (len >= 1 && (r->kind == OPT_U8))
+        v = *(const uint8_t *)val; /* Linux takes a byte for IP_TOS */
+    else
+        return -EINVAL;
+    return set_row(o->slot, r, v);
+}
+
+/* ---- getsockopt --------------------------------------------------------------------------------------------------------- */
+
+static int
+give(void *val, socklen_t *len, const void *from, size_t n)
+{
+    if ((int)*len < 0)
+        return -EINVAL;
+    if (*len > n)
+        *len = (socklen_t)n;
+    memcpy(val, from, *len);
+    return 0;
+}
+
+static int
+get_timeout(uint32_t us, void *val, socklen_t *len)
+{
+    struct timeval tv = { us / 1000000u, us % 1000000u };
+
+    return give(val, len, &tv, sizeof(tv));
+}
+
+static int
+get_from_info(uint32_t slot, int name, void *val, socklen_t *len)
+{
+    struct shm_info info;
+    struct tcp_info ti;
+    int rc = info_get(slot, &info), mss;
+
+    if (rc != 0)
+        return rc;
+    if (name == TCP_CONGESTION)
+        return give(val, len, info.cc_name, sizeof(info.cc_name));
+    if (name == TCP_MAXSEG) {
+        mss = (int)info.snd_mss;
+        return give(val, len, &mss, sizeof(mss));
+    }
+    info_translate(&info, &ti);
+    return give(val, len, &ti, sizeof(ti));
+}
+
+static int
+get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
+{
+    struct shm_front_sock *f = front_sock(o->slot);
+    const struct slot_opts *opts = slot_opts(f);
+    struct linger lg = { opts->linger_on, (int)opts->linger_s };
+    int v;
+
+    switch (name) {
+    case SO_ERROR:
+        v = -sock_take_error(o->slot);
+        break;
+    case SO_TYPE:
+        v = SOCK_STREAM;
+        break;
+    case SO_PROTOCOL:
+        v = IPPROTO_TCP;
+        break;
+    case SO_DOMAIN:
+        v = o->v6 ? AF_INET6 : AF_INET;
+        break;
+    case SO_ACCEPTCONN:
+        v = (slot_hot(f)->flags & SLOT_LISTENER) != 0;
+        break;
+    case SO_RCVLOWAT:
+        v = 1;
+        break;
+    case SO_LINGER:
+        return give(val, len, &lg, sizeof(lg));
+    case SO_RCVTIMEO:
+        return get_timeout(opts->rcvtimeo_us_lo, val, len);
+    case SO_SNDTIMEO:
+        return get_timeout(opts->sndtimeo_us_lo, val, len);
+    default:
+        return -ENOPROTOOPT;
+    }
+    return give(val, len, &v, sizeof(v));
+}
+
+int
+sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t *len)
+{
+    const struct slot_opts *opts = slot_opts(front_sock(o->slot));
+    const struct opt_row *r = find_row(level, name);
+    int32_t v;
+    int holder;
+
+    if (val == NULL || len == NULL)
+        return -EFAULT;
+    if (level == IPPROTO_TCP &&
+        (name == TCP_INFO || name == TCP_CONGESTION ||
+         (name == TCP_MAXSEG && (load_acquire(&back_sock(o->slot)->status) & SHM_ST_CONNECTED))))
+        return get_from_info(o->slot, name, val, len);
+    if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && o->v6) {
+        v = 0; /* a v6-only socket never changes sides */
+        return give(val, len, &v, sizeof(v));
+    }
+    if (r == NULL)
+        return level == SOL_SOCKET ? get_socket_level(o, name, val, len) : -ENOPROTOOPT;
+    if (load_acquire(&opts->set) & (1u << (r - rows))) {
+        v = load_value(opts, r);
+        return give(val, len, &v, sizeof(v));
+    }
+    /* Never set: what a fresh socket has. */
+    (void)fd;
+    if (level == IPPROTO_IPV6) {
+        v = 0;
+        return give(val, len, &v, sizeof(v));
+    }
+    holder = sock_placeholder();
+    if (holder < 0)
+        return holder;
+    return libc()->getsockopt(holder, level, name, val, len) == 0 ? 0 : -errno;
+}

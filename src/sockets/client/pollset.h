@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_CLIENT_POLLSET_H
+#define SOCKETS_CLIENT_POLLSET_H
+
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/select.h>
+
+/**
+ * @file
+ * poll and select over descriptors of the kernel and of the stack. Each sleeping thread uses an event queue of this process.
+ */
+
+/** deadline_us: wait_now_us's clock, 0 = do not wait, WAIT_FOREVER. Returns how many are ready (0 = the deadline has passed), or -errno. */
+int poll_wait(struct pollfd *fds, nfds_t n, uint64_t deadline_us, const sigset_t *mask);
+
+/** Is any of these more than the kernel's? If not, the kernel's poll does. */
+bool poll_is_mixed(const struct pollfd *fds, nfds_t n);
+
+/** One descriptor. Returns 0, -EAGAIN (the deadline has passed), -EINTR. */
+int poll_wait_fd(int fd, short events, uint64_t deadline_us);
+
+/** select by poll_wait; -1 in place of a result if no descriptor of the sets is more than the kernel's. Sets may be NULL. */
+int poll_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, uint64_t deadline_us, const sigset_t *mask, bool *mixed);
+
+/** In a forked child: the queues are the parent's. */
+void poll_forked(void);
+
+#endif /* SOCKETS_CLIENT_POLLSET_H */

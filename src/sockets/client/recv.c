@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sock.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lock.h"
+
+/* Tell the stack at once when this much was taken: a quarter of the smallest receive buffer that makes sense. */
+#define NOTICE_BYTES 32768u
+#define NOTICE_TRAINS (SHM_TRAINS / 2)
+
+/*
+ * A server reads a request and then writes the answer: the notification about the bytes it took can travel with that about the answer. So a small one
+ * is held back, one for each thread, until this thread sends on that socket (it is carried), or is about to
+ * wait or finds nothing more to read (it is flushed).
+ */
+static __thread struct {
+    uint32_t slot;
+    bool held;
+} notice;
+
+void
+recv_notice_carried(uint32_t slot)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    struct slot_hot *h = slot_hot(f);
+
+    h->rx_told = f->rx_head;
+    slot_opts(f)->trains_told = h->train;
+    if (notice.slot == slot)
+        notice.held = false;
+}
+
+void
+recv_flush_notice(void)
+{
+    struct shm_front_sock *f;
+    uint32_t slot = notice.slot;
+
+    if (!notice.held)
+        return;
+    notice.held = false;
+    f = front_sock(slot);
+    /* In a handler that interrupted the holder: the holder's own call has a notice of its own to decide on. */
+    if (!lock_acquire(&slot_hot(f)->lock))
+        return;
+    if (f->rx_head != slot_hot(f)->rx_told) {
+        recv_notice_carried(slot);
+        notify_stack(slot);
+    }
+    lock_release(&slot_hot(f)->lock);
+}
+
+/* The caller holds the lock and has just moved rx_head. */
+static void
+tell_taken(uint32_t slot)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    struct slot_hot *h = slot_hot(f);
+
+    if (f->rx_head - h->rx_told >= NOTICE_BYTES || h->train - slot_opts(f)->trains_told >= NOTICE_TRAINS) {
+        recv_notice_carried(slot);
+        notify_stack(slot);
+    } else if (f->rx_head != h->rx_told) {
+        notice.slot = slot;
+        notice.held = true;
+    }
+}
+
+/* ---- copying out -------------------------------------------------------------------------------------------------------- */
+
+struct cursor {
+    uint32_t pos, segment, off, train;
+    bool segment_done;
+};
+
+static const struct shm_segment *
+segment_at(uint32_t unit)
+{
+    const struct shm_segment *s;
+
+    if ((uint64_t)unit * 64 + sizeof(*s) > front.lay.pool_bytes)
+        return NULL;
+    s = (const struct shm_segment *)(const void *)(front.pool + (uint64_t)unit * 64);
+    return (uint64_t)unit * 64 + s->data_off + s->n_bytes <= front.lay.pool_bytes ? s : NULL;
+}
+
+/* Take up to n bytes to dst (NULL: drop them), moving the cursor. Returns bytes, or -EIO if the stack's lists make no sense. */
+static ssize_t
+copy_out(struct cursor *c, const struct shm_back_sock *b, char *dst, size_t n)
+{
+    size_t done = 0;
+
+    while (done < n) {
+        const struct shm_segment *s;
+        size_t part;
+
+        if (c->segment == 0)
+            c->segment = b->trains[c->train % SHM_TRAINS].first;
+        s = segment_at(c->segment);
+        if (s == NULL || c->off > s->n_bytes)
+            return -EIO;
+        part = s->n_bytes - c->off;
+        part = part > n - done ? n - done : part;
+        if (dst != NULL)
+            memcpy(dst + done, (const char *)s + s->data_off + c->off, part);
+        done += part;
+        c->off += (uint32_t)part;
+        c->pos += (uint32_t)part;
+        if (c->off < s->n_bytes)
+            continue;
+        c->segment = s->next; /* read before rx_head gives the segment back */
+        c->off = 0;
+        c->segment_done = true;
+        if (c->segment == 0)
+            c->train++;
+    }
+    return (ssize_t)done;
+}
+
+/* Where in the user's memory the next byte goes. */
+struct target {
+    const struct iovec *iov;
+    size_t left, iov_off;
+};
+
+static ssize_t
+copy_to_iov(struct cursor *c, const struct shm_back_sock *b, struct target *t, size_t avail, bool drop)
+{
+    size_t done = 0, n = avail < t->left ? avail : t->left;
+
+    while (done < n) {
+        size_t part = t->iov->iov_len - t->iov_off;
+        ssize_t got;
+
+        part = part > n - done ? n - done : part;
+        got = copy_out(c, b, drop ? NULL : (char *)t->iov->iov_base + t->iov_off, part);
+        if (got < 0)
+            return got;
+        done += part;
+        t->left -= part;
+        t->iov_off += part;
+        if (t->iov_off == t->iov->iov_len) {
+            t->iov++;
+            t->iov_off = 0;
+        }
+    }
+    return (ssize_t)done;
+}
+
+/* Take what is there. The caller holds the lock. */
+static ssize_t
+take(uint32_t slot, struct target *t, int flags)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    const struct shm_back_sock *b = back_sock(slot);
+    struct slot_hot *h = slot_hot(f);
+    struct cursor c = { h->rx_pos, h->rx_segment, h->rx_off, h->train, false };
+    uint32_t rx_tail = load_acquire(&b->rx_tail), avail = rx_tail - c.pos;
+    ssize_t n;
+
+    if (avail == 0 || t->left == 0)
+        return 0;
+    n = copy_to_iov(&c, b, t, avail, (flags & MSG_TRUNC) != 0);
+    if (n <= 0 || (flags & MSG_PEEK))
+        return n;
+    h->rx_pos = c.pos;
+    h->rx_segment = c.segment;
+    h->rx_off = c.off;
+    h->train = c.train;
+    slot_free_acked(f, b);
+    if (c.segment_done || c.pos == rx_tail) {
+        store_release(&f->rx_head, c.pos);
+        tell_taken(slot);
+    }
+    return n;
+}
+
+/* Nothing is there: why? 0 = the end of the stream, -EAGAIN = it may come, or another -errno. */
+static int
+why_empty(uint32_t slot)
+{
+    uint32_t st = load_acquire(&back_sock(slot)->status);
+    uint32_t flags = load_relaxed(&slot_hot(front_sock(slot))->flags);
+    int err = sock_take_error(slot);
+
+    if (err != 0)
+        return err;
+    if (flags & SLOT_LISTENER)
+        return -ENOTCONN;
+    if (load_relaxed(&front.dead) || (st & (SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_RD))
+        return sock_rx_bytes(slot) != 0 && !load_relaxed(&front.dead) ? -EAGAIN : 0; /* FIN came after we looked */
+    return st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING) ? -EAGAIN : -ENOTCONN;
+}
+
+static ssize_t
+recv_loop(uint32_t slot, struct target *t, int flags)
+{
+    struct slot_hot *h = slot_hot(front_sock(slot));
+    uint64_t deadline_us = 0;
+    bool have_deadline = false;
+    ssize_t got = 0, n;
+
+    for (;;) {
+        if (!lock_acquire(&h->lock))
+            return got > 0 ? got : -EAGAIN;
+        n = take(slot, t, flags);
+        lock_release(&h->lock);
+        if (n < 0)
+            return got > 0 ? got : n;
+        got += n;
+        if (t->left == 0 || (got > 0 && (!(flags & MSG_WAITALL) || (flags & MSG_PEEK))))
+            return got;
+        n = why_empty(slot);
+        if (n == -EAGAIN && sock_rx_bytes(slot) != 0)
+            continue;
+        if (n != -EAGAIN)
+            return got > 0 ? got : n;
+        if (!have_deadline) {
+            deadline_us = sock_deadline(slot, false, flags);
+            have_deadline = true;
+        }
+        recv_flush_notice();
+        n = deadline_us == 0 ? -EAGAIN : wait_sock(slot, WAIT_READ, sock_can_read, deadline_us);
+        if (n < 0 && n != -ENETDOWN)
+            return got > 0 ? got : n;
+    }
+}
+
+ssize_t
+sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
+{
+    struct target t = { .iov = iov };
+    size_t i;
+
+    if (flags & MSG_OOB)
+        return -EINVAL; /* as Linux where no urgent byte is pending; the stack takes urgent data in line (RFC 6093) */
+    if (flags & MSG_ERRQUEUE)
+        return -EAGAIN;
+    for (i = 0; i < iovcnt; i++)
+        t.left += iov[i].iov_len;
+    if (t.left == 0)
+        return 0;
+    return recv_loop(o->slot, &t, flags);
+}

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "ip/addr.h"
+
+#include "epoll.h"
+#include "libc.h"
+#include "lock.h"
+#include "evq.h"
+#include "pollset.h"
+
+int
+sock_track(int fd, bool v6)
+{
+    struct obj *o = obj_create(OBJ_SOCK);
+
+    if (o == NULL)
+        return fd; /* no memory for the table: the kernel alone serves it */
+    o->v6 = v6;
+    if (!fd_install(fd, o))
+        obj_put(o);
+    return fd;
+}
+
+/* ---- changing sides --------------------------------------------------------------------------------------------------- */
+
+/* A socket in the stack with the options of the kernel's. Returns the slot, or -errno. */
+static int64_t
+open_slot(const struct obj *o, int fd)
+{
+    uint32_t slot = slot_alloc();
+    struct slot_hot *h;
+    int rc, fl;
+
+    if (slot == SHM_NO_SLOT)
+        return -ENFILE;
+    h = slot_hot(front_sock(slot));
+    fl = libc()->fcntl(fd, F_GETFL);
+    h->flags = (o->v6 ? SLOT_V6 : 0) | (fl >= 0 && (fl & O_NONBLOCK) ? SLOT_NONBLOCK : 0);
+    rc = command_simple(slot, SHM_OP_OPEN, 0);
+    if (rc != 0) {
+        slot_free(slot);
+        return rc;
+    }
+    slot_opened(slot);
+    rc = opts_carry_over(fd, slot);
+    if (rc != 0) {
+        struct shm_cmd close_cmd = { .op = SHM_OP_CLOSE };
+
+        command_run(slot, &close_cmd, false);
+        slot_closing(slot);
+        return rc;
+    }
+    return slot;
+}
+
+static void
+abandon_slot(uint32_t slot)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_CLOSE };
+
+    command_run(slot, &cmd, false);
+    slot_closing(slot);
+}
+
+static void
+change_side(struct obj *o, uint32_t slot, enum sock_where where)
+{
+    o->slot = slot;
+    evq_set_sock(slot, o);
+    __atomic_store_n(&o->where, (uint8_t)where, __ATOMIC_RELEASE);
+    epoll_sock_moved(o);
+}
+
+static int
+command_addr(uint32_t slot, enum shm_op op, const struct shm_addr *a)
+{
+    struct shm_cmd cmd = { .op = (uint8_t)op };
+
+    cmd.sa = *a;
+    return command_run(slot, &cmd, true);
+}
+
+/* Bind and change sides; the kernel's socket stays as the descriptor. */
+static int
+move_to_stack(struct obj *o, int fd, const struct shm_addr *bind_to)
+{
+    int64_t slot = open_slot(o, fd);
+    int rc = slot < 0 ? (int)slot : 0;
+
+    if (rc == 0 && bind_to != NULL) {
+        rc = command_addr((uint32_t)slot, SHM_OP_BIND, bind_to);
+        if (rc != 0)
+            abandon_slot((uint32_t)slot);
+    }
+    if (rc == 0)
+        change_side(o, (uint32_t)slot, SOCK_STACK);
+    return rc;
+}
+
+static bool
+is_loopback(const struct shm_addr *a)
+{
+    struct ip_addr ip = { { a->addr[0], a->addr[1], a->addr[2], a->addr[3] } };
+
+    if (ip_addr_is_v4(&ip))
+        return ntohl(ip_addr_to_v4(&ip)) >> 24 == 127;
+    return a->addr[0] == 0 && a->addr[1] == 0 && a->addr[2] == 0 && ntohl(a->addr[3]) == 1;
+}
+
+static int
+from_libc(int rc)
+{
+    return rc < 0 ? -errno : rc;
+}
+
+static int
+bind_kernel_sock(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
+{
+    struct shm_addr a;
+    int rc;
+
+    if (!addr_in(sa, len, &a))
+        return from_libc(libc()->bind(fd, sa, len));
+    if (!addr_is_any(&a) && !is_loopback(&a) && !o->settled && !o->wildcard && front_attach() && route_is_stack(&a))
+        return move_to_stack(o, fd, &a);
+    rc = from_libc(libc()->bind(fd, sa, len));
+    if (rc == 0) {
+        o->wildcard = addr_is_any(&a);
+        o->settled = !o->wildcard;
+    }
+    return rc;
+}
+
+int
+sock_bind(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
+{
+    int rc;
+
+    if (!lock_acquire(&o->bind_lock))
+        return -EINVAL;
+    rc = o->where != SOCK_KERNEL ? -EINVAL : bind_kernel_sock(o, fd, sa, len);
+    lock_release(&o->bind_lock);
+    return rc;
+}
+
+/* ---- listen ------------------------------------------------------------------------------------------------------------- */
+
+static int
+stack_listen(uint32_t slot, int backlog)
+{
+    int rc = command_simple(slot, SHM_OP_LISTEN, backlog);
+
+    if (rc == 0) {
+        __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, SLOT_LISTENER, __ATOMIC_RELEASE);
+        slot_opts(front_sock(slot))->backlog = (uint32_t)backlog;
+    }
+    return rc;
+}
+
+/* The address that a wildcard socket of the kernel's would have in the stack: any, and its port. */
+static int
+wildcard_of(int fd, struct shm_addr *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+
+    if (libc()->getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+        return -errno;
+    if (!addr_in((struct sockaddr *)&ss, len, a))
+        return -EINVAL;
+    a->addr[2] = IP_ADDR_V4_PREFIX;
+    return 0;
+}
+
+static bool
+is_v6_only(const struct obj *o, int fd)
+{
+    int only = 0;
+    socklen_t len = sizeof(only);
+
+    return o->v6 && libc()->getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len) == 0 && only;
+}
+
+/* A wildcard listener: the kernel listens already, now the stack does too. */
+static int
+listen_in_stack_too(struct obj *o, int fd, int backlog)
+{
+    struct shm_addr a;
+    int64_t slot;
+    int rc = wildcard_of(fd, &a), fl;
+
+    if (rc != 0)
+        return rc;
+    slot = open_slot(o, fd);
+    if (slot < 0)
+        return (int)slot;
+    rc = command_addr((uint32_t)slot, SHM_OP_BIND, &a);
+    if (rc == 0)
+        rc = stack_listen((uint32_t)slot, backlog);
+    if (rc != 0) {
+        abandon_slot((uint32_t)slot);
+        return rc;
+    }
+    /* accept() asks the kernel without waiting there; what the program sees of O_NONBLOCK is in the slot. */
+    fl = libc()->fcntl(fd, F_GETFL);
+    if (fl >= 0)
+        libc()->fcntl(fd, F_SETFL, fl | O_NONBLOCK);
+    change_side(o, (uint32_t)slot, SOCK_BOTH);
+    return 0;
+}
+
+static int
+listen_kernel_sock(struct obj *o, int fd, int backlog)
+{
+    int rc = from_libc(libc()->listen(fd, backlog));
+
+    if (rc != 0 || o->settled || is_v6_only(o, fd) || !front_attach() || front.dead)
+        return rc;
+    rc = listen_in_stack_too(o, fd, backlog);
+    if (rc != 0)
+        libc()->shutdown(fd, SHUT_RDWR); /* it must not listen in half of the places that it says */
+    return rc;
+}
+
+int
+sock_listen(struct obj *o, int fd, int backlog)
+{
+    int rc = 0;
+
+    if (!lock_acquire(&o->bind_lock))
+        return -EINVAL;
+    if (o->where == SOCK_KERNEL)
+        rc = listen_kernel_sock(o, fd, backlog);
+    else {
+        if (o->where == SOCK_BOTH)
+            rc = from_libc(libc()->listen(fd, backlog));
+        if (rc == 0)
+            rc = stack_listen(o->slot, backlog);
+    }
+    lock_release(&o->bind_lock);
+    return rc;
+}
+
+/* ---- connect ------------------------------------------------------------------------------------------------------------ */
+
+static bool
+connect_is_over(uint32_t slot)
+{
+    return (load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTED | SHM_ST_ERROR)) || load_relaxed(&front.dead);
+}
+
+/* connect() was called on this socket before: what does it say now? 1 = wait for it. */
+static int
+connect_again(uint32_t slot)
+{
+    struct slot_hot *h = slot_hot(front_sock(slot));
+    uint32_t st = load_acquire(&back_sock(slot)->status);
+    int err = sock_take_error(slot);
+
+    if (err != 0)
+        return err;
+    if (st & SHM_ST_CONNECTED)
+        return __atomic_fetch_or(&h->flags, SLOT_CONNECT_TOLD, __ATOMIC_ACQ_REL) & SLOT_CONNECT_TOLD ? -EISCONN : 0;
+    if (st & SHM_ST_ERROR || load_relaxed(&front.dead))
+        return -ECONNABORTED; /* told already */
+    return h->flags & SLOT_NONBLOCK ? -EALREADY : 1;
+}
+
+static int
+connect_wait(uint32_t slot)
+{
+    uint64_t deadline_us = sock_deadline(slot, true, 0);
+    int rc;
+
+    if (deadline_us == 0)
+        return connect_is_over(slot) ? connect_again(slot) : -EINPROGRESS;
+    rc = wait_sock(slot, WAIT_WRITE, connect_is_over, deadline_us);
+    if (rc == -EAGAIN)
+        return -EINPROGRESS; /* SO_SNDTIMEO has passed */
+    if (rc == -EINTR)
+        return rc;
+    rc = connect_again(slot);
+    return rc == 1 ? -ENETDOWN : rc;
+}
+
+/* A connection that failed before it was made leaves the socket fresh, as in Linux. */
+static int
+reopen_if_failed(struct obj *o, int fd)
+{
+    uint32_t old = o->slot, st = load_acquire(&back_sock(old)->status);
+    int64_t slot;
+
+    if (!(st & SHM_ST_ERROR) || (st & SHM_ST_CONNECTED) || !(slot_hot(front_sock(old))->flags & SLOT_ERROR_TAKEN))
+        return 0;
+    slot = open_slot(o, fd);
+    if (slot < 0)
+        return (int)slot;
+    slot_hot(front_sock((uint32_t)slot))->flags = slot_hot(front_sock(old))->flags & (SLOT_NONBLOCK | SLOT_V6);
+    change_side(o, (uint32_t)slot, SOCK_STACK);
+    abandon_slot(old);
+    return 0;
+}
+
+static int
+connect_in_stack(struct obj *o, int fd, const struct shm_addr *a)
+{
+    struct slot_hot *h;
+    int rc = reopen_if_failed(o, fd);
+
+    if (rc != 0)
+        return rc;
+    h = slot_hot(front_sock(o->slot));
+    if (h->flags & SLOT_LISTENER)
+        return -EISCONN;
+    if (h->flags & SLOT_CONNECTING) {
+        rc = connect_again(o->slot);
+        return rc == 1 ? connect_wait(o->slot) : rc;
+    }
+    if (load_acquire(&back_sock(o->slot)->status) & SHM_ST_CONNECTED)
+        return -EISCONN;
+    rc = command_addr(o->slot, SHM_OP_CONNECT, a);
+    if (rc != 0)
+        return rc;
+    __atomic_or_fetch(&h->flags, SLOT_CONNECTING, __ATOMIC_RELEASE);
+    return connect_wait(o->slot);
+}
+
+/* Where does a connection from this kernel socket go? Moves the socket if it goes through the stack. */
+static int
+choose_side(struct obj *o, int fd, const struct shm_addr *a)
+{
+    struct shm_addr bound;
+    int rc = 0;
+
+    if (!lock_acquire(&o->bind_lock))
+        return -EINVAL;
+    if (o->where == SOCK_KERNEL && !o->settled && !is_loopback(a) && front_attach() && route_by_stack(a)) {
+        if (o->wildcard)
+            rc = wildcard_of(fd, &bound);
+        if (rc == 0)
+            rc = move_to_stack(o, fd, o->wildcard ? &bound : NULL);
+    }
+    lock_release(&o->bind_lock);
+    return rc;
+}
+
+int
+sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
+{
+    struct shm_addr a;
+    bool ok = addr_in(sa, len, &a);
+    int rc;
+
+    if (o->where == SOCK_KERNEL && ok) {
+        rc = choose_side(o, fd, &a);
+        if (rc != 0)
+            return rc;
+    }
+    if (o->where == SOCK_KERNEL) {
+        rc = from_libc(libc()->connect(fd, sa, len));
+        if (ok && (rc == 0 || rc == -EINPROGRESS))
+            o->settled = 1;
+        return rc;
+    }
+    if (!ok)
+        return sa != NULL && len >= (socklen_t)sizeof(sa->sa_family) ? -EAFNOSUPPORT : -EINVAL;
+    return connect_in_stack(o, fd, &a);
+}
+
+/* ---- accept ------------------------------------------------------------------------------------------------------------- */
+
+/* Take a connection from the stack into a slot. Returns the slot, or -errno. */
+static int64_t
+accept_slot(uint32_t listener)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_ACCEPT };
+    uint32_t slot;
+    int rc;
+
+    if (load_acquire(&back_sock(listener)->accept_ready) == 0)
+        return -EAGAIN;
+    slot = slot_alloc();
+    if (slot == SHM_NO_SLOT)
+        return -ENFILE;
+    /* Inherited, as Linux does, but for the list's own length. */
+    *slot_opts(front_sock(slot)) = *slot_opts(front_sock(listener));
+    slot_opts(front_sock(slot))->backlog = slot_opts(front_sock(slot))->trains_told = 0;
+    cmd.slot = slot;
+    rc = command_run(listener, &cmd, true);
+    if (rc != 0) {
+        slot_free(slot);
+        return rc;
+    }
+    slot_opened(slot);
+    return slot;
+}
+
+static int
+accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int flags)
+{
+    int holder = sock_placeholder(), fd;
+    struct obj *conn;
+    int64_t slot;
+
+    if (holder < 0)
+        return holder;
+    fd = libc()->fcntl(holder, flags & SOCK_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+    if (fd < 0)
+        return -errno;
+    conn = obj_create(OBJ_SOCK);
+    slot = conn == NULL ? -ENFILE : accept_slot(o->slot);
+    if (slot < 0) {
+        if (conn != NULL)
+            obj_put(conn);
+        libc()->close(fd);
+        return (int)slot;
+    }
+    conn->v6 = o->v6;
+    conn->slot = (uint32_t)slot;
+    conn->where = SOCK_STACK;
+    slot_hot(front_sock(conn->slot))->flags =
+        SLOT_CONNECT_TOLD | (o->v6 ? SLOT_V6 : 0) | (flags & SOCK_NONBLOCK ? SLOT_NONBLOCK : 0);
+    evq_set_sock(conn->slot, conn);
+    fd_install(fd, conn);
+    if (sa != NULL)
+        sock_addr_out(&back_sock(conn->slot)->peer, conn->v6, sa, len);
+    return fd;
+}
+
+/* Neither waits; the one whose turn it is is asked first. */
+static int
+accept_from_either(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flags)
+{
+    unsigned turn, i;
+    int rc = -EAGAIN;
+
+    if (o->where == SOCK_STACK)
+        return load_relaxed(&front.dead) ? -ENETDOWN : accept_from_stack(o, sa, len, flags);
+    turn = o->accept_turn++;
+    for (i = 0; i < 2 && rc == -EAGAIN; i++) {
+        if ((turn + i) % 2 == 0 && load_relaxed(&back_sock(o->slot)->accept_ready) != 0 && !load_relaxed(&front.dead))
+            rc = accept_from_stack(o, sa, len, flags);
+        else if ((turn + i) % 2 == 1)
+            rc = from_libc(libc()->accept4(fd, sa, len, flags));
+    }
+    return rc;
+}
+
+int
+sock_accept(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flags)
+{
+    struct slot_hot *h = slot_hot(front_sock(o->slot));
+    uint64_t deadline_us = sock_deadline(o->slot, false, 0);
+    int rc;
+
+    if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
+        return -EINVAL;
+    for (;;) {
+        if (!(load_acquire(&h->flags) & SLOT_LISTENER) || (h->flags & SLOT_SHUT_RD))
+            return -EINVAL;
+        rc =
+            o->where == SOCK_STACK && load_relaxed(&back_sock(o->slot)->accept_ready) == 0 && !load_relaxed(&front.dead)
+                ? -EAGAIN
+                : accept_from_either(o, fd, sa, len, flags);
+        if (rc != -EAGAIN)
+            return rc;
+        recv_flush_notice();
+        if (deadline_us == 0)
+            return -EAGAIN;
+        if (o->where == SOCK_BOTH)
+            rc = poll_wait_fd(fd, POLLIN, deadline_us);
+        else
+            rc = wait_sock(o->slot, WAIT_READ, sock_can_read, deadline_us);
+        if (rc < 0 && rc != -ENETDOWN)
+            return rc;
+    }
+}
+
+/* ---- the rest ----------------------------------------------------------------------------------------------------------- */
+
+int
+sock_shutdown(struct obj *o, int fd, int how)
+{
+    struct slot_hot *h = slot_hot(front_sock(o->slot));
+    uint32_t set = 0;
+    int rc;
+
+    if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+        return -EINVAL;
+    if (o->where == SOCK_BOTH)
+        libc()->shutdown(fd, how);
+    rc = command_simple(o->slot, SHM_OP_SHUTDOWN, how);
+    if (rc != 0)
+        return rc;
+    if (how != SHUT_WR)
+        set |= SLOT_SHUT_RD;
+    if (how != SHUT_RD)
+        set |= SLOT_SHUT_WR;
+    __atomic_or_fetch(&h->flags, set, __ATOMIC_RELEASE);
+    return 0;
+}
+
+void
+sock_addr_out(const struct shm_addr *a, bool v6, struct sockaddr *sa, socklen_t *len)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(a->port) };
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(a->port) };
+    const void *from = v6 ? (const void *)&in6 : (const void *)&in;
+    socklen_t full = v6 ? sizeof(in6) : sizeof(in);
+
+    memcpy(&in6.sin6_addr, a->addr, sizeof(in6.sin6_addr));
+    in.sin_addr.s_addr = a->addr[3];
+    memcpy(sa, from, *len < full ? *len : full);
+    *len = full;
+}
+
+int
+sock_name(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, bool peer)
+{
+    const struct shm_back_sock *b = back_sock(o->slot);
+
+    if (o->where == SOCK_BOTH)
+        return from_libc(peer ? libc()->getpeername(fd, sa, len) : libc()->getsockname(fd, sa, len));
+    if (sa == NULL || len == NULL)
+        return -EFAULT;
+    if ((int)*len < 0)
+        return -EINVAL;
+    if (peer && !(load_acquire(&b->status) & SHM_ST_CONNECTED))
+        return -ENOTCONN;
+    sock_addr_out(peer ? &b->peer : &b->local, o->v6, sa, len);
+    return 0;
+}
+
+static bool
+all_sent(uint32_t slot)
+{
+    const struct shm_back_sock *b = back_sock(slot);
+
+    return !(load_acquire(&b->status) & SHM_ST_OPEN) || (load_relaxed(&b->status) & (SHM_ST_DRAINED | SHM_ST_ERROR)) ||
+           load_relaxed(&b->tx_acked) == load_relaxed(&front_sock(slot)->tx_tail);
+}
+
+void
+sock_released(struct obj *o)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_CLOSE };
+    const struct slot_opts *opts;
+
+    if (o->where == SOCK_KERNEL || o->slot == SHM_NO_SLOT)
+        return;
+    evq_set_sock(o->slot, NULL);
+    if (load_relaxed(&front.dead))
+        return;
+    opts = slot_opts(front_sock(o->slot));
+    cmd.opt.value = opts->linger_on && opts->linger_s == 0;
+    if (command_run(o->slot, &cmd, false) == 0 && opts->linger_on && opts->linger_s > 0)
+        wait_sock(o->slot, WAIT_WRITE, all_sent, wait_now_us() + opts->linger_s * UINT64_C(1000000));
+    slot_closing(o->slot);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SOCKETS_CLIENT_SOCK_H
+#define SOCKETS_CLIENT_SOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "fdtable.h"
+#include "front.h"
+
+/**
+ * @file
+ * A TCP socket in the application: which side it belongs to, and the calls on it. Everything returns what the system call returns, or
+ * -errno. The caller holds the object (fd_get). Calls on one socket may come from several threads and processes.
+ */
+
+/* ---- sock.c: life --------------------------------------------------------------------------------------------------- */
+
+/** A kernel TCP socket that may become the stack's: put it into the table. Returns fd. */
+int sock_track(int fd, bool v6);
+
+int sock_bind(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
+int sock_listen(struct obj *o, int fd, int backlog);
+int sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
+/** flags: SOCK_NONBLOCK, SOCK_CLOEXEC. Returns the new descriptor. */
+int sock_accept(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flags);
+int sock_shutdown(struct obj *o, int fd, int how);
+int sock_name(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, bool peer);
+
+/** Put an address of the stack's into the user's form. */
+void sock_addr_out(const struct shm_addr *a, bool v6, struct sockaddr *sa, socklen_t *len);
+
+/* ---- state.c: what can be done without waiting ------------------------------------------------------------------------- */
+
+bool sock_can_read(uint32_t slot);
+bool sock_can_write(uint32_t slot);
+/** EPOLLIN, EPOLLOUT, ... as they hold now. */
+uint32_t sock_events(uint32_t slot);
+/** The error that a call must report, once (negative), or 0. */
+int sock_take_error(uint32_t slot);
+/** Free bytes in the transmit buffer. */
+uint32_t sock_tx_space(uint32_t slot);
+/** Bytes that can be read. */
+uint32_t sock_rx_bytes(uint32_t slot);
+/** Ask for an event when there is space again; look once more after it. */
+void sock_want_space(uint32_t slot);
+/** When a call on this socket that may wait must give up: 0 = at once, WAIT_FOREVER. */
+uint64_t sock_deadline(uint32_t slot, bool write, int msg_flags);
+
+/* ---- route.c ------------------------------------------------------------------------------------------------------------ */
+
+/** 16 bytes and port of a sockaddr; false if it is not an internet address of that length. */
+bool addr_in(const struct sockaddr *sa, socklen_t len, struct shm_addr *out);
+bool addr_is_any(const struct shm_addr *a);
+/** Is it the stack's own address? */
+bool route_is_stack(const struct shm_addr *a);
+/** Does a connection to it go through the stack? */
+bool route_by_stack(const struct shm_addr *a);
+
+/* ---- send.c ------------------------------------------------------------------------------------------------------------- */
+
+/** Bytes come from here: copy the next n to dst; returns how many, 0 at the end, or -errno. */
+struct tx_source {
+    ssize_t (*fill)(struct tx_source *s, char *dst, size_t n);
+    size_t left;
+    const struct iovec *iov;
+    size_t iov_off;
+    int fd;
+    off_t *offset;
+};
+
+ssize_t sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
+/** From any source; raises no SIGPIPE. */
+ssize_t sock_send_from(struct obj *o, struct tx_source *src, int flags);
+
+/* ---- recv.c ------------------------------------------------------------------------------------------------------------- */
+
+/** Returns bytes, 0 at the end of the stream, or -errno. flags: MSG_*. */
+ssize_t sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
+/** A notification about bytes taken may be held back while a send is likely to carry it; before sleeping it must go. */
+void recv_flush_notice(void);
+/** The socket is being notified anyway. */
+void recv_notice_carried(uint32_t slot);
+
+/* ---- opts.c ------------------------------------------------------------------------------------------------------------- */
+
+int sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t *len);
+int sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, socklen_t len);
+/** The socket changes sides: options that were set on the kernel's are set on the stack's. Returns 0 or -errno. */
+int opts_carry_over(int fd, uint32_t slot);
+/** A kernel socket nobody uses: what accepted sockets' descriptors are copies of. -errno if there is none. */
+int sock_placeholder(void);
+
+#endif /* SOCKETS_CLIENT_SOCK_H */

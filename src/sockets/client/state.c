@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sock.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "lock.h"
+
+/* Dead stack: every socket has failed, and every call has something to say at once. */
+#define GONE_STATUS (SHM_ST_OPEN | SHM_ST_CONNECTED | SHM_ST_ERROR | SHM_ST_GONE | SHM_ST_FIN)
+
+static uint32_t
+status_of(uint32_t slot)
+{
+    uint32_t st = load_acquire(&back_sock(slot)->status);
+
+    return FRONT_UNLIKELY(load_relaxed(&front.dead)) ? st | GONE_STATUS : st;
+}
+
+uint32_t
+sock_rx_bytes(uint32_t slot)
+{
+    return load_acquire(&back_sock(slot)->rx_tail) - load_relaxed(&slot_hot(front_sock(slot))->rx_pos);
+}
+
+uint32_t
+sock_tx_space(uint32_t slot)
+{
+    const struct shm_back_sock *b = back_sock(slot);
+    uint32_t limit = load_relaxed(&b->sndbuf_bytes);
+    uint32_t used = load_relaxed(&front_sock(slot)->tx_tail) - load_acquire(&b->tx_acked);
+
+    if (limit > SHM_SNDBUF_MAX)
+        limit = SHM_SNDBUF_MAX;
+    return used < limit ? limit - used : 0;
+}
+
+bool
+sock_can_read(uint32_t slot)
+{
+    uint32_t st = status_of(slot);
+
+    if (st & (SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE))
+        return true;
+    if (slot_hot(front_sock(slot))->flags & SLOT_SHUT_RD)
+        return true;
+    if (st & SHM_ST_LISTEN)
+        return load_relaxed(&back_sock(slot)->accept_ready) != 0;
+    return sock_rx_bytes(slot) != 0;
+}
+
+bool
+sock_can_write(uint32_t slot)
+{
+    uint32_t st = status_of(slot);
+
+    if ((st & (SHM_ST_ERROR | SHM_ST_GONE)) || (slot_hot(front_sock(slot))->flags & SLOT_SHUT_WR))
+        return true;
+    if (!(st & SHM_ST_CONNECTED))
+        return !(st & SHM_ST_CONNECTING);
+    /* As Linux: writable means that a third is free, so that writers wake up for a worthwhile piece. */
+    return sock_tx_space(slot) * 3 >= load_relaxed(&back_sock(slot)->sndbuf_bytes);
+}
+
+static bool
+error_is_pending(uint32_t slot, uint32_t st)
+{
+    return (st & SHM_ST_ERROR) && !(load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_ERROR_TAKEN);
+}
+
+uint32_t
+sock_events(uint32_t slot)
+{
+    uint32_t st = status_of(slot), flags = load_relaxed(&slot_hot(front_sock(slot))->flags), ev = 0;
+    bool read_over, write_over;
+
+    if ((flags & SLOT_LISTENER) && !(st & SHM_ST_ERROR))
+        return load_relaxed(&back_sock(slot)->accept_ready) != 0 ? EPOLLIN | EPOLLRDNORM : 0;
+    if (!(st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING | SHM_ST_ERROR)))
+        return EPOLLOUT | EPOLLWRNORM | EPOLLHUP;
+    if ((st & SHM_ST_CONNECTING) && !(st & (SHM_ST_CONNECTED | SHM_ST_ERROR)))
+        return 0;
+    read_over = (st & (SHM_ST_FIN | SHM_ST_ERROR)) || (flags & SLOT_SHUT_RD);
+    write_over = (st & (SHM_ST_GONE | SHM_ST_ERROR)) || (flags & SLOT_SHUT_WR);
+    if (read_over)
+        ev |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
+    else if (sock_rx_bytes(slot) != 0)
+        ev |= EPOLLIN | EPOLLRDNORM;
+    if (sock_can_write(slot))
+        ev |= EPOLLOUT | EPOLLWRNORM;
+    if (read_over && write_over)
+        ev |= EPOLLHUP;
+    if (error_is_pending(slot, st))
+        ev |= EPOLLERR;
+    return ev;
+}
+
+int
+sock_take_error(uint32_t slot)
+{
+    uint32_t *flags = &slot_hot(front_sock(slot))->flags;
+    int err;
+
+    if (!error_is_pending(slot, status_of(slot)))
+        return 0;
+    if (__atomic_fetch_or(flags, SLOT_ERROR_TAKEN, __ATOMIC_ACQ_REL) & SLOT_ERROR_TAKEN)
+        return 0;
+    if (load_relaxed(&front.dead) && !(load_acquire(&back_sock(slot)->status) & SHM_ST_ERROR))
+        return load_acquire(&back_sock(slot)->status) & SHM_ST_CONNECTED ? -ECONNRESET : -ENETDOWN;
+    err = __atomic_load_n(&back_sock(slot)->error, __ATOMIC_RELAXED);
+    return err > 0 && err < 4096 ? -err : -EIO;
+}
+
+void
+sock_want_space(uint32_t slot)
+{
+    __atomic_or_fetch(&front_sock(slot)->sleepers, SHM_WANT_SPACE, __ATOMIC_SEQ_CST);
+    full_fence();
+}
+
+uint64_t
+sock_deadline(uint32_t slot, bool write, int msg_flags)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    const struct slot_opts *opts = slot_opts(f);
+    uint32_t us = write ? opts->sndtimeo_us_lo : opts->rcvtimeo_us_lo;
+
+    if ((msg_flags & MSG_DONTWAIT) || (load_relaxed(&slot_hot(f)->flags) & SLOT_NONBLOCK))
+        return 0;
+    return us == 0 ? WAIT_FOREVER : wait_now_us() + us;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "front.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_pause.h>
+
+/* A sleeper looks this often whether the stack still lives. */
+#define ALIVE_CHECK_US 200000u
+
+/* Spinning pays if the answer comes sooner than a sleep and a wake-up would take (some 5 us each). */
+#define SPIN_MAX 256u
+#define SPIN_MIN 4u
+
+uint64_t
+wait_now_us(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+}
+
+/*
+ * The budget doubles when spinning has paid and halves when it has not. Between spins the core is yielded, since the stack may
+ * share it and then only runs if we let it.
+ */
+bool
+wait_spin(bool (*ready)(void *arg), void *arg)
+{
+    static __thread uint32_t budget;
+    uint32_t i;
+
+    if (budget == 0)
+        budget = 64;
+    for (i = 0; i < budget; i++) {
+        if (ready(arg)) {
+            budget = budget * 2 > SPIN_MAX ? SPIN_MAX : budget * 2;
+            return true;
+        }
+        rte_pause();
+        if (i % 64 == 63)
+            sched_yield();
+    }
+    budget = budget / 2 < SPIN_MIN ? SPIN_MIN : budget / 2;
+    sched_yield();
+    return ready(arg);
+}
+
+struct slot_wait {
+    bool (*ready)(uint32_t slot);
+    uint32_t slot;
+};
+
+static bool
+slot_is_ready(void *arg)
+{
+    const struct slot_wait *w = arg;
+
+    return w->ready(w->slot) || load_relaxed(&front.dead);
+}
+
+/* Counted, since several threads and processes may sleep on one socket and the bit must stay until the last is up. */
+static void
+sleepers_change(uint32_t slot, enum wait_for what, bool add)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    uint32_t *count = &slot_hot(f)->sleepers;
+    uint32_t one = 1u << (10 * what), mask = 0x3ffu << (10 * what), bit = 1u << what;
+
+    static_assert(SHM_SLEEP_READ == 1u << WAIT_READ && SHM_SLEEP_WRITE == 1u << WAIT_WRITE &&
+                      SHM_SLEEP_CMD == 1u << WAIT_CMD,
+                  "bits by kind");
+    if (add) {
+        __atomic_add_fetch(count, one, __ATOMIC_SEQ_CST);
+        __atomic_or_fetch(&f->sleepers, bit, __ATOMIC_SEQ_CST);
+        return;
+    }
+    if ((__atomic_sub_fetch(count, one, __ATOMIC_SEQ_CST) & mask) != 0)
+        return;
+    __atomic_and_fetch(&f->sleepers, ~bit, __ATOMIC_SEQ_CST);
+    /* Someone may have come between the two: then the bit is theirs. */
+    if ((__atomic_load_n(count, __ATOMIC_SEQ_CST) & mask) != 0)
+        __atomic_or_fetch(&f->sleepers, bit, __ATOMIC_SEQ_CST);
+}
+
+static int
+futex_sleep(const uint32_t *word, uint32_t value, uint64_t us)
+{
+    struct timespec ts = { (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
+
+    if (syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0) == 0 || errno == EAGAIN)
+        return 0;
+    return -errno;
+}
+
+static int
+sleep_until_ready(struct slot_wait *w, enum wait_for what, uint64_t deadline_us)
+{
+    const struct shm_back_sock *b = back_sock(w->slot);
+
+    for (;;) {
+        uint32_t seq = load_acquire(&b->event_seq);
+        uint64_t us = ALIVE_CHECK_US;
+        int rc;
+
+        full_fence();
+        if (w->ready(w->slot))
+            return 0;
+        if (load_relaxed(&front.dead) || (what == WAIT_CMD && !load_relaxed(&front.page->alive)))
+            return -ENETDOWN;
+        if (deadline_us != WAIT_FOREVER) {
+            uint64_t now = wait_now_us();
+
+            if (now >= deadline_us)
+                return -EAGAIN;
+            us = deadline_us - now < us ? deadline_us - now : us;
+        }
+        rc = futex_sleep(&b->event_seq, seq, us);
+        if (rc == -EINTR && what != WAIT_CMD)
+            return w->ready(w->slot) ? 0 : -EINTR;
+        if (rc == -ETIMEDOUT)
+            front_check_alive();
+    }
+}
+
+int
+wait_sock(uint32_t slot, enum wait_for what, bool (*ready)(uint32_t slot), uint64_t deadline_us)
+{
+    struct slot_wait w = { ready, slot };
+    int rc;
+
+    if (wait_spin(slot_is_ready, &w))
+        return ready(slot) ? 0 : -ENETDOWN;
+    sleepers_change(slot, what, true);
+    rc = sleep_until_ready(&w, what, deadline_us);
+    sleepers_change(slot, what, false);
+    return rc;
+}
