@@ -120,6 +120,19 @@ rx_trim_back(struct rx *r)
     r->fin = r->fin && r->data.len == r->in->data.len && room == 0 && r->seq == c->rcv_nxt;
 }
 
+/** RFC 7323 section 4.3 (2): only a segment that spans the last ACK sent may move ts_recent. */
+static void
+rx_timestamp(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if ((c->flags & CONN_F_TS) != 0 && r->in->opts.has_ts && seq_leq(r->in->seq, c->rcv_acked) &&
+        (int32_t)(r->in->opts.ts_val - c->ts_recent) >= 0) {
+        c->ts_recent = r->in->opts.ts_val;
+        c->ts_recent_tick = tick_of(r->env->now_us);
+    }
+}
+
 /**
  * RFC 9293 section 3.10.7.4, first: acceptable if it overlaps the window. A bare ACK is taken from rcv_acked on and up
  * to the window's edge, else reordered ACKs and those of a peer that has filled our window would be lost.
@@ -140,25 +153,16 @@ rx_sequence(struct rx *r)
         }
         if (below && r->data.len > 0)
             r->dsack = (struct tcp_sack_block){ r->seq, r->seq + r->data.len };
+        /* A retransmission whose original was acknowledged in vain: echo the copy's timestamp, or the sender would
+         * take the time that it waited for a round-trip time. */
+        if (below && end != r->seq && seq_geq(end, c->rcv_acked - c->rcv_buf))
+            rx_timestamp(r);
         rx_answer(r, r->data.len == 0 && !r->fin);
         return false;
     }
     rx_trim_front(r);
     rx_trim_back(r);
     return true;
-}
-
-/** RFC 7323 section 4.3 (2): only a segment that spans the last ACK sent may move ts_recent. */
-static void
-rx_timestamp(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-
-    if ((c->flags & CONN_F_TS) != 0 && r->in->opts.has_ts && seq_leq(r->in->seq, c->rcv_acked) &&
-        (int32_t)(r->in->opts.ts_val - c->ts_recent) >= 0) {
-        c->ts_recent = r->in->opts.ts_val;
-        c->ts_recent_tick = tick_of(r->env->now_us);
-    }
 }
 
 /* ---- step 2: RST -------------------------------------------------------------------------------------------------- */

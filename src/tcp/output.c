@@ -336,7 +336,8 @@ output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     c->snd_nxt += len + fin;
     if (len > 0 && len < c->mss)
         c->snd_sml = c->snd_nxt;
-    if ((c->flags & CONN_F_TIMING) == 0) {
+    /* While a hole is being repaired a cumulative ACK measures the repair, not the path. */
+    if ((c->flags & CONN_F_TIMING) == 0 && c->ca_state < CONN_CA_RECOVERY) {
         c->flags |= CONN_F_TIMING;
         c->rtt_seq = c->snd_nxt;
         c->rtt_at_us = (uint32_t)env->now_us;
