@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "host.h"
+#include "tcp/wire.h"
+
+#define IPV4_HDR_LEN 20u
+#define IPV6_HDR_LEN 40u
+
+static uint16_t
+be16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static void
+put16(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static uint32_t
+sum16(uint32_t sum, const uint8_t *p, size_t n)
+{
+    for (; n > 1; n -= 2, p += 2)
+        sum += be16(p);
+    return n ? sum + (uint32_t)(p[0] << 8) : sum;
+}
+
+static uint16_t
+fold(uint32_t sum)
+{
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)~sum;
+}
+
+/* ---- buffers ---- */
+
+static tcp_buf
+buf_new(struct host *h, const uint8_t *bytes, uint32_t n)
+{
+    for (uint32_t i = 1; i < sizeof(h->bufs) / sizeof(h->bufs[0]); i++) {
+        if (h->bufs[i].bytes)
+            continue;
+        h->bufs[i].bytes = malloc(n + 1);
+        memcpy(h->bufs[i].bytes, bytes, n);
+        h->bufs[i].n_bytes = n;
+        return i;
+    }
+    fprintf(stderr, "packetdrill adapter: out of buffers\n");
+    exit(1);
+}
+
+static void
+buf_free(struct host *h, tcp_buf b)
+{
+    free(h->bufs[b].bytes);
+    h->bufs[b].bytes = NULL;
+}
+
+/* ---- the engine's effects ---- */
+
+static size_t
+put_ip_header(uint8_t *p, const struct tcp_out *out, size_t l4_len)
+{
+    const struct ip_addr *src = &out->tuple->local, *dst = &out->tuple->remote;
+    if (!ip_addr_is_v4(src)) {
+        memset(p, 0, IPV6_HDR_LEN);
+        p[0] = (uint8_t)(0x60 | out->tos >> 4);
+        p[1] = (uint8_t)(out->tos << 4);
+        put16(p + 4, (uint32_t)l4_len);
+        p[6] = IPPROTO_TCP;
+        p[7] = 64;
+        memcpy(p + 8, src, 16);
+        memcpy(p + 24, dst, 16);
+        return IPV6_HDR_LEN;
+    }
+    memset(p, 0, IPV4_HDR_LEN);
+    p[0] = 0x45;
+    p[1] = out->tos;
+    put16(p + 2, (uint32_t)(IPV4_HDR_LEN + l4_len));
+    p[6] = 0x40; /* DF */
+    p[8] = 64;
+    p[9] = IPPROTO_TCP;
+    memcpy(p + 12, &src->w[3], 4);
+    memcpy(p + 16, &dst->w[3], 4);
+    put16(p + 10, fold(sum16(0, p, IPV4_HDR_LEN)));
+    return IPV4_HDR_LEN;
+}
+
+static void
+sink_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
+{
+    struct host *h = ctx;
+    uint8_t tcp[TCP_HDR_MAX];
+    size_t hdr_len = tcp_wire_build(out, tcp);
+    size_t l4_len = hdr_len + out->payload_len;
+    struct host_packet *p = calloc(1, sizeof(*p) + IPV6_HDR_LEN + l4_len);
+    size_t ip_len = put_ip_header(p->bytes, out, l4_len);
+    memcpy(p->bytes + ip_len, tcp, hdr_len); /* the payload is zeros: so are all bytes that scripts write */
+    p->at_us = now_us;
+    p->n_bytes = ip_len + l4_len;
+    uint32_t pseudo = sum16(IPPROTO_TCP + (uint32_t)l4_len, (const uint8_t *)&out->tuple->local, 16);
+    pseudo = sum16(pseudo, (const uint8_t *)&out->tuple->remote, 16);
+    /* The prefix of a v4-mapped address adds 0xffff, which is 0 in ones' complement: the same sum serves both families. */
+    put16(p->bytes + ip_len + 16, fold(sum16(pseudo, p->bytes + ip_len, l4_len)));
+    STAILQ_INSERT_TAIL(&h->wire, p, link);
+}
+
+static void
+sink_deliver(void *ctx, tcp_user user, struct tcp_data data)
+{
+    struct host *h = ctx;
+    struct host_sock *s = &h->socks[user];
+    if (s->rx_len + data.len > s->rx_room) {
+        s->rx_room = 2 * (s->rx_len + data.len);
+        s->rx = realloc(s->rx, s->rx_room);
+    }
+    memcpy(s->rx + s->rx_len, h->bufs[data.buf].bytes + data.off, data.len);
+    s->rx_len += data.len;
+    s->edges |= 1;
+    buf_free(h, data.buf);
+    pthread_cond_broadcast(&h->changed);
+}
+
+static void
+sink_release(void *ctx, tcp_buf buf)
+{
+    buf_free(ctx, buf);
+}
+
+static void
+sink_acked(void *ctx, tcp_user user, uint32_t n_bytes)
+{
+    struct host *h = ctx;
+    h->socks[user].tx_acked += n_bytes;
+    pthread_cond_broadcast(&h->changed);
+}
+
+static void
+sink_event(void *ctx, tcp_user user, uint32_t events, int err)
+{
+    struct host *h = ctx;
+    struct host_sock *s = &h->socks[user];
+    s->edges |= 1;
+    if (events & TCP_EVENT_CONNECTED) {
+        s->connected = true;
+        s->connecting = false;
+    }
+    if (events & TCP_EVENT_FIN)
+        s->fin = true;
+    if (events & TCP_EVENT_ERROR) {
+        s->error = err;
+        s->connecting = false;
+        s->fin = true;
+    }
+    if (events & TCP_EVENT_GONE) {
+        s->gone = true;
+        s->id = TCP_NO_ID;
+        if (s->user_closed)
+            s->used = false;
+    }
+    pthread_cond_broadcast(&h->changed);
+}
+
+/* ---- set-up ---- */
+
+void
+host_init(struct host *h, uint16_t mtu)
+{
+    memset(h, 0, sizeof(*h));
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->changed, NULL);
+    STAILQ_INIT(&h->wire);
+    h->now_us = 1000000;
+    h->mtu = mtu;
+    h->sink = (struct tcp_sink){ h, sink_emit, sink_deliver, sink_release, sink_acked, sink_event };
+}
+
+/** Lines "name=value" that the sysctl of run.sh has noted down. */
+static void
+apply_sysctl(struct tcp_params *p, const char *name, const char *value)
+{
+    long v = strtol(value, NULL, 0);
+    if (!strcmp(name, "net.ipv4.tcp_timestamps"))
+        p->timestamps = v != 0;
+    else if (!strcmp(name, "net.ipv4.tcp_sack"))
+        p->sack = v != 0;
+    else if (!strcmp(name, "net.ipv4.tcp_window_scaling"))
+        p->window_scaling = v != 0;
+    else if (!strcmp(name, "net.ipv4.tcp_rmem") && sscanf(value, "%*d %*d %ld", &v) == 1)
+        p->rcv_buf_bytes = (uint32_t)v; /* the engine's buffer is fixed: the bound decides the window scale */
+    else if (!strcmp(name, "net.ipv4.tcp_syn_retries"))
+        p->syn_retries = (uint8_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_synack_retries"))
+        p->synack_retries = (uint8_t)v;
+}
+
+int
+host_start(struct host *h)
+{
+    if (h->started)
+        return 0;
+    struct tcp_params p;
+    tcp_params_default(&p);
+    p.max_conns = 1024;
+    p.max_half_open = 256;
+    p.max_time_wait = 256;
+    p.max_ooo_bufs = 2048;
+    p.seed[0] = 0x1234;
+    p.seed[1] = 0x5678;
+    const char *path = getenv("SYSCTL_FILE");
+    FILE *f = path ? fopen(path, "r") : NULL;
+    char line[256];
+    while (f && fgets(line, sizeof(line), f)) {
+        char *eq = strchr(line, '=');
+        if (!eq)
+            continue;
+        *eq = '\0';
+        apply_sysctl(&p, line, eq + 1);
+    }
+    if (f)
+        fclose(f);
+    h->domain_bytes = tcp_domain_bytes(&p);
+    h->domain = mmap(NULL, h->domain_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (h->domain == MAP_FAILED)
+        return -ENOMEM;
+    h->started = true;
+    return tcp_domain_init(h->domain, &p, h->now_us);
+}
+
+void
+host_fini(struct host *h)
+{
+    struct host_packet *p;
+    while ((p = STAILQ_FIRST(&h->wire))) {
+        STAILQ_REMOVE_HEAD(&h->wire, link);
+        free(p);
+    }
+    for (unsigned i = 0; i < HOST_MAX_SOCKS; i++)
+        free(h->socks[i].rx);
+    for (unsigned i = 0; i < sizeof(h->bufs) / sizeof(h->bufs[0]); i++)
+        free(h->bufs[i].bytes);
+    if (h->started)
+        munmap(h->domain, h->domain_bytes);
+    pthread_cond_destroy(&h->changed);
+    pthread_mutex_destroy(&h->lock);
+}
+
+struct tcp_env
+host_env(struct host *h)
+{
+    return (struct tcp_env){ .sink = &h->sink, .ctr = &h->ctr, .now_us = h->now_us };
+}
+
+uint16_t
+host_mss(const struct host *h, const struct ip_addr *peer)
+{
+    return (uint16_t)(h->mtu - (ip_addr_is_v4(peer) ? IPV4_HDR_LEN : IPV6_HDR_LEN) - TCP_HDR_MIN);
+}
+
+/* ---- from the wire ---- */
+
+/** Addresses and payload of an IP packet. Returns the transport header's offset, 0 if it is none that we take. */
+static size_t
+parse_ip(const uint8_t *p, size_t n, struct ip_addr *src, struct ip_addr *dst, uint8_t *proto, uint8_t *tos)
+{
+    if (n >= IPV4_HDR_LEN && p[0] >> 4 == 4) {
+        uint32_t a;
+        memcpy(&a, p + 12, 4);
+        *src = ip_addr_v4(a);
+        memcpy(&a, p + 16, 4);
+        *dst = ip_addr_v4(a);
+        *proto = p[9];
+        *tos = p[1];
+        return (size_t)(p[0] & 15) * 4;
+    }
+    if (n >= IPV6_HDR_LEN && p[0] >> 4 == 6) {
+        memcpy(src, p + 8, 16);
+        memcpy(dst, p + 24, 16);
+        *proto = p[6];
+        *tos = (uint8_t)(p[0] << 4 | p[1] >> 4);
+        return IPV6_HDR_LEN;
+    }
+    return 0;
+}
+
+static void
+input_icmp(struct host *h, const uint8_t *p, size_t n, bool v6)
+{
+    static const int v4_errors[] = { ENETUNREACH, EHOSTUNREACH, ENOPROTOOPT, ECONNREFUSED, EMSGSIZE, EOPNOTSUPP };
+    struct tcp_tuple t;
+    uint8_t proto, tos;
+    if (n < 8 + IPV4_HDR_LEN + 8)
+        return;
+    size_t off = parse_ip(p + 8, n - 8, &t.local, &t.remote, &proto, &tos);
+    if (!off || proto != IPPROTO_TCP || n < 8 + off + 8)
+        return;
+    const uint8_t *tcp = p + 8 + off;
+    t.local_port = be16(tcp);
+    t.remote_port = be16(tcp + 2);
+    tcp_seq seq = (tcp_seq)be16(tcp + 4) << 16 | be16(tcp + 6);
+    struct tcp_env env = host_env(h);
+    int err = EHOSTUNREACH;
+    bool hard = false;
+    uint16_t mtu = 0;
+    if (!v6 && p[0] == 3) {
+        err = p[1] < 6 ? v4_errors[p[1]] : EHOSTUNREACH;
+        hard = p[1] == 2 || p[1] == 3;
+        mtu = be16(p + 6);
+    } else if (v6 && p[0] == 2) {
+        err = EMSGSIZE;
+        mtu = be16(p + 6);
+    } else if (v6 && p[0] == 1) {
+        err = p[1] == 4 ? ECONNREFUSED : p[1] == 1 ? EACCES : EHOSTUNREACH;
+        hard = p[1] == 4;
+    }
+    tcp_unreachable(h->domain, &env, &t, seq, err, hard, mtu);
+}
+
+void
+host_input(struct host *h, const uint8_t *packet, size_t n_bytes)
+{
+    struct tcp_in in = { 0 };
+    uint8_t proto;
+    if (!h->started)
+        return;
+    size_t off = parse_ip(packet, n_bytes, &in.tuple.remote, &in.tuple.local, &proto, &in.tos);
+    if (!off || off > n_bytes)
+        return;
+    if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6) {
+        input_icmp(h, packet + off, n_bytes - off, proto == IPPROTO_ICMPV6);
+        return;
+    }
+    if (proto != IPPROTO_TCP || tcp_wire_parse(packet + off, n_bytes - off, &in) < 0)
+        return;
+    in.data.buf = buf_new(h, packet, (uint32_t)n_bytes);
+    in.data.off += (uint32_t)off;
+    in.mss_out = host_mss(h, &in.tuple.remote);
+    struct tcp_env env = host_env(h);
+    tcp_input(h->domain, &env, &in);
+}
+
+/* ---- time ---- */
+
+static void
+run_timers(struct host *h)
+{
+    struct tcp_env env = host_env(h);
+    while (tcp_tick(h->domain, &env, 64) == 64)
+        ;
+}
+
+void
+host_advance(struct host *h, uint64_t until_us)
+{
+    while (h->started) {
+        uint64_t next = tcp_next_us(h->domain, h->now_us);
+        if (next > until_us)
+            break;
+        if (next > h->now_us)
+            h->now_us = next;
+        run_timers(h);
+        if (next <= h->now_us && tcp_next_us(h->domain, h->now_us) <= h->now_us && h->now_us >= until_us)
+            break;
+    }
+    if (until_us > h->now_us)
+        h->now_us = until_us;
+    pthread_cond_broadcast(&h->changed);
+}
+
+bool
+host_advance_to_next(struct host *h, uint64_t limit_us)
+{
+    uint64_t next = h->started ? tcp_next_us(h->domain, h->now_us) : UINT64_MAX;
+    if (next > limit_us)
+        return false;
+    host_advance(h, next > h->now_us ? next : h->now_us + 1);
+    return true;
+}
