@@ -470,7 +470,8 @@ filter(struct epset *s, int epfd, struct epoll_event *ev, int n)
         const char *mark = ev[i].data.ptr;
 
         if (mark == &s->queue_mark) {
-            evq_drain_fd(&s->q);
+            if (!s->nested) /* there, collect drains it: until then the outer set must see it */
+                evq_drain_fd(&s->q);
             if (ev[i].events & (EPOLLHUP | EPOLLERR))
                 drop_member(epfd, s->q.fd);
         } else if (mark == &s->control_mark) {

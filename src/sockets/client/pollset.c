@@ -258,8 +258,10 @@ poll_round(struct call *c, struct poller *p, uint64_t deadline_us, const sigset_
 {
     int rc;
 
-    if (p != NULL)
+    if (p != NULL) {
         evq_sleep_begin(&p->q);
+        take_entries(p); /* while one stands in the queue, the stack counts on its being taken and wakes nobody */
+    }
     if (look(c, p) > 0)
         rc = c->nb_kernel > 0 && libc()->poll(c->kfds, c->n, 0) < 0 ? -errno : 0;
     else
