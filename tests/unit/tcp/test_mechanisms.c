@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "core/rng.h"
+#include "tcp/rtt.h"
+#include "tcp/sack.h"
+#include "tcp/siphash.h"
+#include "tcp/wire.h"
+
+static void
+siphash_matches_its_paper(void **state)
+{
+    (void)state;
+    /* Appendix A of the SipHash paper: key 00..0f, message 00..0e. */
+    const uint64_t key[2] = { 0x0706050403020100, 0x0f0e0d0c0b0a0908 };
+    uint8_t msg[15];
+    for (unsigned i = 0; i < sizeof(msg); i++)
+        msg[i] = (uint8_t)i;
+    assert_true(siphash24(key, msg, sizeof(msg)) == 0xa129ca6149be45e5);
+}
+
+static void
+rtt_follows_rfc6298(void **state)
+{
+    struct tcp_rtt r;
+
+    (void)state;
+    tcp_rtt_init(&r, 1000000);
+    assert_int_equal(r.rto_us, 1000000);
+    tcp_rtt_sample(&r, 400000, 200000, 60000000);
+    assert_int_equal(r.srtt_us, 400000);
+    assert_int_equal(r.var_us, 200000);
+    assert_int_equal(r.rto_us, 1200000);
+    tcp_rtt_sample(&r, 800000, 200000, 60000000);
+    assert_int_equal(r.srtt_us, 450000);
+    assert_int_equal(r.var_us, 250000);
+    assert_int_equal(r.min_us, 400000);
+    assert_int_equal(tcp_rtt_backed_off(&r, 2, 60000000), 4 * r.rto_us);
+    assert_int_equal(tcp_rtt_backed_off(&r, 40, 60000000), 60000000);
+}
+
+/** The scoreboard against a bitmap, over random ranges near the wrap of the sequence space. */
+static void
+scoreboard_equals_a_bitmap(void **state)
+{
+    enum { SPAN = 400 };
+    struct tcp_pool pool;
+    struct tcp_sack_range ranges[TCP_SACK_RANGES_MAX + 1];
+    struct tcp_sack_store s = { &pool, ranges };
+    const tcp_seq base = 0xffffff00;
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 7, 0);
+    for (unsigned round = 0; round < 200; round++) {
+        bool has[SPAN] = { false };
+        struct tcp_sack_board b = { 0 };
+        tcp_pool_init(&pool, TCP_SACK_RANGES_MAX);
+        memset(ranges, 0, sizeof(ranges));
+        uint32_t una = 0;
+        for (unsigned op = 0; op < 30; op++) {
+            uint32_t from = una + (uint32_t)(rng_next(&rng) % (SPAN - una));
+            uint32_t to = from + 1 + (uint32_t)(rng_next(&rng) % 20);
+            if (to > SPAN)
+                to = SPAN;
+            if (from < to)
+                tcp_sack_add(s, &b, base + from, base + to);
+            for (uint32_t i = from; i < to; i++)
+                has[i] = true;
+            if (op % 10 == 9) {
+                una += (uint32_t)(rng_next(&rng) % 40);
+                tcp_sack_advance(s, &b, base + una);
+            }
+            uint32_t missing = 0;
+            for (uint32_t i = una; i < SPAN; i++)
+                missing += !has[i];
+            assert_int_equal(tcp_sack_missing(s, &b, base + una, base + SPAN), missing);
+            assert_int_equal(b.bytes, SPAN - una - missing);
+        }
+        tcp_sack_clear(s, &b);
+        assert_int_equal(pool.used, 0);
+        assert_int_equal(b.bytes, 0);
+    }
+}
+
+static void
+scoreboard_tells_what_is_lost(void **state)
+{
+    struct tcp_pool pool;
+    struct tcp_sack_range ranges[9] = { { 0 } };
+    struct tcp_sack_store s = { &pool, ranges };
+    struct tcp_sack_board b = { 0 };
+    tcp_seq start, end;
+
+    (void)state;
+    tcp_pool_init(&pool, 8);
+    tcp_sack_add(s, &b, 2000, 3000);
+    tcp_sack_add(s, &b, 4000, 5000);
+    assert_int_equal(tcp_sack_lost_below(s, &b, 1000, 3, 1000), 1000);
+    tcp_sack_add(s, &b, 6000, 7000);
+    assert_int_equal(tcp_sack_lost_below(s, &b, 1000, 3, 1000), 2000);
+    assert_true(tcp_sack_hole(s, &b, 2500, 9000, &start, &end));
+    assert_int_equal(start, 3000);
+    assert_int_equal(end, 4000);
+    assert_false(tcp_sack_hole(s, &b, 6000, 7000, &start, &end));
+}
+
+static void
+wire_round_trip(void **state)
+{
+    struct tcp_tuple t = { .local_port = 0x1234, .remote_port = 80 };
+    struct tcp_out out = { .tuple = &t, .seq = 0x01020304, .ack = 0xfefdfcfb, .window = 777, .flags = TCP_FLAG_SYN };
+    uint8_t hdr[TCP_HDR_MAX];
+    struct tcp_in in;
+
+    (void)state;
+    out.opts = (struct tcp_options){ .has_mss = true,
+                                     .mss = 1460,
+                                     .has_ts = true,
+                                     .ts_val = 9,
+                                     .ts_ecr = 8,
+                                     .sack_permitted = true,
+                                     .has_wscale = true,
+                                     .wscale = 7 };
+    assert_int_equal(tcp_wire_build(&out, hdr), 40);
+    assert_int_equal(tcp_wire_header_len(&out), 40);
+    memset(&in, 0, sizeof(in));
+    assert_int_equal(tcp_wire_parse(hdr, 40, &in), 40);
+    assert_int_equal(in.seq, out.seq);
+    assert_int_equal(in.ack, out.ack);
+    assert_int_equal(in.tuple.remote_port, 0x1234);
+    assert_true(in.opts.has_mss && in.opts.has_ts && in.opts.sack_permitted && in.opts.has_wscale);
+    assert_int_equal(in.opts.mss, 1460);
+    assert_int_equal(in.opts.ts_ecr, 8);
+    assert_int_equal(in.opts.wscale, 7);
+
+    out.flags = TCP_FLAG_ACK;
+    out.opts = (struct tcp_options){ .has_ts = true, .nb_sack = 4, .sack = { { 1, 2 }, { 3, 4 }, { 5, 6 }, { 7, 8 } } };
+    size_t n = tcp_wire_build(&out, hdr);
+    assert_int_equal(n, 60); /* three blocks fit beside timestamps */
+    assert_int_equal(tcp_wire_parse(hdr, n, &in), 60);
+    assert_int_equal(in.opts.nb_sack, 3);
+    assert_int_equal(in.opts.sack[2].end, 6);
+}
+
+static void
+wire_rejects_nonsense(void **state)
+{
+    uint8_t hdr[TCP_HDR_MAX] = { 0 };
+    struct tcp_in in = { 0 };
+    struct rng rng;
+
+    (void)state;
+    assert_int_equal(tcp_wire_parse(hdr, 19, &in), -EBADMSG);
+    hdr[12] = 4 << 4;
+    assert_int_equal(tcp_wire_parse(hdr, 60, &in), -EBADMSG);
+    hdr[12] = 6 << 4;
+    assert_int_equal(tcp_wire_parse(hdr, 20, &in), -EBADMSG);
+    hdr[20] = 8; /* length 0 */
+    assert_int_equal(tcp_wire_parse(hdr, 24, &in), -EINVAL);
+    hdr[21] = 10; /* past the header */
+    assert_int_equal(tcp_wire_parse(hdr, 24, &in), -EINVAL);
+    rng_init(&rng, 3, 0);
+    for (unsigned i = 0; i < 20000; i++) {
+        uint8_t *copy = malloc(TCP_HDR_MAX); /* on the heap, for the sanitizer's sake */
+        size_t len = rng_next(&rng) % (TCP_HDR_MAX + 1);
+        for (unsigned k = 0; k < TCP_HDR_MAX; k++)
+            copy[k] = (uint8_t)rng_next(&rng);
+        if (len > 20)
+            copy[20] = (uint8_t)(rng_next(&rng) % 9);
+        int rc = tcp_wire_parse(copy + TCP_HDR_MAX - len, len, &in);
+        assert_true(rc == -EBADMSG || rc == -EINVAL || (rc >= 20 && (size_t)rc <= len));
+        assert_true(rc < 0 || in.opts.nb_sack <= TCP_MAX_SACK);
+        free(copy);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(siphash_matches_its_paper),
+        cmocka_unit_test(rtt_follows_rfc6298),
+        cmocka_unit_test(scoreboard_equals_a_bitmap),
+        cmocka_unit_test(scoreboard_tells_what_is_lost),
+        cmocka_unit_test(wire_round_trip),
+        cmocka_unit_test(wire_rejects_nonsense),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

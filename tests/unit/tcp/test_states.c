@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <string.h>
+
+#include "trace.h"
+
+/** A trace on a fresh domain that must end with everything given back. */
+#define TRACE_TEST(name)                                                                                               \
+    static void name##_body(struct trace *t);                                                                          \
+    static void name(void **state)                                                                                     \
+    {                                                                                                                  \
+        static struct trace t;                                                                                         \
+        (void)state;                                                                                                   \
+        trace_init(&t, NULL);                                                                                          \
+        name##_body(&t);                                                                                               \
+        trace_fini(&t);                                                                                                \
+    }                                                                                                                  \
+    static void name##_body(struct trace *t)
+
+TRACE_TEST(simultaneous_open)
+{
+    make_syn_received(t);
+    peer(t, S | A, 0, 1, 0);
+    assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
+    assert_int_equal(t->events, TCP_EVENT_CONNECTED);
+}
+
+TRACE_TEST(refused)
+{
+    make_syn_sent(t);
+    peer(t, R | A, 0, 1, 0);
+    assert_int_equal(t->events, TCP_EVENT_ERROR | TCP_EVENT_GONE);
+    assert_int_equal(t->err, ECONNREFUSED);
+}
+
+TRACE_TEST(syn_sent_ignores_forged_answers)
+{
+    make_syn_sent(t);
+    peer(t, R, 0, 0, 0); /* no ACK */
+    peer(t, R | A, 0, 77, 0);
+    expect_nothing(t);
+    peer(t, S | A, 0, 77, 0);
+    expect(t, R, 77, 0, 0);
+    assert_int_equal(state_of(t), TCP_ST_SYN_SENT);
+}
+
+TRACE_TEST(connect_times_out)
+{
+    make_syn_sent(t);
+    for (unsigned i = 0; i < 6; i++) {
+        advance(t, 1100000ull << i);
+        expect(t, S, 0, 0, 0);
+    }
+    advance(t, 70000000);
+    assert_int_equal(t->err, ETIMEDOUT);
+    assert_int_equal(t->nb_gone, 1);
+}
+
+TRACE_TEST(data_both_ways)
+{
+    make_accepted(t);
+    peer(t, A | P, 1, 1, 100);
+    expect(t, A, 1, 101, 0); /* quick acknowledgement at the start */
+    assert_int_equal(t->delivered, 100);
+    app_send(t, 3000);
+    expect(t, A, 1, 101, 1460);
+    expect(t, A, 1461, 101, 1460);
+    expect(t, A | P, 2921, 101, 80);
+    peer(t, A, 101, 3001, 0);
+    assert_int_equal(t->acked, 3000);
+    /* It has answered, so acknowledgements are delayed now: the second full segment draws one. */
+    peer(t, A, 101, 3001, 1460);
+    expect_nothing(t);
+    peer(t, A, 1561, 3001, 1460);
+    expect(t, A, 3001, 3021, 0);
+    peer(t, A, 3021, 3001, 10);
+    advance(t, 45000);
+    expect(t, A, 3001, 3031, 0);
+}
+
+TRACE_TEST(reassembly_with_overlap)
+{
+    make_established(t);
+    peer(t, A, 101, 1, 100);
+    expect(t, A, 1, 1, 0);
+    peer(t, A, 301, 1, 100);
+    expect(t, A, 1, 1, 0);
+    peer(t, A, 151, 1, 200); /* bridges both */
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(t->delivered, 0);
+    peer(t, A, 1, 1, 120);
+    expect(t, A, 1, 401, 0);
+    assert_int_equal(t->delivered, 400);
+    peer(t, A, 1, 1, 400); /* all of it again */
+    expect(t, A, 1, 401, 0);
+    assert_int_equal(t->delivered, 400);
+}
+
+TRACE_TEST(fin_behind_a_gap)
+{
+    make_established(t);
+    peer(t, A | F, 101, 1, 50);
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
+    peer(t, A, 1, 1, 100);
+    expect(t, A, 1, 152, 0);
+    assert_int_equal(state_of(t), TCP_ST_CLOSE_WAIT);
+    assert_int_equal(t->delivered, 150);
+    assert_true(t->events & TCP_EVENT_FIN);
+}
+
+TRACE_TEST(fast_retransmit_newreno)
+{
+    make_established(t);
+    app_send(t, 1460 * 8);
+    for (unsigned i = 0; i < 7; i++)
+        expect(t, A, 1 + 1460 * i, 1, 1460);
+    expect(t, A | P, 1 + 1460 * 7, 1, 1460);
+    peer(t, A, 1, 1, 0);
+    peer(t, A, 1, 1, 0);
+    expect_nothing(t);
+    peer(t, A, 1, 1, 0);
+    expect(t, A, 1, 1, 1460);
+    peer(t, A, 1, 1 + 1460 * 2, 0); /* partial: the next hole follows at once */
+    expect(t, A, 1 + 1460 * 2, 1, 1460);
+    peer(t, A, 1, 1 + 1460 * 8, 0);
+    assert_int_equal(t->acked, 1460 * 8);
+}
+
+TRACE_TEST(rto_backs_off_and_gives_up)
+{
+    make_established(t);
+    app_send(t, 10);
+    expect(t, A | P, 1, 1, 10);
+    uint64_t start = t->env.now_us;
+    advance(t, 1000000000);
+    for (unsigned i = 0; i < 15; i++)
+        expect(t, A | P, 1, 1, 10);
+    assert_int_equal(t->err, ETIMEDOUT);
+    assert_true(t->env.now_us - start > 900000000);
+}
+
+TRACE_TEST(zero_window_probe_and_update)
+{
+    make_established(t);
+    t->peer_window = 0;
+    peer(t, A, 1, 1, 0);
+    app_send(t, 100);
+    expect_nothing(t);
+    advance(t, 250000);
+    expect(t, A, 0, 1, 0);
+    peer(t, A, 1, 1, 0);
+    t->peer_window = 1000;
+    peer(t, A, 1, 1, 0);
+    expect(t, A | P, 1, 1, 100);
+    peer(t, A, 1, 101, 0);
+}
+
+TRACE_TEST(nagle_holds_the_second_small_segment)
+{
+    make_established(t);
+    app_send(t, 10);
+    expect(t, A | P, 1, 1, 10);
+    app_send(t, 10);
+    expect_nothing(t);
+    peer(t, A, 1, 11, 0);
+    expect(t, A | P, 11, 1, 10);
+    app_send(t, 5);
+    expect_nothing(t);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_NODELAY, 1), 0);
+    expect(t, A | P, 21, 1, 5);
+}
+
+TRACE_TEST(cork_holds_until_200_ms)
+{
+    make_established(t);
+    tcp_send(t->d, &t->env, t->id, 10, true);
+    expect_nothing(t);
+    advance(t, 199000);
+    expect_nothing(t);
+    advance(t, 2000);
+    expect(t, A | P, 1, 1, 10);
+}
+
+TRACE_TEST(rst_needs_the_exact_sequence)
+{
+    make_established(t);
+    peer(t, R, 500, 0, 0);
+    expect(t, A, 1, 1, 0); /* challenge */
+    peer(t, R, 501, 0, 0);
+    expect_nothing(t); /* limited */
+    peer(t, R, 70000, 0, 0);
+    assert_int_equal(t->nb_gone, 0);
+    peer(t, R, 1, 0, 0);
+    assert_int_equal(t->err, ECONNRESET);
+    assert_int_equal(t->nb_gone, 1);
+}
+
+TRACE_TEST(syn_on_a_connection_is_challenged)
+{
+    make_established(t);
+    peer(t, S, 1, 0, 0);
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
+}
+
+TRACE_TEST(acks_out_of_range)
+{
+    make_established(t);
+    peer(t, A, 1, 5000, 100); /* of data never sent */
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(t->delivered, 0);
+    advance(t, 600000);
+    peer(t, A, 1, 1u - 70000u, 100); /* older than any window */
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ACK], 2);
+    assert_int_equal(t->acked, 0);
+}
+
+TRACE_TEST(active_close)
+{
+    make_time_wait(t);
+    peer(t, F | A, 1, 2, 0); /* our last ACK was lost */
+    expect(t, A, 2, 2, 0);
+    peer(t, R, 2, 0, 0); /* RFC 1337 */
+    struct tcp_usage u;
+    tcp_usage(t->d, &u);
+    assert_int_equal(u.time_wait, 1);
+    advance(t, 61000000);
+    tcp_usage(t->d, &u);
+    assert_int_equal(u.time_wait, 0);
+}
+
+TRACE_TEST(simultaneous_close)
+{
+    make_closing(t);
+    peer(t, A, 2, 2, 0);
+    assert_int_equal(t->nb_gone, 1);
+    assert_int_equal(t->err, 0);
+}
+
+TRACE_TEST(passive_close)
+{
+    make_last_ack(t);
+    assert_int_equal(t->nb_gone, 0);
+    peer(t, A, 2, 2, 0);
+    assert_int_equal(t->nb_gone, 1);
+    assert_int_equal(t->err, 0);
+}
+
+TRACE_TEST(close_with_unread_data_resets)
+{
+    make_established(t);
+    peer(t, A, 1, 1, 10);
+    expect(t, A, 1, 11, 0);
+    tcp_close(t->d, &t->env, t->id, true);
+    expect(t, R | A, 1, 11, 0);
+    assert_int_equal(t->nb_gone, 1);
+    assert_int_equal(t->events & TCP_EVENT_ERROR, 0);
+}
+
+TRACE_TEST(data_after_close_resets)
+{
+    make_established(t);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect(t, F | A, 1, 1, 0);
+    peer(t, A, 1, 2, 10);
+    expect(t, R | A, 2, 1, 0);
+    assert_int_equal(t->nb_gone, 1);
+}
+
+TRACE_TEST(orphan_leaves_fin_wait_2)
+{
+    make_established(t);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect(t, F | A, 1, 1, 0);
+    peer(t, A, 1, 2, 0);
+    assert_int_equal(t->nb_gone, 0);
+    advance(t, 61000000);
+    assert_int_equal(t->nb_gone, 1);
+}
+
+TRACE_TEST(keepalive_gives_up)
+{
+    make_established(t);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_KEEPIDLE, 10), 0);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_KEEPINTVL, 5), 0);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_KEEPCNT, 2), 0);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_KEEPALIVE, 1), 0);
+    advance(t, 10100000);
+    expect(t, A, 0, 1, 0);
+    peer(t, A, 1, 1, 0);
+    advance(t, 21000000);
+    expect(t, A, 0, 1, 0);
+    expect(t, A, 0, 1, 0);
+    expect(t, R | A, 1, 1, 0);
+    assert_int_equal(t->err, ETIMEDOUT);
+}
+
+TRACE_TEST(data_before_accept)
+{
+    struct tcp_tuple remote;
+
+    app_listen(t, 4);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A | P, 1, 1, 100);
+    expect(t, A, 1, 101, 0);
+    peer(t, A | F, 101, 1, 50);
+    expect(t, A, 1, 152, 0);
+    assert_int_equal(t->delivered, 0);
+    t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
+    assert_int_equal(t->delivered, 150);
+    assert_int_equal(t->events, TCP_EVENT_FIN);
+}
+
+TRACE_TEST(full_accept_queue_overhears_the_ack)
+{
+    app_listen(t, 0);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A, 1, 1, 0);
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    tcp_seq first_iss = t->iss;
+    t->tuple.remote_port++;
+    peer(t, S, 0, 0, 0); /* backlog + 1 wait: this SYN is dropped */
+    expect_nothing(t);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ACCEPT_QUEUE], 1);
+    t->iss = first_iss;
+    t->tuple.remote_port--;
+    tcp_close(t->d, &t->env, t->listener, false);
+    t->listener = 0;
+    expect(t, R | A, 1, 1, 0);
+}
+
+TRACE_TEST(nobody_listens)
+{
+    t->tuple.local_port = 81;
+    peer(t, S, 0, 0, 0);
+    assert_int_equal(t->nb_out, 1);
+    assert_int_equal(t->out[0].flags, R | A);
+    assert_int_equal(t->out[0].ack, t->irs + 1);
+    t->nb_checked = 1;
+    peer(t, R, 0, 0, 0);
+    expect_nothing(t);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(simultaneous_open),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(syn_sent_ignores_forged_answers),
+        cmocka_unit_test(connect_times_out),
+        cmocka_unit_test(data_both_ways),
+        cmocka_unit_test(reassembly_with_overlap),
+        cmocka_unit_test(fin_behind_a_gap),
+        cmocka_unit_test(fast_retransmit_newreno),
+        cmocka_unit_test(rto_backs_off_and_gives_up),
+        cmocka_unit_test(zero_window_probe_and_update),
+        cmocka_unit_test(nagle_holds_the_second_small_segment),
+        cmocka_unit_test(cork_holds_until_200_ms),
+        cmocka_unit_test(rst_needs_the_exact_sequence),
+        cmocka_unit_test(syn_on_a_connection_is_challenged),
+        cmocka_unit_test(acks_out_of_range),
+        cmocka_unit_test(active_close),
+        cmocka_unit_test(simultaneous_close),
+        cmocka_unit_test(passive_close),
+        cmocka_unit_test(close_with_unread_data_resets),
+        cmocka_unit_test(data_after_close_resets),
+        cmocka_unit_test(orphan_leaves_fin_wait_2),
+        cmocka_unit_test(keepalive_gives_up),
+        cmocka_unit_test(data_before_accept),
+        cmocka_unit_test(full_accept_queue_overhears_the_ack),
+        cmocka_unit_test(nobody_listens),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
