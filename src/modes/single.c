@@ -72,8 +72,10 @@ unsigned
 single_poll(struct mode *m, unsigned w, uint64_t now_us)
 {
     struct ip_packet pkts[2 * PORT_BURST];
+    /* Frames count as work whether or not a transport packet was in them. */
+    uint64_t frames = m->ctr->v[CTR_PORT_RX_PKTS];
     uint16_t received = stack_receive(m->stack, pkts, now_us);
-    unsigned n = received;
+    unsigned n = (unsigned)(m->ctr->v[CTR_PORT_RX_PKTS] - frames) + received;
 
     if (received > 0)
         m->ops->packets(m, w, pkts, received, now_us);

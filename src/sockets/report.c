@@ -126,11 +126,12 @@ static void
 print_row(FILE *out, const struct row *r, uint64_t now_us)
 {
     const struct tcp_conn_info *c = &r->info;
+    const struct ip_addr any = ip_addr_v4(0);
     char local[IP_ADDR_STRLEN + 8];
     char peer[IP_ADDR_STRLEN + 8];
 
     endpoint(local, sizeof(local), &c->tuple.local, c->tuple.local_port);
-    endpoint(peer, sizeof(peer), &c->tuple.remote, c->tuple.remote_port);
+    endpoint(peer, sizeof(peer), ip_addr_is_any(&c->tuple.remote) ? &any : &c->tuple.remote, c->tuple.remote_port);
     fprintf(out, "%-10s %-6u %-6u %22s %22s", tcp_state_name(c->state), c->rcv_queued, c->snd_queued, local, peer);
     print_owner(out, r->pid);
     fputc('\n', out);
@@ -138,12 +139,15 @@ print_row(FILE *out, const struct row *r, uint64_t now_us)
         print_info(out, c, now_us);
 }
 
+/* As ss chooses. */
 static bool
 is_wanted(enum tcp_state state, unsigned flags)
 {
     if (flags & REPORT_ALL)
         return true;
-    return (state == TCP_ST_LISTEN) == ((flags & REPORT_LISTEN) != 0);
+    if (flags & REPORT_LISTEN)
+        return state == TCP_ST_LISTEN;
+    return state != TCP_ST_LISTEN && state != TCP_ST_TIME_WAIT && state != TCP_ST_SYN_RECEIVED;
 }
 
 int

@@ -15,8 +15,8 @@
 
 enum report_flags {
     REPORT_NO_HEADER = 1, /**< without the line of column names (ss -H) */
-    REPORT_LISTEN = 2, /**< listeners only (ss -l); without it everything else */
-    REPORT_ALL = 4, /**< both (ss -a) */
+    REPORT_LISTEN = 2, /**< listeners only (ss -l); without it neither these nor half-open and TIME-WAIT ones */
+    REPORT_ALL = 4, /**< everything (ss -a) */
 };
 
 /**

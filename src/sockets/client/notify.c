@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <rte_ring_elem.h>
 
@@ -22,12 +23,31 @@ static __thread struct {
     uint32_t deferred[DEFERRED_MAX];
 } enqueuing;
 
+/*
+ * The ring of the CPU that the thread runs on, or one of the thread's own: which of the two is the stack's choice. Any ring
+ * would do, since every one takes several producers; the choice keeps them apart.
+ */
+static uint32_t
+ring_number(void)
+{
+    static __thread uint32_t thread_ring; /* 1 + number, 0 = not chosen yet */
+    int cpu;
+
+    if (front.lay.nb_rings_per_instance == 1)
+        return 0;
+    if (front.page->ring_by_thread) {
+        if (thread_ring == 0)
+            thread_ring = 1 + (uint32_t)gettid() % front.lay.nb_rings_per_instance;
+        return thread_ring - 1;
+    }
+    cpu = sched_getcpu();
+    return (uint32_t)(cpu < 0 ? 0 : cpu) % front.lay.nb_rings_per_instance;
+}
+
 static struct rte_ring *
 ring_of(uint32_t instance)
 {
-    int cpu = front.lay.nb_rings_per_instance > 1 ? sched_getcpu() : 0;
-    uint32_t ring = (uint32_t)(cpu < 0 ? 0 : cpu) % front.lay.nb_rings_per_instance;
-    uint64_t n = (uint64_t)instance * front.lay.nb_rings_per_instance + ring;
+    uint64_t n = (uint64_t)instance * front.lay.nb_rings_per_instance + ring_number();
 
     return (struct rte_ring *)(void *)(front.front + front.lay.front_rings_off + n * front.lay.ring_bytes);
 }
