@@ -43,7 +43,8 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->user = c->user;
     info->tuple = c->link.tuple;
     info->state = (enum tcp_state)c->state;
-    info->snd_queued = seq_gt(c->snd_end, c->snd_una) ? seq_diff(c->snd_end, c->snd_una) : 0;
+    tcp_seq first = c->snd_una == c->iss ? c->iss + 1 : c->snd_una; /* our SYN is no byte of the stream */
+    info->snd_queued = seq_gt(c->snd_end, first) ? seq_diff(c->snd_end, first) : 0;
     info->rcv_queued = c->rcv_used;
     info_conn_rates(c, info);
     info->unacked_segs = c->mss > 0 ? (flight + c->mss - 1) / c->mss : 0;

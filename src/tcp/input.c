@@ -601,8 +601,8 @@ static void
 syn_sent_options(struct tcp_conn *c, const struct tcp_options *o, uint64_t now_us)
 {
     c->mss_peer = o->has_mss ? o->mss : 536;
-    if (c->mss_peer < 88)
-        c->mss_peer = 88; /* less would be an attack on the packet rate (Linux: min_snd_mss) */
+    if (c->mss_peer < TCP_MSS_FLOOR)
+        c->mss_peer = TCP_MSS_FLOOR;
     if (!o->has_wscale) {
         c->flags &= ~CONN_F_WSCALE;
         c->rcv_wscale = 0;

@@ -171,10 +171,10 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
 
     h->irs = in->seq;
     h->window = in->window;
-    h->mss_path = in->mss_out;
+    h->mss_path = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out;
     h->mss_peer = o->has_mss ? o->mss : 536; /* RFC 9293 section 3.7.1 */
-    if (h->mss_peer < 88)
-        h->mss_peer = 88;
+    if (h->mss_peer < TCP_MSS_FLOOR)
+        h->mss_peer = TCP_MSS_FLOOR;
     if (o->has_ts && d->params.timestamps) {
         h->flags |= HALF_F_TS;
         h->ts_recent = o->ts_val;

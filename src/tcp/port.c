@@ -111,25 +111,39 @@ fit_of(const struct tcp_bind *b, const struct ip_addr *local)
     return 1;
 }
 
+/** The best fit among a port's listeners, and how many share it. */
+static unsigned
+best_fit(const struct tcp_domain *d, const struct tcp_tuple *t, uint32_t *sharing)
+{
+    unsigned best = 0;
+
+    *sharing = 0;
+    for (uint32_t i = *port_head(d, t->local_port); i != 0; i = bind_at(d, i)->next) {
+        unsigned fit = fit_of(bind_at(d, i), &t->local);
+        if (fit > best)
+            *sharing = 0;
+        if (fit >= best) {
+            best = fit;
+            (*sharing)++;
+        }
+    }
+    return best;
+}
+
 uint32_t
 port_find_listener(const struct tcp_domain *d, const struct tcp_tuple *t)
 {
-    uint32_t found = 0;
-    uint32_t same = 0;
-    unsigned best = 0;
+    uint32_t sharing;
+    unsigned best = best_fit(d, t, &sharing);
 
-    for (uint32_t i = *port_head(d, t->local_port); i != 0; i = bind_at(d, i)->next) {
-        const struct tcp_bind *b = bind_at(d, i);
-        unsigned fit = fit_of(b, &t->local);
-        if (fit == 0 || fit < best)
-            continue;
-        same = fit > best ? 1 : same + 1;
-        best = fit;
-        /* SO_REUSEPORT: each of the n listeners gets the n-th part, and a tuple always the same one. */
-        if (same == 1 || (uint32_t)(((uint64_t)tcp_hash(t) * same) >> 32) == same - 1)
-            found = b->listener;
-    }
-    return found;
+    if (best == 0)
+        return 0;
+    /* SO_REUSEPORT: each of n listeners gets the n-th part of the tuples, and a tuple always goes to the same one. */
+    uint32_t pick = sharing > 1 ? (uint32_t)(((uint64_t)tcp_hash(t) * sharing) >> 32) : 0;
+    for (uint32_t i = *port_head(d, t->local_port); i != 0; i = bind_at(d, i)->next)
+        if (fit_of(bind_at(d, i), &t->local) == best && pick-- == 0)
+            return bind_at(d, i)->listener;
+    return 0;
 }
 
 static bool

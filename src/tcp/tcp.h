@@ -243,7 +243,8 @@ int tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tupl
 
 /**
  * Take the oldest established connection of a listener for user; data that came before is delivered during the call, and so are FIN and
- * errors. TCP_NO_ID if there is none. *t gets its addresses.
+ * errors: one that was reset meanwhile is returned too, with ERROR and GONE raised in the call, and its id is invalid
+ * then. TCP_NO_ID if there is none. *t gets its addresses.
  */
 tcp_id tcp_accept(struct tcp_domain *d, const struct tcp_env *env, tcp_id listener, tcp_user user, struct tcp_tuple *t);
 

@@ -27,7 +27,7 @@ connect_fill(struct tcp_domain *d, struct tcp_conn *c, tcp_seq iss, uint16_t mss
 
     c->iss = c->snd_una = iss;
     c->snd_nxt = c->snd_end = iss + 1;
-    c->mss_path = mss_out;
+    c->mss_path = mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : mss_out;
     c->mss_peer = 536;
     c->mss = 536;
     c->flags |= (p->timestamps ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |

@@ -255,6 +255,33 @@ ports_follow_the_rules(void **state)
     trace_fini(&t);
 }
 
+/** Three listeners share a port: connections spread over all of them, evenly. */
+static void
+reuseport_spreads(void **state)
+{
+    static struct trace t;
+    struct tcp_sockopts share = { .set = 1u << TCP_OPT_REUSEPORT };
+    struct ip_addr any = ip_addr_v4(0);
+    unsigned hits[9] = { 0 };
+    tcp_id id[3];
+
+    (void)state;
+    share.value[TCP_OPT_REUSEPORT] = 1;
+    trace_init(&t, NULL);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(tcp_listen(t.d, &t.env, &any, 80, 1, &share, 20 + i, &id[i]), 0);
+    t.tuple.local_port = 80;
+    for (unsigned i = 0; i < 3000; i++) {
+        t.tuple.remote_port = (uint16_t)(1024 + i);
+        hits[port_find_listener(t.d, &t.tuple) & 7]++;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_in_range(hits[id[i] & 7], 800, 1200);
+        tcp_abort(t.d, &t.env, id[i]);
+    }
+    trace_fini(&t);
+}
+
 /** SACK says what is missing: exactly that is sent again, and blocks come out as RFC 2018 wants them. */
 static void
 sack_recovery(void **state)
@@ -327,6 +354,7 @@ main(void)
         cmocka_unit_test(timewait_pool_recycles_the_oldest),
         cmocka_unit_test(newer_syn_reuses_timewait),
         cmocka_unit_test(ports_follow_the_rules),
+        cmocka_unit_test(reuseport_spreads),
         cmocka_unit_test(sack_recovery),
         cmocka_unit_test(icmp_is_checked),
     };
