@@ -16,7 +16,7 @@
  * The entries of a domain: connection, listener, half-open and TIME-WAIT. No pointers; zeroed memory is a free entry.
  */
 
-/** Least segment size that is believed: a smaller one is an attack on the packet rate (Linux's tcp_min_snd_mss does the same). */
+/** Least segment size that is believed: a smaller one is an attack on the packet rate. */
 #define TCP_MSS_FLOOR 88
 
 /** What every entry of the connection table begins with. */

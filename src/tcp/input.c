@@ -53,7 +53,7 @@ conn_deliver(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     env->sink->deliver(env->sink->ctx, c->user, data);
 }
 
-/* ---- step 1: sequence -------------------------------------------------------------------------------------------- */
+/* ---- step 1: sequence ---------------------------------------- */
 
 /** RFC 7323 section 5.3: true if the segment is older than what has been seen. */
 static bool
@@ -165,7 +165,7 @@ rx_sequence(struct rx *r)
     return true;
 }
 
-/* ---- step 2: RST -------------------------------------------------------------------------------------------------- */
+/* ---- step 2: RST ---------------------------------------- */
 
 static int
 reset_errno(const struct tcp_conn *c)
@@ -199,7 +199,7 @@ rx_rst(struct rx *r)
     return false;
 }
 
-/* ---- step 3: SYN -------------------------------------------------------------------------------------------------- */
+/* ---- step 3: SYN ---------------------------------------- */
 
 /** RFC 5961 section 4.2: a SYN on a living connection is challenged, whatever its sequence number. */
 static bool
@@ -212,7 +212,7 @@ rx_syn(struct rx *r)
     return false;
 }
 
-/* ---- step 4: ACK -------------------------------------------------------------------------------------------------- */
+/* ---- step 4: ACK ---------------------------------------- */
 
 static void
 rx_measure_rtt(struct rx *r)
@@ -388,7 +388,7 @@ rx_fin_acked(struct rx *r)
     }
 }
 
-/* ---- step 5: data ------------------------------------------------------------------------------------------------- */
+/* ---- step 5: data ---------------------------------------- */
 
 static uint32_t
 reass_max_segs(const struct tcp_conn *c)
@@ -542,7 +542,7 @@ rx_data(struct rx *r)
     return true;
 }
 
-/* ---- step 6: FIN -------------------------------------------------------------------------------------------------- */
+/* ---- step 6: FIN ---------------------------------------- */
 
 /** A FIN behind a gap is remembered; false if this one is. */
 static bool
@@ -595,7 +595,7 @@ rx_fin(struct rx *r)
     }
 }
 
-/* ---- SYN-SENT ------------------------------------------------------------------------------------------------------ */
+/* ---- SYN-SENT ---------------------------------------- */
 
 static void
 syn_sent_options(struct tcp_conn *c, const struct tcp_options *o, uint64_t now_us)
@@ -671,7 +671,7 @@ syn_sent_input(struct rx *r)
     conn_send_syn(r->d, r->env, c);
 }
 
-/* ---- all of it ----------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---------------------------------------- */
 
 /**
  * Header prediction: the segment that is expected passes the checks of steps 1 to 3 by construction. It only skips

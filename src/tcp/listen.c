@@ -105,7 +105,7 @@ accept_queue_full(const struct tcp_listener *l)
     return l->accept_count > l->backlog;
 }
 
-/* ---- half-open entries -------------------------------------------------------------------------------------------- */
+/* ---- half-open entries ---------------------------------------- */
 
 void
 half_free(struct tcp_domain *d, uint32_t i)
@@ -397,7 +397,7 @@ half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const st
     half_ack(d, env, i, in, taken);
 }
 
-/* ---- accept, close -------------------------------------------------------------------------------------------------- */
+/* ---- accept, close ---------------------------------------- */
 
 static struct tcp_conn *
 accept_pop(struct tcp_domain *d, struct tcp_listener *l)

@@ -333,6 +333,74 @@ TRACE_TEST(full_accept_queue_overhears_the_ack)
     expect(t, R | A, 1, 1, 0);
 }
 
+TRACE_TEST(reset_before_accept)
+{
+    struct tcp_tuple remote;
+
+    app_listen(t, 4);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A | P, 1, 1, 100);
+    expect(t, A, 1, 101, 0);
+    peer(t, R, 101, 0, 0);
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    assert_int_not_equal(tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote), 0);
+    assert_int_equal(t->delivered, 100); /* what had arrived is still there */
+    assert_int_equal(t->events, TCP_EVENT_ERROR | TCP_EVENT_GONE);
+    assert_int_equal(t->err, ECONNRESET);
+}
+
+TRACE_TEST(half_open_gives_up)
+{
+    struct tcp_usage u;
+
+    app_listen(t, 4);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, S, 0, 0, 0); /* again: answered again, by the same ISN */
+    expect(t, S | A, 0, 1, 0);
+    advance(t, 100000000);
+    for (unsigned i = 0; i < 5; i++)
+        expect(t, S | A, 0, 1, 0);
+    tcp_usage(t->d, &u);
+    assert_int_equal(u.half_open, 0);
+}
+
+TRACE_TEST(user_timeout)
+{
+    make_established(t);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_USER_TIMEOUT, 3000), 0);
+    app_send(t, 10);
+    uint64_t start = t->env.now_us;
+    while (t->nb_gone == 0)
+        advance(t, 100000);
+    t->nb_checked = t->nb_out;
+    assert_int_equal(t->err, ETIMEDOUT);
+    assert_in_range(t->env.now_us - start, 3000000, 7000000);
+}
+
+TRACE_TEST(shutdown_before_the_handshake_ends)
+{
+    make_syn_sent(t);
+    app_send(t, 10);
+    tcp_shutdown(t->d, &t->env, t->id);
+    expect_nothing(t);
+    peer(t, S | A, 0, 1, 0);
+    expect(t, A | P | F, 1, 1, 10);
+    assert_int_equal(state_of(t), TCP_ST_FIN_WAIT_1);
+}
+
+TRACE_TEST(large_segments)
+{
+    make_established(t);
+    t->env.gso_max_bytes = 65535;
+    app_send(t, 14600);
+    const struct tcp_out *o = expect(t, A | P, 1, 1, 14600); /* IW10 in one emission */
+    assert_int_equal(o->gso_size, 1460);
+    peer(t, A, 1, 14601, 0);
+    assert_int_equal(t->acked, 14600);
+}
+
 TRACE_TEST(nobody_listens)
 {
     t->tuple.local_port = 81;
@@ -373,6 +441,11 @@ main(void)
         cmocka_unit_test(keepalive_gives_up),
         cmocka_unit_test(data_before_accept),
         cmocka_unit_test(full_accept_queue_overhears_the_ack),
+        cmocka_unit_test(reset_before_accept),
+        cmocka_unit_test(half_open_gives_up),
+        cmocka_unit_test(user_timeout),
+        cmocka_unit_test(shutdown_before_the_handshake_ends),
+        cmocka_unit_test(large_segments),
         cmocka_unit_test(nobody_listens),
     };
 
