@@ -61,6 +61,9 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space)
 
     n = n > space ? space : n;
     n = n > src->left ? src->left : n;
+    /* The space grows while we append, perhaps by a whole round: what stood in this place must be given back before it is used again. */
+    if (off == 0)
+        slot_free_acked(f, back_sock(slot));
     if (*chunk == SHM_NO_CHUNK) {
         uint32_t c = chunk_alloc();
 
