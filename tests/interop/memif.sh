@@ -3,10 +3,11 @@
 # Two stacks joined by net_memif, without hugepages and without root's rights: nginx on one, curl on the other.
 . "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx curl
+script=$(realpath "$0")
 # As root, be nobody, if nobody can read the programs.
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null &&
-    setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$ISOSOCK_BUILD/apps/isosockd" -a -r "$0"; then
-    cd / && exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR "$0" "$@"
+    setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$ISOSOCK_BUILD/apps/isosockd" -a -r "$script"; then
+    cd / && exec setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR "$script" "$@"
 fi
 lab_init "$ISOSOCK_BUILD"
 echo "user $(id -u)"
