@@ -106,6 +106,7 @@ evq_close(struct evq *q)
 {
     if (!q->open)
         return;
+    store_release(&front_q(q)->sleeping, 0);
     front_eventq_destroy(q->queue, q->fd);
     release_local(q);
 }

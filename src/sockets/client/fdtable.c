@@ -136,6 +136,16 @@ obj_try_hold(struct obj *o)
 
 /* ---- the table -------------------------------------------------------------------------------------------------------- */
 
+static void
+note_high(int fd)
+{
+    uint32_t high = load_relaxed(&fdtable.high);
+
+    while (high <= (uint32_t)fd && !__atomic_compare_exchange_n(&fdtable.high, &high, (uint32_t)fd + 1, false,
+                                                                __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
+
 struct obj *
 fd_get_slow(int fd)
 {
@@ -160,16 +170,6 @@ drop_fd(struct obj *o)
     if (__atomic_sub_fetch(&o->nb_fds, 1, __ATOMIC_ACQ_REL) == 0 && o->kind == OBJ_SOCK)
         epoll_forget_sock(o);
     obj_put(o);
-}
-
-static void
-note_high(int fd)
-{
-    uint32_t high = load_relaxed(&fdtable.high);
-
-    while (high <= (uint32_t)fd && !__atomic_compare_exchange_n(&fdtable.high, &high, (uint32_t)fd + 1, false,
-                                                                __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        ;
 }
 
 bool
@@ -212,8 +212,10 @@ fd_set_internal(int fd, bool internal)
 {
     if (fdtable.size == 0)
         fdtable_init();
-    if ((uint32_t)fd < fdtable.size)
-        drop_fd(__atomic_exchange_n(&fdtable.entries[fd], internal ? &internal_obj : NULL, __ATOMIC_ACQ_REL));
+    if ((uint32_t)fd >= fdtable.size)
+        return;
+    note_high(fd);
+    drop_fd(__atomic_exchange_n(&fdtable.entries[fd], internal ? &internal_obj : NULL, __ATOMIC_ACQ_REL));
 }
 
 static void

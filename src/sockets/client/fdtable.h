@@ -53,7 +53,7 @@ void fdtable_init(void);
 extern struct fdtable {
     struct obj **entries;
     uint32_t size;
-    uint32_t high; /**< no object is named by this or a higher descriptor */
+    uint32_t high; /**< this and higher descriptors are not in the table */
 } fdtable;
 
 static inline struct obj *

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* send, recv and their relatives against a stack in memory: streams, windows, notifications, errors. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include <cmocka.h>
+
+#include "front.h"
+#include "isosock.h"
+#include "tcp/tcp.h"
+#include "test_front_stack.h"
+
+#define SNDBUF (4 * SHM_CHUNK_BYTES)
+
+static char pattern[8 * SHM_CHUNK_BYTES], scratch[8 * SHM_CHUNK_BYTES];
+
+static void
+make_pattern(void)
+{
+    uint32_t x = 12345;
+    size_t i;
+
+    for (i = 0; i < sizeof(pattern); i++) {
+        x = x * 1664525u + 1013904223u;
+        pattern[i] = (char)(x >> 24);
+    }
+}
+
+static void
+assert_fails(ssize_t rc, int err)
+{
+    assert_int_equal(rc, -1);
+    assert_int_equal(errno, err);
+}
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    fs_hold_connects(false);
+    fs_assert_all_free();
+    return 0;
+}
+
+/* ---- sending -------------------------------------------------------------------------------------------------------------- */
+
+static void
+test_bytes_lie_in_chunks_in_order(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+    size_t at, n;
+
+    (void)state;
+    /* Odd sizes, so that writes straddle the ends of chunks. */
+    for (at = 0; at < 3 * SHM_CHUNK_BYTES; at += n) {
+        n = 12347;
+        assert_int_equal(iso_send(fd, pattern + at, n, 0), n);
+    }
+    assert_int_equal(fs_sent_bytes(slot), at);
+    fs_sent(slot, 0, scratch, at);
+    assert_memory_equal(scratch, pattern, at);
+    assert_int_equal(iso_close(fd), 0);
+}
+
+static void
+test_full_buffer_then_acked(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+    unsigned round;
+
+    (void)state;
+    assert_int_equal(iso_write(fd, pattern, sizeof(pattern)), SNDBUF);
+    assert_fails(iso_write(fd, pattern, 1), EAGAIN);
+    assert_true(front_sock(slot)->sleepers & SHM_WANT_SPACE);
+    fs_ack(slot, 1000);
+    assert_int_equal(iso_write(fd, pattern + SNDBUF, 5000), 1000);
+    assert_true(front_sock(slot)->sleepers & SHM_WANT_SPACE); /* full again, and not all of it went */
+    fs_ack(slot, SNDBUF);
+    assert_int_equal(iso_write(fd, pattern, 1), 1);
+    assert_false(front_sock(slot)->sleepers & SHM_WANT_SPACE);
+    fs_ack(slot, 1);
+    /* Many times round the sixteen chunks. */
+    for (round = 0; round < 40; round++) {
+        uint32_t pos = fs_sent_bytes(slot);
+
+        assert_int_equal(iso_write(fd, pattern, 3 * SHM_CHUNK_BYTES), 3 * SHM_CHUNK_BYTES);
+        fs_sent(slot, pos, scratch, 3 * SHM_CHUNK_BYTES);
+        assert_memory_equal(scratch, pattern, 3 * SHM_CHUNK_BYTES);
+        fs_ack(slot, 3 * SHM_CHUNK_BYTES);
+    }
+    iso_close(fd);
+}
+
+static void
+test_idle_connections_hold_no_chunk(void **state)
+{
+    int fds[FS_CHUNKS + 8];
+    unsigned i, n = FS_CHUNKS + 8;
+
+    (void)state;
+    /* More connections than chunks: each has sent and been acknowledged, so the next finds the chunks of the idle ones. */
+    for (i = 0; i < n; i++) {
+        fds[i] = fs_connected(SOCK_NONBLOCK);
+        assert_int_equal(iso_write(fds[i], pattern, 100), 100);
+        fs_ack(fs_slot(fds[i]), 100);
+    }
+    for (i = 0; i < n; i++)
+        iso_close(fds[i]);
+}
+
+static void
+test_one_notification_while_pending(void **state)
+{
+    int fd = fs_connected(0);
+    unsigned i;
+
+    (void)state;
+    fs_pause();
+    for (i = 0; i < 10; i++)
+        assert_int_equal(iso_write(fd, pattern, 10), 10);
+    assert_int_equal(fs_notifications(), 1);
+    fs_resume();
+    fs_settle();
+    fs_pause();
+    assert_int_equal(iso_write(fd, pattern, 10), 10);
+    assert_int_equal(fs_notifications(), 1);
+    fs_resume();
+    iso_close(fd);
+}
+
+static void
+test_gather_and_sendfile(void **state)
+{
+    char name[] = "/tmp/isosock-test-XXXXXX";
+    int fd = fs_connected(SOCK_NONBLOCK), file = mkstemp(name);
+    uint32_t slot = fs_slot(fd);
+    struct iovec iov[4] = { { pattern, 3 }, { pattern, 0 }, { pattern + 3, 70000 }, { pattern + 70003, 1 } };
+    off_t offset = 100;
+
+    (void)state;
+    unlink(name);
+    assert_int_equal(write(file, pattern, 200000), 200000);
+    assert_int_equal(iso_writev(fd, iov, 4), 70004);
+    fs_sent(slot, 0, scratch, 70004);
+    assert_memory_equal(scratch, pattern, 70004);
+    assert_int_equal(iso_sendfile(fd, file, &offset, 90000), 90000);
+    assert_int_equal(offset, 90100);
+    fs_sent(slot, 70004, scratch, 90000);
+    assert_memory_equal(scratch, pattern + 100, 90000);
+    offset = 199990;
+    assert_int_equal(iso_sendfile(fd, file, &offset, 90000), 10); /* up to the end of the file */
+    assert_int_equal(iso_sendfile(fd, file, &offset, 90000), 0);
+    close(file);
+    iso_close(fd);
+}
+
+static void
+test_epipe_and_reset(void **state)
+{
+    int fd = fs_connected(0);
+
+    (void)state;
+    fs_error(fs_slot(fd), ECONNRESET);
+    assert_fails(iso_send(fd, pattern, 1, MSG_NOSIGNAL), ECONNRESET); /* once */
+    assert_fails(iso_send(fd, pattern, 1, MSG_NOSIGNAL), EPIPE);
+    assert_int_equal(iso_recv(fd, scratch, 1, 0), 0);
+    iso_close(fd);
+    fd = fs_connected(0);
+    assert_int_equal(iso_shutdown(fd, SHUT_WR), 0);
+    assert_fails(iso_send(fd, pattern, 1, MSG_NOSIGNAL), EPIPE);
+    iso_close(fd);
+}
+
+static volatile sig_atomic_t nb_sigpipe;
+
+static void
+on_sigpipe(int sig)
+{
+    (void)sig;
+    nb_sigpipe++;
+}
+
+static void
+test_sigpipe_unless_told_not_to(void **state)
+{
+    int fd = fs_connected(0);
+
+    (void)state;
+    signal(SIGPIPE, on_sigpipe);
+    iso_shutdown(fd, SHUT_WR);
+    assert_fails(iso_send(fd, pattern, 1, MSG_NOSIGNAL), EPIPE);
+    assert_int_equal(nb_sigpipe, 0);
+    assert_fails(iso_write(fd, pattern, 1), EPIPE);
+    assert_int_equal(nb_sigpipe, 1);
+    signal(SIGPIPE, SIG_DFL);
+    iso_close(fd);
+}
+
+/* ---- receiving ------------------------------------------------------------------------------------------------------------ */
+
+static void
+test_reads_cross_segments_and_trains(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+    size_t sizes[] = { 1, 99, 1448, 5, 20000, 3000 }, at = 0, i;
+
+    (void)state;
+    assert_fails(iso_recv(fd, scratch, 10, 0), EAGAIN);
+    fs_deliver(slot, pattern, 10000, 1448);
+    fs_deliver(slot, pattern + 10000, 1, 1448);
+    fs_deliver(slot, pattern + 10001, 9999, 700);
+    for (i = 0; i < 6 && at < 20000; i++) {
+        ssize_t n = iso_recv(fd, scratch + at, sizes[i], 0);
+
+        assert_true(n > 0 && (size_t)n <= sizes[i]);
+        at += (size_t)n;
+    }
+    assert_int_equal(at, 20000);
+    assert_memory_equal(scratch, pattern, at);
+    assert_fails(iso_read(fd, scratch, 10), EAGAIN);
+    iso_close(fd);
+}
+
+static void
+test_rx_head_moves_when_it_frees_something(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+
+    (void)state;
+    fs_deliver(slot, pattern, 3000, 1000);
+    assert_int_equal(iso_recv(fd, scratch, 999, 0), 999);
+    assert_int_equal(front_sock(slot)->rx_head, 0); /* within a segment: nothing to give back */
+    assert_int_equal(iso_recv(fd, scratch, 2, 0), 2);
+    assert_int_equal(front_sock(slot)->rx_head, 1001);
+    assert_int_equal(iso_recv(fd, scratch, 5000, 0), 1999);
+    assert_int_equal(front_sock(slot)->rx_head, 3000);
+    iso_close(fd);
+}
+
+static void
+test_small_reads_are_told_with_the_answer(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+
+    (void)state;
+    fs_deliver(slot, pattern, 100, 100);
+    fs_pause();
+    assert_int_equal(iso_recv(fd, scratch, 200, 0), 100);
+    assert_int_equal(fs_notifications(), 0); /* held back: an answer is likely */
+    assert_int_equal(iso_send(fd, pattern, 10, 0), 10);
+    assert_int_equal(fs_notifications(), 1);
+    fs_resume();
+    fs_settle();
+    fs_deliver(slot, pattern, 100, 100);
+    fs_pause();
+    assert_int_equal(iso_recv(fd, scratch, 200, 0), 100);
+    assert_int_equal(fs_notifications(), 0);
+    assert_fails(iso_recv(fd, scratch, 200, 0), EAGAIN); /* no answer: told now */
+    assert_int_equal(fs_notifications(), 1);
+    fs_resume();
+    fs_settle();
+    fs_deliver(slot, pattern, 40000, 1400);
+    fs_pause();
+    assert_int_equal(iso_recv(fd, scratch, 40000, 0), 40000);
+    assert_int_equal(fs_notifications(), 1); /* much: told at once */
+    fs_resume();
+    iso_close(fd);
+}
+
+static void
+test_peek_waitall_trunc(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+    struct iovec iov[3] = { { scratch, 7 }, { scratch + 7, 0 }, { scratch + 7, 5000 } };
+
+    (void)state;
+    fs_deliver(slot, pattern, 2000, 600);
+    assert_int_equal(iso_recv(fd, scratch, 1500, MSG_PEEK), 1500);
+    assert_memory_equal(scratch, pattern, 1500);
+    memset(scratch, 0, 2000);
+    assert_int_equal(iso_readv(fd, iov, 3), 2000);
+    assert_memory_equal(scratch, pattern, 2000);
+    fs_deliver(slot, pattern, 1000, 600);
+    assert_int_equal(iso_recv(fd, NULL, 400, MSG_TRUNC), 400); /* dropped */
+    assert_int_equal(iso_recv(fd, scratch, 2000, MSG_WAITALL), 600);
+    assert_memory_equal(scratch, pattern + 400, 600);
+    assert_fails(iso_recv(fd, scratch, 10, MSG_OOB), EINVAL);
+    iso_close(fd);
+}
+
+static void
+test_end_of_stream(void **state)
+{
+    int fd = fs_connected(0);
+    uint32_t slot = fs_slot(fd);
+
+    (void)state;
+    fs_deliver(slot, pattern, 10, 10);
+    fs_fin(slot);
+    assert_int_equal(iso_recv(fd, scratch, 100, MSG_WAITALL), 10);
+    assert_int_equal(iso_recv(fd, scratch, 100, 0), 0);
+    assert_int_equal(iso_recv(fd, scratch, 100, 0), 0);
+    assert_int_equal(iso_send(fd, pattern, 5, 0), 5); /* the other way is open */
+    iso_close(fd);
+}
+
+struct later {
+    int fd;
+    uint32_t slot;
+};
+
+static void *
+deliver_later(void *arg)
+{
+    const struct later *l = arg;
+
+    usleep(20000);
+    fs_deliver(l->slot, pattern, 300, 100);
+    usleep(20000);
+    fs_deliver(l->slot, pattern + 300, 300, 100);
+    return NULL;
+}
+
+static void
+test_blocking_read_is_woken(void **state)
+{
+    int fd = fs_connected(0);
+    struct later l = { fd, fs_slot(fd) };
+    pthread_t t;
+
+    (void)state;
+    pthread_create(&t, NULL, deliver_later, &l);
+    assert_int_equal(iso_recv(fd, scratch, 600, MSG_WAITALL), 600);
+    assert_memory_equal(scratch, pattern, 600);
+    assert_int_equal(front_sock(l.slot)->sleepers & SHM_SLEEP_READ, 0);
+    pthread_join(t, NULL);
+    iso_close(fd);
+}
+
+static void *
+ack_later(void *arg)
+{
+    const struct later *l = arg;
+
+    usleep(20000);
+    fs_ack(l->slot, SNDBUF);
+    return NULL;
+}
+
+static void
+test_blocking_write_is_woken(void **state)
+{
+    int fd = fs_connected(0);
+    struct later l = { fd, fs_slot(fd) };
+    pthread_t t;
+
+    (void)state;
+    pthread_create(&t, NULL, ack_later, &l);
+    assert_int_equal(iso_write(fd, pattern, SNDBUF + 10000), SNDBUF + 10000);
+    pthread_join(t, NULL);
+    iso_close(fd);
+}
+
+static void
+test_timeouts_and_dontwait(void **state)
+{
+    int fd = fs_connected(0);
+    struct timeval tv = { 0, 30000 }, got;
+    socklen_t len = sizeof(got);
+
+    (void)state;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &got, &len), 0);
+    assert_int_equal(got.tv_usec, 30000);
+    assert_fails(iso_recv(fd, scratch, 1, 0), EAGAIN);
+    assert_fails(iso_recv(fd, scratch, 1, MSG_DONTWAIT), EAGAIN);
+    iso_close(fd);
+}
+
+static void
+on_alarm(int sig)
+{
+    (void)sig;
+}
+
+static void
+test_signal_interrupts(void **state)
+{
+    struct sigaction sa = { .sa_handler = on_alarm };
+    struct itimerval it = { .it_value = { 0, 20000 } };
+    int fd = fs_connected(0);
+
+    (void)state;
+    sigaction(SIGALRM, &sa, NULL);
+    setitimer(ITIMER_REAL, &it, NULL);
+    assert_fails(iso_recv(fd, scratch, 1, 0), EINTR);
+    iso_close(fd);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------------------------------- */
+
+static void
+test_queue_lengths(void **state)
+{
+    int fd = fs_connected(0), v = -1;
+    uint32_t slot = fs_slot(fd);
+
+    (void)state;
+    fs_deliver(slot, pattern, 123, 50);
+    assert_int_equal(iso_ioctl(fd, FIONREAD, &v), 0);
+    assert_int_equal(v, 123);
+    iso_write(fd, pattern, 77);
+    fs_ack(slot, 7);
+    assert_int_equal(iso_ioctl(fd, SIOCOUTQ, &v), 0);
+    assert_int_equal(v, 70);
+    assert_fails(iso_ioctl(fd, TIOCGWINSZ, &v), ENOTTY);
+    iso_close(fd);
+}
+
+static void
+test_options(void **state)
+{
+    int fd = iso_socket(AF_INET, SOCK_STREAM, 0), v = 1;
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(80) };
+    socklen_t len = sizeof(v);
+
+    (void)state;
+    /* Set on the kernel's socket, carried over when it becomes the stack's. */
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v)), 0);
+    v = 77;
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &v, sizeof(v)), 0);
+    sa.sin_addr.s_addr = inet_addr(FS_NETWORK_PEER);
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(fs_option(TCP_OPT_NODELAY), 1);
+    assert_int_equal(fs_option(TCP_OPT_KEEPIDLE), 77);
+    assert_int_equal(iso_getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &v, &len), 0);
+    assert_int_equal(v, 77);
+    /* Set on the stack's. */
+    v = 0;
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v)), 0);
+    assert_int_equal(fs_option(TCP_OPT_NODELAY), 0);
+    v = 100000;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &v, sizeof(v)), 0);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &v, &len), 0);
+    assert_int_equal(v, 200000); /* Linux tells the double */
+    v = 1000;
+    assert_fails(iso_setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &v, sizeof(v)), EINVAL);
+    assert_fails(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &v, sizeof(v)), ENOPROTOOPT);
+    assert_fails(iso_getsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &v, &len), ENOPROTOOPT);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_TYPE, &v, &len), 0);
+    assert_int_equal(v, SOCK_STREAM);
+    fs_error(fs_slot(fd), ETIMEDOUT);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_ERROR, &v, &len), 0);
+    assert_int_equal(v, ETIMEDOUT);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_ERROR, &v, &len), 0);
+    assert_int_equal(v, 0);
+    iso_close(fd);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_bytes_lie_in_chunks_in_order, teardown),
+        cmocka_unit_test_teardown(test_full_buffer_then_acked, teardown),
+        cmocka_unit_test_teardown(test_idle_connections_hold_no_chunk, teardown),
+        cmocka_unit_test_teardown(test_one_notification_while_pending, teardown),
+        cmocka_unit_test_teardown(test_gather_and_sendfile, teardown),
+        cmocka_unit_test_teardown(test_epipe_and_reset, teardown),
+        cmocka_unit_test_teardown(test_sigpipe_unless_told_not_to, teardown),
+        cmocka_unit_test_teardown(test_reads_cross_segments_and_trains, teardown),
+        cmocka_unit_test_teardown(test_rx_head_moves_when_it_frees_something, teardown),
+        cmocka_unit_test_teardown(test_small_reads_are_told_with_the_answer, teardown),
+        cmocka_unit_test_teardown(test_peek_waitall_trunc, teardown),
+        cmocka_unit_test_teardown(test_end_of_stream, teardown),
+        cmocka_unit_test_teardown(test_blocking_read_is_woken, teardown),
+        cmocka_unit_test_teardown(test_blocking_write_is_woken, teardown),
+        cmocka_unit_test_teardown(test_timeouts_and_dontwait, teardown),
+        cmocka_unit_test_teardown(test_signal_interrupts, teardown),
+        cmocka_unit_test_teardown(test_queue_lengths, teardown),
+        cmocka_unit_test_teardown(test_options, teardown),
+    };
+
+    make_pattern();
+    fs_start();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TEST_FRONT_STACK_H
+#define TEST_FRONT_STACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * @file
+ * A stack played in memory for the front-end's tests: the regions of sockets/shm.h, a thread that executes commands, and functions by which a test
+ * does what the network would do. No TCP, no clock: bytes arrive and are acknowledged when the test says so.
+ */
+
+#define FS_ADDRESS "10.9.9.2"
+#define FS_NETWORK_PEER "10.9.9.7"
+#define FS_SOCKS 64u
+#define FS_CHUNKS 24u
+
+/** Start; the process is attached from now on. A test program does this once. */
+void fs_start(void);
+/** Assert that every slot and chunk is free again, after the closed sockets have been reaped. */
+void fs_assert_all_free(void);
+
+/** The slot behind a descriptor. */
+uint32_t fs_slot(int fd);
+/** A connected socket: socket() and connect() to the network of the stack. */
+int fs_connected(int type_flags);
+
+/** What the network does. */
+void fs_deliver(uint32_t slot, const void *data, size_t n, size_t segment_bytes);
+void fs_fin(uint32_t slot);
+void fs_error(uint32_t slot, int err);
+void fs_incoming(uint32_t listener);
+/** The peer acknowledges n bytes. */
+void fs_ack(uint32_t slot, uint32_t n);
+/** Copy what the application has sent from position pos on. */
+void fs_sent(uint32_t slot, uint32_t pos, void *out, size_t n);
+uint32_t fs_sent_bytes(uint32_t slot);
+/** Connects are answered at once, or only by fs_connect_done. */
+void fs_hold_connects(bool hold);
+void fs_connect_done(uint32_t slot);
+
+/** Hold the thread between two rounds (so that a test sees what stands in the rings), and let it go. */
+void fs_pause(void);
+void fs_resume(void);
+/** While paused: how many notifications wait for it. */
+unsigned fs_notifications(void);
+/** Wait until it has serviced everything. */
+void fs_settle(void);
+
+/** Make an event queue overflow: events are counted as lost until the next call with false. */
+void fs_lose_events(bool lose);
+/** The value of the last SHM_OP_SETOPT of that name, or -1. */
+int32_t fs_option(uint32_t name);
+/** The stack dies: its end of the control connection is closed. */
+void fs_die(void);
+
+#endif /* TEST_FRONT_STACK_H */
