@@ -392,6 +392,8 @@ item_events(const struct epitem *it)
 {
     uint32_t slot = it->sock->slot, wanted = it->ev.events | EPOLLERR | EPOLLHUP;
 
+    if (sock_is_kernel_again(it->sock))
+        return 0;
     if ((wanted & EPOLLOUT) && !sock_can_write(slot))
         sock_want_space(slot);
     return sock_events(slot) & wanted;
@@ -415,7 +417,7 @@ report_ready(struct epset *s, struct epoll_event *out, int max)
         out[n++].data = it->ev.data;
         if (it->ev.events & EPOLLONESHOT)
             it->off = true;
-        else if (!(it->ev.events & EPOLLET))
+        else if (!(it->ev.events & EPOLLET) && !sock_is_dead_listener(it->sock))
             epset_push_ready(s, it); /* level-triggered: looked at again by the next wait */
     }
     show_ready(s);

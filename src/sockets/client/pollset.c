@@ -162,7 +162,7 @@ look(struct call *c, struct poller *p)
                 if (u->events & POLLOUT)
                     sock_want_space(o->slot);
             }
-            u->revents = sock_revents(o->slot, u->events);
+            u->revents = sock_is_kernel_again(o) ? 0 : sock_revents(o->slot, u->events);
         }
         obj_put(o);
         ready += u->revents != 0;

@@ -38,6 +38,18 @@ bool sock_can_read(uint32_t slot);
 bool sock_can_write(uint32_t slot);
 /** EPOLLIN, EPOLLOUT, ... as they hold now. */
 uint32_t sock_events(uint32_t slot);
+/** A listener in both worlds whose stack has gone: the kernel's half goes on by itself. */
+static inline bool
+sock_is_kernel_again(const struct obj *o)
+{
+    return FRONT_UNLIKELY(load_relaxed(&front.dead)) && o->where == SOCK_BOTH;
+}
+/** A listener of a stack that has gone: told once, since a server would ask it for ever. */
+static inline bool
+sock_is_dead_listener(const struct obj *o)
+{
+    return FRONT_UNLIKELY(load_relaxed(&front.dead)) && (slot_hot(front_sock(o->slot))->flags & SLOT_LISTENER);
+}
 /** The error that a call must report, once (negative), or 0. */
 int sock_take_error(uint32_t slot);
 /** Free bytes in the transmit buffer. */
