@@ -236,7 +236,7 @@ uint64_t wait_now_us(void);
 enum wait_for { WAIT_READ, WAIT_WRITE, WAIT_CMD };
 
 /**
- * Sleep until ready(slot) holds: a brief spin, then a futex on the socket's event_seq. No lock is held. Returns 0; -EINTR by a signal handler;
+ * Sleep until ready(slot) holds: a brief spin, then an event queue (no timeout) or a futex on the socket's event_seq. No lock is held. Returns 0; -EINTR by a signal handler;
  * -EAGAIN when deadline_us (wait_now_us's clock) has passed; -ENETDOWN.
  */
 int wait_sock(uint32_t slot, enum wait_for what, bool (*ready)(uint32_t slot), uint64_t deadline_us);

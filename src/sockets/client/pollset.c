@@ -2,6 +2,8 @@
 #include "pollset.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +24,7 @@ static struct poller {
     uint32_t stamp; /* of the call in progress */
     struct evq q;
     uint32_t *asked; /* [slot]: stamp of the last call that asked for it */
+    int block_fd; /* q.fd once more, but blocking; -1 = not opened yet */
 } pollers[POLLERS_MAX];
 
 static __thread uint32_t last_poller;
@@ -33,6 +36,7 @@ poller_ready(struct poller *p)
         return true;
     if (evq_open(&p->q) != 0)
         return false;
+    p->block_fd = -1;
     p->asked = calloc(front.lay.max_socks, sizeof(*p->asked));
     if (p->asked == NULL)
         evq_close(&p->q);
@@ -66,6 +70,10 @@ poll_forked(void)
     uint32_t i;
 
     for (i = 0; i < POLLERS_MAX; i++) {
+        if (pollers[i].q.open && pollers[i].block_fd >= 0) {
+            fd_set_internal(pollers[i].block_fd, false);
+            libc()->close(pollers[i].block_fd);
+        }
         evq_forget(&pollers[i].q);
         free(pollers[i].asked);
         pollers[i].asked = NULL;
@@ -321,6 +329,65 @@ poll_wait(struct pollfd *fds, nfds_t n, uint64_t deadline_us, const sigset_t *ma
     }
     if (c.kfds != local)
         free(c.kfds);
+    return rc;
+}
+
+/* ---- one socket, without a timeout ---------------------------------------------------------------------------------------- */
+
+static bool
+can_block(struct poller *p)
+{
+    char path[32];
+    int fd;
+
+    if (p->block_fd >= 0)
+        return true;
+    /* An open file of its own, since O_NONBLOCK belongs to the open file and q.fd needs it. */
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", p->q.fd);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        p->block_fd = front_hide_fd(fd);
+    return p->block_fd >= 0;
+}
+
+static int
+block_until(struct poller *p, uint32_t slot, bool write, bool (*ready)(uint32_t slot))
+{
+    char buf[512];
+    ssize_t n;
+
+    for (;;) {
+        take_entries(p);
+        if (write)
+            sock_want_space(slot);
+        if (ready(slot))
+            return 0;
+        if (load_relaxed(&front.dead))
+            return -ENETDOWN;
+        n = libc()->read(p->block_fd, buf, sizeof(buf));
+        if (n < 0 && errno == EINTR)
+            return ready(slot) ? 0 : -EINTR;
+        if (n <= 0 && front_check_alive())
+            return -ENETDOWN; /* the stack has taken the queue away */
+    }
+}
+
+int
+poll_block(uint32_t slot, bool write, bool (*ready)(uint32_t slot))
+{
+    struct poller *p = poller_get();
+    int rc = -ENOSYS;
+
+    if (p == NULL)
+        return rc;
+    if (can_block(p)) {
+        p->asked[slot] = p->stamp;
+        evq_subscribe(&p->q, slot);
+        evq_sleep_begin(&p->q);
+        rc = block_until(p, slot, write, ready);
+        evq_sleep_end(&p->q);
+    }
+    lock_release(&p->busy);
     return rc;
 }
 

@@ -22,6 +22,13 @@ bool poll_is_mixed(const struct pollfd *fds, nfds_t n);
 /** One descriptor. Returns 0, -EAGAIN (the deadline has passed), -EINTR. */
 int poll_wait_fd(int fd, short events, uint64_t deadline_us);
 
+/**
+ * Sleep until ready(slot) holds, with no timeout, in a read() of the event queue's pipe: so a signal handler that was installed with SA_RESTART does
+ * not end the wait, as for a kernel socket, and the death of the stack does (the pipe's end). A futex offers only one of the two. Returns 0,
+ * -EINTR, -ENETDOWN, or -ENOSYS if there is no event queue left.
+ */
+int poll_block(uint32_t slot, bool write, bool (*ready)(uint32_t slot));
+
 /** select by poll_wait; -1 in place of a result if no descriptor of the sets is more than the kernel's. Sets may be NULL. */
 int poll_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, uint64_t deadline_us, const sigset_t *mask, bool *mixed);
 

@@ -11,6 +11,8 @@
 
 #include <rte_pause.h>
 
+#include "pollset.h"
+
 /* A sleeper looks this often whether the stack still lives. */
 #define ALIVE_CHECK_US 200000u
 
@@ -138,6 +140,11 @@ wait_sock(uint32_t slot, enum wait_for what, bool (*ready)(uint32_t slot), uint6
 
     if (wait_spin(slot_is_ready, &w))
         return ready(slot) ? 0 : -ENETDOWN;
+    if (deadline_us == WAIT_FOREVER && what != WAIT_CMD) {
+        rc = poll_block(slot, what == WAIT_WRITE, ready);
+        if (rc != -ENOSYS)
+            return rc;
+    }
     sleepers_change(slot, what, true);
     rc = sleep_until_ready(&w, what, deadline_us);
     sleepers_change(slot, what, false);

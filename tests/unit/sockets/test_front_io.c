@@ -351,7 +351,6 @@ test_blocking_read_is_woken(void **state)
     pthread_create(&t, NULL, deliver_later, &l);
     assert_int_equal(iso_recv(fd, scratch, 600, MSG_WAITALL), 600);
     assert_memory_equal(scratch, pattern, 600);
-    assert_int_equal(front_sock(l.slot)->sleepers & SHM_SLEEP_READ, 0);
     pthread_join(t, NULL);
     iso_close(fd);
 }
@@ -386,6 +385,8 @@ test_timeouts_and_dontwait(void **state)
     int fd = fs_connected(0);
     struct timeval tv = { 0, 30000 }, got;
     socklen_t len = sizeof(got);
+    struct later l;
+    pthread_t t;
 
     (void)state;
     assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
@@ -393,6 +394,14 @@ test_timeouts_and_dontwait(void **state)
     assert_int_equal(got.tv_usec, 30000);
     assert_fails(iso_recv(fd, scratch, 1, 0), EAGAIN);
     assert_fails(iso_recv(fd, scratch, 1, MSG_DONTWAIT), EAGAIN);
+    /* Woken before it. */
+    tv.tv_sec = 5;
+    iso_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    l = (struct later){ fd, fs_slot(fd) };
+    pthread_create(&t, NULL, deliver_later, &l);
+    assert_int_equal(iso_recv(fd, scratch, 600, MSG_WAITALL), 600);
+    assert_int_equal(front_sock(l.slot)->sleepers & SHM_SLEEP_READ, 0);
+    pthread_join(t, NULL);
     iso_close(fd);
 }
 
@@ -413,6 +422,30 @@ test_signal_interrupts(void **state)
     sigaction(SIGALRM, &sa, NULL);
     setitimer(ITIMER_REAL, &it, NULL);
     assert_fails(iso_recv(fd, scratch, 1, 0), EINTR);
+    iso_close(fd);
+}
+
+static void
+test_signal_with_restart_does_not(void **state)
+{
+    struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+    struct itimerval it = { .it_value = { 0, 5000 } };
+    int fd = fs_connected(0);
+    struct later l = { fd, fs_slot(fd) };
+    struct timeval tv = { 5, 0 };
+    pthread_t t;
+
+    (void)state;
+    sigaction(SIGALRM, &sa, NULL);
+    pthread_create(&t, NULL, deliver_later, &l);
+    setitimer(ITIMER_REAL, &it, NULL);
+    assert_int_equal(iso_recv(fd, scratch, 300, 0), 300);
+    pthread_join(t, NULL);
+    assert_int_equal(iso_recv(fd, scratch, 300, 0), 300);
+    /* With a timeout of the socket's it does: signal(7). */
+    iso_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    setitimer(ITIMER_REAL, &it, NULL);
+    assert_fails(iso_recv(fd, scratch, 300, 0), EINTR);
     iso_close(fd);
 }
 
@@ -496,6 +529,7 @@ main(void)
         cmocka_unit_test_teardown(test_blocking_write_is_woken, teardown),
         cmocka_unit_test_teardown(test_timeouts_and_dontwait, teardown),
         cmocka_unit_test_teardown(test_signal_interrupts, teardown),
+        cmocka_unit_test_teardown(test_signal_with_restart_does_not, teardown),
         cmocka_unit_test_teardown(test_queue_lengths, teardown),
         cmocka_unit_test_teardown(test_options, teardown),
     };
