@@ -126,6 +126,7 @@ struct app {
     uint32_t slots_used; /**< slots below this may be in use */
     uint32_t nb_socks;
     uint32_t rx_bufs; /**< packet buffers that its sockets hold */
+    bool squeezed; /**< some of its sockets may be SOCK_SQUEEZED */
     struct app_member *members; /**< [nb_members]: number - 1 */
     uint32_t nb_members;
     uint32_t live_members;

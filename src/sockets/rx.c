@@ -83,16 +83,30 @@ append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_da
 
 /*
  * One application must not take every buffer. Over half of the pool its sockets are given small receive buffers, so that their
- * windows close; what the peers may still send fills at most their old windows. Over three quarters the connection that takes more is reset.
+ * windows close; what the peers may still send fills at most their old windows. From three quarters on the engine refuses payload for
+ * connections that hold some (tcp_env.mem_pressure); over seven eighths the connection that takes more is reset.
  */
 static void
 limit_app(struct stack *s, struct sock *sk)
 {
-    if (sk->app->rx_bufs > s->pool->count / 4 * 3) {
+    if (sk->app->rx_bufs > s->pool->count / 8 * 7) {
         sk->abort_error = ENOBUFS;
         sock_mark(s, sk, DIRTY_ABORT);
     } else if (!(sk->flags & SOCK_SQUEEZED)) {
         sock_mark(s, sk, DIRTY_SQUEEZE);
+    }
+}
+
+/* The application has read: its windows open again, also those of sockets that nothing happens to. */
+static void
+relax_app(struct stack *s, struct app *app)
+{
+    app->squeezed = false;
+    for (uint32_t slot = 0; slot < app->slots_used; slot++) {
+        struct sock *sk = sock_at(app, slot);
+
+        if (sk != NULL && (sk->flags & SOCK_SQUEEZED))
+            sock_mark(s, sk, DIRTY_SQUEEZE);
     }
 }
 
@@ -225,8 +239,8 @@ rx_take(struct stack *s, struct sock *sk)
         rte_spinlock_unlock(&sk->rx_lock);
     if (sk->rx_published != sk->rx_delivered || (sk->flags & SOCK_FIN))
         sock_mark(s, sk, DIRTY_TRAIN);
-    if (unlikely((sk->flags & SOCK_SQUEEZED) && sk->app->rx_bufs < s->pool->count / 4))
-        sock_mark(s, sk, DIRTY_SQUEEZE);
+    if (unlikely(sk->app->squeezed && sk->app->rx_bufs < s->pool->count / 4))
+        relax_app(s, sk->app);
     if (sk->tcp != TCP_NO_ID)
         tcp_consumed(s->tcp, &s->env, sk->tcp, n_bytes);
 }

@@ -133,7 +133,7 @@ sock_gone(struct stack *s, struct sock *sk, int error)
     uint32_t set = SHM_ST_GONE;
 
     sk->tcp = TCP_NO_ID;
-    sk->flags &= (uint16_t)~SOCK_LISTENER;
+    sk->flags &= (uint16_t) ~(SOCK_LISTENER | SOCK_SQUEEZED);
     if (error != 0) {
         sock_back(sk)->error = error;
         set |= SHM_ST_ERROR;
@@ -233,10 +233,12 @@ flush_squeeze(struct stack *s, struct sock *sk)
     bool over = sk->app->rx_bufs > s->pool->count / 2;
     int32_t normal = sk->rcvbuf != 0 ? sk->rcvbuf : (int32_t)s->cfg.tcp.rcv_buf_bytes;
 
-    if (over)
+    if (over) {
         sk->flags |= SOCK_SQUEEZED;
-    else
+        sk->app->squeezed = true;
+    } else {
         sk->flags &= (uint16_t)~SOCK_SQUEEZED;
+    }
     tcp_set_option(s->tcp, &s->env, sk->tcp, TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
 }
 

@@ -95,6 +95,20 @@ tx_tail_jumps(void **state)
     is_aborted(f);
 }
 
+/* Each step is small enough, their sum is more than the buffer. */
+static void
+tx_tail_outruns_the_peer(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(fapp_send(&f->bad, f->client, "x", 1), 1);
+    node_poll(f->bad.node);
+    assert_int_equal(fapp_back(&f->bad, f->client)->tx_acked, 0);
+    fapp_front(&f->bad, f->client)->tx_tail += SHM_SNDBUF_MAX;
+    fapp_notify(&f->bad, f->client);
+    is_aborted(f);
+}
+
 static void
 tx_tail_goes_back(void **state)
 {
@@ -306,6 +320,7 @@ main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(tx_tail_jumps),
+        T(tx_tail_outruns_the_peer),
         T(tx_tail_goes_back),
         T(rx_head_passes_the_tail),
         T(chunk_out_of_range),
