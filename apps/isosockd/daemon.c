@@ -211,6 +211,9 @@ daemon_stop(struct daemon *d)
 {
     struct mode *mode = d->mode;
 
+    /* No worker runs any more, or none ever did because the start failed: whoever waits for an answer must not. */
+    for (unsigned w = 0; mode != NULL && w < d->ops->nb_workers(mode); w++)
+        stack_calls_end(d->ops->stack(mode, w));
     prompt_destroy(d->prompt);
     if (d->server != NULL)
         server_destroy(d->server);

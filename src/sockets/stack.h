@@ -86,7 +86,7 @@ int stack_call(struct stack *s, void (*fn)(struct stack *s, void *arg, uint64_t 
 /** The worker's side: run what stack_call has queued; returns how many. */
 unsigned stack_calls(struct stack *s, uint64_t now_us);
 
-/** No more polls will come: later stack_calls fail. Worker thread, at its end. */
+/** No more polls will come: waiting and later stack_calls fail. The worker's thread at its end, or any when no worker runs. */
 void stack_calls_end(struct stack *s);
 
 /** Orderly end: listeners close, connections get a FIN (or a RST, after the deadline), applications are told. Worker thread. */
