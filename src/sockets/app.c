@@ -126,7 +126,7 @@ app_reap(struct stack *s)
     for (uint32_t i = 0; i < s->nb_apps;) {
         struct app *app = s->apps[i];
 
-        if (app->live_members == 0 && app->nb_socks == 0)
+        if (app->joined && app->live_members == 0 && app->nb_socks == 0)
             app_destroy(app);
         else
             i++;
@@ -202,6 +202,7 @@ app_member_join(struct app *app, uint16_t parent, pid_t pid)
         return -ENOMEM;
     app->members[number - 1] = (struct app_member){ .pid = pid, .holds = holds };
     app->live_members++;
+    app->joined = true;
     for (uint32_t slot = 0; parent != 0 && slot < app->slots_used; slot++)
         if (app_member_holds(app, parent, slot))
             app_member_hold(app, number, slot);

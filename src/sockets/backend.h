@@ -133,6 +133,7 @@ struct app {
     struct sub *subs; /**< [max_subs] */
     uint32_t max_subs, subs_used, subs_free;
     struct eventq evq[SHM_MAX_EVENTQS];
+    bool joined; /**< has had a member; one that waits for its first is not to be reaped */
     bool expelled; /**< its rings are broken beyond repair: nothing of it is read any more */
     bool repair; /**< a member died: some ring may be under suspicion */
 };
