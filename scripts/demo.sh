@@ -62,6 +62,7 @@ start_stack_peer()
     web=10.66.0.2:8080 redis_port=6379
     lab_daemon stack -l 0 --no-pci --no-huge "--vdev=net_memif0,role=server,socket=$lab_tmp/memif,socket-abstract=no" \
         -- --address 10.66.0.2/24 "${port_option[@]}" || return 1
+    # One end impairs both directions; the other need not.
     lab_daemon peer -l $core --no-pci --no-huge "--vdev=net_memif0,role=client,socket=$lab_tmp/memif,socket-abstract=no" \
         -- --address 10.66.0.1/24
 }

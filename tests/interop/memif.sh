@@ -14,6 +14,7 @@ echo "user $(id -u)"
 www=$lab_tmp/www
 random_file "$www/page" 600
 random_file "$www/big" 32M
+random_file "$www/medium" 300k
 random_file "$lab_tmp/upload" 8M
 must "a stack" lab_daemon stack -l 0 --no-pci --no-huge \
     "--vdev=net_memif0,role=server,socket=$lab_tmp/memif,socket-abstract=no" -- --address 10.66.0.2/24
@@ -29,4 +30,27 @@ fetch()
 expect "a page" same_fetched http://10.66.0.2:8080/page "$www/page"
 expect "a file of 32 MiB" same_fetched http://10.66.0.2:8080/big "$www/big"
 expect "PUT of 8 MiB" same_put "$lab_tmp/upload" http://10.66.0.2:8080/up/upload "$www/up/upload"
+
+# Programs that come and go while others do: each attaches, fetches, ends.
+short_lives()
+{
+    local i pid pids bad=0
+    for i in $(seq 25); do
+        pids=""
+        for name in page page medium medium; do
+            fetch -o /dev/null http://10.66.0.2:8080/$name &
+            pids="$pids $!"
+        done
+        for pid in $pids; do
+            wait "$pid" || bad=1
+        done
+    done
+    return $bad
+}
+nothing_left()
+{
+    "$lab_isosock" --control "$lab_tmp/peer.sock" stats | grep -q '^applications 0$'
+}
+expect "a hundred short-lived programs" short_lives
+expect "all of them are gone" lab_until 20 nothing_left
 finish
