@@ -678,11 +678,285 @@ every_order_with_passing_over(void **state)
     (void)state;
     for (uint32_t window = 1; window <= 2; window++) {
         struct search s = {
-            .config = config_of(BCAST_CLAIM, 2, 2, window), .total = 5, .producers = 1, .passes_over = true
+            .config = config_of(BCAST_CLAIM, 2, 2, window), .total = 4, .producers = 1, .passes_over = true
         };
 
         search_run(&s);
     }
+}
+
+/*
+ * The threads: producers and replicas, more than there are cores, each bounded by a number of entries. A replica's
+ * state is its position and a hash over all entries so far, so that equal states at the end mean the same entries in
+ * the same order.
+ */
+#define STRESS_ENTRIES 3000u /* of each producer */
+#define STRESS_PRODUCERS_MAX 2u
+#define STRESS_REPLICAS_MAX 4u
+#define STRESS_TOTAL_MAX (STRESS_ENTRIES * STRESS_PRODUCERS_MAX)
+
+struct replica_state {
+    uint64_t position;
+    uint64_t hash;
+    uint64_t serial[STRESS_PRODUCERS_MAX]; /* next expected of each producer */
+};
+
+struct stress {
+    struct bcast *b;
+    unsigned replicas;
+    unsigned producers;
+    uint64_t total;
+    bool stalls; /* replicas stand still now and then and are passed over */
+    pthread_mutex_t lock; /* of `snapshot` */
+    struct replica_state snapshot; /* the furthest that was given away */
+    uint32_t finished; /* replicas at the end */
+    uint32_t faults;
+    uint32_t passed_over;
+    uint32_t primary[STRESS_TOTAL_MAX]; /* times that a replica was told to be primary */
+    uint32_t adopted[STRESS_TOTAL_MAX]; /* times that the entry was an orphan */
+};
+
+struct stress_thread {
+    struct stress *s;
+    unsigned number;
+    unsigned seed;
+    pthread_t thread;
+    struct replica_state state;
+};
+
+static void
+fault_if(struct stress *s, bool fault)
+{
+    if (fault)
+        __atomic_fetch_add(&s->faults, 1, __ATOMIC_RELAXED);
+}
+
+static void
+apply(struct stress *s, struct replica_state *st, const struct entry *e, bool primary)
+{
+    struct entry expected = stamp(e->word[0] >> 48, e->word[0] & 0xffffffffffff);
+    uint64_t producer = e->word[0] >> 48;
+
+    fault_if(s, memcmp(e, &expected, sizeof(expected)) != 0);
+    if (producer >= s->producers) {
+        fault_if(s, true);
+        return;
+    }
+    fault_if(s, (e->word[0] & 0xffffffffffff) != st->serial[producer]++);
+    if (primary)
+        __atomic_fetch_add(&s->primary[st->position], 1, __ATOMIC_RELAXED);
+    st->hash = (st->hash ^ e->word[0]) * UINT64_C(0x100000001b3);
+    st->position++;
+}
+
+/* What a mode does with a replica that holds everybody up: take over its unfinished work, and go on without it. */
+static void
+pass_over_laggards(struct stress *s)
+{
+    uint64_t late = bcast_lagging(s->b, 8);
+
+    for (unsigned r = 0; r < s->replicas; r++) {
+        struct bcast_range held;
+        struct entry e;
+
+        if (((late >> r) & 1) == 0 || bcast_expel(s->b, r, &held) != 0)
+            continue;
+        for (uint64_t p = held.from; p < held.to; p++) {
+            if (bcast_orphan(s->b, r, p, &e) == 1)
+                __atomic_fetch_add(&s->adopted[p], 1, __ATOMIC_RELAXED);
+        }
+        bcast_let_go(s->b, r);
+        __atomic_fetch_add(&s->passed_over, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static void *
+producer_main(void *arg)
+{
+    struct stress_thread *t = arg;
+    struct stress *s = t->s;
+    struct entry e[5];
+    uint64_t serial = 0;
+
+    while (serial < STRESS_ENTRIES) {
+        unsigned n = 1 + (unsigned)rand_r(&t->seed) % 5, got;
+
+        if (n > STRESS_ENTRIES - serial)
+            n = (unsigned)(STRESS_ENTRIES - serial);
+        for (unsigned i = 0; i < n; i++)
+            e[i] = stamp(t->number, serial + i);
+        got = bcast_enqueue(s->b, e, n);
+        serial += got;
+        if (got == 0) {
+            if (s->stalls)
+                pass_over_laggards(s);
+            sched_yield();
+        }
+    }
+    return NULL;
+}
+
+static void
+give_snapshot(struct stress *s, unsigned r, const struct replica_state *st)
+{
+    if (bcast_release(s->b, r) != 0)
+        return;
+    pthread_mutex_lock(&s->lock);
+    if (s->snapshot.position < st->position)
+        s->snapshot = *st;
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* After -ESTALE: the newest snapshot, or its own state if that is further on. */
+static void
+roll_forward(struct stress *s, unsigned r, struct replica_state *st)
+{
+    int ret;
+
+    do {
+        struct replica_state newest;
+
+        sched_yield();
+        pthread_mutex_lock(&s->lock);
+        newest = s->snapshot;
+        pthread_mutex_unlock(&s->lock);
+        if (newest.position < st->position)
+            newest = *st;
+        ret = bcast_skip(s->b, r, newest.position);
+        if (ret == 0)
+            *st = newest;
+        fault_if(s, ret != 0 && ret != -ESTALE && ret != -EBUSY);
+    } while (ret != 0);
+}
+
+static void
+stand_still(struct stress_thread *t)
+{
+    for (unsigned i = 0; i < 200 && bcast_state(t->s->b, t->number) == BCAST_IN; i++)
+        sched_yield();
+}
+
+static void *
+replica_main(void *arg)
+{
+    struct stress_thread *t = arg;
+    struct stress *s = t->s;
+    struct replica_state *st = &t->state;
+    struct entry e[8];
+    uint64_t primary;
+
+    while (st->position < s->total) {
+        int got = bcast_dequeue(s->b, t->number, e, &primary, 1 + (unsigned)rand_r(&t->seed) % 8);
+
+        for (int i = 0; i < got; i++)
+            apply(s, st, &e[i], (primary >> i) & 1);
+        if (got == -ESTALE)
+            roll_forward(s, t->number, st);
+        else if (got == 0)
+            sched_yield();
+        else if (s->stalls)
+            give_snapshot(s, t->number, st);
+        fault_if(s, st->position != bcast_position(s->b, t->number));
+        if (s->stalls && rand_r(&t->seed) % 64 == 0)
+            stand_still(t);
+    }
+    bcast_release(s->b, t->number);
+    __atomic_fetch_add(&s->finished, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static void
+stress_check(struct stress *s, const struct stress_thread *t)
+{
+    uint64_t firsts = 0;
+
+    assert_int_equal(s->faults, 0);
+    assert_int_equal(s->finished, s->replicas);
+    for (unsigned r = 1; r < s->replicas; r++)
+        assert_memory_equal(&t[r].state, &t[0].state, sizeof(t[0].state));
+    for (uint64_t p = 0; p < s->total; p++) {
+        assert_true(s->primary[p] <= 1);
+        assert_true(s->primary[p] + s->adopted[p] >= 1);
+        firsts += s->primary[p];
+    }
+    if (s->stalls)
+        return;
+    for (unsigned r = 0; r < s->replicas; r++) {
+        struct bcast_replica_stats stats;
+
+        bcast_get_replica_stats(s->b, r, &stats);
+        assert_int_equal(stats.dequeued, s->total);
+        assert_true(stats.primary <= firsts);
+        firsts -= stats.primary;
+    }
+    assert_int_equal(firsts, 0);
+}
+
+/* Returns how many times a replica was passed over. */
+static unsigned
+stress_run(const struct bcast_config *c, unsigned producers, bool stalls)
+{
+    struct stress *s = calloc(1, sizeof(*s));
+    struct stress_thread t[STRESS_REPLICAS_MAX + STRESS_PRODUCERS_MAX] = { 0 };
+    unsigned threads = c->replicas + producers, passed_over;
+
+    assert_non_null(s);
+    s->b = make(c);
+    s->replicas = c->replicas;
+    s->producers = producers;
+    s->total = (uint64_t)producers * STRESS_ENTRIES;
+    s->stalls = stalls;
+    pthread_mutex_init(&s->lock, NULL);
+    for (unsigned i = 0; i < threads; i++) {
+        bool replica = i < c->replicas;
+
+        t[i].s = s;
+        t[i].number = replica ? i : i - c->replicas;
+        t[i].seed = i + 1;
+        assert_int_equal(pthread_create(&t[i].thread, NULL, replica ? replica_main : producer_main, &t[i]), 0);
+    }
+    for (unsigned i = 0; i < threads; i++)
+        pthread_join(t[i].thread, NULL);
+    stress_check(s, t);
+    passed_over = s->passed_over;
+    pthread_mutex_destroy(&s->lock);
+    free(s->b);
+    free(s);
+    return passed_over;
+}
+
+static void
+threads_see_the_same(void **state)
+{
+    (void)state;
+    for (int scheme = BCAST_REFCOUNT; scheme <= BCAST_CLAIM; scheme++) {
+        for (uint32_t replicas = 1; replicas <= STRESS_REPLICAS_MAX; replicas++) {
+            for (unsigned producers = 1; producers <= STRESS_PRODUCERS_MAX; producers++) {
+                struct bcast_config c = config_of((enum bcast_scheme)scheme, replicas, 32, 8);
+
+                c.multi_producer = producers > 1;
+                stress_run(&c, producers, false);
+            }
+        }
+    }
+}
+
+static void
+threads_pass_over_who_stands_still(void **state)
+{
+    unsigned passed_over = 0;
+
+    (void)state;
+    for (uint32_t replicas = 2; replicas <= STRESS_REPLICAS_MAX; replicas++) {
+        for (unsigned producers = 1; producers <= STRESS_PRODUCERS_MAX; producers++) {
+            struct bcast_config c = config_of(BCAST_CLAIM, replicas, 32, 4);
+
+            c.multi_producer = producers > 1;
+            passed_over += stress_run(&c, producers, true);
+        }
+    }
+    print_message("  passed over %u times\n", passed_over);
+    assert_int_not_equal(passed_over, 0);
 }
 
 int
@@ -698,6 +972,8 @@ main(void)
         cmocka_unit_test(reference_counts_pass_nobody_over),
         cmocka_unit_test(every_order_of_calls),
         cmocka_unit_test(every_order_with_passing_over),
+        cmocka_unit_test(threads_see_the_same),
+        cmocka_unit_test(threads_pass_over_who_stands_still),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
