@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -115,6 +116,55 @@ ioctl(int fd, unsigned long request, ...)
     arg = va_arg(ap, void *);
     va_end(ap);
     return iso_ioctl(fd, request, arg);
+}
+
+/*
+ * Some runtimes call the kernel by number where the C library's function is a cancellation point (libuv's close). What would leave our table
+ * wrong, or reach for a stack socket in the kernel, is sent on; the rest goes through.
+ */
+static long
+by_number(long nr, const long a[6])
+{
+    switch (nr) {
+    case SYS_close:
+        return iso_close((int)a[0]);
+    case SYS_close_range:
+        return iso_close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+    case SYS_dup:
+        return iso_dup((int)a[0]);
+    case SYS_dup3:
+        return iso_dup3((int)a[0], (int)a[1], (int)a[2]);
+    case SYS_read:
+        return iso_read((int)a[0], (void *)a[1], (size_t)a[2]);
+    case SYS_write:
+        return iso_write((int)a[0], (const void *)a[1], (size_t)a[2]);
+    case SYS_readv:
+        return iso_readv((int)a[0], (const struct iovec *)a[1], (int)a[2]);
+    case SYS_writev:
+        return iso_writev((int)a[0], (const struct iovec *)a[1], (int)a[2]);
+    case SYS_accept4:
+        return iso_accept4((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
+    case SYS_sendmmsg:
+        return iso_sendmmsg((int)a[0], (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3]);
+    case SYS_recvmmsg:
+        return iso_recvmmsg((int)a[0], (struct mmsghdr *)a[1], (unsigned)a[2], (int)a[3], (struct timespec *)a[4]);
+    default:
+        return libc()->syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    }
+}
+
+EXPORT long
+syscall(long nr, ...)
+{
+    va_list ap;
+    long a[6];
+    int i;
+
+    va_start(ap, nr);
+    for (i = 0; i < 6; i++)
+        a[i] = va_arg(ap, long);
+    va_end(ap);
+    return by_number(nr, a);
 }
 
 static_assert(sizeof(off_t) == sizeof(off64_t), "sendfile64 is sendfile");

@@ -63,7 +63,8 @@
     X(epoll_ctl, int, (int, int, int, struct epoll_event *))                                                           \
     X(epoll_pwait, int, (int, struct epoll_event *, int, int, const sigset_t *))                                       \
     X(epoll_pwait2, int, (int, struct epoll_event *, int, const struct timespec *, const sigset_t *))                  \
-    X(fdopen, FILE *, (int, const char *))
+    X(fdopen, FILE *, (int, const char *))                                                                             \
+    X(syscall, long, (long, ...))
 
 struct libc_table {
 #define LIBC_MEMBER(name, ret, params) ret(*name) params;

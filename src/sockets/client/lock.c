@@ -17,7 +17,7 @@ static bool
 owner_is_dead(uint32_t tid)
 {
     int saved_errno = errno;
-    bool dead = syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
+    bool dead = libc()->syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
 
     errno = saved_errno;
     return dead;
@@ -53,7 +53,7 @@ lock_acquire_slow(uint32_t *word)
             !__atomic_compare_exchange_n(word, &v, v | LOCK_WAITERS, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             continue;
         v |= LOCK_WAITERS;
-        if (syscall(SYS_futex, word, FUTEX_WAIT, v, &bound, NULL, 0) != 0 && errno == ETIMEDOUT &&
+        if (libc()->syscall(SYS_futex, word, FUTEX_WAIT, v, &bound, NULL, 0) != 0 && errno == ETIMEDOUT &&
             owner_is_dead(v & ~LOCK_WAITERS) &&
             __atomic_compare_exchange_n(word, &v, self | LOCK_WAITERS, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             return true;
@@ -66,5 +66,5 @@ lock_release_slow(uint32_t *word)
     uint32_t v = __atomic_exchange_n(word, 0, __ATOMIC_RELEASE);
 
     if (v & LOCK_WAITERS)
-        syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+        libc()->syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }

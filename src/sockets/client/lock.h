@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "libc.h"
+
 /**
  * @file
  * A lock in one 32-bit word, which may lie in memory that a family of processes shares: 0 = free, else the owner's thread id, and LOCK_WAITERS if
@@ -23,7 +25,7 @@ static inline uint32_t
 lock_tid(void)
 {
     if (__builtin_expect(lock_tid_cache == 0, 0))
-        lock_tid_cache = (uint32_t)syscall(SYS_gettid);
+        lock_tid_cache = (uint32_t)libc()->syscall(SYS_gettid);
     return lock_tid_cache;
 }
 

@@ -11,6 +11,7 @@
 
 #include <rte_pause.h>
 
+#include "libc.h"
 #include "pollset.h"
 
 /* A sleeper looks this often whether the stack still lives. */
@@ -97,7 +98,7 @@ futex_sleep(const uint32_t *word, uint32_t value, uint64_t us)
 {
     struct timespec ts = { (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
 
-    if (syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0) == 0 || errno == EAGAIN)
+    if (libc()->syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0) == 0 || errno == EAGAIN)
         return 0;
     return -errno;
 }

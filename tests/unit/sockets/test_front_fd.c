@@ -171,6 +171,30 @@ test_copies_share_one_socket(void **state)
 }
 
 static void
+test_a_refused_connect_can_be_repeated(void **state)
+{
+    struct sockaddr_in sa = address(FS_NETWORK_PEER, 80);
+    int fd = iso_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), v = 0;
+    socklen_t len = sizeof(v);
+
+    (void)state;
+    fs_hold_connects(true);
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), -1);
+    assert_int_equal(errno, EINPROGRESS);
+    fs_settle();
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), -1);
+    assert_int_equal(errno, EALREADY);
+    fs_error(fs_slot(fd), ECONNREFUSED);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_ERROR, &v, &len), 0);
+    assert_int_equal(v, ECONNREFUSED);
+    fs_hold_connects(false);
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(iso_write(fd, "x", 1), 1);
+    assert_int_equal(iso_fcntl(fd, F_GETFL), O_RDWR | O_NONBLOCK);
+    iso_close(fd);
+}
+
+static void
 test_our_own_descriptors_survive(void **state)
 {
     int control = front.control_fd;
@@ -236,6 +260,7 @@ main(void)
         cmocka_unit_test_teardown(test_bind_to_the_stacks_address, teardown),
         cmocka_unit_test_teardown(test_wildcard_listens_on_both_sides, teardown),
         cmocka_unit_test_teardown(test_copies_share_one_socket, teardown),
+        cmocka_unit_test_teardown(test_a_refused_connect_can_be_repeated, teardown),
         cmocka_unit_test_teardown(test_our_own_descriptors_survive, teardown),
         cmocka_unit_test_teardown(test_a_vfork_child_leaves_the_table_alone, teardown),
         cmocka_unit_test_teardown(test_prefixes, teardown),
