@@ -318,7 +318,7 @@ splice_to_pipe(struct obj *o, int fd, size_t n, unsigned flags)
 }
 
 ssize_t
-iso_splice(int in_fd, off64_t *in_off, int out_fd, off64_t *out_off, size_t n, unsigned flags)
+iso_splice(int in_fd, __off64_t *in_off, int out_fd, __off64_t *out_off, size_t n, unsigned flags)
 {
     struct obj *out = fd_get_stack(out_fd), *in = fd_get_stack(in_fd);
     struct tx_source src = { .fill = fill_from_pipe, .left = n > IO_MAX ? IO_MAX : n, .fd = in_fd };

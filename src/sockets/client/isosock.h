@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,6 +41,8 @@ extern "C" {
 #define ISO_API
 #endif
 
+struct mmsghdr; /* in full with _GNU_SOURCE */
+
 ISO_API int iso_socket(int domain, int type, int protocol);
 ISO_API int iso_bind(int fd, const struct sockaddr *addr, socklen_t len);
 ISO_API int iso_listen(int fd, int backlog);
@@ -65,7 +68,7 @@ ISO_API ssize_t iso_sendto(int fd, const void *buf, size_t n, int flags, const s
 ISO_API ssize_t iso_sendmsg(int fd, const struct msghdr *msg, int flags);
 ISO_API int iso_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags);
 ISO_API ssize_t iso_sendfile(int out_fd, int in_fd, off_t *offset, size_t n);
-ISO_API ssize_t iso_splice(int in_fd, off64_t *in_off, int out_fd, off64_t *out_off, size_t n, unsigned flags);
+ISO_API ssize_t iso_splice(int in_fd, __off64_t *in_off, int out_fd, __off64_t *out_off, size_t n, unsigned flags);
 
 ISO_API int iso_close(int fd);
 ISO_API int iso_close_range(unsigned first, unsigned last, int flags);
