@@ -43,7 +43,9 @@ conn_open(struct client_thread *t, struct client_conn *c)
 
     if (fd < 0)
         return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    /* A stream is left to the stack's own judgement: small messages may be put together. */
+    if (o->hello.role != ROLE_TX)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (instants != NULL)
         instants[0] = now_ns();
     if ((connect(fd, (const struct sockaddr *)&o->addr, o->addr_len) != 0 && errno != EINPROGRESS) ||

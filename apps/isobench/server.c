@@ -118,6 +118,7 @@ static int
 conn_hello(struct server_thread *t, struct server_conn *c, const uint8_t *in, uint64_t n)
 {
     uint64_t part = HELLO_BYTES - c->hello_got;
+    int one = 1;
 
     if (part > n)
         part = n;
@@ -129,6 +130,9 @@ conn_hello(struct server_thread *t, struct server_conn *c, const uint8_t *in, ui
         tally_add(&t->tally->errors, 1);
         return -1;
     }
+    /* A stream is left to the stack's own judgement: small messages may be put together. */
+    if (c->hello.role != ROLE_RX)
+        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (n > part)
         conn_take(t, c, n - part);
     return 0;
@@ -193,11 +197,9 @@ conn_open(struct server_thread *t, int fd)
 {
     struct server_conn *c = calloc(1, sizeof(*c));
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
-    int one = 1;
 
     if (c == NULL)
         return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     c->fd = fd;
     c->events = EPOLLIN;
     if (epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0) {

@@ -1,0 +1,457 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Measure the kernel and the stack side by side, by the same program, on the same two CPUs.
+
+The server's side (application and, if there is one, stack) is on the first CPU, the client's on the second. All variants are set up before
+the first run and stay; runs are interleaved (for each round, for each workload: each variant), and ratios are taken inside a round. The
+distance of the CPUs is probed before and after every run, since it decides more than anything else does; a pair of runs with different labels gives no ratio. Nor
+does a run that other programs disturbed: their share of the two CPUs is measured too.
+Needs root (namespaces, veth, tap) and builds nothing.
+"""
+import argparse
+import csv
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+# A run during which other programs had more of the two CPUs than this says little: it is repeated, and gives no ratio.
+DISTURBED = 0.12
+REPEATS = 3
+
+# Between what the same core complex and what another one takes for a cache line there and back.
+FAR_NS = 250
+
+WORKLOADS = {
+    'rr1': ['rr', '-c', '1', '-s', '64'],
+    'rr16': ['rr', '-c', '16', '-s', '64'],
+    'rr64': ['rr', '-c', '64', '-s', '64'],
+    'crr16': ['crr', '-c', '16', '-s', '64'],
+    'tx1': ['tx', '-c', '1', '-s', '64k'],
+    'rx1': ['rx', '-c', '1', '-s', '64k'],
+    'msg64': ['tx', '-c', '64', '-s', '64'],
+}
+PORT = 7000
+
+
+class Failure(Exception):
+    pass
+
+
+def run(*command, timeout=20):
+    """A short command; its output, or Failure with its last words."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise Failure(f'{command[0]}: no end after {timeout} s') from None
+    if done.returncode != 0:
+        words = (done.stderr.strip() or done.stdout.strip() or '-').splitlines()[-1]
+        raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
+    return done.stdout
+
+
+def task_ns(pid):
+    """CPU time of a process's threads, to the nanosecond."""
+    total = 0
+    try:
+        for task in os.listdir(f'/proc/{pid}/task'):
+            with open(f'/proc/{pid}/task/{task}/schedstat') as f:
+                total += int(f.read().split()[0])
+    except OSError:
+        pass
+    return total
+
+
+def own_children_ns():
+    t = os.times()
+    return int((t.user + t.system + t.children_user + t.children_system) * 1e9)
+
+
+class Lab:
+    """What a comparison makes on the machine, and takes away again."""
+
+    def __init__(self, build, cpus):
+        self.build = os.path.abspath(build)
+        self.cpus = cpus
+        self.id = f'ib{os.getpid()}'
+        self.tmp = tempfile.mkdtemp(prefix='isobench.')
+        self.namespaces = []
+        self.jobs = []
+        self.softirqs = [int(p) for cpu in cpus for p in run('pgrep', '-x', f'ksoftirqd/{cpu}').split()]
+
+    def app(self, name):
+        return os.path.join(self.build, 'apps', name)
+
+    @property
+    def bench(self):
+        return self.app('isobench/isobench')
+
+    def namespace(self, name):
+        ns = f'{self.id}{name}'
+        run('ip', 'netns', 'add', ns)
+        self.namespaces.append(ns)
+        run('ip', '-n', ns, 'link', 'set', 'lo', 'up')
+        for knob in ('all.disable_ipv6=1', 'default.disable_ipv6=1'):
+            run('ip', 'netns', 'exec', ns, 'sysctl', '-qw', f'net.ipv6.conf.{knob}')
+        run('ip', 'netns', 'exec', ns, 'sysctl', '-qw', 'net.ipv4.ip_local_port_range=1024 65535')
+        return ns
+
+    def veth(self, ns_a, name_a, ns_b, name_b):
+        run('ip', '-n', ns_a, 'link', 'add', name_a, 'type', 'veth', 'peer', 'name', name_b, 'netns', ns_b)
+        run('ip', '-n', ns_a, 'link', 'set', name_a, 'up')
+        run('ip', '-n', ns_b, 'link', 'set', name_b, 'up')
+
+    def start(self, name, *command):
+        """A background job, its output in a file; returns (process, file's name)."""
+        log = os.path.join(self.tmp, name + '.log')
+        with open(log, 'w') as out:
+            job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        self.jobs.append(job)
+        return job, log
+
+    def stop(self, job):
+        if job not in self.jobs:
+            return
+        self.jobs.remove(job)
+        for sig, seconds in ((signal.SIGTERM, 6), (signal.SIGKILL, 5)):
+            try:
+                os.killpg(job.pid, sig)
+                job.wait(seconds)
+                return
+            except ProcessLookupError:
+                job.wait()
+                return
+            except subprocess.TimeoutExpired:
+                continue
+
+    def busy_ns(self):
+        """How long the two CPUs have been busy, and how long with other programs than this comparison's."""
+        total = 0
+        with open('/proc/stat') as f:
+            for line in f:
+                word, *ticks = line.split()
+                if word in (f'cpu{self.cpus[0]}', f'cpu{self.cpus[1]}'):
+                    user, nice, system, _, _, irq, softirq, steal, *_ = (int(t) for t in ticks)
+                    total += user + nice + system + irq + softirq + steal
+        total *= 10**9 // os.sysconf('SC_CLK_TCK')
+        # The kernel's share of a transfer may be done by the softirq threads.
+        ours = sum(task_ns(pid) for pid in [job.pid for job in self.jobs] + self.softirqs) + own_children_ns()
+        return total, total - ours
+
+    def distance_ns(self):
+        return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[1])))
+
+    def close(self):
+        for job in reversed(list(self.jobs)):
+            self.stop(job)
+        for ns in self.namespaces:
+            subprocess.run(['ip', 'netns', 'del', ns], capture_output=True)
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+
+def wait_for(what, ready, job=None, seconds=15):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if ready():
+            return
+        if job is not None and job.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise Failure(f'{what} does not start')
+
+
+class Variant:
+    """One way of carrying bytes from client to server. Subclasses fill in wires() and, where there is a stack, stacks()."""
+
+    number = 0  # the third byte of its network
+    text = ''
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.server_prefix = []
+        self.client_prefix = []
+        self.measured = []  # processes whose CPU time is counted
+
+    def address(self, side):
+        return f'10.66.{self.number}.{side}'
+
+    def name(self, part):
+        return f'{type(self).__name__.lower()}{part}'
+
+    def wires(self):
+        """Namespaces and interfaces: once."""
+
+    def stacks(self):
+        """Daemons: at each start."""
+
+    def up(self):
+        self.measured = []
+        self.stacks()
+        target = f'{self.address(2)}:{PORT}'
+        job, _ = self.lab.start(self.name('server'), *self.server_prefix, 'taskset', '-c', str(self.lab.cpus[0]),
+                                self.lab.bench, 'serve', target)
+        self.measured.append(job)
+        for tries in range(30):
+            time.sleep(0.1)
+            try:
+                self.client('rr', '-d', '0.05')
+                return
+            except Failure as e:
+                last = e
+                if job.poll() is not None:
+                    break
+        raise Failure(f'{self.text}: the server does not answer: {last}')
+
+    def down(self):
+        for job in reversed(self.measured):
+            self.lab.stop(job)
+        self.measured = []
+
+    def daemon(self, part, cpu, prefix, vdev, side):
+        control = os.path.join(self.lab.tmp, self.name(part) + '.sock')
+        job, log = self.lab.start(self.name(part), *prefix, self.lab.app('isosockd'), '-l', str(cpu), '--no-pci',
+                                  f'--vdev={vdev}', '--', '--address', f'{self.address(side)}/24', '--control', control,
+                                  '--port-min', '1024', '--port-max', '65535')
+        self.measured.append(job)
+
+        def ready():
+            with open(log) as f:
+                return 'isosockd: ready' in f.read()
+        wait_for(f'{self.text}: isosockd ({log})', ready, job)
+        return [self.lab.app('isosock'), '--control', control, 'run', '--']
+
+    def client(self, *args):
+        """Returns isobench's results. Bounded: the duration is in args."""
+        role, *options = args
+        out = run(*self.client_prefix, 'taskset', '-c', str(self.lab.cpus[1]), self.lab.bench, role,
+                  f'{self.address(2)}:{PORT}', *options, '--json', timeout=30)
+        return json.loads(out)
+
+    def cpu_ns(self):
+        """CPU time that the processes of the server's side and all stacks have used."""
+        return sum(task_ns(job.pid) for job in self.measured)
+
+
+class Kernel(Variant):
+    number = 1
+    text = 'kernel, veth'
+
+    def wires(self):
+        server, client = self.lab.namespace(self.name('s')), self.lab.namespace(self.name('c'))
+        self.lab.veth(server, 'ends', client, 'endc')
+        run('ip', '-n', server, 'addr', 'add', f'{self.address(2)}/24', 'dev', 'ends')
+        run('ip', '-n', client, 'addr', 'add', f'{self.address(1)}/24', 'dev', 'endc')
+        self.server_prefix = ['ip', 'netns', 'exec', server]
+        self.client_prefix = ['ip', 'netns', 'exec', client]
+
+
+class Plain(Kernel):
+    """Frames as a wire carries them: without it, 64 KB pass by reference and nothing is summed."""
+    number = 2
+    text = 'kernel, veth, no offload'
+
+    def wires(self):
+        super().wires()
+        for prefix, name in ((self.server_prefix, 'ends'), (self.client_prefix, 'endc')):
+            run(*prefix, 'ethtool', '-K', name, 'tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off')
+
+
+class Tap(Variant):
+    number = 3
+    text = 'stack, net_tap, kernel client'
+
+    def wires(self):
+        ns = self.lab.namespace(self.name('c'))
+        self.client_prefix = ['ip', 'netns', 'exec', ns]
+
+    def stacks(self):
+        # The tap appears where the daemon lives; its kernel side is the client's interface.
+        self.server_prefix = self.daemon('d', self.lab.cpus[0], self.client_prefix, 'net_tap0,iface=wire', 2)
+        run(*self.client_prefix, 'ip', 'addr', 'add', f'{self.address(1)}/24', 'dev', 'wire')
+        run(*self.client_prefix, 'ip', 'link', 'set', 'wire', 'up')
+
+
+class Packet(Variant):
+    number = 4
+    text = 'stack, net_af_packet, kernel client'
+
+    def wires(self):
+        server, client = self.lab.namespace(self.name('s')), self.lab.namespace(self.name('c'))
+        self.lab.veth(server, 'ends', client, 'endc')
+        run('ip', '-n', client, 'addr', 'add', f'{self.address(1)}/24', 'dev', 'endc')
+        # A packet socket sees what the kernel left to an offload: sums that are not there, and 64 KB frames.
+        run('ip', 'netns', 'exec', client, 'ethtool', '-K', 'endc', 'tx', 'off')
+        self.stack_prefix = ['ip', 'netns', 'exec', server]
+        self.client_prefix = ['ip', 'netns', 'exec', client]
+
+    def stacks(self):
+        self.server_prefix = self.daemon('d', self.lab.cpus[0], self.stack_prefix, 'net_af_packet0,iface=ends', 2)
+
+
+class Memif(Variant):
+    number = 5
+    text = 'stack, net_memif, stack client'
+
+    def stacks(self):
+        path = os.path.join(self.lab.tmp, 'memif')
+        vdev = f'net_memif0,socket={path},socket-abstract=no,role='
+        self.server_prefix = self.daemon('d', self.lab.cpus[0], [], vdev + 'server', 2)
+        self.client_prefix = self.daemon('p', self.lab.cpus[1], [], vdev + 'client', 1)
+
+
+VARIANTS = {'kernel': Kernel, 'plain': Plain, 'tap': Tap, 'packet': Packet, 'memif': Memif}
+
+
+def label(ns):
+    return 'far' if ns > FAR_NS else 'near'
+
+
+def measure_once(lab, variant, workload, seconds):
+    """One run; returns a row. A run that fails is a row with its error, and the variant is started afresh."""
+    row = {'variant': variant.text, 'workload': workload}
+    before_ns = lab.distance_ns()
+    begin, (_, foreign_ns) = time.monotonic_ns(), lab.busy_ns()
+    try:
+        cpu_ns = variant.cpu_ns()
+        result = variant.client(*WORKLOADS[workload], '-d', str(seconds))
+        cpu_ns = variant.cpu_ns() - cpu_ns + sum(result['cpu_s']) * 1e9
+        latency = result['latency_us'] or {}
+        row.update(messages_per_s=result['messages_per_s'], gbit_per_s=result['bytes_per_s'] * 8 / 1e9,
+                   p50_us=latency.get('p50'), p99_us=latency.get('p99'), errors=result['errors'],
+                   cpu_us_per_message=cpu_ns / 1e3 / max(result['messages'], 1))
+    except (Failure, json.JSONDecodeError) as e:
+        row['error'] = str(e)
+        variant.down()
+        variant.up()
+    foreign_ns = lab.busy_ns()[1] - foreign_ns
+    row['foreign'] = round(max(0, foreign_ns) / (2 * (time.monotonic_ns() - begin)), 3)
+    after_ns = lab.distance_ns()
+    labels = {label(before_ns), label(after_ns)}
+    row.update(before_ns=before_ns, after_ns=after_ns, distance=labels.pop() if len(labels) == 1 else 'moved')
+    return row
+
+
+def measure(lab, variant, workload, seconds):
+    """Repeat a run that was disturbed, a few times; the least disturbed one counts."""
+    best = None
+    for _ in range(REPEATS):
+        row = measure_once(lab, variant, workload, seconds)
+        if best is None or row['foreign'] < best['foreign']:
+            best = row
+        if 'error' in row or best['foreign'] <= DISTURBED:
+            break
+    best['valid'] = best['foreign'] <= DISTURBED and best['distance'] != 'moved' and 'error' not in best
+    return best
+
+
+def median(values):
+    values = [v for v in values if v is not None]
+    return statistics.median(values) if values else None
+
+
+def ratios(rows, reference, key):
+    """This variant's figure over the kernel's, in each round in which both were measured at the same distance."""
+    found = {}
+    for row in rows:
+        for ref in reference:
+            alike = row['round'] == ref['round'] and row['distance'] == ref['distance'] and row['valid'] and ref['valid']
+            if alike and row.get(key) and ref.get(key):
+                found.setdefault(row['distance'], []).append(row[key] / ref[key])
+    return found
+
+
+def cell(value, form):
+    return '-' if value is None else format(value, form)
+
+
+def table(rows, out):
+    print('| workload | variant | runs | messages/s | Gb/s | p50 us | p99 us | CPU us/message | rate : kernel | p50 : kernel |', file=out)
+    print('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |', file=out)
+    for workload in dict.fromkeys(r['workload'] for r in rows):
+        of_workload = [r for r in rows if r['workload'] == workload]
+        kernel = [r for r in of_workload if r['variant'] == Kernel.text]
+        for variant in dict.fromkeys(r['variant'] for r in of_workload):
+            mine = [r for r in of_workload if r['variant'] == variant]
+            good = [r for r in mine if r['valid']]
+            failed = sum('error' in r for r in mine)
+            runs = f'{len(good)} of {len(mine)}' + (f', {failed} failed' if failed else '')
+            words = []
+            for key in ('messages_per_s', 'p50_us'):
+                by_label = ratios(good, kernel, key)
+                words.append(', '.join(f'{median(v):.2f} {k}' for k, v in sorted(by_label.items(), reverse=True)) or '-')
+            columns = [cell(median([r[k] for r in good]), f) for k, f in
+                       (('messages_per_s', '.0f'), ('gbit_per_s', '.2f'), ('p50_us', '.1f'), ('p99_us', '.1f'),
+                        ('cpu_us_per_message', '.2f'))]
+            print(f'| {workload} | {variant} | {runs} | ' + ' | '.join(columns + words) + ' |', file=out)
+
+
+def compare(lab, args):
+    variants = [VARIANTS[v](lab) for v in args.variants]
+    for variant in variants:
+        variant.wires()
+        variant.up()
+    rows = []
+    for number in range(args.rounds):
+        for workload in args.workloads:
+            for variant in variants:
+                row = measure(lab, variant, workload, args.seconds)
+                row['round'] = number
+                rows.append(row)
+                print(f"round {number} {workload} {variant.text}: " +
+                      (row['error'] if 'error' in row else f"{row['messages_per_s']:.0f}/s {row['gbit_per_s']:.2f} Gb/s") +
+                      f" ({row['distance']}, {row['foreign']:.0%} foreign)", file=sys.stderr)
+    return rows
+
+
+def chosen(text, known):
+    names = text.split(',')
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(known)}")
+    return names
+
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--build', default=os.path.join(here, '..', 'build'), help='build directory (build)')
+    parser.add_argument('--rounds', type=int, default=3, help='runs of each pair of workload and variant (3)')
+    parser.add_argument('--seconds', type=float, default=2, help='length of a run (2)')
+    parser.add_argument('--cpus', default='0,1', help="the server's and the client's CPU (0,1)")
+    parser.add_argument('--variants', type=lambda t: chosen(t, VARIANTS), default=list(VARIANTS), help=','.join(VARIANTS))
+    parser.add_argument('--workloads', type=lambda t: chosen(t, WORKLOADS), default=list(WORKLOADS),
+                        help=','.join(WORKLOADS))
+    parser.add_argument('--csv', help='write every run there')
+    args = parser.parse_args()
+    cpus = [int(c) for c in args.cpus.split(',') if c.isdigit()]
+    if len(cpus) != 2 or cpus[0] == cpus[1]:
+        parser.error(f"--cpus: '{args.cpus}' is not two CPUs")
+    if os.geteuid() != 0:
+        sys.exit('compare.py: needs root, for namespaces and interfaces')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    lab = Lab(args.build, cpus)
+    try:
+        rows = compare(lab, args)
+    except (Failure, OSError) as e:
+        sys.exit(f'compare.py: {e}')
+    finally:
+        lab.close()
+    if args.csv:
+        names = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'messages_per_s', 'gbit_per_s', 'p50_us',
+                 'p99_us', 'cpu_us_per_message', 'errors', 'error']
+        with open(args.csv, 'w', newline='') as f:
+            writer = csv.DictWriter(f, names)
+            writer.writeheader()
+            writer.writerows(rows)
+    table(rows, sys.stdout)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
