@@ -70,6 +70,21 @@ restart()
     lab_daemon stack -l 0 --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24
 }
 must "another start" restart
+
+# The prompt, on a stack of its own: each question has its answer, quit ends it.
+prompt_answers()
+{
+    {
+        printf 'show ports\nshow counters all\nshow config\nshow routes\nshow connections\nshow neighbours\nhelp\n'
+        sleep 1
+        echo quit
+        sleep 5
+    } | timeout --foreground 20 "$lab_isosockd" -l 0 --no-pci --no-huge --vdev=net_null0 -- --address 10.66.1.2/24 \
+        --control "$lab_tmp/prompt.sock" -i >"$lab_tmp/prompt.out" 2>"$lab_tmp/prompt.err" || return 1
+    grep -q '^port 0 .*net_null' "$lab_tmp/prompt.out" && grep -q '^tcp.rx_segs ' "$lab_tmp/prompt.out" &&
+        grep -q '^address = 10.66.1.2/24' "$lab_tmp/prompt.out" && grep -q '^10.66.1.0/24 ' "$lab_tmp/prompt.out"
+}
+expect "the prompt answers, and quits" prompt_answers
 lab_daemon_pid=$lab_pid
 killed_daemon_is_replaced || { echo "NOT OK: a killed daemon leaves its socket file"; failures=1; }
 must "a start over a dead daemon's socket" restart

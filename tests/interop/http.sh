@@ -28,14 +28,14 @@ four_at_once()
 
 many_connections()
 {
-    peer_run wrk -t 2 -c 200 -d 2 $url/page >"$lab_tmp/wrk" || return 1
+    peer_run wrk -t 2 -c 200 -d 2 $url:80/page >"$lab_tmp/wrk" || return 1
     cat "$lab_tmp/wrk"
     ! grep -q 'Socket errors' "$lab_tmp/wrk" && ! grep -q 'Non-2xx' "$lab_tmp/wrk"
 }
 
 short_connections()
 {
-    peer_run wrk -t 2 -c 50 -d 2 -H 'Connection: close' $url/page >"$lab_tmp/wrk" || return 1
+    peer_run wrk -t 2 -c 50 -d 2 -H 'Connection: close' $url:80/page >"$lab_tmp/wrk" || return 1
     cat "$lab_tmp/wrk"
     ! grep -q 'Socket errors.*\(connect\|write\|timeout\) [1-9]' "$lab_tmp/wrk" && ! grep -q 'Non-2xx' "$lab_tmp/wrk"
 }
