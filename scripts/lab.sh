@@ -61,6 +61,7 @@ lab_start()
 {
     local log=$1
     shift
+    : >"$log" # the child opens it later: nobody shall read a former one's words
     "$@" >"$log" 2>&1 </dev/null &
     lab_pid=$!
     lab_pids="$lab_pid $lab_pids"
