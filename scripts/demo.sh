@@ -52,18 +52,21 @@ start_kernel_peer()
 {
     wire="net_tap, the kernel as peer"
     web=10.66.0.2:80 redis_port=6379
-    lab_tap_stack "${port_option[@]}"
+    lab_tap_stack "${port_option[@]}" || return 1
+    # The stack's core is the stack's own.
+    [ ${#lab_cores[@]} = 1 ] ||
+        lab_on_stack=(taskset -c "$(printf '%s\n' "${lab_cores[@]:1}" | paste -s -d ,)" "${lab_on_stack[@]}")
 }
 
 start_stack_peer()
 {
-    local core=$(($(nproc) > 1 ? 1 : 0))
+    local core=${lab_cores[1]:-${lab_cores[0]}}
     wire="net_memif, a second stack as peer"
     web=10.66.0.2:8080 redis_port=6379
-    lab_daemon stack -l 0 --no-pci --no-huge "--vdev=net_memif0,role=server,socket=$lab_tmp/memif,socket-abstract=no" \
+    lab_daemon stack -l "${lab_cores[0]}" --no-pci --no-huge "--vdev=net_memif0,role=server,socket=$lab_tmp/memif,socket-abstract=no" \
         -- --address 10.66.0.2/24 "${port_option[@]}" || return 1
     # One end impairs both directions; the other need not.
-    lab_daemon peer -l $core --no-pci --no-huge "--vdev=net_memif0,role=client,socket=$lab_tmp/memif,socket-abstract=no" \
+    lab_daemon peer -l "$core" --no-pci --no-huge "--vdev=net_memif0,role=client,socket=$lab_tmp/memif,socket-abstract=no" \
         -- --address 10.66.0.1/24
 }
 

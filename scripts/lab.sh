@@ -17,6 +17,9 @@ lab_init()
     lab_isosock=$lab_build/apps/isosock
     lab_isosockd=$lab_build/apps/isosockd
     lab_id=$$
+    # The cores that we may use, by number.
+    lab_cores=($(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status | tr ',' '\n' |
+        awk -F- '{ for (i = $1; i <= $NF; i++) print i }'))
     set -m
     trap 'exit 130' INT
     trap 'exit 143' TERM
@@ -154,7 +157,7 @@ lab_tap_stack()
     lab_ns=isolab$lab_id
     ip netns add "$lab_ns" || return 1
     lab_prefix=(nsenter "--net=/run/netns/$lab_ns")
-    lab_daemon stack -l 0 --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24 "$@" || return 1
+    lab_daemon stack -l "${lab_cores[0]}" --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24 "$@" || return 1
     lab_prefix=()
     lab_daemon_pid=$lab_pid
     lab_peer ip link set lo up &&

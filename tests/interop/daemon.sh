@@ -11,7 +11,7 @@ must "the stack starts" lab_tap_stack
 daemon=$lab_daemon_pid
 
 expect "a second daemon is refused" one_line_status 1 "another isosockd.*stack.sock" \
-    "$lab_isosockd" -l 0 --no-pci --no-huge --vdev=net_null0 -- --address 10.66.0.3/24 --control "$lab_tmp/stack.sock"
+    "$lab_isosockd" -l "${lab_cores[0]}" --no-pci --no-huge --vdev=net_null0 -- --address 10.66.0.3/24 --control "$lab_tmp/stack.sock"
 must "nginx starts" lab_nginx 10.66.0.2 80
 nginx=$lab_pid
 expect "a page" same_fetched http://10.66.0.2/page "$www/page"
@@ -67,7 +67,7 @@ lab_peer ip link del "iso$lab_id" 2>/dev/null
 lab_prefix=(nsenter "--net=/run/netns/$lab_ns")
 restart()
 {
-    lab_daemon stack -l 0 --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24
+    lab_daemon stack -l "${lab_cores[0]}" --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24
 }
 must "another start" restart
 
@@ -79,7 +79,7 @@ prompt_answers()
         sleep 1
         echo quit
         sleep 5
-    } | timeout --foreground 20 "$lab_isosockd" -l 0 --no-pci --no-huge --vdev=net_null0 -- --address 10.66.1.2/24 \
+    } | timeout --foreground 20 "$lab_isosockd" -l "${lab_cores[0]}" --no-pci --no-huge --vdev=net_null0 -- --address 10.66.1.2/24 \
         --control "$lab_tmp/prompt.sock" -i >"$lab_tmp/prompt.out" 2>"$lab_tmp/prompt.err" || return 1
     grep -q '^port 0 .*net_null' "$lab_tmp/prompt.out" && grep -q '^tcp.rx_segs ' "$lab_tmp/prompt.out" &&
         grep -q '^address = 10.66.1.2/24' "$lab_tmp/prompt.out" && grep -q '^10.66.1.0/24 ' "$lab_tmp/prompt.out"

@@ -16,9 +16,9 @@ random_file "$www/page" 600
 random_file "$www/big" 32M
 random_file "$www/medium" 300k
 random_file "$lab_tmp/upload" 8M
-must "a stack" lab_daemon stack -l 0 --no-pci --no-huge \
+must "a stack" lab_daemon stack -l "${lab_cores[0]}" --no-pci --no-huge \
     "--vdev=net_memif0,role=server,socket=$lab_tmp/memif,socket-abstract=no" -- --address 10.66.0.2/24
-must "its peer" lab_daemon peer -l 0 --no-pci --no-huge \
+must "its peer" lab_daemon peer -l "${lab_cores[0]}" --no-pci --no-huge \
     "--vdev=net_memif0,role=client,socket=$lab_tmp/memif,socket-abstract=no" -- --address 10.66.0.1/24
 must "nginx starts" lab_nginx 10.66.0.2 8080
 

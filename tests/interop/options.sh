@@ -33,13 +33,13 @@ printf '[isosock]\ncolour = red\n' >"$lab_tmp/unknown.conf"
 expect "unknown name in the file" one_line_status 2 'colour' $d -- --config "$lab_tmp/unknown.conf"
 expect "no such file" one_line_status 2 'nonexistent.conf' $d -- --config "$lab_tmp/nonexistent.conf"
 
-expect "no port" one_line_status 1 'vdev' $d -l 0 --no-pci --no-huge --log-level=error -- $a --control "$lab_tmp/c.sock"
+expect "no port" one_line_status 1 'vdev' $d -l "${lab_cores[0]}" --no-pci --no-huge --log-level=error -- $a --control "$lab_tmp/c.sock"
 expect "no such port" one_line_status 1 "port '7'.*net_null0" \
-    $d -l 0 --no-pci --no-huge --log-level=error --vdev=net_null0 -- $a --port 7 --control "$lab_tmp/c.sock"
+    $d -l "${lab_cores[0]}" --no-pci --no-huge --log-level=error --vdev=net_null0 -- $a --port 7 --control "$lab_tmp/c.sock"
 expect "control path in no folder" one_line_status 1 'nofolder' \
-    $d -l 0 --no-pci --no-huge --log-level=error --vdev=net_null0 -- $a --control "$lab_tmp/nofolder/c.sock"
+    $d -l "${lab_cores[0]}" --no-pci --no-huge --log-level=error --vdev=net_null0 -- $a --control "$lab_tmp/nofolder/c.sock"
 expect "a knob that the mode has not" one_line_status 2 'colour' \
-    $d -l 0 --no-pci --no-huge --log-level=error --vdev=net_null0 -- $a --mode isostack,colour=red --control "$lab_tmp/c.sock"
+    $d -l "${lab_cores[0]}" --no-pci --no-huge --log-level=error --vdev=net_null0 -- $a --mode isostack,colour=red --control "$lab_tmp/c.sock"
 
 expect "tool: no command" one_line_status 2 'run, ss' $i
 expect "tool: unknown command" one_line_status 2 'dance' $i dance
