@@ -13,7 +13,7 @@
 /*
  * A server reads a request and then writes the answer: the notification about the bytes it took can travel with that about the answer. So a small one
  * is held back, one for each thread, until this thread sends on that socket (it is carried), or is about to
- * wait or finds nothing more to read (it is flushed).
+ * wait, finds nothing more to read or reads from another socket (it is flushed).
  */
 static __thread struct {
     uint32_t slot;
@@ -202,6 +202,8 @@ recv_loop(uint32_t slot, struct target *t, int flags)
     bool have_deadline = false;
     ssize_t got = 0, n;
 
+    if (notice.slot != slot)
+        recv_flush_notice();
     for (;;) {
         if (!lock_acquire(&h->lock))
             return got > 0 ? got : -EAGAIN;

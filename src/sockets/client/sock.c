@@ -433,6 +433,21 @@ accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int 
     return fd;
 }
 
+/*
+ * A listener fails only when the stack stops, and the control connection may show that a little later: it is looked at here, so that
+ * nobody goes on asking a socket that is ready for ever and has nothing.
+ */
+static bool
+listener_has_failed(uint32_t slot)
+{
+    if (load_relaxed(&front.dead))
+        return true;
+    if (!(load_acquire(&back_sock(slot)->status) & SHM_ST_ERROR))
+        return false;
+    front_check_alive();
+    return true;
+}
+
 /* Neither waits; the one whose turn it is is asked first. */
 static int
 accept_from_either(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flags)
@@ -441,10 +456,11 @@ accept_from_either(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, i
     int rc = -EAGAIN;
 
     if (o->where == SOCK_STACK)
-        return load_relaxed(&front.dead) ? -ENETDOWN : accept_from_stack(o, sa, len, flags);
+        return listener_has_failed(o->slot) ? -ENETDOWN : accept_from_stack(o, sa, len, flags);
     turn = o->accept_turn++;
     for (i = 0; i < 2 && rc == -EAGAIN; i++) {
-        if ((turn + i) % 2 == 0 && load_relaxed(&back_sock(o->slot)->accept_ready) != 0 && !load_relaxed(&front.dead))
+        if ((turn + i) % 2 == 0 && load_relaxed(&back_sock(o->slot)->accept_ready) != 0 &&
+            !listener_has_failed(o->slot))
             rc = accept_from_stack(o, sa, len, flags);
         else if ((turn + i) % 2 == 1)
             rc = from_libc(libc()->accept4(fd, sa, len, flags));
@@ -457,17 +473,20 @@ sock_accept(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flag
 {
     struct slot_hot *h = slot_hot(front_sock(o->slot));
     uint64_t deadline_us = sock_deadline(o->slot, false, 0);
+    bool failed;
     int rc;
 
     if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
         return -EINVAL;
+    if (sa != NULL && len == NULL)
+        return -EFAULT;
     for (;;) {
         if (!(load_acquire(&h->flags) & SLOT_LISTENER) || (h->flags & SLOT_SHUT_RD))
             return -EINVAL;
-        rc =
-            o->where == SOCK_STACK && load_relaxed(&back_sock(o->slot)->accept_ready) == 0 && !load_relaxed(&front.dead)
-                ? -EAGAIN
-                : accept_from_either(o, fd, sa, len, flags);
+        failed = listener_has_failed(o->slot);
+        rc = o->where == SOCK_STACK && load_relaxed(&back_sock(o->slot)->accept_ready) == 0 && !failed
+                 ? -EAGAIN
+                 : accept_from_either(o, fd, sa, len, flags);
         if (rc != -EAGAIN)
             return rc;
         recv_flush_notice();

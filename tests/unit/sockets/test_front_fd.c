@@ -109,6 +109,24 @@ test_bind_to_the_stacks_address(void **state)
     iso_close(l);
 }
 
+/* The stack stops in order: its sockets have failed before the control connection is seen to end. */
+static void
+test_listener_that_failed_ends_accept(void **state)
+{
+    struct sockaddr_in sa = address(FS_ADDRESS, 8081);
+    int l = iso_socket(AF_INET, SOCK_STREAM, 0);
+
+    (void)state;
+    assert_int_equal(iso_bind(l, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(iso_listen(l, 5), 0);
+    fs_error(fs_slot(l), ENETDOWN);
+    alarm(10); /* a blocking call: it must not wait, nor ask for ever */
+    assert_int_equal(iso_accept(l, NULL, NULL), -1);
+    assert_int_equal(errno, ENETDOWN);
+    alarm(0);
+    iso_close(l);
+}
+
 static void
 test_wildcard_listens_on_both_sides(void **state)
 {
@@ -258,6 +276,7 @@ main(void)
         cmocka_unit_test_teardown(test_other_descriptors_are_not_in_the_table, teardown),
         cmocka_unit_test_teardown(test_loopback_stays_the_kernels, teardown),
         cmocka_unit_test_teardown(test_bind_to_the_stacks_address, teardown),
+        cmocka_unit_test_teardown(test_listener_that_failed_ends_accept, teardown),
         cmocka_unit_test_teardown(test_wildcard_listens_on_both_sides, teardown),
         cmocka_unit_test_teardown(test_copies_share_one_socket, teardown),
         cmocka_unit_test_teardown(test_a_refused_connect_can_be_repeated, teardown),

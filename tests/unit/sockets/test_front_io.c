@@ -285,6 +285,28 @@ test_small_reads_are_told_with_the_answer(void **state)
     iso_close(fd);
 }
 
+/* One notice at a time is held back: reading from many sockets without an answer must leave none of them untold. */
+static void
+test_held_notice_is_not_lost_to_the_next_socket(void **state)
+{
+    int one = fs_connected(SOCK_NONBLOCK), other = fs_connected(SOCK_NONBLOCK);
+
+    (void)state;
+    fs_deliver(fs_slot(one), pattern, 100, 100);
+    fs_deliver(fs_slot(other), pattern, 100, 100);
+    fs_pause();
+    assert_int_equal(iso_recv(one, scratch, 200, 0), 100);
+    assert_int_equal(fs_notifications(), 0);
+    assert_int_equal(iso_recv(other, scratch, 200, 0), 100);
+    assert_int_equal(fs_notifications(), 1); /* the first one's */
+    assert_int_equal(slot_hot(front_sock(fs_slot(one)))->rx_told, 100);
+    assert_fails(iso_recv(other, scratch, 200, 0), EAGAIN);
+    assert_int_equal(fs_notifications(), 2);
+    fs_resume();
+    iso_close(one);
+    iso_close(other);
+}
+
 static void
 test_peek_waitall_trunc(void **state)
 {
@@ -523,6 +545,7 @@ main(void)
         cmocka_unit_test_teardown(test_reads_cross_segments_and_trains, teardown),
         cmocka_unit_test_teardown(test_rx_head_moves_when_it_frees_something, teardown),
         cmocka_unit_test_teardown(test_small_reads_are_told_with_the_answer, teardown),
+        cmocka_unit_test_teardown(test_held_notice_is_not_lost_to_the_next_socket, teardown),
         cmocka_unit_test_teardown(test_peek_waitall_trunc, teardown),
         cmocka_unit_test_teardown(test_end_of_stream, teardown),
         cmocka_unit_test_teardown(test_blocking_read_is_woken, teardown),
