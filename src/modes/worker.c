@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <rte_common.h>
+#include <rte_cycles.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -15,6 +16,12 @@
 
 /* Empty polls for so long, and the CPU is offered to others between polls; for so long, and the worker sleeps. */
 #define YIELD_AFTER_US 30u
+/*
+ * Unless the CPU is shared with others who want it, as with an application on the stack's own core: then an empty poll only delays them. A yield that
+ * takes longer than this let somebody run; so many short ones in a row, and nobody seems to be there.
+ */
+#define YIELD_LONG_NS 1000u
+#define POLITE_YIELDS 64u
 #define SLEEP_AFTER_US 200u
 /* Without receive interrupts: naps. The longest bounds both the first frame's latency and the idle CPU's share. */
 #define NAP_MIN_US 50u
@@ -34,6 +41,9 @@ struct worker {
     int epoll_fd; /**< doorbell and receive interrupt; -1: never sleeps */
     bool has_intr;
     uint32_t nap_us;
+    uint32_t polite; /**< yields between empty polls to come; 0 = polls on for YIELD_AFTER_US */
+    uint64_t yield_long_cycles;
+    uint64_t wakeups; /**< as counted when last looked at */
     uint64_t idle_since_us; /**< 0 = the last poll did something */
 };
 
@@ -128,6 +138,30 @@ note_work(struct worker *wk)
     wk->nap_us = NAP_MIN_US;
 }
 
+static void
+yield_cpu(struct worker *wk)
+{
+    uint64_t start = clock_cycles();
+
+    sched_yield();
+    if (clock_cycles() - start >= wk->yield_long_cycles)
+        wk->polite = POLITE_YIELDS;
+    else if (wk->polite > 0)
+        wk->polite--;
+}
+
+/* Whoever was woken may wait for this very CPU. */
+static void
+note_wakeups(struct worker *wk)
+{
+    uint64_t wakeups = wk->ctr->v[CTR_SOCK_WAKEUPS];
+
+    if (wakeups == wk->wakeups)
+        return;
+    wk->wakeups = wakeups;
+    wk->polite = POLITE_YIELDS;
+}
+
 /* A poll found nothing. */
 static void
 be_idle(struct worker *wk, uint64_t now_us)
@@ -137,11 +171,12 @@ be_idle(struct worker *wk, uint64_t now_us)
     if (wk->idle_since_us == 0)
         wk->idle_since_us = now_us;
     idle_us = now_us - wk->idle_since_us;
+    note_wakeups(wk);
     if (wk->epoll_fd >= 0 && (wk->idle == IDLE_SLEEP || (wk->idle == IDLE_ADAPTIVE && idle_us >= SLEEP_AFTER_US))) {
         if (sleep_once(wk) > 0)
             note_work(wk);
-    } else if (idle_us >= YIELD_AFTER_US) {
-        sched_yield();
+    } else if (wk->polite > 0 || idle_us >= YIELD_AFTER_US) {
+        yield_cpu(wk);
     }
 }
 
@@ -153,6 +188,7 @@ worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_pol
 
     wk.stack = ops->stack(m, w);
     wk.ctr = stack_queue(wk.stack)->ctr;
+    wk.yield_long_cycles = rte_get_tsc_hz() / 1000000u * YIELD_LONG_NS / 1000u;
     if (idle != IDLE_POLL) {
         int rc = worker_init(&wk);
 

@@ -102,8 +102,14 @@ iso_getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 int
 iso_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 {
-    struct obj *o = fd_get_stack(fd);
+    struct obj *o = fd_get_kind(fd, OBJ_SOCK);
+    int rc;
 
-    return o == NULL ? libc()->setsockopt(fd, level, name, val, len)
-                     : api_put(o, sock_setsockopt(o, fd, level, name, val, len));
+    if (o == NULL)
+        return libc()->setsockopt(fd, level, name, val, len);
+    if (o->where != SOCK_KERNEL)
+        return api_put(o, sock_setsockopt(o, fd, level, name, val, len));
+    opts_note(o, level, name);
+    rc = libc()->setsockopt(fd, level, name, val, len) < 0 ? -errno : 0;
+    return api_put(o, rc);
 }

@@ -223,7 +223,7 @@ int command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait);
 
 /** The common ones. */
 int command_simple(uint32_t slot, enum shm_op op, int32_t value);
-int command_option(uint32_t slot, uint32_t name, int32_t value);
+int command_option(uint32_t slot, uint32_t name, int32_t value, bool wait);
 int command_queue(uint32_t slot, enum shm_op op, uint32_t queue, bool wait);
 
 /* ---- wait.c ----------------------------------------------------------------------------------------------------------- */

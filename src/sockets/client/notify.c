@@ -177,13 +177,13 @@ command_simple(uint32_t slot, enum shm_op op, int32_t value)
 }
 
 int
-command_option(uint32_t slot, uint32_t name, int32_t value)
+command_option(uint32_t slot, uint32_t name, int32_t value, bool wait)
 {
     struct shm_cmd cmd = { .op = SHM_OP_SETOPT };
 
     cmd.opt.name = name;
     cmd.opt.value = value;
-    return command_run(slot, &cmd, true);
+    return command_run(slot, &cmd, wait);
 }
 
 int

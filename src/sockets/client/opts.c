@@ -59,7 +59,8 @@ static const struct opt_row rows[] = {
 };
 
 #define NB_ROWS (sizeof(rows) / sizeof(rows[0]))
-static_assert(NB_ROWS <= 32, "slot_opts.set has a bit for each");
+static_assert(NB_ROWS <= 31, "slot_opts.set has a bit for each, obj.kernel_opts one more");
+#define OPTS_OTHER (1u << 31)
 
 static const struct opt_row *
 find_row(int level, int name)
@@ -148,7 +149,8 @@ set_row(uint32_t slot, const struct opt_row *r, int32_t v)
     else if (v < r->min || v > r->max)
         return -EINVAL;
     if (r->stack_opt >= 0) {
-        rc = command_option(slot, (uint32_t)r->stack_opt, v);
+        /* A switch takes any value, so its answer need not be waited for. */
+        rc = command_option(slot, (uint32_t)r->stack_opt, v, r->kind != OPT_BOOL);
         if (rc != 0)
             return rc;
     }
@@ -156,8 +158,17 @@ set_row(uint32_t slot, const struct opt_row *r, int32_t v)
     return 0;
 }
 
+void
+opts_note(struct obj *o, int level, int name)
+{
+    const struct opt_row *r = find_row(level, name);
+
+    __atomic_or_fetch(&o->kernel_opts, r != NULL ? 1u << (r - rows) : OPTS_OTHER, __ATOMIC_RELAXED);
+}
+
+/* Another option than those in the rows may be a twin of one of them (SO_RCVBUFFORCE): then all are looked at. */
 static int
-carry_int_rows(int fd, int holder, uint32_t slot)
+carry_int_rows(int fd, int holder, uint32_t slot, uint32_t set)
 {
     size_t i;
 
@@ -167,7 +178,7 @@ carry_int_rows(int fd, int holder, uint32_t slot)
         socklen_t len = sizeof(v), usual_len = sizeof(usual);
         int rc;
 
-        if (!r->carry || libc()->getsockopt(fd, r->level, r->name, &v, &len) != 0 ||
+        if (!r->carry || !(set & (OPTS_OTHER | 1u << i)) || libc()->getsockopt(fd, r->level, r->name, &v, &len) != 0 ||
             libc()->getsockopt(holder, r->level, r->name, &usual, &usual_len) != 0 || v == usual)
             continue;
         rc = set_row(slot, r, r->kind == OPT_BUF ? v / 2 : v);
@@ -187,16 +198,19 @@ timeval_to_us(const struct timeval *tv)
 }
 
 int
-opts_carry_over(int fd, uint32_t slot)
+opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
 {
     struct slot_opts *o = slot_opts(front_sock(slot));
-    int holder = sock_placeholder();
+    uint32_t set = load_relaxed(&sock->kernel_opts);
+    int holder = set != 0 ? sock_placeholder() : 0;
     struct linger lg;
     struct timeval tv;
     socklen_t len = sizeof(lg);
 
-    if (holder < 0)
+    if (set == 0 || holder < 0)
         return holder;
+    if (!(set & OPTS_OTHER))
+        return carry_int_rows(fd, holder, slot, set);
     if (libc()->getsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, &len) == 0) {
         o->linger_on = lg.l_onoff != 0;
         o->linger_s = (uint32_t)lg.l_linger;
@@ -207,7 +221,7 @@ opts_carry_over(int fd, uint32_t slot)
     len = sizeof(tv);
     if (libc()->getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == 0)
         o->sndtimeo_us_lo = timeval_to_us(&tv);
-    return carry_int_rows(fd, holder, slot);
+    return carry_int_rows(fd, holder, slot, set);
 }
 
 /* ---- setsockopt --------------------------------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ open_slot(const struct obj *o, int fd)
         return rc;
     }
     slot_opened(slot);
-    rc = opts_carry_over(fd, slot);
+    rc = opts_carry_over(o, fd, slot);
     if (rc != 0) {
         struct shm_cmd close_cmd = { .op = SHM_OP_CLOSE };
 

@@ -100,8 +100,10 @@ void recv_notice_carried(uint32_t slot);
 
 int sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t *len);
 int sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, socklen_t len);
+/** An option is being set on a socket of the kernel's: remember which, so that a change of sides asks for no others. */
+void opts_note(struct obj *o, int level, int name);
 /** The socket changes sides: options that were set on the kernel's are set on the stack's. Returns 0 or -errno. */
-int opts_carry_over(int fd, uint32_t slot);
+int opts_carry_over(const struct obj *sock, int fd, uint32_t slot);
 /** A kernel socket nobody uses: what accepted sockets' descriptors are copies of. -errno if there is none. */
 int sock_placeholder(void);
 

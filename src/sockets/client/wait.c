@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <rte_cycles.h>
 #include <rte_pause.h>
 
 #include "libc.h"
@@ -30,6 +31,24 @@ wait_now_us(void)
     return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
 }
 
+/* A yield that takes longer than this (about a microsecond) let somebody else run: perhaps the stack, on this core. */
+#define YIELD_LONG_CYCLES 3000u
+/* Then yielding is what helps, not spinning. One costs as much as so many spins; so many short ones in a row end it. */
+#define YIELD_SPINS 32u
+#define POLITE_YIELDS 16u
+
+/** Let others run. Returns how many of the next yields should come without spinning before them. */
+static uint32_t
+yield_cpu(uint32_t polite)
+{
+    uint64_t start = rte_rdtsc();
+
+    sched_yield();
+    if (rte_rdtsc() - start >= YIELD_LONG_CYCLES)
+        return POLITE_YIELDS;
+    return polite > 0 ? polite - 1 : 0;
+}
+
 /*
  * The budget doubles when spinning has paid and halves when it has not. Between spins the core is yielded, since the stack may
  * share it and then only runs if we let it.
@@ -37,7 +56,7 @@ wait_now_us(void)
 bool
 wait_spin(bool (*ready)(void *arg), void *arg)
 {
-    static __thread uint32_t budget;
+    static __thread uint32_t budget, polite;
     uint32_t i;
 
     if (budget == 0)
@@ -47,12 +66,15 @@ wait_spin(bool (*ready)(void *arg), void *arg)
             budget = budget * 2 > SPIN_MAX ? SPIN_MAX : budget * 2;
             return true;
         }
-        rte_pause();
-        if (i % 64 == 63)
-            sched_yield();
+        if (polite > 0 || i % 64 == 63) {
+            polite = yield_cpu(polite);
+            i += polite > 0 ? YIELD_SPINS - 1 : 0;
+        } else {
+            rte_pause();
+        }
     }
     budget = budget / 2 < SPIN_MIN ? SPIN_MIN : budget / 2;
-    sched_yield();
+    polite = yield_cpu(polite);
     return ready(arg);
 }
 

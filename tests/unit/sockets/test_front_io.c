@@ -512,6 +512,7 @@ test_options(void **state)
     /* Set on the stack's. */
     v = 0;
     assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &v, sizeof(v)), 0);
+    fs_settle(); /* a switch is not waited for */
     assert_int_equal(fs_option(TCP_OPT_NODELAY), 0);
     v = 100000;
     assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &v, sizeof(v)), 0);
