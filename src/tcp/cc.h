@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tcp/seq.h"
+
 /**
  * @file
  * Congestion control behind a small table of operations. A control knows bytes, instants and its own state; no
@@ -13,35 +15,51 @@
 struct tcp_cc {
     uint32_t cwnd_bytes;
     uint32_t ssthresh_bytes; /**< UINT32_MAX before the first loss */
-    uint32_t priv[4]; /**< the control's own */
+    uint32_t priv[9]; /**< the control's own */
 };
 
 /** What the connection tells with an event. */
 struct tcp_cc_event {
     uint64_t now_us;
-    uint32_t acked_bytes; /**< newly acknowledged; on_ack only */
+    uint32_t acked_bytes; /**< newly delivered; on_ack only */
     uint32_t flight_bytes; /**< sent and unacknowledged when the event happened */
     uint32_t mss_bytes;
     uint32_t srtt_us;
+    uint32_t min_rtt_us; /**< UINT32_MAX: no sample yet */
+    uint32_t rtt_us; /**< measured by this ACK; 0 = none */
+    tcp_seq una, snd_nxt; /**< after the ACK: they tell rounds apart */
     bool cwnd_limited; /**< it was the congestion window that held data back (RFC 7661: else it does not grow) */
 };
 
 struct tcp_cc_ops {
     const char *name;
     void (*init)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
-    void (*on_ack)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< outside of fast recovery */
-    void (*on_loss)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< fast recovery begins: cwnd and ssthresh */
-    void (*on_rto)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< first timeout of a segment */
+    void (*on_ack)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< outside of a reduction: cwnd grows */
+    /** A reduction begins: ssthresh is its goal; cwnd comes down to it by PRR, which is not the control's doing. */
+    void (*on_loss)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
+    void (*on_rto)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< first timeout of a segment: ssthresh */
     void (*on_idle)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< nothing was sent for an RTO */
 };
 
-enum tcp_cc_id { TCP_CC_NEWRENO, TCP_CC_COUNT };
+enum tcp_cc_id { TCP_CC_CUBIC, TCP_CC_NEWRENO, TCP_CC_COUNT }; /* the first is the default */
 
-extern const struct tcp_cc_ops tcp_cc_newreno;
+extern const struct tcp_cc_ops tcp_cc_newreno, tcp_cc_cubic;
 
 const struct tcp_cc_ops *tcp_cc_by_id(unsigned id);
 
+/** The id of the control of that name ("reno" is NewReno too, as Linux calls it), -1 if there is none. */
+int tcp_cc_find(const char *name);
+
 /** RFC 6928: the initial window. */
 uint32_t tcp_cc_initial_window(uint32_t mss_bytes);
+
+/** Slow start by acked_bytes, up to ssthresh (RFC 5681 section 3.1, RFC 3465). Returns the bytes that are left over. */
+uint32_t tcp_cc_slow_start(struct tcp_cc *cc, uint32_t acked_bytes);
+
+/** RFC 5681 section 4.1: the restart window. */
+void tcp_cc_restart(struct tcp_cc *cc, const struct tcp_cc_event *ev);
+
+/** Above it nothing in the engine's 32-bit arithmetic is in danger: 1 GiB. */
+#define TCP_CWND_MAX_BYTES (1u << 30)
 
 #endif /* TCP_CC_H */

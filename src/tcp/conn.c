@@ -31,7 +31,7 @@ conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_
     c->rcv_mss = 536; /* RFC 9293 section 3.7.1: what a sender that knows nothing sends */
     c->ts_offset = tcp_ts_offset(d->params.seed, t);
     c->last_rcv_tick = c->last_snd_tick = c->stall_tick = tick_of(d->now_us);
-    c->cc_id = TCP_CC_NEWRENO;
+    c->cc_id = o->cc_id;
     tcp_rtt_init(&c->rtt, d->params.rto_initial_us);
     table_add(d, TABLE_REF(TABLE_CONN, i));
     return c;
@@ -88,7 +88,10 @@ conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
     if (c->retries > 0)
         c->cc.cwnd_bytes = c->mss;
     c->retries = c->backoff = 0;
-    c->high_rxt = c->lost_below = c->snd_una;
+    /* Data that went with the SYN belongs to the first run that follows. */
+    tcp_sent_init(&c->sent, c->snd_una);
+    tcp_rack_init(&c->rack);
+    c->usage_seq = c->snd_una;
     c->recover = c->snd_una - 1; /* RFC 6582 section 3.2 compares with >, and the first segment may be lost */
     c->snd_sml = c->snd_una;
     /* Quick acknowledgements while the peer is in slow start, for half the window at most. */
@@ -155,7 +158,7 @@ conn_quiesce(struct tcp_domain *d, struct tcp_conn *c)
 
     wheel_cancel(&d->wheel, domain_timers(d), i);
     memset(c->timer_at, 0, sizeof(c->timer_at));
-    tcp_sack_clear(sack_store(d), &c->board);
+    tcp_sent_clear(sent_store(d), &c->sent);
     table_remove(d, TABLE_REF(TABLE_CONN, i));
     port_unref(d, c->bind);
     c->bind = 0;

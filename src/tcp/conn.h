@@ -7,8 +7,10 @@
 #include <stdint.h>
 
 #include "tcp/cc.h"
+#include "tcp/prr.h"
+#include "tcp/rack.h"
 #include "tcp/rtt.h"
-#include "tcp/sack.h"
+#include "tcp/sent.h"
 #include "tcp/tcp.h"
 
 /**
@@ -34,7 +36,8 @@ struct tcp_conn_opts {
     uint16_t keep_idle_s, keep_intvl_s;
     uint16_t linger2_s; /**< TCP_LINGER2_NONE = an orphan has no FIN-WAIT-2 */
     uint16_t max_seg; /**< 0 = none */
-    uint8_t keep_cnt, syn_retries, tos, pad;
+    uint8_t keep_cnt, syn_retries, tos;
+    uint8_t cc_id; /**< enum tcp_cc_id */
 };
 #define TCP_LINGER2_NONE UINT16_MAX
 
@@ -52,13 +55,18 @@ struct tcp_conn_opts {
 #define CONN_F_ORPHAN (1u << 9) /**< the user has closed: no event but GONE */
 #define CONN_F_PENDING (1u << 10) /**< in a listener's accept queue */
 #define CONN_F_ACK_NOW (1u << 11)
-#define CONN_F_CWND_LIMITED (1u << 12) /**< the congestion window held data back since the last ACK */
-#define CONN_F_RXT_NOW (1u << 13) /**< one retransmission is due whatever the pipe holds (RFC 6675 step 4.3) */
-#define CONN_F_TIMING (1u << 14) /**< rtt_seq and rtt_at time a segment */
+#define CONN_F_CWND_LIMITED (1u << 12) /**< in the window that usage_seq ends, cwnd held data back */
+#define CONN_F_FRTO (1u << 13) /**< whether the timeout was needless is still open (RFC 5682) */
+#define CONN_F_TIMING (1u << 14) /**< syn_at_us times the SYN: sent once */
 #define CONN_F_PERSIST (1u << 15) /**< CONN_T_RTX is a window probe, not a retransmission */
 #define CONN_F_FIN_RCVD (1u << 16) /**< rcv_nxt is one beyond the peer's FIN */
 #define CONN_F_PUSH (1u << 17) /**< send partial segments whatever Nagle says, once */
-#define CONN_F_UNDO (1u << 18) /**< the current recovery may still turn out needless (RFC 3522) */
+#define CONN_F_UNDO (1u << 18) /**< the last reduction of cwnd may still turn out needless: prior_* hold */
+#define CONN_F_PTO (1u << 27) /**< CONN_T_RTX is a probe timeout (RFC 8985 section 7) */
+#define CONN_F_REO (1u << 28) /**< CONN_T_RTX is the reordering timer (RFC 8985 section 6.3) */
+#define CONN_F_TLP (1u << 29) /**< a probe is out: tlp_end holds */
+#define CONN_F_TLP_AGAIN (1u << 30) /**< and it was a retransmission */
+#define CONN_F_FRTO_NEW (1u << 31) /**< new data goes before what is taken for lost (RFC 5682 step 2b) */
 
 enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_COUNT };
 
@@ -67,7 +75,7 @@ enum conn_ca { CONN_CA_OPEN, CONN_CA_DISORDER, CONN_CA_CWR, CONN_CA_RECOVERY, CO
 
 /**
  * A connection. Sequence space: our SYN is iss, the transmit stream's byte at position p is iss + 1 + p.
- * snd_una <= high_rxt, lost_below; snd_una <= snd_nxt <= snd_end + 1.
+ * sent.una == snd_una <= snd_nxt <= snd_end + 1; sent covers [snd_una, snd_nxt) once the handshake is done.
  */
 struct tcp_conn {
     /* Line 0: the lookup and the checks of every segment. */
@@ -104,16 +112,17 @@ struct tcp_conn {
     /* Line 2: congestion control, round-trip time. */
     struct tcp_cc cc;
     struct tcp_rtt rtt;
-    tcp_seq rtt_seq; /**< acknowledging it ends the timing */
-    uint32_t rtt_at_us; /**< modulo 2^32 */
     uint32_t timer_at[CONN_T_COUNT]; /**< ticks modulo 2^32; 0 = off */
 
     /* Line 3: loss recovery, activity. */
-    struct tcp_sack_board board;
+    struct tcp_sent sent;
+    struct tcp_rack rack;
+    struct tcp_prr prr;
     tcp_seq recover; /**< snd_nxt when recovery began */
-    tcp_seq high_rxt; /**< holes below it have been retransmitted */
-    tcp_seq lost_below; /**< bytes below it that are not SACKed count as lost */
-    tcp_seq rxt_mark; /**< snd_nxt at the last retransmission: SACKs beyond prove that it had its chance */
+    tcp_seq usage_seq; /**< the use of cwnd is judged once for each window; this ends the present one */
+    uint32_t usage_bytes; /**< most that was under way in it */
+    tcp_seq tlp_end; /**< snd_nxt when the probe was sent */
+    uint32_t undo_bytes; /**< sent again since the reduction and not yet reported as a duplicate (RFC 2883) */
     uint32_t prior_cwnd, prior_ssthresh; /**< for undo */
     uint32_t rxt_ts; /**< timestamp of the first retransmission of this recovery */
     tcp_seq snd_sml; /**< end of the last segment below the MSS (Minshall's form of Nagle) */
@@ -123,6 +132,7 @@ struct tcp_conn {
 
     /* The rest: set-up, options, statistics. */
     tcp_seq iss, irs;
+    uint32_t syn_at_us; /**< modulo 2^32 */
     uint32_t stall_tick; /**< snd_una stands still since */
     uint32_t challenge_tick; /**< last answer to an unacceptable segment */
     uint32_t bind; /**< the port's entry, 0 = none */
@@ -138,10 +148,11 @@ struct tcp_conn {
     uint64_t bytes_acked, bytes_received, bytes_retrans;
 };
 
-_Static_assert(sizeof(struct tcp_conn) <= 384, "a connection is six cache lines at most");
+_Static_assert(sizeof(struct tcp_conn) <= 448,
+               "a connection is seven cache lines at most: RACK and PRR keep their books in it");
 _Static_assert(offsetof(struct tcp_conn, snd_nxt) == 64, "line 0: lookup, state, the checks' bounds");
 _Static_assert(offsetof(struct tcp_conn, cc) == 128, "line 1: data both ways");
-_Static_assert(offsetof(struct tcp_conn, board) <= 192 + 8, "line 2: congestion control, timers");
+_Static_assert(offsetof(struct tcp_conn, sent) <= 192 + 16, "line 2: congestion control, timers");
 
 #define LISTEN_F_REUSEPORT (1u << 31)
 

@@ -39,7 +39,8 @@ params_ok(const struct tcp_params *p)
            p->max_time_wait > 0 && p->max_time_wait <= MAX_ENTRIES && p->max_ooo_bufs > 0 &&
            p->max_ooo_bufs <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 && p->rcv_buf_bytes <= 1u << 30 &&
            p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 && p->rto_min_us <= p->rto_initial_us &&
-           p->rto_initial_us <= p->rto_max_us && p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000;
+           p->rto_initial_us <= p->rto_max_us && p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 &&
+           p->congestion < TCP_CC_COUNT;
 }
 
 /** Buckets: a power of two, one for each entry or a few fewer. */
@@ -54,11 +55,11 @@ bucket_count(const struct tcp_params *p)
     return n;
 }
 
-/** Ranges of all scoreboards: a few for each connection, and enough for some that lose much. */
+/** Runs of what is under way: one for each connection, some more for each, and enough for a few with large windows. */
 static uint32_t
-range_count(const struct tcp_params *p)
+run_count(const struct tcp_params *p)
 {
-    return p->max_conns * 4 + 8 * TCP_SACK_RANGES_MAX;
+    return p->max_conns * 5 + 8 * TCP_SENT_RUNS_MAX;
 }
 
 static uint64_t
@@ -70,7 +71,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [POOL_TW] = (p->max_time_wait + 1ull) * sizeof(struct tcp_tw),
         [POOL_SEG] = (p->max_ooo_bufs + 1ull) * sizeof(struct tcp_reass_seg),
         [POOL_REASS] = (p->max_conns + 1ull) * sizeof(struct tcp_reass),
-        [POOL_RANGE] = (range_count(p) + 1ull) * sizeof(struct tcp_sack_range),
+        [POOL_SENT] = (run_count(p) + 1ull) * sizeof(struct tcp_sent_run),
         [POOL_BIND] = (p->max_conns + p->max_time_wait + 1ull) * sizeof(struct tcp_bind),
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
         [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
@@ -119,6 +120,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->timestamps = p->timestamps;
     to->window_scaling = p->window_scaling;
     to->sack = p->sack;
+    to->congestion = p->congestion;
 }
 
 int
@@ -137,7 +139,7 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
     tcp_pool_init(&d->pools[POOL_TW], p->max_time_wait);
     tcp_pool_init(&d->pools[POOL_SEG], p->max_ooo_bufs);
     tcp_pool_init(&d->pools[POOL_REASS], p->max_conns);
-    tcp_pool_init(&d->pools[POOL_RANGE], range_count(p));
+    tcp_pool_init(&d->pools[POOL_SENT], run_count(p));
     tcp_pool_init(&d->pools[POOL_BIND], p->max_conns + p->max_time_wait);
     wheel_init(&d->wheel, now_us);
     return 0;

@@ -13,7 +13,7 @@
  * What lies where in a domain, and the functions by which the connection files call each other. Private to src/tcp.
  */
 
-enum domain_pool { POOL_CONN, POOL_HALF, POOL_TW, POOL_SEG, POOL_REASS, POOL_RANGE, POOL_BIND, POOL_COUNT };
+enum domain_pool { POOL_CONN, POOL_HALF, POOL_TW, POOL_SEG, POOL_REASS, POOL_SENT, POOL_BIND, POOL_COUNT };
 
 /** Arrays of the arena beside the pools'. */
 enum domain_array { ARRAY_BUCKETS = POOL_COUNT, ARRAY_PORTS, ARRAY_TIMERS, ARRAY_COUNT };
@@ -96,10 +96,10 @@ domain_timers(const struct tcp_domain *d)
     return domain_array(d, ARRAY_TIMERS);
 }
 
-static inline struct tcp_sack_store
-sack_store(struct tcp_domain *d)
+static inline struct tcp_sent_store
+sent_store(struct tcp_domain *d)
 {
-    return (struct tcp_sack_store){ &d->pools[POOL_RANGE], domain_array(d, POOL_RANGE) };
+    return (struct tcp_sent_store){ &d->pools[POOL_SENT], domain_array(d, POOL_SENT), d->params.max_conns };
 }
 
 static inline struct tcp_reass_store
@@ -224,23 +224,32 @@ void reply_rst(const struct tcp_env *env, const struct tcp_in *in);
 void emit_segment(const struct tcp_env *env, const struct tcp_out *out);
 bool challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t *last_tick);
 
+/** The probe of RFC 8985 section 7.3: new data if there is some that may go, else the last segment again. */
+void conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+
 /* ---- recovery.c ---- */
-uint32_t conn_pipe(struct tcp_domain *d, const struct tcp_conn *c);
+/** Bytes that are thought to be on the way: sent, not known to have arrived, not taken for lost. */
+uint32_t conn_pipe(const struct tcp_conn *c);
 void recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** Everything under way was too big for the path: it is lost, but not to congestion. */
+void recovery_on_smaller_mss(struct tcp_domain *d, struct tcp_conn *c);
 void cc_event_fill(struct tcp_cc_event *ev, const struct tcp_env *env, const struct tcp_conn *c, uint32_t acked);
 
 /** What an acceptable ACK brought. */
 struct ack_news {
+    struct tcp_sent_news sent;
     uint32_t acked; /**< sequence numbers newly acknowledged */
-    uint32_t sacked; /**< bytes newly SACKed */
+    uint32_t sacked_bytes; /**< newly SACKed */
     bool is_dup; /**< a duplicate in the sense of RFC 5681 section 2 */
-    bool dsack;
+    bool is_pure_dup; /**< it says nothing that was not known */
+    uint32_t dsack_bytes; /**< reported as received twice (RFC 2883) */
     bool has_ecr;
     uint32_t ts_ecr;
     uint32_t flight_before;
 };
-uint32_t recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, bool *dsack);
-void recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n);
+void recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, struct ack_news *n);
+void recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n);
 
 /* ---- input.c ---- */
 /** Process a segment for a connection beyond SYN-SENT; *taken is set if the buffer was kept or delivered. */

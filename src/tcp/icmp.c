@@ -19,14 +19,7 @@ icmp_too_big(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
         return;
     c->mss_path = (uint16_t)mss;
     conn_set_mss(c);
-    /* Everything under way was too big: it is lost, but not to congestion. */
-    c->ca_state = CONN_CA_LOSS;
-    c->recover = c->snd_nxt;
-    c->high_rxt = c->snd_una;
-    c->lost_below = c->snd_nxt;
-    c->dup_acks = 0;
-    c->flags |= CONN_F_RXT_NOW;
-    c->flags &= ~CONN_F_UNDO;
+    recovery_on_smaller_mss(d, c);
     conn_output(d, env, c);
 }
 

@@ -9,6 +9,12 @@ instant_of(const struct tcp_domain *d, uint32_t tick)
     return ago < d->now_us ? d->now_us - ago : 0;
 }
 
+static uint32_t
+segs_of(const struct tcp_conn *c, uint32_t bytes)
+{
+    return c->mss > 0 ? (bytes + c->mss - 1) / c->mss : 0;
+}
+
 static void
 info_conn_rates(const struct tcp_conn *c, struct tcp_conn_info *info)
 {
@@ -27,6 +33,10 @@ info_conn_rates(const struct tcp_conn *c, struct tcp_conn_info *info)
     info->timestamps = (c->flags & CONN_F_TS) != 0;
     info->sack = (c->flags & CONN_F_SACK) != 0;
     info->ca_state = c->ca_state;
+    info->sacked_segs = segs_of(c, c->flags & CONN_F_SACK ? c->sent.sacked_bytes : (uint32_t)c->dup_acks * c->mss);
+    info->lost_segs = segs_of(c, c->sent.lost_bytes);
+    info->reordering_segs = c->dup_thresh;
+    info->reordering_seen = c->rack.reordering;
     info->retransmits = c->retries;
     info->backoff = c->backoff;
     info->cc_name = tcp_cc_by_id(c->cc_id)->name;
@@ -47,7 +57,9 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->snd_queued = seq_gt(c->snd_end, first) ? seq_diff(c->snd_end, first) : 0;
     info->rcv_queued = c->rcv_used;
     info_conn_rates(c, info);
-    info->unacked_segs = c->mss > 0 ? (flight + c->mss - 1) / c->mss : 0;
+    info->unacked_segs = segs_of(c, flight);
+    info->retrans_segs = segs_of(c, tcp_sent_retrans_bytes(sent_store((struct tcp_domain *)(uintptr_t)d), &c->sent));
+    info->lost_segs += info->retrans_segs;
     info->retrans_segs_total = c->retrans_segs;
     info->bytes_acked = c->bytes_acked;
     info->bytes_received = c->bytes_received;
@@ -70,7 +82,7 @@ info_listener(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info
     info->state = TCP_ST_LISTEN;
     info->snd_queued = l->backlog;
     info->rcv_queued = l->accept_count;
-    info->cc_name = tcp_cc_by_id(TCP_CC_NEWRENO)->name;
+    info->cc_name = tcp_cc_by_id(l->opts.cc_id)->name;
 }
 
 static bool
@@ -94,7 +106,6 @@ info_small(const struct tcp_link *l, enum tcp_state state, struct tcp_conn_info 
     memset(info, 0, sizeof(*info));
     info->tuple = l->tuple;
     info->state = state;
-    info->cc_name = tcp_cc_by_id(TCP_CC_NEWRENO)->name;
     return true;
 }
 

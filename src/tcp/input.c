@@ -214,19 +214,18 @@ rx_syn(struct rx *r)
 
 /* ---- step 4: ACK ---------------------------------------- */
 
+/** RFC 6298, by the times that the send records hold; by timestamps where those are ambiguous (RFC 7323 section 4). */
 static void
-rx_measure_rtt(struct rx *r)
+rx_measure_rtt(struct rx *r, const struct tcp_sent_news *n)
 {
     struct tcp_conn *c = r->c;
     const struct tcp_params *p = &r->d->params;
+    uint32_t now_us = (uint32_t)r->env->now_us;
 
-    if (c->flags & CONN_F_TIMING) {
-        if (seq_lt(r->in->ack, c->rtt_seq))
-            return;
-        c->flags &= ~CONN_F_TIMING;
-        tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->rtt_at_us, p->rto_min_us, p->rto_max_us);
-    } else if ((c->flags & CONN_F_TS) != 0 && r->in->opts.ts_ecr != 0) {
-        /* Timestamps tell the copies of a segment apart (RFC 7323 section 4): a sample where Karn allows no other. */
+    if (n->has_rtt && !n->retrans) {
+        tcp_rtt_sample(&c->rtt, now_us - n->oldest_us, p->rto_min_us, p->rto_max_us);
+        tcp_rtt_min(&c->rtt, now_us - n->newest_us);
+    } else if (n->delivered_bytes > 0 && (c->flags & CONN_F_TS) != 0 && r->in->opts.ts_ecr != 0) {
         uint32_t ms = tcp_ts_clock(r->env->now_us, c->ts_offset) - r->in->opts.ts_ecr;
         if (ms > 0 && ms <= p->rto_max_us / 1000)
             tcp_rtt_sample(&c->rtt, ms * 1000, p->rto_min_us, p->rto_max_us);
@@ -234,14 +233,15 @@ rx_measure_rtt(struct rx *r)
 }
 
 static void
-rx_ack_advance(struct rx *r)
+rx_ack_advance(struct rx *r, struct ack_news *n)
 {
     struct tcp_conn *c = r->c;
     tcp_seq ack = r->in->ack;
     bool fin_acked = conn_fin_sent(c) && seq_gt(ack, c->snd_end);
     uint32_t bytes = seq_diff(ack, c->snd_una) - fin_acked;
 
-    rx_measure_rtt(r);
+    n->acked = seq_diff(ack, c->snd_una);
+    tcp_sent_ack(sent_store(r->d), &c->sent, ack, &n->sent);
     c->snd_una = ack;
     if (seq_lt(c->snd_sml, ack))
         c->snd_sml = ack;
@@ -249,11 +249,6 @@ rx_ack_advance(struct rx *r)
     c->retries = c->backoff = 0;
     c->soft_err = 0;
     c->stall_tick = tick_of(r->env->now_us);
-    tcp_sack_advance(sack_store(r->d), &c->board, ack);
-    if (c->snd_una == c->snd_nxt)
-        conn_timer_off(c, CONN_T_RTX);
-    else
-        conn_arm_rtx(r->d, r->env, c);
     if (bytes > 0 && c->user != 0)
         r->env->sink->acked(r->env->sink->ctx, c->user, bytes);
 }
@@ -336,21 +331,24 @@ rx_ack(struct rx *r)
 
     uint32_t wnd_before = c->snd_wnd;
     struct ack_news n = {
+        .sent = { .recover = c->recover, .prior_fack = c->sent.fack, .had_sacked = c->sent.sacked_bytes > 0 },
         .has_ecr = (c->flags & CONN_F_TS) != 0,
         .ts_ecr = in->opts.ts_ecr,
         .flight_before = seq_diff(c->snd_nxt, c->snd_una),
     };
-    if ((c->flags & CONN_F_SACK) != 0 && in->opts.nb_sack > 0 && !seq_lt(in->ack, c->snd_una))
-        n.sacked = recovery_take_sack(r->d, c, in, &n.dsack);
+    /* An ACK that was overtaken may still bring the news of what lies above (RFC 2018 section 4). */
+    if ((c->flags & CONN_F_SACK) != 0 && in->opts.nb_sack > 0)
+        recovery_take_sack(r->d, c, in, &n);
     rx_window(r);
     if (seq_gt(in->ack, c->snd_una)) {
-        n.acked = seq_diff(in->ack, c->snd_una);
-        rx_ack_advance(r);
+        rx_ack_advance(r, &n);
     } else {
-        bool bare = in->data.len == 0 && (in->flags & TCP_FLAG_FIN) == 0;
-        n.is_dup = bare && in->ack == c->snd_una && n.flight_before > 0 &&
-                   (c->flags & CONN_F_SACK ? n.sacked > 0 : c->snd_wnd == wnd_before);
+        bool bare =
+            in->data.len == 0 && (in->flags & TCP_FLAG_FIN) == 0 && in->ack == c->snd_una && n.flight_before > 0;
+        n.is_dup = bare && (c->flags & CONN_F_SACK ? n.sacked_bytes > 0 : c->snd_wnd == wnd_before);
+        n.is_pure_dup = bare && n.sacked_bytes == 0 && c->snd_wnd == wnd_before;
     }
+    rx_measure_rtt(r, &n.sent);
     recovery_on_ack(r->d, r->env, c, &n);
     return true;
 }
@@ -623,7 +621,7 @@ syn_sent_complete(struct rx *r)
     struct tcp_conn *c = r->c;
 
     if (c->flags & CONN_F_TIMING)
-        tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->rtt_at_us, r->d->params.rto_min_us,
+        tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->syn_at_us, r->d->params.rto_min_us,
                        r->d->params.rto_max_us);
     c->flags &= ~CONN_F_TIMING;
     c->snd_una = r->in->ack;

@@ -25,6 +25,7 @@ static const struct {
     [TCP_OPT_TOS] = { 0, 255 },
     [TCP_OPT_WINDOW_CLAMP] = { 0, INT32_MAX },
     [TCP_OPT_DEFER_ACCEPT] = { INT32_MIN, INT32_MAX },
+    [TCP_OPT_CONGESTION] = { 0, TCP_CC_COUNT - 1 },
 };
 
 #define RCV_BUF_MIN 2304 /* Linux's SOCK_MIN_RCVBUF */
@@ -39,6 +40,7 @@ opts_default(const struct tcp_domain *d, struct tcp_conn_opts *o)
         .keep_intvl_s = 75,
         .keep_cnt = 9,
         .syn_retries = d->params.syn_retries,
+        .cc_id = d->params.congestion,
     };
 }
 
@@ -109,6 +111,9 @@ opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t 
         break;
     case TCP_OPT_TOS:
         o->tos = (uint8_t)value;
+        break;
+    case TCP_OPT_CONGESTION:
+        o->cc_id = (uint8_t)value;
         break;
     case TCP_OPT_WINDOW_CLAMP:
         o->window_clamp_bytes = (uint32_t)value;

@@ -6,6 +6,9 @@
 /** Segments that one event may send; more wait for the next tick, so that one connection cannot hold up the others. */
 #define BURST_SEGS 64
 
+/** Largest burst, as large as offloads take. */
+#define BURST_BYTES_MAX 65536u
+
 /** How long MSG_MORE and TCP_CORK may hold data back, as in Linux (tcp(7)). */
 #define CORK_US 200000
 
@@ -219,17 +222,41 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     conn_arm_rtx(d, env, c);
 }
 
+/** May a probe stand in for the timeout (RFC 8985 section 7.2)? Only in a flow without trouble, once for each window. */
+static bool
+may_probe(const struct tcp_conn *c)
+{
+    return (c->flags & (CONN_F_SACK | CONN_F_TLP | CONN_F_PERSIST)) == CONN_F_SACK && c->backoff == 0 &&
+           (c->ca_state == CONN_CA_OPEN || c->ca_state == CONN_CA_CWR) && c->sent.head != 0;
+}
+
+/** The timeout runs from the first segment's last transmission, not from the timer that stood in for it. */
+static uint64_t
+rto_deadline(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c)
+{
+    return env->now_us + tcp_rtt_backed_off(&c->rtt, c->backoff, d->params.rto_max_us);
+}
+
 void
 conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    uint32_t rto_us = tcp_rtt_backed_off(&c->rtt, c->backoff, d->params.rto_max_us);
+    uint64_t at_us = rto_deadline(d, env, c);
 
-    conn_timer_set(d, c, CONN_T_RTX, env->now_us + rto_us);
+    c->flags &= ~(CONN_F_PTO | CONN_F_REO);
+    if (may_probe(c)) {
+        bool lone = seq_diff(c->snd_nxt, c->snd_una) <= c->mss;
+        uint64_t probe_us = env->now_us + tcp_rack_probe_us(c->rtt.srtt_us, lone, d->params.rto_min_us);
+        c->flags |= CONN_F_PTO;
+        if (probe_us < at_us)
+            at_us = probe_us;
+    }
+    conn_timer_set(d, c, CONN_T_RTX, at_us);
 }
 
-/** Retransmit [start, end), FIN included, at most one segment of it; returns what follows. */
-static tcp_seq
-send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq start, tcp_seq end)
+/** Send [start, end) again, FIN included, at most one segment of it. push: PSH belongs to its end. */
+static void
+send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq start, tcp_seq end,
+                    bool push)
 {
     tcp_seq data_end = seq_gt(end, c->snd_end) ? c->snd_end : end;
     uint32_t len = seq_gt(data_end, start) ? seq_diff(data_end, start) : 0;
@@ -237,34 +264,33 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
     if (len > c->mss)
         len = c->mss;
     bool fin = seq_gt(end, c->snd_end) && start + len == c->snd_end;
+    push = push && len > 0 && start + len + fin == end;
     struct tcp_out out = {
         .seq = start,
         .payload_pos = start - (c->iss + 1),
         .payload_len = len,
-        .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (start + len == c->snd_end ? TCP_FLAG_PSH : 0)),
+        .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (push ? TCP_FLAG_PSH : 0)),
     };
-    c->flags &= ~(CONN_F_RXT_NOW | CONN_F_TIMING); /* Karn: what is timed may be acknowledged by the copy */
-    c->rxt_mark = c->snd_nxt;
+    tcp_sent_again(sent_store(d), &c->sent, start, start + len + fin, (uint32_t)env->now_us);
+    c->undo_bytes += len + fin;
+    c->prr.out_bytes += len;
     c->retrans_segs++;
     c->bytes_retrans += len;
     counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
     emit_conn(d, env, c, &out);
-    return start + len + fin;
 }
 
-/** One retransmission, if one is due and the pipe has room. */
+/** One retransmission, if one is due and the window has room. */
 static bool
 output_lost(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe)
 {
     tcp_seq start, end;
+    bool push;
 
-    if (!tcp_sack_hole(sack_store(d), &c->board, c->high_rxt, c->lost_below, &start, &end)) {
-        c->flags &= ~CONN_F_RXT_NOW;
+    if ((c->flags & CONN_F_FRTO_NEW) != 0 || (pipe > 0 && pipe + c->mss > c->cc.cwnd_bytes) ||
+        !tcp_sent_next_lost(sent_store(d), &c->sent, &start, &end, &push))
         return false;
-    }
-    if (pipe + c->mss > c->cc.cwnd_bytes && (c->flags & CONN_F_RXT_NOW) == 0 && pipe > 0)
-        return false;
-    c->high_rxt = send_retransmission(d, env, c, start, end);
+    send_retransmission(d, env, c, start, end, push);
     if (c->timer_at[CONN_T_RTX] == 0)
         conn_arm_rtx(d, env, c);
     return true;
@@ -297,15 +323,12 @@ new_data_len(struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
         len = max_bytes;
     uint32_t room = c->cc.cwnd_bytes > pipe ? c->cc.cwnd_bytes - pipe : 0;
     if (room < len && room < c->mss) {
-        c->flags |= CONN_F_CWND_LIMITED;
         if (pipe > 0)
             return 0;
         room = c->mss;
     }
-    if (room < len) {
-        c->flags |= CONN_F_CWND_LIMITED;
+    if (room < len)
         len = room;
-    }
     if (len >= c->mss)
         return len - len % c->mss;
     if (len == avail)
@@ -314,44 +337,104 @@ new_data_len(struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
     return len >= c->snd_wnd_max / 2 || (c->flags & CONN_F_PUSH) ? len : 0;
 }
 
-static bool
-output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
+/** Send len new bytes, and the FIN if it is due behind them. push: PSH on the last segment. */
+static void
+send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, bool fin, bool push)
 {
-    bool fin_due = (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
-    uint32_t len = new_data_len(c, pipe, max_bytes);
-    bool last = c->snd_nxt + len == c->snd_end;
-
-    if (len == 0 && !(fin_due && last))
-        return false;
-    bool fin = fin_due && last;
+    bool last = c->snd_nxt + len == c->snd_end && len > 0;
     struct tcp_out out = {
         .seq = c->snd_nxt,
         .payload_pos = c->snd_nxt - (c->iss + 1),
         .payload_len = len,
         .gso_size = len > c->mss ? c->mss : 0,
-        .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (last && len > 0 ? TCP_FLAG_PSH : 0)),
+        .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (last || push ? TCP_FLAG_PSH : 0)),
     };
+
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
     if (len > 0 && len < c->mss)
         c->snd_sml = c->snd_nxt;
-    /* While a hole is being repaired a cumulative ACK measures the repair, not the path. */
-    if ((c->flags & CONN_F_TIMING) == 0 && c->ca_state < CONN_CA_RECOVERY) {
-        c->flags |= CONN_F_TIMING;
-        c->rtt_seq = c->snd_nxt;
-        c->rtt_at_us = (uint32_t)env->now_us;
-    }
+    tcp_sent_append(sent_store(d), &c->sent, c->snd_nxt, (uint32_t)env->now_us, last);
+    c->prr.out_bytes += len;
     c->quick_acks = 0; /* answers carry the acknowledgements from here on */
     counter_add(env->ctr, CTR_TCP_TX_BYTES, len);
     emit_conn(d, env, c, &out);
-    if (c->timer_at[CONN_T_RTX] == 0 || (c->flags & CONN_F_PERSIST)) {
+}
+
+/**
+ * How many bytes form a burst: about what the connection sends in a millisecond at twice its rate, more where the path
+ * is so short that acknowledgements cost more than queues, at least two segments, and never more than half of cwnd,
+ * so that the ACK clock keeps two bursts under way.
+ */
+static uint32_t
+burst_bytes(const struct tcp_conn *c)
+{
+    uint64_t burst = c->rtt.srtt_us > 0 ? 2000ull * c->cc.cwnd_bytes / c->rtt.srtt_us : 0;
+    uint32_t half = c->cc.cwnd_bytes / 2;
+
+    if (c->rtt.min_us >> 9 < 16)
+        burst += BURST_BYTES_MAX >> (c->rtt.min_us >> 9);
+    if (burst > BURST_BYTES_MAX)
+        burst = BURST_BYTES_MAX;
+    if (burst < 2u * c->mss)
+        burst = 2u * c->mss;
+    if (burst > half)
+        burst = half;
+    return burst > c->mss ? (uint32_t)(burst - burst % c->mss) : c->mss;
+}
+
+/** Send a burst of new data, at most max_bytes of it; false if none may go. */
+static bool
+output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
+{
+    bool fin_due = (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
+    uint32_t burst = burst_bytes(c);
+    uint32_t len = new_data_len(c, pipe, burst < max_bytes ? burst : max_bytes);
+    bool fin = fin_due && c->snd_nxt + len == c->snd_end;
+
+    if (len == 0 && !fin)
+        return false;
+    /* A burst ends with PSH, for a receiver that gathers segments; a lone segment from the middle of a stream does not:
+     * it may have been sent in congestion, where a later acknowledgement is no loss. */
+    bool push = len > c->mss;
+    uint32_t unit = env->gso_max_bytes > c->mss ? env->gso_max_bytes - env->gso_max_bytes % c->mss : c->mss;
+    do {
+        uint32_t n = len < unit ? len : unit;
+        len -= n;
+        send_new(d, env, c, n, fin && len == 0, push && len == 0);
+    } while (len > 0);
+    if (c->timer_at[CONN_T_RTX] == 0 || (c->flags & (CONN_F_PERSIST | CONN_F_PTO)) != 0) {
         if (c->flags & CONN_F_PERSIST)
             c->retries = c->backoff = 0;
         c->flags &= ~CONN_F_PERSIST;
         conn_arm_rtx(d, env, c);
     }
     return true;
+}
+
+void
+conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    uint32_t avail = seq_gt(c->snd_end, c->snd_nxt) ? seq_diff(c->snd_end, c->snd_nxt) : 0;
+    uint32_t len = avail < c->mss ? avail : c->mss;
+    bool room = len > 0 && seq_leq(c->snd_nxt + len, c->snd_una + c->snd_wnd);
+    tcp_seq start, end;
+    bool push;
+
+    if (room) {
+        bool fin = len == avail && (c->flags & CONN_F_FIN_QUEUED) != 0;
+        send_new(d, env, c, len, fin, false);
+    } else if (tcp_sent_last(sent_store(d), &c->sent, &start, &end, &push)) {
+        uint32_t span = c->mss + conn_fin_sent(c);
+        if (seq_diff(end, start) > span)
+            start = end - span;
+        send_retransmission(d, env, c, start, end, push);
+        c->flags |= CONN_F_TLP_AGAIN;
+    }
+    counter_inc(env->ctr, CTR_TCP_TAIL_PROBES);
+    c->flags |= CONN_F_TLP;
+    c->tlp_end = c->snd_nxt;
 }
 
 /** Data is held back and nothing is under way whose acknowledgement would free it: a timer must. */
@@ -400,29 +483,54 @@ output_after_idle(const struct tcp_env *env, struct tcp_conn *c)
     tcp_cc_by_id(c->cc_id)->on_idle(&c->cc, &ev);
 }
 
+/** RFC 7661 wants to know whether cwnd was what held data back; it is judged over a window. */
+static void
+note_cwnd_use(struct tcp_conn *c)
+{
+    bool limited = conn_pipe(c) + c->mss > c->cc.cwnd_bytes;
+    uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
+
+    if (seq_lt(c->snd_una, c->usage_seq) && !limited &&
+        ((c->flags & CONN_F_CWND_LIMITED) != 0 || flight <= c->usage_bytes))
+        return;
+    c->flags = limited ? c->flags | CONN_F_CWND_LIMITED : c->flags & ~CONN_F_CWND_LIMITED;
+    c->usage_bytes = flight;
+    c->usage_seq = c->snd_nxt;
+}
+
+/** Send what may go: first what is lost, then new data. */
+static void
+output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    uint32_t budget = (uint32_t)BURST_SEGS * c->mss;
+    tcp_seq first = c->snd_nxt;
+
+    output_after_idle(env, c);
+    for (;;) {
+        tcp_seq before = c->snd_nxt;
+        uint32_t pipe = conn_pipe(c);
+        bool sent = c->sent.lost_bytes > 0 && output_lost(d, env, c, pipe);
+        if (!sent && !output_new(d, env, c, pipe, budget))
+            break;
+        uint32_t cost = c->snd_nxt - before > c->mss ? c->snd_nxt - before : c->mss;
+        if (cost >= budget) {
+            conn_timer_set(d, c, CONN_T_SEND, env->now_us + 1);
+            break;
+        }
+        budget -= cost;
+        if (budget < c->mss)
+            budget = c->mss;
+    }
+    c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
+    if (c->snd_nxt != first)
+        note_cwnd_use(c);
+}
+
 void
 conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (can_send_data(c)) {
-        uint32_t max = env->gso_max_bytes > c->mss ? env->gso_max_bytes - env->gso_max_bytes % c->mss : c->mss;
-        uint32_t budget = (uint32_t)BURST_SEGS * c->mss;
-        output_after_idle(env, c);
-        for (;;) {
-            tcp_seq before = c->snd_nxt;
-            uint32_t pipe = conn_pipe(d, c);
-            bool sent = c->ca_state >= CONN_CA_RECOVERY && output_lost(d, env, c, pipe);
-            if (!sent && !output_new(d, env, c, pipe, max < budget ? max : budget))
-                break;
-            uint32_t cost = c->snd_nxt - before > c->mss ? c->snd_nxt - before : c->mss;
-            if (cost >= budget) {
-                conn_timer_set(d, c, CONN_T_SEND, env->now_us + 1);
-                break;
-            }
-            budget -= cost;
-            if (budget < c->mss)
-                budget = c->mss;
-        }
-        c->flags &= ~CONN_F_PUSH;
+        output_data(d, env, c);
         output_arm_held(d, env, c);
     }
     if (c->flags & CONN_F_ACK_NOW)

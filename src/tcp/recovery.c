@@ -4,100 +4,75 @@
 
 /**
  * @file
- * Loss recovery: NewReno (RFC 6582) without SACK, RFC 6675 with it, the retransmission timeout's part of RFC 5681, and
- * Eifel detection (RFC 3522) against needless recoveries. Both forms share one picture: bytes below lost_below that the scoreboard lacks are lost, holes
- * below high_rxt have been retransmitted.
+ * Loss recovery: what an ACK, the timeout and the reordering timer mean for the connection. Loss is detected by time
+ * (RACK-TLP, RFC 8985) where SACK is agreed, else by counting duplicates (RFC 5681, RFC 6582); cwnd comes down by
+ * proportional rate reduction (RFC 9937); what was needless is undone (RFC 3522, RFC 2883, RFC 5682).
  */
 
-/** Reordering may raise the threshold up to this (a bounded form of what RFC 4653 is after). */
+/** RFC 5681's three duplicates; reordering that was seen may raise it (a bounded form of what RFC 4653 is after). */
 #define DUP_THRESH_MIN 3
-#define DUP_THRESH_MAX 24
+#define DUP_THRESH_MAX 250
 
 void
 cc_event_fill(struct tcp_cc_event *ev, const struct tcp_env *env, const struct tcp_conn *c, uint32_t acked)
 {
+    /* RFC 7661's question: was the window used? In slow start it may be twice what was (it doubles in a round trip). */
+    bool used = (c->flags & CONN_F_CWND_LIMITED) != 0 ||
+                (c->cc.cwnd_bytes < c->cc.ssthresh_bytes && c->cc.cwnd_bytes < 2ull * c->usage_bytes);
+
     *ev = (struct tcp_cc_event){
         .now_us = env->now_us,
         .acked_bytes = acked,
         .flight_bytes = seq_diff(c->snd_nxt, c->snd_una),
         .mss_bytes = c->mss,
         .srtt_us = c->rtt.srtt_us,
-        .cwnd_limited = (c->flags & CONN_F_CWND_LIMITED) != 0,
+        .min_rtt_us = c->rtt.min_us,
+        .cwnd_limited = used,
+        .una = c->snd_una,
+        .snd_nxt = c->snd_nxt,
     };
 }
 
+/** Without SACK each duplicate says that one segment has left the network (RFC 6582 section 3.2 inflates cwnd instead). */
+static uint32_t
+reno_left_bytes(const struct tcp_conn *c)
+{
+    return c->flags & CONN_F_SACK ? 0 : (uint32_t)c->dup_acks * c->mss;
+}
+
 uint32_t
-conn_pipe(struct tcp_domain *d, const struct tcp_conn *c)
+conn_pipe(const struct tcp_conn *c)
 {
     uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
+    uint32_t gone = c->sent.sacked_bytes + c->sent.lost_bytes + reno_left_bytes(c);
 
-    if (c->ca_state == CONN_CA_OPEN)
-        return flight;
-    /* RFC 6675 section 4: what is neither SACKed nor lost, and what was retransmitted. */
-    struct tcp_sack_store s = sack_store(d);
-    uint32_t pipe = tcp_sack_missing(s, &c->board, c->lost_below, c->snd_nxt) +
-                    tcp_sack_missing(s, &c->board, c->snd_una, c->high_rxt);
-    if ((c->flags & CONN_F_SACK) == 0) {
-        /* Each duplicate ACK says that one segment has left (RFC 5681 section 3.2 inflates cwnd for it instead). */
-        uint32_t left = (uint32_t)c->dup_acks * c->mss;
-        pipe = pipe > left ? pipe - left : 0;
-    }
-    return pipe;
+    return flight > gone ? flight - gone : 0;
 }
 
-/** Few segments in flight cannot raise many duplicates. */
-static uint32_t
-dup_thresh(const struct tcp_conn *c)
+void
+recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, struct ack_news *n)
 {
-    uint32_t half = seq_diff(c->snd_nxt, c->snd_una) / c->mss / 2;
-
-    if (half < DUP_THRESH_MIN)
-        half = DUP_THRESH_MIN;
-    return c->dup_thresh < half ? c->dup_thresh : half;
-}
-
-uint32_t
-recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, bool *dsack)
-{
-    uint32_t news = 0;
+    tcp_seq floor = seq_gt(in->ack, c->snd_una) ? in->ack : c->snd_una;
 
     for (unsigned i = 0; i < in->opts.nb_sack; i++) {
         struct tcp_sack_block b = in->opts.sack[i];
-        tcp_seq floor = seq_gt(in->ack, c->snd_una) ? in->ack : c->snd_una;
+        if (!seq_lt(b.start, b.end) || seq_gt(b.end, c->snd_nxt))
+            continue; /* whoever SACKs what was never sent gets no credit for it */
         /* RFC 2883 section 4: at or below the ACK, or within the second block, the first one reports a duplicate. */
-        if (i == 0 && seq_lt(b.start, b.end) && seq_leq(b.end, in->ack)) {
-            *dsack = true;
+        bool within =
+            in->opts.nb_sack > 1 && seq_geq(b.start, in->opts.sack[1].start) && seq_leq(b.end, in->opts.sack[1].end);
+        if (i == 0 && (seq_leq(b.end, in->ack) || within)) {
+            if (seq_geq(b.end, c->snd_una - c->snd_wnd_max))
+                n->dsack_bytes = seq_diff(b.end, b.start);
             continue;
         }
-        /* Whoever SACKs what was never sent, or what it has acknowledged, gets no credit for it. */
-        if (!seq_lt(b.start, b.end) || seq_lt(b.start, floor) || seq_gt(b.end, c->snd_nxt))
-            continue;
-        news += tcp_sack_add(sack_store(d), &c->board, b.start, b.end);
+        if (seq_geq(b.start, floor))
+            tcp_sent_sack(sent_store(d), &c->sent, b.start, b.end, &n->sent);
     }
-    return news;
+    n->sacked_bytes = n->sent.delivered_bytes;
 }
 
-static void
-update_lost(struct tcp_domain *d, struct tcp_conn *c)
-{
-    if ((c->flags & CONN_F_SACK) == 0)
-        return;
-    tcp_seq lost = tcp_sack_lost_below(sack_store(d), &c->board, c->snd_una, dup_thresh(c), c->mss);
-    if (seq_gt(lost, c->lost_below))
-        c->lost_below = lost;
-}
-
-/** The segment at snd_una is lost, whatever the scoreboard says. */
-static void
-mark_head_lost(struct tcp_conn *c)
-{
-    tcp_seq end = c->snd_una + c->mss;
-
-    if (seq_gt(end, c->snd_nxt))
-        end = c->snd_nxt;
-    if (seq_gt(end, c->lost_below))
-        c->lost_below = end;
-}
+/* ---- undo ---------------------------------------- */
 
 static void
 remember_for_undo(const struct tcp_env *env, struct tcp_conn *c)
@@ -105,208 +80,400 @@ remember_for_undo(const struct tcp_env *env, struct tcp_conn *c)
     c->prior_cwnd = c->cc.cwnd_bytes;
     c->prior_ssthresh = c->cc.ssthresh_bytes;
     c->rxt_ts = tcp_ts_clock(env->now_us, c->ts_offset);
+    c->undo_bytes = 0;
     c->flags |= CONN_F_UNDO;
 }
 
 static void
-enter_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t flight)
+set_open(struct tcp_conn *c)
 {
-    struct tcp_cc_event ev;
-
-    counter_inc(env->ctr, CTR_TCP_FAST_RETRANS);
-    remember_for_undo(env, c);
-    cc_event_fill(&ev, env, c, 0);
-    ev.flight_bytes = flight;
-    tcp_cc_by_id(c->cc_id)->on_loss(&c->cc, &ev);
-    c->ca_state = CONN_CA_RECOVERY;
-    c->recover = c->snd_nxt;
-    c->high_rxt = c->snd_una;
-    c->lost_below = c->snd_una;
-    mark_head_lost(c);
-    update_lost(d, c);
-    c->flags |= CONN_F_RXT_NOW;
+    c->ca_state = c->sent.sacked_bytes > 0 || c->dup_acks > 0 ? CONN_CA_DISORDER : CONN_CA_OPEN;
 }
 
 static void
 leave_recovery(struct tcp_conn *c)
 {
-    c->ca_state = c->board.count > 0 ? CONN_CA_DISORDER : CONN_CA_OPEN;
-    c->high_rxt = c->lost_below = c->snd_una;
+    if (c->ca_state == CONN_CA_RECOVERY)
+        tcp_rack_recovered(&c->rack);
     c->dup_acks = 0;
-    c->flags &= ~(CONN_F_UNDO | CONN_F_RXT_NOW);
+    c->flags &= ~(CONN_F_FRTO | CONN_F_FRTO_NEW);
+    set_open(c);
 }
 
-/** The first new acknowledgement echoes a timestamp older than the retransmission: the original had arrived. */
-static bool
-try_undo(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+static void
+undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    if ((c->flags & CONN_F_UNDO) == 0 || n->acked == 0)
-        return false;
-    c->flags &= ~CONN_F_UNDO;
-    if (!n->has_ecr || (int32_t)(n->ts_ecr - c->rxt_ts) >= 0)
-        return false;
     counter_inc(env->ctr, CTR_TCP_SPURIOUS_RETRANS);
+    c->flags &= ~CONN_F_UNDO;
     if (c->prior_cwnd > c->cc.cwnd_bytes)
         c->cc.cwnd_bytes = c->prior_cwnd;
-    c->cc.ssthresh_bytes = c->prior_ssthresh;
-    if (c->ca_state == CONN_CA_RECOVERY)
-        c->dup_thresh = c->dup_thresh * 2 > DUP_THRESH_MAX ? DUP_THRESH_MAX : (uint8_t)(c->dup_thresh * 2);
+    if (c->prior_ssthresh > c->cc.ssthresh_bytes)
+        c->cc.ssthresh_bytes = c->prior_ssthresh;
+    tcp_sent_unlose(sent_store(d), &c->sent);
     leave_recovery(c);
+}
+
+/** The reduction was needless if its first ACK is older than its first retransmission (Eifel, RFC 3522), or once every
+ *  retransmission has been reported as a duplicate (RFC 2883). */
+static bool
+try_undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+{
+    if ((c->flags & CONN_F_UNDO) == 0)
+        return false;
+    bool older =
+        n->acked > 0 && n->has_ecr && n->ts_ecr != 0 && c->undo_bytes > 0 && (int32_t)(n->ts_ecr - c->rxt_ts) < 0;
+    bool all_twice = false;
+    if (n->dsack_bytes > 0 && c->undo_bytes > 0) {
+        c->undo_bytes = c->undo_bytes > n->dsack_bytes ? c->undo_bytes - n->dsack_bytes : 0;
+        all_twice = c->undo_bytes == 0;
+    }
+    if (!older && !all_twice)
+        return false;
+    undo(d, env, c);
     return true;
 }
 
-/**
- * RFC 6675 leaves a lost retransmission to the timer. Data sent after the last one that the peer has SACKed three
- * segments deep proves the same that duplicates prove of an original: begin again at the head.
- */
-static void
-detect_lost_retransmission(struct tcp_domain *d, struct tcp_conn *c)
-{
-    struct tcp_sack_store s = sack_store(d);
+/* ---- reducing ---------------------------------------- */
 
-    if ((c->flags & CONN_F_SACK) == 0 || tcp_sack_missing(s, &c->board, c->snd_una, c->high_rxt) == 0)
-        return;
-    tcp_seq seen = tcp_sack_highest(s, &c->board, c->snd_una);
-    if (seq_lt(seen, c->rxt_mark + dup_thresh(c) * c->mss))
-        return;
-    c->high_rxt = c->snd_una;
-    c->rxt_mark = c->snd_nxt;
-    c->flags |= CONN_F_RXT_NOW;
-}
-
-/** Duplicates that NewReno still counts after a partial acknowledgement (RFC 6582 section 3.2 step 3). */
+/** One reduction for a window (RFC 5681 section 4.3): none while one is going on. */
 static void
-partial_ack(struct tcp_conn *c, uint32_t acked)
-{
-    if (c->flags & CONN_F_SACK) {
-        if (c->board.count > 0)
-            mark_head_lost(c);
-        return;
-    }
-    uint32_t segs = (acked + c->mss - 1) / c->mss;
-    uint32_t gone = segs > 0 ? segs - 1 : 0;
-    c->dup_acks = c->dup_acks > gone ? (uint8_t)(c->dup_acks - gone) : 0;
-    mark_head_lost(c);
-    c->flags |= CONN_F_RXT_NOW;
-}
-
-static void
-ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+begin_reduction(const struct tcp_env *env, struct tcp_conn *c, enum conn_ca state)
 {
     struct tcp_cc_event ev;
 
-    if (n->acked > 0)
-        c->dup_acks = 0;
-    if (n->is_dup && c->dup_acks < UINT8_MAX)
-        c->dup_acks++;
-    bool lost;
-    if (c->flags & CONN_F_SACK)
-        lost = c->board.count > 0 &&
-               (c->dup_acks >= dup_thresh(c) ||
-                tcp_sack_lost_below(sack_store(d), &c->board, c->snd_una, dup_thresh(c), c->mss) != c->snd_una);
-    else
-        lost = c->dup_acks >= dup_thresh(c) && seq_gt(c->snd_una, c->recover);
-    if (lost) {
-        enter_recovery(d, env, c, seq_diff(c->snd_nxt, c->snd_una));
-        return;
+    if (c->ca_state < CONN_CA_CWR) {
+        remember_for_undo(env, c);
+        cc_event_fill(&ev, env, c, 0);
+        tcp_cc_by_id(c->cc_id)->on_loss(&c->cc, &ev);
+        tcp_prr_start(&c->prr, ev.flight_bytes);
     }
-    c->ca_state = c->board.count > 0 || c->dup_acks > 0 ? CONN_CA_DISORDER : CONN_CA_OPEN;
-    if (n->acked > 0) {
-        cc_event_fill(&ev, env, c, n->acked);
-        tcp_cc_by_id(c->cc_id)->on_ack(&c->cc, &ev);
-        c->flags &= ~CONN_F_CWND_LIMITED;
-    }
+    c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN);
+    c->ca_state = (uint8_t)state;
+    c->recover = c->snd_nxt;
 }
 
 static void
-ack_while_recovering(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+reduce(struct tcp_conn *c, uint32_t delivered_bytes, bool safe)
 {
-    if (try_undo(env, c, n))
+    bool first = c->prr.out_bytes == 0 && c->sent.lost_bytes > 0;
+
+    c->cc.cwnd_bytes =
+        tcp_prr_window(&c->prr, delivered_bytes, conn_pipe(c), c->cc.ssthresh_bytes, c->mss, safe, first);
+}
+
+static void
+end_reduction(struct tcp_conn *c)
+{
+    uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
+
+    c->cc.cwnd_bytes = c->cc.ssthresh_bytes;
+    /* RFC 6582 section 3.2 step 3: without SACK much may be acknowledged at once, which is no reason for a burst. */
+    uint32_t bound = (flight > c->mss ? flight : c->mss) + c->mss;
+    if ((c->flags & CONN_F_SACK) == 0 && c->cc.cwnd_bytes > bound)
+        c->cc.cwnd_bytes = bound;
+}
+
+/* ---- detection ---------------------------------------- */
+
+/** Mark what RACK takes for lost. Returns in how many microseconds more may be, 0 if time alone will not tell. */
+static uint32_t
+detect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    bool many = c->sent.sacked_bytes >= (uint32_t)c->dup_thresh * c->mss;
+
+    if ((c->flags & CONN_F_SACK) == 0 || c->rack.rtt_us == 0)
+        return 0;
+    uint32_t window_us =
+        tcp_rack_window_us(&c->rack, c->rtt.min_us, c->rtt.srtt_us, c->ca_state >= CONN_CA_RECOVERY, many);
+    return tcp_sent_detect(sent_store(d), &c->sent, c->rack.sent_us, c->rack.end, c->rack.rtt_us + window_us,
+                           (uint32_t)env->now_us);
+}
+
+static void
+lose_head(struct tcp_domain *d, struct tcp_conn *c)
+{
+    tcp_seq end = c->snd_una + c->mss;
+
+    tcp_sent_lose_below(sent_store(d), &c->sent, seq_gt(end, c->snd_nxt) ? c->snd_nxt : end);
+}
+
+static bool
+loss_is_certain(const struct tcp_conn *c)
+{
+    if (c->flags & CONN_F_SACK)
+        return c->sent.lost_bytes > 0;
+    /* RFC 6582 section 3.2 step 2: duplicates that an earlier recovery caused are no news. */
+    return c->dup_acks >= c->dup_thresh && seq_gt(c->snd_una, c->recover);
+}
+
+static void
+enter_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    counter_inc(env->ctr, CTR_TCP_FAST_RETRANS);
+    begin_reduction(env, c, CONN_CA_RECOVERY);
+    if ((c->flags & CONN_F_SACK) == 0)
+        lose_head(d, c);
+}
+
+/** RFC 8985 section 7.4: was the loss that the probe repaired a real one? */
+static void
+judge_probe(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+{
+    if ((c->flags & CONN_F_TLP) == 0 || seq_lt(c->snd_una, c->tlp_end))
+        return;
+    bool again = (c->flags & CONN_F_TLP_AGAIN) != 0;
+    bool beyond = seq_gt(c->snd_una, c->tlp_end);
+    if (again && n->dsack_bytes == 0 && !beyond && !n->is_pure_dup)
+        return;
+    c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN);
+    if (again && n->dsack_bytes == 0 && beyond && c->ca_state < CONN_CA_CWR) {
+        begin_reduction(env, c, CONN_CA_CWR);
+        end_reduction(c);
+        set_open(c);
+    }
+}
+
+/* ---- an ACK, by state ---------------------------------------- */
+
+static void
+grow(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n, uint32_t delivered_bytes)
+{
+    struct tcp_cc_event ev;
+
+    cc_event_fill(&ev, env, c, delivered_bytes);
+    if (n->sent.has_rtt)
+        ev.rtt_us = (uint32_t)env->now_us - n->sent.newest_us;
+    if (c->ca_state == CONN_CA_LOSS)
+        ev.cwnd_limited = true;
+    tcp_cc_by_id(c->cc_id)->on_ack(&c->cc, &ev);
+}
+
+static void
+ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
+               uint32_t delivered_bytes)
+{
+    if (try_undo(d, env, c, n) || !loss_is_certain(c)) {
+        if (c->ca_state == CONN_CA_CWR) {
+            if (seq_gt(c->snd_una, c->recover)) {
+                end_reduction(c);
+                set_open(c);
+            } else if (delivered_bytes > 0) {
+                reduce(c, delivered_bytes, n->acked > 0);
+            }
+            return;
+        }
+        set_open(c);
+        if (n->acked > 0)
+            grow(env, c, n, delivered_bytes);
+        return;
+    }
+    enter_recovery(d, env, c);
+    reduce(c, delivered_bytes, false);
+}
+
+/** RFC 6582 section 3.2 step 3: the next segment is missing too, and the duplicates that are left count on. */
+static void
+partial_ack(struct tcp_domain *d, struct tcp_conn *c)
+{
+    if (c->flags & CONN_F_SACK)
+        return;
+    lose_head(d, c);
+}
+
+static void
+ack_while_recovering(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
+                     uint32_t delivered_bytes, bool more_lost)
+{
+    if (try_undo(d, env, c, n))
         return;
     if (seq_geq(c->snd_una, c->recover)) {
-        if ((c->flags & CONN_F_SACK) == 0) {
-            /* RFC 6582 section 3.2 step 3: no burst when much was acknowledged at once. */
-            uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
-            uint32_t bound = (flight > c->mss ? flight : c->mss) + c->mss;
-            c->cc.cwnd_bytes = c->cc.ssthresh_bytes < bound ? c->cc.ssthresh_bytes : bound;
-        }
+        end_reduction(c);
         leave_recovery(c);
         return;
     }
     if (n->acked > 0)
-        partial_ack(c, n->acked);
-    if (n->is_dup && c->dup_acks < UINT8_MAX)
-        c->dup_acks++;
-    update_lost(d, c);
-    detect_lost_retransmission(d, c);
+        partial_ack(d, c);
+    if (delivered_bytes > 0)
+        reduce(c, delivered_bytes, n->acked > 0 && !more_lost);
+}
+
+/** RFC 5682: true if the timeout turned out needless, or new data shall find out. */
+static bool
+forward_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+{
+    c->flags &= ~CONN_F_FRTO_NEW;
+    if ((c->flags & CONN_F_FRTO) == 0)
+        return false;
+    /* An original arrived that was never sent again. Without SACK a repaired hole looks the same. */
+    if (n->sent.orig_below && ((c->flags & CONN_F_SACK) != 0 || !n->sent.retrans)) {
+        undo(d, env, c);
+        return true;
+    }
+    if (seq_gt(c->snd_nxt, c->recover)) {
+        if (n->sacked_bytes > 0 || n->is_dup)
+            c->flags &= ~CONN_F_FRTO; /* step 3a: the loss was real */
+        return false;
+    }
+    bool can_send = seq_gt(c->snd_end, c->snd_nxt) && seq_gt(c->snd_una + c->snd_wnd, c->snd_nxt);
+    if (n->acked > 0 && seq_lt(c->snd_una, c->recover) && can_send) {
+        c->flags |= CONN_F_FRTO_NEW;
+        c->cc.cwnd_bytes = conn_pipe(c) + 2u * c->mss;
+        return true;
+    }
+    if (n->acked > 0 || n->is_dup)
+        c->flags &= ~CONN_F_FRTO;
+    return false;
 }
 
 static void
-ack_after_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+ack_after_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
+              uint32_t delivered_bytes)
 {
-    struct tcp_cc_event ev;
-
-    if (try_undo(env, c, n))
+    if (try_undo(d, env, c, n) || forward_rto(d, env, c, n))
         return;
-    if (n->acked > 0) {
-        cc_event_fill(&ev, env, c, n->acked);
-        ev.cwnd_limited = true;
-        tcp_cc_by_id(c->cc_id)->on_ack(&c->cc, &ev);
-    }
+    if (n->acked > 0)
+        grow(env, c, n, delivered_bytes);
     if (seq_geq(c->snd_una, c->recover))
         leave_recovery(c);
-    else
-        detect_lost_retransmission(d, c);
+}
+
+/** Count duplicates, where they are what there is to go by. Returns the bytes that this ACK has delivered. */
+static uint32_t
+count_delivered(struct tcp_conn *c, const struct ack_news *n)
+{
+    if (c->flags & CONN_F_SACK)
+        return n->sent.delivered_bytes;
+    if (n->acked > 0) {
+        uint32_t segs = (n->acked + c->mss - 1) / c->mss;
+        uint32_t counted = segs - 1 < c->dup_acks ? segs - 1 : c->dup_acks;
+        c->dup_acks = c->ca_state < CONN_CA_RECOVERY ? 0 : (uint8_t)(c->dup_acks - counted);
+        return n->acked - (counted * c->mss < n->acked ? counted * c->mss : n->acked);
+    }
+    if (!n->is_dup || c->dup_acks == UINT8_MAX)
+        return 0;
+    c->dup_acks++;
+    return c->mss;
+}
+
+static void
+note_reordering(struct tcp_conn *c, const struct ack_news *n)
+{
+    if (!n->sent.reordered || (c->flags & CONN_F_SACK) == 0)
+        return;
+    uint32_t segs = (seq_diff(n->sent.prior_fack, n->sent.reordered_at) + c->mss - 1) / c->mss;
+    if (segs > DUP_THRESH_MAX)
+        segs = DUP_THRESH_MAX;
+    if (segs > c->dup_thresh)
+        c->dup_thresh = (uint8_t)segs;
+}
+
+/** What came is known: let time, probe or timeout say what will not come. */
+static void
+rearm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n, uint32_t wait_us)
+{
+    if (c->snd_una == c->snd_nxt) {
+        if ((c->flags & CONN_F_PERSIST) == 0)
+            conn_timer_off(c, CONN_T_RTX);
+        return;
+    }
+    if (wait_us > 0) {
+        c->flags = (c->flags & ~CONN_F_PTO) | CONN_F_REO;
+        conn_timer_set(d, c, CONN_T_RTX, env->now_us + wait_us);
+    } else if (n->acked > 0 || n->sacked_bytes > 0 || (c->flags & CONN_F_REO) != 0) {
+        conn_arm_rtx(d, env, c);
+    }
 }
 
 void
-recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n)
 {
-    struct tcp_sack_store s = sack_store(d);
+    struct tcp_sent_store st = sent_store(d);
+    uint32_t lost_before = c->sent.lost_bytes;
+    uint32_t wait_us = 0;
 
     if (n->is_dup)
         counter_inc(env->ctr, CTR_TCP_DUP_ACKS);
-    if (seq_lt(c->high_rxt, c->snd_una))
-        c->high_rxt = c->snd_una;
-    if (seq_lt(c->lost_below, c->snd_una))
-        c->lost_below = c->snd_una;
     /* The ACK stops where a SACKed range begins: the peer has thrown it away (RFC 2018 section 8). */
-    if (c->board.head != 0 && s.ranges[c->board.head].start == c->snd_una)
-        tcp_sack_clear(s, &c->board);
+    if (c->sent.head != 0 && (st.runs[c->sent.head].flags & TCP_SENT_SACKED) != 0)
+        tcp_sent_renege(st, &c->sent);
+    tcp_rack_delivered(&c->rack, &n->sent, (uint32_t)env->now_us, c->rtt.min_us);
+    if (n->dsack_bytes > 0)
+        tcp_rack_dsack(&c->rack, c->snd_una, c->snd_nxt);
+    note_reordering(c, n);
+    judge_probe(env, c, n);
+    uint32_t delivered_bytes = count_delivered(c, n);
+    if (c->sent.sacked_bytes > 0 || c->ca_state != CONN_CA_OPEN)
+        wait_us = detect(d, env, c);
     switch (c->ca_state) {
     case CONN_CA_RECOVERY:
-        ack_while_recovering(d, env, c, n);
+        ack_while_recovering(d, env, c, n, delivered_bytes, c->sent.lost_bytes > lost_before);
         break;
     case CONN_CA_LOSS:
-        ack_after_rto(d, env, c, n);
+        ack_after_rto(d, env, c, n, delivered_bytes);
         break;
     default:
-        ack_while_open(d, env, c, n);
+        ack_while_open(d, env, c, n, delivered_bytes);
         break;
     }
+    rearm(d, env, c, n, wait_us);
+}
+
+/* ---- timers ---------------------------------------- */
+
+void
+recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    struct ack_news nothing = { .acked = 0 };
+    uint32_t lost_before = c->sent.lost_bytes;
+    uint32_t wait_us = detect(d, env, c);
+
+    if (c->sent.lost_bytes > lost_before) {
+        if (c->ca_state < CONN_CA_RECOVERY)
+            enter_recovery(d, env, c);
+        if (c->ca_state == CONN_CA_RECOVERY)
+            reduce(c, c->mss, false);
+    }
+    c->flags |= CONN_F_REO;
+    rearm(d, env, c, &nothing, wait_us);
 }
 
 void
 recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
+    struct tcp_sent_store st = sent_store(d);
     struct tcp_cc_event ev;
+    bool fresh = c->ca_state < CONN_CA_RECOVERY;
 
     counter_inc(env->ctr, CTR_TCP_RTO);
     /* RFC 5681 section 3.1: a segment that times out again leaves ssthresh as it is. */
     if (c->retries == 0) {
-        remember_for_undo(env, c);
+        if (c->ca_state < CONN_CA_CWR)
+            remember_for_undo(env, c);
         cc_event_fill(&ev, env, c, 0);
         tcp_cc_by_id(c->cc_id)->on_rto(&c->cc, &ev);
     } else {
-        c->cc.cwnd_bytes = c->mss;
         /* The peer may have thrown away what it SACKed: RFC 2018 section 8 wants everything sent again. */
-        tcp_sack_clear(sack_store(d), &c->board);
+        tcp_sent_renege(st, &c->sent);
     }
-    c->ca_state = CONN_CA_LOSS;
-    c->recover = c->snd_nxt;
-    c->high_rxt = c->snd_una;
-    c->lost_below = c->snd_nxt;
+    /* What was sent a moment ago may well be on its way (RFC 8985 section 6.3). */
+    bool by_time = (c->flags & CONN_F_SACK) != 0 && c->rack.rtt_us != 0 && c->retries == 0;
+    tcp_sent_lose_old(st, &c->sent, by_time ? c->rack.rtt_us + c->rtt.min_us / 4 : 0, (uint32_t)env->now_us);
     c->dup_acks = 0;
     c->dup_thresh = DUP_THRESH_MIN;
-    c->flags |= CONN_F_RXT_NOW;
+    c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN | CONN_F_FRTO | CONN_F_FRTO_NEW);
+    if (fresh || c->retries > 0)
+        c->flags |= CONN_F_FRTO;
+    c->ca_state = CONN_CA_LOSS;
+    c->recover = c->snd_nxt;
+    c->cc.cwnd_bytes = conn_pipe(c) + c->mss;
+}
+
+void
+recovery_on_smaller_mss(struct tcp_domain *d, struct tcp_conn *c)
+{
+    tcp_sent_lose_below(sent_store(d), &c->sent, c->snd_nxt);
+    c->ca_state = CONN_CA_LOSS;
+    c->recover = c->snd_nxt;
+    c->dup_acks = 0;
+    c->flags &= ~(CONN_F_UNDO | CONN_F_FRTO | CONN_F_FRTO_NEW);
 }

@@ -20,6 +20,14 @@ void tcp_rtt_init(struct tcp_rtt *r, uint32_t rto_initial_us);
 /** Take a sample that no retransmission makes ambiguous (Karn). */
 void tcp_rtt_sample(struct tcp_rtt *r, uint32_t rtt_us, uint32_t rto_min_us, uint32_t rto_max_us);
 
+/** A sample that only the minimum takes: it may miss a delay that the timeout must allow for. */
+static inline void
+tcp_rtt_min(struct tcp_rtt *r, uint32_t rtt_us)
+{
+    if (rtt_us < r->min_us)
+        r->min_us = rtt_us > 0 ? rtt_us : 1;
+}
+
 /** The timeout after `backoff` expirations in a row (RFC 6298 section 5.5), at most max_us. */
 uint32_t tcp_rtt_backed_off(const struct tcp_rtt *r, unsigned backoff, uint32_t max_us);
 

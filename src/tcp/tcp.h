@@ -58,6 +58,7 @@ struct tcp_params {
     uint32_t delack_us; /**< 40 ms */
     uint8_t syn_retries, synack_retries, data_retries; /**< 6, 5, 15 as Linux */
     bool timestamps, window_scaling, sack; /**< offer them */
+    uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
 };
 
 /** The values above, filled in. */
@@ -207,6 +208,7 @@ enum tcp_option {
     TCP_OPT_TOS, /**< IP_TOS */
     TCP_OPT_WINDOW_CLAMP, /**< bytes */
     TCP_OPT_DEFER_ACCEPT, /**< seconds */
+    TCP_OPT_CONGESTION, /**< what tcp_congestion_find gives for a name */
     TCP_OPT_COUNT
 };
 
@@ -274,6 +276,12 @@ void tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
 /** Returns 0 or -EINVAL (range). May send (TCP_NODELAY, TCP_CORK off flush). */
 int tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value);
 
+/** The number of a congestion control ("cubic", "newreno" or "reno") for TCP_OPT_CONGESTION, or -ENOENT. */
+int tcp_congestion_find(const char *name);
+
+/** TCP_CONGESTION: tcp_set_option with the number of that name; a listener hands it down. -ENOENT: no such control; -EINVAL: no such id. */
+int tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, const char *name);
+
 /* ---- looking ---------------------------------------------------------------------------------------------------- */
 
 enum tcp_state { /* the names and numbers of Linux's TCP_INFO */
@@ -310,6 +318,11 @@ struct tcp_conn_info {
     uint8_t retransmits; /**< in a row, unanswered */
     uint8_t backoff;
     uint32_t unacked_segs, retrans_segs_total;
+    uint32_t sacked_segs; /**< without SACK: duplicate ACKs */
+    uint32_t lost_segs; /**< taken for lost, sent again or not */
+    uint32_t retrans_segs; /**< sent again and unanswered */
+    uint32_t reordering_segs; /**< how far reordering has been seen to reach, at least 3 */
+    bool reordering_seen;
     uint64_t bytes_acked, bytes_received, bytes_retrans;
     uint64_t segs_in, segs_out;
     uint64_t last_rcv_at_us, last_snd_at_us;

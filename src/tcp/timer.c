@@ -59,6 +59,24 @@ on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     conn_output(d, env, c);
 }
 
+/** Nothing has come back for two round trips: ask for an answer before the timeout would (RFC 8985 section 7.3). */
+static void
+on_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    if (c->snd_una == c->snd_nxt)
+        return;
+    conn_send_tail_probe(d, env, c);
+    conn_arm_rtx(d, env, c);
+}
+
+/** What was thought to be late by reordering is lost (RFC 8985 section 6.3). */
+static void
+on_reorder(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    recovery_on_reorder_timer(d, env, c);
+    conn_output(d, env, c);
+}
+
 /** The peer's window is shut, or too small to be worth a segment (RFC 9293 section 3.8.6.1). */
 static void
 on_persist(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
@@ -127,14 +145,27 @@ on_send(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 }
 
 static void
+run_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    uint32_t kind = c->flags & (CONN_F_PERSIST | CONN_F_PTO | CONN_F_REO);
+
+    c->flags &= ~(CONN_F_PTO | CONN_F_REO);
+    if (kind & CONN_F_PERSIST)
+        on_persist(d, env, c);
+    else if (kind & CONN_F_PTO)
+        on_probe(d, env, c);
+    else if (kind & CONN_F_REO)
+        on_reorder(d, env, c);
+    else
+        on_rto(d, env, c);
+}
+
+static void
 run_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t)
 {
     switch (t) {
     case CONN_T_RTX:
-        if (c->flags & CONN_F_PERSIST)
-            on_persist(d, env, c);
-        else
-            on_rto(d, env, c);
+        run_rtx(d, env, c);
         break;
     case CONN_T_DELACK:
         conn_send_ack(d, env, c, NULL);

@@ -33,7 +33,7 @@ connect_fill(struct tcp_domain *d, struct tcp_conn *c, tcp_seq iss, uint16_t mss
     c->flags |= (p->timestamps ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |
                 (p->window_scaling ? CONN_F_WSCALE : 0) | CONN_F_TIMING;
     c->rcv_wscale = p->window_scaling ? window_scale_for(c->rcv_buf) : 0;
-    c->rtt_at_us = (uint32_t)d->now_us;
+    c->syn_at_us = (uint32_t)d->now_us;
 }
 
 int
@@ -207,6 +207,40 @@ tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
     conn_free(d, env, c);
 }
 
+/** The new control goes on from the window that the old one had reached. */
+static void
+change_congestion(const struct tcp_env *env, struct tcp_conn *c)
+{
+    struct tcp_cc old = c->cc;
+    struct tcp_cc_event ev;
+
+    if (c->cc_id == c->opts.cc_id)
+        return;
+    c->cc_id = c->opts.cc_id;
+    if (c->mss == 0 || old.cwnd_bytes == 0)
+        return; /* the handshake's end will start it */
+    cc_event_fill(&ev, env, c, 0);
+    tcp_cc_by_id(c->cc_id)->init(&c->cc, &ev);
+    c->cc.cwnd_bytes = old.cwnd_bytes;
+    c->cc.ssthresh_bytes = old.ssthresh_bytes;
+}
+
+int
+tcp_congestion_find(const char *name)
+{
+    int id = tcp_cc_find(name);
+
+    return id < 0 ? -ENOENT : id;
+}
+
+int
+tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, const char *name)
+{
+    int cc = tcp_congestion_find(name);
+
+    return cc < 0 ? cc : tcp_set_option(d, env, id, TCP_OPT_CONGESTION, cc);
+}
+
 int
 tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value)
 {
@@ -238,6 +272,9 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
         break;
     case TCP_OPT_RCVBUF:
         c->rcv_buf = c->opts.rcv_buf_bytes;
+        break;
+    case TCP_OPT_CONGESTION:
+        change_congestion(env, c);
         break;
     case TCP_OPT_QUICKACK:
         if (value != 0 && c->timer_at[CONN_T_DELACK] != 0)

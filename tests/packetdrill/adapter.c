@@ -602,6 +602,20 @@ static const struct {
 };
 
 static int
+set_engine_value(struct host_sock *s, enum tcp_option opt, int value)
+{
+    struct tcp_env env = host_env(&host);
+    if (s->id && !s->listening) {
+        int err = tcp_set_option(host.domain, &env, s->id, opt, value);
+        if (err)
+            return err;
+    }
+    s->opts.set |= 1u << opt;
+    s->opts.value[opt] = value;
+    return 0;
+}
+
+static int
 set_engine_option(struct host_sock *s, int level, int name, int value)
 {
     for (size_t i = 0; i < sizeof(engine_options) / sizeof(engine_options[0]); i++) {
@@ -614,15 +628,7 @@ set_engine_option(struct host_sock *s, int level, int name, int value)
             s->sndbuf_bytes = (uint32_t)value;
         if (opt == TCP_OPT_RCVBUF)
             s->rcvbuf_bytes = (uint32_t)value;
-        struct tcp_env env = host_env(&host);
-        if (s->id && !s->listening) {
-            int err = tcp_set_option(host.domain, &env, s->id, opt, value);
-            if (err)
-                return err;
-        }
-        s->opts.set |= 1u << opt;
-        s->opts.value[opt] = value;
-        return 0;
+        return set_engine_value(s, opt, value);
     }
     return -ENOPROTOOPT;
 }
@@ -646,6 +652,12 @@ pd_setsockopt(void *self, int fd, int level, int name, const void *value, sockle
         *(name == SO_RCVTIMEO ? &s->rcv_timeout_us : &s->snd_timeout_us) =
             (uint64_t)tv->tv_sec * 1000000 + (uint64_t)tv->tv_usec;
         return done(0);
+    }
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
+        char cc[16] = "";
+        memcpy(cc, value, len < sizeof(cc) ? len : sizeof(cc) - 1);
+        int number = tcp_congestion_find(cc);
+        return done(number < 0 ? number : set_engine_value(s, TCP_OPT_CONGESTION, number));
     }
     if (len < sizeof(int))
         return done(-EINVAL);
@@ -693,10 +705,13 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_unacked = ci.unacked_segs;
         ti.tcpi_rtt = ci.srtt_us;
         ti.tcpi_rttvar = ci.rttvar_us;
-        ti.tcpi_snd_ssthresh = ci.ssthresh_bytes / mss > INT_MAX ? INT_MAX : ci.ssthresh_bytes / mss;
+        ti.tcpi_snd_ssthresh = ci.ssthresh_bytes == UINT32_MAX ? INT_MAX : ci.ssthresh_bytes / mss;
         ti.tcpi_snd_cwnd = ci.cwnd_bytes / mss;
         ti.tcpi_total_retrans = ci.retrans_segs_total;
-        ti.tcpi_reordering = 3;
+        ti.tcpi_sacked = ci.sacked_segs;
+        ti.tcpi_lost = ci.lost_segs;
+        ti.tcpi_retrans = ci.retrans_segs;
+        ti.tcpi_reordering = ci.reordering_segs;
     }
     answer.info = ti;
     return put_value(value, len, &answer, sizeof(answer));
@@ -713,7 +728,7 @@ get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len
     }
     if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
         struct tcp_conn_info cc;
-        const char *cc_name = s->id && tcp_info(host.domain, s->id, &cc) ? cc.cc_name : "newreno";
+        const char *cc_name = s->id && tcp_info(host.domain, s->id, &cc) ? cc.cc_name : "cubic";
         return put_value(value, len, cc_name, (socklen_t)strlen(cc_name) + 1);
     }
     if (level == SOL_SOCKET && name == SO_MEMINFO) {

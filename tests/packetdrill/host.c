@@ -198,6 +198,8 @@ apply_sysctl(struct tcp_params *p, const char *name, const char *value)
         p->window_scaling = v != 0;
     else if (!strcmp(name, "net.ipv4.tcp_rmem") && sscanf(value, "%*d %*d %ld", &v) == 1)
         p->rcv_buf_bytes = (uint32_t)v; /* the engine's buffer is fixed: the bound decides the window scale */
+    else if (!strcmp(name, "net.ipv4.tcp_congestion_control"))
+        p->congestion = (uint8_t)(tcp_congestion_find(value) < 0 ? 0 : tcp_congestion_find(value));
     else if (!strcmp(name, "net.ipv4.tcp_syn_retries"))
         p->syn_retries = (uint8_t)v;
     else if (!strcmp(name, "net.ipv4.tcp_synack_retries"))
@@ -225,6 +227,7 @@ host_start(struct host *h)
         if (!eq)
             continue;
         *eq = '\0';
+        eq[1 + strcspn(eq + 1, "\n")] = '\0';
         apply_sysctl(&p, line, eq + 1);
     }
     if (f)

@@ -291,8 +291,12 @@ sack_recovery(void **state)
     (void)state;
     trace_init(&t, sack_only);
     make_established(&t);
+    /* A path of 10 ms: reordering is waited for, for a quarter of it. */
+    tcp_rtt_init(&conn_by_id(t.d, t.id)->rtt, 1000000);
+    tcp_rtt_sample(&conn_by_id(t.d, t.id)->rtt, 10000, 200000, 60000000);
     app_send(&t, 1460 * 8);
     t.nb_checked = t.nb_out;
+    advance(&t, 10000);
     t.peer_opts.nb_sack = 1;
     t.peer_opts.sack[0] = (struct tcp_sack_block){ t.iss + 1 + 1460, t.iss + 1 + 1460 * 3 };
     peer(&t, A, 1, 1, 0);

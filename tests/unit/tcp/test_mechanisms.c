@@ -9,7 +9,6 @@
 
 #include "core/rng.h"
 #include "tcp/rtt.h"
-#include "tcp/sack.h"
 #include "tcp/siphash.h"
 #include "tcp/wire.h"
 
@@ -43,72 +42,6 @@ rtt_follows_rfc6298(void **state)
     assert_int_equal(r.min_us, 400000);
     assert_int_equal(tcp_rtt_backed_off(&r, 2, 60000000), 4 * r.rto_us);
     assert_int_equal(tcp_rtt_backed_off(&r, 40, 60000000), 60000000);
-}
-
-/** The scoreboard against a bitmap, over random ranges near the wrap of the sequence space. */
-static void
-scoreboard_equals_a_bitmap(void **state)
-{
-    enum { SPAN = 400 };
-    struct tcp_pool pool;
-    struct tcp_sack_range ranges[TCP_SACK_RANGES_MAX + 1];
-    struct tcp_sack_store s = { &pool, ranges };
-    const tcp_seq base = 0xffffff00;
-    struct rng rng;
-
-    (void)state;
-    rng_init(&rng, 7, 0);
-    for (unsigned round = 0; round < 200; round++) {
-        bool has[SPAN] = { false };
-        struct tcp_sack_board b = { 0 };
-        tcp_pool_init(&pool, TCP_SACK_RANGES_MAX);
-        memset(ranges, 0, sizeof(ranges));
-        uint32_t una = 0;
-        for (unsigned op = 0; op < 30; op++) {
-            uint32_t from = una + (uint32_t)(rng_next(&rng) % (SPAN - una));
-            uint32_t to = from + 1 + (uint32_t)(rng_next(&rng) % 20);
-            if (to > SPAN)
-                to = SPAN;
-            if (from < to)
-                tcp_sack_add(s, &b, base + from, base + to);
-            for (uint32_t i = from; i < to; i++)
-                has[i] = true;
-            if (op % 10 == 9) {
-                una += (uint32_t)(rng_next(&rng) % 40);
-                tcp_sack_advance(s, &b, base + una);
-            }
-            uint32_t missing = 0;
-            for (uint32_t i = una; i < SPAN; i++)
-                missing += !has[i];
-            assert_int_equal(tcp_sack_missing(s, &b, base + una, base + SPAN), missing);
-            assert_int_equal(b.bytes, SPAN - una - missing);
-        }
-        tcp_sack_clear(s, &b);
-        assert_int_equal(pool.used, 0);
-        assert_int_equal(b.bytes, 0);
-    }
-}
-
-static void
-scoreboard_tells_what_is_lost(void **state)
-{
-    struct tcp_pool pool;
-    struct tcp_sack_range ranges[9] = { { 0 } };
-    struct tcp_sack_store s = { &pool, ranges };
-    struct tcp_sack_board b = { 0 };
-    tcp_seq start, end;
-
-    (void)state;
-    tcp_pool_init(&pool, 8);
-    tcp_sack_add(s, &b, 2000, 3000);
-    tcp_sack_add(s, &b, 4000, 5000);
-    assert_int_equal(tcp_sack_lost_below(s, &b, 1000, 3, 1000), 1000);
-    tcp_sack_add(s, &b, 6000, 7000);
-    assert_int_equal(tcp_sack_lost_below(s, &b, 1000, 3, 1000), 2000);
-    assert_true(tcp_sack_hole(s, &b, 2500, 9000, &start, &end));
-    assert_int_equal(start, 3000);
-    assert_int_equal(end, 4000);
-    assert_false(tcp_sack_hole(s, &b, 6000, 7000, &start, &end));
 }
 
 static void
@@ -187,8 +120,6 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(siphash_matches_its_paper),
         cmocka_unit_test(rtt_follows_rfc6298),
-        cmocka_unit_test(scoreboard_equals_a_bitmap),
-        cmocka_unit_test(scoreboard_tells_what_is_lost),
         cmocka_unit_test(wire_round_trip),
         cmocka_unit_test(wire_rejects_nonsense),
     };
