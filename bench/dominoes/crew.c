@@ -16,6 +16,10 @@ struct member {
     crew_fn fn;
     void *arg;
     pthread_t thread;
+    /* By the thread itself: the one that started it may get its next turn on a core much later. */
+    double began;
+    double ended;
+    double cpu_seconds;
 };
 
 static double
@@ -62,7 +66,11 @@ member_main(void *arg)
     if (m->crew->pinned)
         pin(m->number);
     pthread_barrier_wait(&m->crew->start);
+    m->began = seconds_on(CLOCK_MONOTONIC);
+    m->cpu_seconds = -seconds_on(CLOCK_THREAD_CPUTIME_ID);
     m->fn(m->crew, m->number, m->arg);
+    m->cpu_seconds += seconds_on(CLOCK_THREAD_CPUTIME_ID);
+    m->ended = seconds_on(CLOCK_MONOTONIC);
     return NULL;
 }
 
@@ -70,7 +78,7 @@ void
 crew_run(struct crew *crew, unsigned threads, double seconds, crew_fn fn, void *arg)
 {
     struct member members[CREW_MAX];
-    double began, cpu_began;
+    double began = 0, ended = 0, cpu_seconds = 0;
 
     memset(crew, 0, sizeof(*crew));
     crew->threads = threads;
@@ -85,19 +93,22 @@ crew_run(struct crew *crew, unsigned threads, double seconds, crew_fn fn, void *
         }
     }
     pthread_barrier_wait(&crew->start);
-    began = seconds_on(CLOCK_MONOTONIC);
-    cpu_began = seconds_on(CLOCK_PROCESS_CPUTIME_ID);
     if (seconds > 0) {
         struct timespec t = { .tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9) };
 
         nanosleep(&t, NULL);
         atomic_store(&crew->stop, true);
     }
-    for (unsigned i = 0; i < threads; i++)
-        pthread_join(members[i].thread, NULL);
-    crew->seconds = seconds_on(CLOCK_MONOTONIC) - began;
-    crew->cpu_share = (seconds_on(CLOCK_PROCESS_CPUTIME_ID) - cpu_began) /
-                      (crew->seconds * (threads < crew->cores ? threads : crew->cores));
+    for (unsigned i = 0; i < threads; i++) {
+        const struct member *m = &members[i];
+
+        pthread_join(m->thread, NULL);
+        began = i == 0 || m->began < began ? m->began : began;
+        ended = i == 0 || m->ended > ended ? m->ended : ended;
+        cpu_seconds += m->cpu_seconds;
+    }
+    crew->seconds = ended - began;
+    crew->cpu_share = cpu_seconds / (crew->seconds * (threads < crew->cores ? threads : crew->cores));
     pthread_barrier_destroy(&crew->start);
 }
 

@@ -19,7 +19,7 @@ struct crew {
     bool pinned; /**< thread i on the i-th core; only if there is a core for each, else the scheduler places them */
     pthread_barrier_t start;
     _Atomic(bool) stop;
-    double seconds; /**< from the start until all have returned */
+    double seconds; /**< from the first thread's start to the last one's return */
     double cpu_share; /**< CPU time had, of what `threads` could have had on these cores; below 1, others ran there */
 };
 

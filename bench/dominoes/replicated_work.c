@@ -29,6 +29,8 @@
 #define RING_ENTRIES 256u
 #define RING_WINDOW 64u
 #define BURST 32u
+#define SHARE                                                                                                          \
+    8u /* dequeued at a time: a request is as short as a cache line is long underway, but a burst has one primary */
 
 enum method { METHOD_SERIAL, METHOD_LOCK, METHOD_ATOMIC, METHOD_REPLICATED, METHOD_REPLICATED_RING, METHOD_COUNT };
 
@@ -136,8 +138,8 @@ work_ring(struct crew *crew, struct run *run, struct own *own, unsigned thread)
                 requests[i] = next + i;
             next += bcast_enqueue(run->ring, requests, BURST);
         }
-        /* Few at a time: who takes a burst is primary of all of it, and the others have nothing to do but follow. */
-        got = bcast_dequeue(run->ring, thread, requests, &primary, 4);
+        /* Few at a time, or one is primary of all and the others have nothing to do but follow. */
+        got = bcast_dequeue(run->ring, thread, requests, &primary, SHARE);
         for (int i = 0; i < got; i++) {
             update(own->state, requests[i], UPDATES);
             if ((primary >> i) & 1)
@@ -219,7 +221,7 @@ measure_all(struct run *run, unsigned threads_max, unsigned milliseconds, unsign
 int
 main(int argc, char **argv)
 {
-    unsigned threads_max = crew_cores() > 4 ? crew_cores() : 4, milliseconds = 8, rounds = 20;
+    unsigned threads_max = crew_cores() > 4 ? crew_cores() : 4, milliseconds = 2, rounds = 120;
     struct run *run = aligned_alloc(BCAST_ALIGN, sizeof(*run));
     size_t bytes;
     int opt;

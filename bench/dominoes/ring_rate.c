@@ -168,7 +168,7 @@ int
 main(int argc, char **argv)
 {
     struct options o = {
-        .replicas_max = 4, .producers_max = 2, .entry_bytes = 56, .burst = BURST, .milliseconds = 8, .rounds = 4
+        .replicas_max = 4, .producers_max = 2, .entry_bytes = 56, .burst = BURST, .milliseconds = 2, .rounds = 120
     };
     void *memory;
     size_t bytes;
