@@ -182,6 +182,8 @@ counts_and_publishes_by_window(void **state)
     /* The burst is cut to the window, and an empty ring publishes. */
     assert_int_equal(take(b, 0, 5, 3), 7);
     assert_nothing(b, 0, 0);
+    bcast_get_replica_stats(b, 0, &r);
+    assert_int_equal(r.head, 8);
     assert_int_equal(bcast_release(b, 1), 0);
     put_next(b, &serial, 2);
     assert_int_equal(bcast_enqueue(b, &e, 1), 0);
