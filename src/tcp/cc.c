@@ -6,6 +6,7 @@
 static const struct tcp_cc_ops *const controls[TCP_CC_COUNT] = {
     [TCP_CC_CUBIC] = &tcp_cc_cubic,
     [TCP_CC_NEWRENO] = &tcp_cc_newreno,
+    [TCP_CC_DCTCP] = &tcp_cc_dctcp,
 };
 
 const struct tcp_cc_ops *

@@ -33,17 +33,22 @@ struct tcp_cc_event {
 
 struct tcp_cc_ops {
     const char *name;
+    bool needs_ecn; /**< its connections ask for ECN whatever the domain's parameter says */
     void (*init)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
     void (*on_ack)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< outside of a reduction: cwnd grows */
     /** A reduction begins: ssthresh is its goal; cwnd comes down to it by PRR, which is not the control's doing. */
     void (*on_loss)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
+    /** The same, for congestion that was marked, not lost (RFC 3168). NULL: as on_loss. */
+    void (*on_mark)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
+    /** Every ACK that delivers something, in every state; marked: it reports congestion marks. May be NULL. */
+    void (*on_feedback)(struct tcp_cc *cc, const struct tcp_cc_event *ev, bool marked);
     void (*on_rto)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< first timeout of a segment: ssthresh */
     void (*on_idle)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< nothing was sent for an RTO */
 };
 
-enum tcp_cc_id { TCP_CC_CUBIC, TCP_CC_NEWRENO, TCP_CC_COUNT }; /* the first is the default */
+enum tcp_cc_id { TCP_CC_CUBIC, TCP_CC_NEWRENO, TCP_CC_DCTCP, TCP_CC_COUNT }; /* the first is the default */
 
-extern const struct tcp_cc_ops tcp_cc_newreno, tcp_cc_cubic;
+extern const struct tcp_cc_ops tcp_cc_newreno, tcp_cc_cubic, tcp_cc_dctcp;
 
 const struct tcp_cc_ops *tcp_cc_by_id(unsigned id);
 

@@ -68,6 +68,11 @@ struct tcp_conn_opts {
 #define CONN_F_TLP_AGAIN (1u << 30) /**< and it was a retransmission */
 #define CONN_F_FRTO_NEW (1u << 31) /**< new data goes before what is taken for lost (RFC 5682 step 2b) */
 
+/* Explicit congestion notification (RFC 3168). */
+#define CONN_ECN_ON 1u /**< agreed on */
+#define CONN_ECN_ECHO 2u /**< our ACKs carry ECE */
+#define CONN_ECN_CWR 4u /**< the next new data carries CWR */
+
 enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_COUNT };
 
 /** Linux's names of the congestion state. */
@@ -140,6 +145,7 @@ struct tcp_conn {
     struct tcp_conn_opts opts;
     uint16_t mss_peer; /**< the peer's MSS option */
     uint8_t keep_probes;
+    uint8_t ecn; /**< CONN_ECN_* */
     uint8_t cc_id;
     uint8_t err; /**< what ended it, for a user yet to come */
     uint8_t soft_err; /**< ICMP's word, in place of ETIMEDOUT */
@@ -198,6 +204,7 @@ struct tcp_half {
 #define HALF_F_TS 1u
 #define HALF_F_SACK 2u
 #define HALF_F_WSCALE 4u
+#define HALF_F_ECN 64u
 _Static_assert(sizeof(struct tcp_half) <= 80, "half-open entries are small");
 
 /** TIME-WAIT. In use <=> link.tuple.local_port is not 0. All live equally long: a list in order of expiry. */

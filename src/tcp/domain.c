@@ -30,6 +30,7 @@ tcp_params_default(struct tcp_params *p)
     p->synack_retries = 5;
     p->data_retries = 15;
     p->timestamps = p->window_scaling = p->sack = true;
+    p->ecn = 2;
 }
 
 static bool
@@ -40,7 +41,7 @@ params_ok(const struct tcp_params *p)
            p->max_ooo_bufs <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 && p->rcv_buf_bytes <= 1u << 30 &&
            p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 && p->rto_min_us <= p->rto_initial_us &&
            p->rto_initial_us <= p->rto_max_us && p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 &&
-           p->congestion < TCP_CC_COUNT;
+           p->ecn <= 2 && p->congestion < TCP_CC_COUNT;
 }
 
 /** Buckets: a power of two, one for each entry or a few fewer. */
@@ -120,6 +121,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->timestamps = p->timestamps;
     to->window_scaling = p->window_scaling;
     to->sack = p->sack;
+    to->ecn = p->ecn;
     to->congestion = p->congestion;
 }
 

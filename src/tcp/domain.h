@@ -227,6 +227,9 @@ bool challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t
 /** The probe of RFC 8985 section 7.3: new data if there is some that may go, else the last segment again. */
 void conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 
+/** Whether a SYN of a socket with this control asks for ECN; agree: or a SYN-ACK agrees to it. */
+bool ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree);
+
 /* ---- recovery.c ---- */
 /** Bytes that are thought to be on the way: sent, not known to have arrived, not taken for lost. */
 uint32_t conn_pipe(const struct tcp_conn *c);
@@ -244,6 +247,7 @@ struct ack_news {
     bool is_dup; /**< a duplicate in the sense of RFC 5681 section 2 */
     bool is_pure_dup; /**< it says nothing that was not known */
     uint32_t dsack_bytes; /**< reported as received twice (RFC 2883) */
+    bool marked; /**< it reports congestion marks (ECE) */
     bool has_ecr;
     uint32_t ts_ecr;
     uint32_t flight_before;

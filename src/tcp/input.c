@@ -332,6 +332,7 @@ rx_ack(struct rx *r)
     uint32_t wnd_before = c->snd_wnd;
     struct ack_news n = {
         .sent = { .recover = c->recover, .prior_fack = c->sent.fack, .had_sacked = c->sent.sacked_bytes > 0 },
+        .marked = (c->ecn & CONN_ECN_ON) != 0 && (in->flags & TCP_FLAG_ECE) != 0,
         .has_ecr = (c->flags & CONN_F_TS) != 0,
         .ts_ecr = in->opts.ts_ecr,
         .flight_before = seq_diff(c->snd_nxt, c->snd_una),
@@ -383,6 +384,51 @@ rx_fin_acked(struct rx *r)
         return false;
     default:
         return true;
+    }
+}
+
+/* ---- congestion marks ---------------------------------------- */
+
+/**
+ * DCTCP's receiver (RFC 8257 section 3.2): ECE says of each acknowledged byte whether it was marked, so what is still to be
+ * acknowledged goes with the old value before the new one counts.
+ */
+static void
+rx_ecn_exact(struct rx *r, bool ce)
+{
+    struct tcp_conn *c = r->c;
+    bool echo = (c->ecn & CONN_ECN_ECHO) != 0;
+
+    if (ce == echo)
+        return;
+    if (c->rcv_acked != c->rcv_nxt)
+        conn_send_ack(r->d, r->env, c, NULL);
+    c->ecn ^= CONN_ECN_ECHO;
+    c->flags |= CONN_F_ACK_NOW;
+}
+
+/** RFC 3168 section 6.1.3: a mark is echoed until the peer says that it has reduced its window. */
+static void
+rx_ecn(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    bool ce = (r->in->tos & TCP_TOS_ECN) == TCP_TOS_CE;
+
+    if ((c->ecn & CONN_ECN_ON) == 0 || r->in->data.len == 0)
+        return;
+    if (ce)
+        counter_inc(r->env->ctr, CTR_TCP_RX_CE);
+    if (tcp_cc_by_id(c->cc_id)->needs_ecn) {
+        rx_ecn_exact(r, ce);
+        return;
+    }
+    if ((r->in->flags & TCP_FLAG_CWR) != 0) {
+        c->ecn &= (uint8_t)~CONN_ECN_ECHO;
+        c->flags |= CONN_F_ACK_NOW; /* the sender waits for ACKs with and without ECE: hold back neither */
+    }
+    if (ce && (c->ecn & CONN_ECN_ECHO) == 0) {
+        c->ecn |= CONN_ECN_ECHO;
+        c->flags |= CONN_F_ACK_NOW;
     }
 }
 
@@ -661,6 +707,9 @@ syn_sent_input(struct rx *r)
     c->snd_wl1 = in->seq;
     c->snd_wl2 = in->ack;
     syn_sent_options(c, &in->opts, r->env->now_us);
+    /* RFC 3168 section 6.1.1: a SYN-ACK with CWR too merely reflects our flags. */
+    if (!has_ack || (in->flags & (TCP_FLAG_ECE | TCP_FLAG_CWR)) != TCP_FLAG_ECE)
+        c->ecn = 0;
     if (has_ack) {
         syn_sent_complete(r);
         return;
@@ -706,6 +755,7 @@ rx_run(struct rx *r)
     if (!rx_is_expected(r) && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
         return;
     rx_timestamp(r);
+    rx_ecn(r);
     if (!rx_ack(r) || !rx_fin_acked(r) || !rx_data(r))
         return;
     rx_fin(r);

@@ -140,6 +140,8 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
         .tos = h->tos,
     };
     if (syn) {
+        if ((h->flags & HALF_F_ECN) != 0 && h->retries == 0)
+            out.flags |= TCP_FLAG_ECE;
         out.opts.has_mss = true;
         out.opts.mss = l->opts.max_seg != 0 && l->opts.max_seg < h->mss_path ? l->opts.max_seg : h->mss_path;
         out.opts.has_wscale = (h->flags & HALF_F_WSCALE) != 0;
@@ -186,7 +188,10 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
         h->snd_wscale = o->wscale;
         h->rcv_wscale = window_scale_for(l->opts.rcv_buf_bytes);
     }
-    h->tos = l->opts.tos;
+    h->tos = l->opts.tos & (uint8_t)~TCP_TOS_ECN;
+    /* RFC 3168 section 6.1.1: both flags ask for ECN. */
+    if ((in->flags & TCP_FLAG_ECE) != 0 && (in->flags & TCP_FLAG_CWR) != 0 && ecn_wanted(d, l->opts.cc_id, true))
+        h->flags |= HALF_F_ECN;
 }
 
 static void
@@ -289,6 +294,7 @@ half_promote(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const 
     c->rcv_wscale = h.rcv_wscale;
     c->mss_peer = h.mss_peer;
     c->mss_path = h.mss_path;
+    c->ecn = h.flags & HALF_F_ECN ? CONN_ECN_ON : 0;
     c->ts_recent = h.ts_recent;
     c->ts_recent_tick = tick_of(env->now_us);
     c->snd_wnd = c->snd_wnd_max = (uint32_t)in->window << c->snd_wscale;

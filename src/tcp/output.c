@@ -132,7 +132,9 @@ emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, s
     out->tuple = &c->link.tuple;
     out->user = c->user;
     out->ack = c->rcv_nxt;
-    out->tos = c->opts.tos;
+    out->tos |= c->opts.tos & (uint8_t)~TCP_TOS_ECN;
+    if (c->ecn & CONN_ECN_ECHO)
+        out->flags |= TCP_FLAG_ECE;
     out->window = select_window(c);
     if (c->flags & CONN_F_TS) {
         out->opts.has_ts = true;
@@ -186,6 +188,12 @@ conn_send_rst(const struct tcp_env *env, struct tcp_conn *c)
     emit_segment(env, &out);
 }
 
+bool
+ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree)
+{
+    return d->params.ecn == 1 || (agree && d->params.ecn == 2) || tcp_cc_by_id(cc_id)->needs_ecn;
+}
+
 /** SYN in SYN-SENT, SYN-ACK in SYN-RECEIVED (simultaneous open): the window of either is never scaled. */
 void
 conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
@@ -203,6 +211,13 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         .opts = { .has_mss = true, .mss = mss },
     };
 
+    /* RFC 3168 section 6.1.1: the first SYN only, for those who drop it for its flags. */
+    if (!passive && c->retries == 0 && ecn_wanted(d, c->cc_id, false)) {
+        out.flags |= TCP_FLAG_ECE | TCP_FLAG_CWR;
+        c->ecn = CONN_ECN_ON; /* unless the answer lacks it */
+    } else if (!passive) {
+        c->ecn = 0;
+    }
     /* A SYN offers what the domain allows; an answer confirms what the peer offered. */
     out.opts.has_wscale = (c->flags & CONN_F_WSCALE) != 0;
     out.opts.wscale = c->rcv_wscale;
@@ -350,6 +365,13 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
         .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (last || push ? TCP_FLAG_PSH : 0)),
     };
 
+    if ((c->ecn & CONN_ECN_ON) != 0 && len > 0) {
+        /* Only new data: a mark on a retransmission could not be told from a forged one (RFC 3168 section 6.1.5). */
+        out.tos = TCP_TOS_ECT0;
+        if (c->ecn & CONN_ECN_CWR)
+            out.flags |= TCP_FLAG_CWR;
+        c->ecn &= (uint8_t)~CONN_ECN_CWR;
+    }
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
@@ -400,7 +422,9 @@ output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     bool push = len > c->mss;
     uint32_t unit = env->gso_max_bytes > c->mss ? env->gso_max_bytes - env->gso_max_bytes % c->mss : c->mss;
     do {
-        uint32_t n = len < unit ? len : unit;
+        /* Those who cut a large segment repeat its flags, and CWR belongs to one. */
+        uint32_t most = c->ecn & CONN_ECN_CWR ? c->mss : unit;
+        uint32_t n = len < most ? len : most;
         len -= n;
         send_new(d, env, c, n, fin && len == 0, push && len == 0);
     } while (len > 0);

@@ -105,6 +105,7 @@ undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     counter_inc(env->ctr, CTR_TCP_SPURIOUS_RETRANS);
     c->flags &= ~CONN_F_UNDO;
+    c->ecn &= (uint8_t)~CONN_ECN_CWR;
     if (c->prior_cwnd > c->cc.cwnd_bytes)
         c->cc.cwnd_bytes = c->prior_cwnd;
     if (c->prior_ssthresh > c->cc.ssthresh_bytes)
@@ -135,17 +136,27 @@ try_undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, co
 
 /* ---- reducing ---------------------------------------- */
 
-/** One reduction for a window (RFC 5681 section 4.3): none while one is going on. */
+/** RFC 3168 section 6.1.2: the peer learns of every reduction, whatever caused it. */
 static void
-begin_reduction(const struct tcp_env *env, struct tcp_conn *c, enum conn_ca state)
+note_reduction(struct tcp_conn *c)
+{
+    if (c->ecn & CONN_ECN_ON)
+        c->ecn |= CONN_ECN_CWR;
+}
+
+/** One reduction for a window (RFC 5681 section 4.3): none while one is going on. marked: it was a mark that told. */
+static void
+begin_reduction(const struct tcp_env *env, struct tcp_conn *c, enum conn_ca state, bool marked)
 {
     struct tcp_cc_event ev;
 
     if (c->ca_state < CONN_CA_CWR) {
         remember_for_undo(env, c);
         cc_event_fill(&ev, env, c, 0);
-        tcp_cc_by_id(c->cc_id)->on_loss(&c->cc, &ev);
+        const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
+        (marked && ops->on_mark != NULL ? ops->on_mark : ops->on_loss)(&c->cc, &ev);
         tcp_prr_start(&c->prr, ev.flight_bytes);
+        note_reduction(c);
     }
     c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN);
     c->ca_state = (uint8_t)state;
@@ -169,7 +180,7 @@ end_reduction(struct tcp_conn *c)
     c->cc.cwnd_bytes = c->cc.ssthresh_bytes;
     /* RFC 6582 section 3.2 step 3: without SACK much may be acknowledged at once, which is no reason for a burst. */
     uint32_t bound = (flight > c->mss ? flight : c->mss) + c->mss;
-    if ((c->flags & CONN_F_SACK) == 0 && c->cc.cwnd_bytes > bound)
+    if (c->ca_state == CONN_CA_RECOVERY && (c->flags & CONN_F_SACK) == 0 && c->cc.cwnd_bytes > bound)
         c->cc.cwnd_bytes = bound;
 }
 
@@ -210,7 +221,7 @@ static void
 enter_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     counter_inc(env->ctr, CTR_TCP_FAST_RETRANS);
-    begin_reduction(env, c, CONN_CA_RECOVERY);
+    begin_reduction(env, c, CONN_CA_RECOVERY, false);
     if ((c->flags & CONN_F_SACK) == 0)
         lose_head(d, c);
 }
@@ -227,7 +238,7 @@ judge_probe(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news
         return;
     c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN);
     if (again && n->dsack_bytes == 0 && beyond && c->ca_state < CONN_CA_CWR) {
-        begin_reduction(env, c, CONN_CA_CWR);
+        begin_reduction(env, c, CONN_CA_CWR, false);
         end_reduction(c);
         set_open(c);
     }
@@ -258,7 +269,7 @@ ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
                 end_reduction(c);
                 set_open(c);
             } else if (delivered_bytes > 0) {
-                reduce(c, delivered_bytes, n->acked > 0);
+                reduce(c, delivered_bytes, false);
             }
             return;
         }
@@ -367,6 +378,24 @@ note_reordering(struct tcp_conn *c, const struct ack_news *n)
         c->dup_thresh = (uint8_t)segs;
 }
 
+/** The ACK's congestion marks (RFC 3168 section 6.1.2; RFC 8257 section 3.3). */
+static void
+take_marks(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n, uint32_t delivered_bytes)
+{
+    const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
+    struct tcp_cc_event ev;
+
+    if (ops->on_feedback != NULL && delivered_bytes > 0) {
+        cc_event_fill(&ev, env, c, delivered_bytes);
+        ops->on_feedback(&c->cc, &ev, n->marked);
+    }
+    if (n->marked && c->ca_state < CONN_CA_CWR) {
+        counter_inc(env->ctr, CTR_TCP_ECN_REDUCTIONS);
+        begin_reduction(env, c, CONN_CA_CWR, true);
+        c->flags &= ~CONN_F_UNDO; /* a mark is no guess */
+    }
+}
+
 /** What came is known: let time, probe or timeout say what will not come. */
 static void
 rearm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n, uint32_t wait_us)
@@ -402,6 +431,7 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     note_reordering(c, n);
     judge_probe(env, c, n);
     uint32_t delivered_bytes = count_delivered(c, n);
+    take_marks(env, c, n, delivered_bytes);
     if (c->sent.sacked_bytes > 0 || c->ca_state != CONN_CA_OPEN)
         wait_us = detect(d, env, c);
     switch (c->ca_state) {
@@ -451,6 +481,7 @@ recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
             remember_for_undo(env, c);
         cc_event_fill(&ev, env, c, 0);
         tcp_cc_by_id(c->cc_id)->on_rto(&c->cc, &ev);
+        note_reduction(c);
     } else {
         /* The peer may have thrown away what it SACKed: RFC 2018 section 8 wants everything sent again. */
         tcp_sent_renege(st, &c->sent);

@@ -58,6 +58,7 @@ struct tcp_params {
     uint32_t delack_us; /**< 40 ms */
     uint8_t syn_retries, synack_retries, data_retries; /**< 6, 5, 15 as Linux */
     bool timestamps, window_scaling, sack; /**< offer them */
+    uint8_t ecn; /**< as Linux: 0 off, 1 ask for it and agree to it, 2 agree to it (the default) */
     uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
 };
 
@@ -82,6 +83,11 @@ int tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t n
 #define TCP_FLAG_URG 0x20u
 #define TCP_FLAG_ECE 0x40u
 #define TCP_FLAG_CWR 0x80u
+
+/* RFC 3168 section 5: the two low bits of the TOS byte. */
+#define TCP_TOS_ECN 0x3u
+#define TCP_TOS_ECT0 0x2u
+#define TCP_TOS_CE 0x3u
 
 #define TCP_MAX_SACK 4
 
@@ -276,7 +282,7 @@ void tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
 /** Returns 0 or -EINVAL (range). May send (TCP_NODELAY, TCP_CORK off flush). */
 int tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value);
 
-/** The number of a congestion control ("cubic", "newreno" or "reno") for TCP_OPT_CONGESTION, or -ENOENT. */
+/** The number of a congestion control ("cubic", "newreno" or "reno", "dctcp") for TCP_OPT_CONGESTION, or -ENOENT. */
 int tcp_congestion_find(const char *name);
 
 /** TCP_CONGESTION: tcp_set_option with the number of that name; a listener hands it down. -ENOENT: no such control; -EINVAL: no such id. */

@@ -198,6 +198,8 @@ apply_sysctl(struct tcp_params *p, const char *name, const char *value)
         p->window_scaling = v != 0;
     else if (!strcmp(name, "net.ipv4.tcp_rmem") && sscanf(value, "%*d %*d %ld", &v) == 1)
         p->rcv_buf_bytes = (uint32_t)v; /* the engine's buffer is fixed: the bound decides the window scale */
+    else if (!strcmp(name, "net.ipv4.tcp_ecn"))
+        p->ecn = (uint8_t)(v >= 0 && v <= 2 ? v : 0);
     else if (!strcmp(name, "net.ipv4.tcp_congestion_control"))
         p->congestion = (uint8_t)(tcp_congestion_find(value) < 0 ? 0 : tcp_congestion_find(value));
     else if (!strcmp(name, "net.ipv4.tcp_syn_retries"))

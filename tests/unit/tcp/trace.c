@@ -138,6 +138,7 @@ peer(struct trace *t, uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len)
         .ack = flags & A ? t->iss + ack : 0,
         .window = t->peer_window,
         .flags = flags,
+        .tos = t->peer_tos,
         .opts = t->peer_opts,
         .data = { .off = 54, .len = len },
         .mss_out = TRACE_MSS,
@@ -214,7 +215,7 @@ make_syn_sent(struct trace *t)
 {
     t->tuple.local_port = 0;
     assert_int_equal(tcp_connect(t->d, &t->env, &t->tuple, TRACE_MSS, NULL, TRACE_USER, &t->id), 0);
-    expect(t, S, 0, 0, 0);
+    expect(t, t->params.ecn == 1 ? S | TCP_FLAG_ECE | TCP_FLAG_CWR : S, 0, 0, 0);
     assert_int_equal(state_of(t), TCP_ST_SYN_SENT);
 }
 

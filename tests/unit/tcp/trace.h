@@ -38,6 +38,7 @@ struct trace {
     tcp_id id, listener;
     tcp_seq iss, irs; /**< ours, learnt from the SYN; the peer's, chosen */
     uint16_t peer_window;
+    uint8_t peer_tos;
     struct tcp_options peer_opts; /**< of the next injected segment */
     struct tcp_out out[TRACE_OUT_MAX];
     unsigned nb_out, nb_checked;
