@@ -177,6 +177,7 @@ class Variant:
         self.server_prefix = []
         self.client_prefix = []
         self.measured = []  # processes whose CPU time is counted
+        self.app_cpus = lab.cpus
 
     def address(self, side):
         return f'10.66.{self.number}.{side}'
@@ -194,7 +195,7 @@ class Variant:
         self.measured = []
         self.stacks()
         target = f'{self.address(2)}:{PORT}'
-        job, _ = self.lab.start(self.name('server'), *self.server_prefix, 'taskset', '-c', str(self.lab.cpus[0]),
+        job, _ = self.lab.start(self.name('server'), *self.server_prefix, 'taskset', '-c', str(self.app_cpus[0]),
                                 self.lab.bench, 'serve', target)
         self.measured.append(job)
         for tries in range(30):
@@ -229,7 +230,7 @@ class Variant:
     def client(self, *args):
         """Returns isobench's results. Bounded: the duration is in args."""
         role, *options = args
-        out = run(*self.client_prefix, 'taskset', '-c', str(self.lab.cpus[1]), self.lab.bench, role,
+        out = run(*self.client_prefix, 'taskset', '-c', str(self.app_cpus[1]), self.lab.bench, role,
                   f'{self.address(2)}:{PORT}', *options, '--json', timeout=30)
         return json.loads(out)
 
@@ -299,13 +300,23 @@ class Memif(Variant):
     text = 'stack, net_memif, stack client'
 
     def stacks(self):
-        path = os.path.join(self.lab.tmp, 'memif')
+        path = os.path.join(self.lab.tmp, self.name('wire'))
         vdev = f'net_memif0,socket={path},socket-abstract=no,role='
         self.server_prefix = self.daemon('d', self.lab.cpus[0], [], vdev + 'server', 2)
         self.client_prefix = self.daemon('p', self.lab.cpus[1], [], vdev + 'client', 1)
 
 
-VARIANTS = {'kernel': Kernel, 'plain': Plain, 'tap': Tap, 'packet': Packet, 'memif': Memif}
+class Crossed(Memif):
+    """Each application is on the other CPU than its stack."""
+    number = 6
+    text = 'stack, net_memif, applications crossed'
+
+    def __init__(self, lab):
+        super().__init__(lab)
+        self.app_cpus = lab.cpus[::-1]
+
+
+VARIANTS = {'kernel': Kernel, 'plain': Plain, 'tap': Tap, 'packet': Packet, 'memif': Memif, 'crossed': Crossed}
 
 
 def label(ns):

@@ -18,9 +18,12 @@
 /* A sleeper looks this often whether the stack still lives. */
 #define ALIVE_CHECK_US 200000u
 
-/* Spinning pays if the answer comes sooner than a sleep and a wake-up would take (some 5 us each). */
-#define SPIN_MAX 256u
+/* Spinning pays if the answer comes sooner than a sleep and a wake-up would take: 5 us each, several times that on a virtual machine. */
+#define SPIN_MAX 1024u
+#define SPIN_FIRST 64u
 #define SPIN_MIN 4u
+/* A small budget never finds out that a large one would pay: so often the largest is tried. */
+#define SPIN_TRY_EVERY 16u
 
 uint64_t
 wait_now_us(void)
@@ -34,7 +37,7 @@ wait_now_us(void)
 /* A yield that takes longer than this (about a microsecond) let somebody else run: perhaps the stack, on this core. */
 #define YIELD_LONG_CYCLES 3000u
 /* Then yielding is what helps, not spinning. One costs as much as so many spins; so many short ones in a row end it. */
-#define YIELD_SPINS 32u
+#define YIELD_SPINS 64u
 #define POLITE_YIELDS 16u
 
 /** Let others run. Returns how many of the next yields should come without spinning before them. */
@@ -50,20 +53,20 @@ yield_cpu(uint32_t polite)
 }
 
 /*
- * The budget doubles when spinning has paid and halves when it has not. Between spins the core is yielded, since the stack may
- * share it and then only runs if we let it.
+ * The budget doubles when spinning has paid and halves when it has not; a try of the largest that pays sets it. Between spins the core is
+ * yielded, since the stack may share it and then only runs if we let it.
  */
 bool
 wait_spin(bool (*ready)(void *arg), void *arg)
 {
-    static __thread uint32_t budget, polite;
-    uint32_t i;
+    static __thread uint32_t budget = SPIN_FIRST, polite, failures;
+    bool is_try = failures >= SPIN_TRY_EVERY;
+    uint32_t i, limit = is_try ? SPIN_MAX : budget;
 
-    if (budget == 0)
-        budget = 64;
-    for (i = 0; i < budget; i++) {
+    for (i = 0; i < limit; i++) {
         if (ready(arg)) {
-            budget = budget * 2 > SPIN_MAX ? SPIN_MAX : budget * 2;
+            budget = is_try || budget * 2 > SPIN_MAX ? SPIN_MAX : budget * 2;
+            failures = 0;
             return true;
         }
         if (polite > 0 || i % 64 == 63) {
@@ -74,6 +77,7 @@ wait_spin(bool (*ready)(void *arg), void *arg)
         }
     }
     budget = budget / 2 < SPIN_MIN ? SPIN_MIN : budget / 2;
+    failures = is_try ? 0 : failures + 1;
     polite = yield_cpu(polite);
     return ready(arg);
 }
