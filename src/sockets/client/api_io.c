@@ -30,6 +30,13 @@ end_send(struct obj *o, ssize_t rc, int flags)
     return end(o, rc);
 }
 
+/* The kernel finds a bad pointer when it copies; of those that a program passes by mistake, this finds the usual one. */
+static bool
+is_null(const void *p, size_t n)
+{
+    return FRONT_UNLIKELY(p == NULL) && n > 0;
+}
+
 static int
 check_iov(const struct iovec *iov, size_t n)
 {
@@ -37,12 +44,24 @@ check_iov(const struct iovec *iov, size_t n)
 
     if (n > IOV_MAX)
         return -EINVAL;
+    if (is_null(iov, n))
+        return -EFAULT;
     for (i = 0; i < n; i++) {
         total += iov[i].iov_len;
         if ((ssize_t)iov[i].iov_len < 0 || (ssize_t)total < 0)
             return -EINVAL;
+        if (is_null(iov[i].iov_base, iov[i].iov_len))
+            return -EFAULT;
     }
     return 0;
+}
+
+static int
+check_msg(const struct msghdr *msg)
+{
+    if (msg == NULL)
+        return -EFAULT;
+    return msg->msg_iovlen > IOV_MAX ? -EMSGSIZE : 0;
 }
 
 static ssize_t
@@ -50,6 +69,8 @@ recv_flat(struct obj *o, void *buf, size_t n, int flags)
 {
     struct iovec iov = { buf, n > IO_MAX ? IO_MAX : n };
 
+    if (is_null(buf, n) && !(flags & MSG_TRUNC)) /* which drops the bytes */
+        return end(o, -EFAULT);
     return end(o, sock_recvv(o, &iov, 1, flags));
 }
 
@@ -58,6 +79,8 @@ send_flat(struct obj *o, const void *buf, size_t n, int flags)
 {
     struct iovec iov = { (void *)(uintptr_t)buf, n > IO_MAX ? IO_MAX : n };
 
+    if (is_null(buf, n))
+        return end(o, -EFAULT);
     return end_send(o, sock_sendv(o, &iov, 1, flags), flags);
 }
 
@@ -75,6 +98,14 @@ send_iov(struct obj *o, const struct iovec *iov, size_t n, int flags)
     int rc = check_iov(iov, n);
 
     return rc != 0 ? rc : sock_sendv(o, iov, n, flags);
+}
+
+static ssize_t
+send_message(struct obj *o, const struct msghdr *msg, int flags)
+{
+    int rc = check_msg(msg);
+
+    return rc != 0 ? rc : send_iov(o, msg->msg_iov, msg->msg_iovlen, flags);
 }
 
 /* ---- receiving ---------------------------------------------------------------------------------------------------------- */
@@ -119,8 +150,10 @@ iso_recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, sock
 static ssize_t
 recv_message(struct obj *o, struct msghdr *msg, int flags)
 {
-    ssize_t n = recv_iov(o, msg->msg_iov, msg->msg_iovlen, flags);
+    ssize_t n = check_msg(msg);
 
+    if (n == 0)
+        n = recv_iov(o, msg->msg_iov, msg->msg_iovlen, flags);
     if (n >= 0) {
         msg->msg_namelen = 0;
         msg->msg_controllen = 0;
@@ -205,8 +238,7 @@ iso_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     struct obj *o = fd_get_stack(fd);
 
-    return o == NULL ? libc()->sendmsg(fd, msg, flags)
-                     : end_send(o, send_iov(o, msg->msg_iov, msg->msg_iovlen, flags), flags);
+    return o == NULL ? libc()->sendmsg(fd, msg, flags) : end_send(o, send_message(o, msg, flags), flags);
 }
 
 int
@@ -219,7 +251,7 @@ iso_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
     if (o == NULL)
         return libc()->sendmmsg(fd, msgs, n, flags);
     for (i = 0; i < n; i++) {
-        rc = send_iov(o, msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen, flags);
+        rc = send_message(o, &msgs[i].msg_hdr, flags);
         if (rc < 0)
             break;
         msgs[i].msg_len = (unsigned)rc;

@@ -15,6 +15,8 @@
 #define KERNEL_EVERY 8u /* with sockets ready all the time, the kernel's members are asked at each so many waits */
 #define NO_QUEUE_SLEEP_US 2000u
 #define MOVED_SETS_MAX 16u
+/* What Linux lets stand beside EPOLLEXCLUSIVE. */
+#define EXCLUSIVE_ALLOWED (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
 
 int
 epoll_track(int fd)
@@ -209,6 +211,10 @@ check_change(const struct epitem *it, int op, const struct epoll_event *ev)
 {
     if (op != EPOLL_CTL_DEL && ev == NULL)
         return -EFAULT;
+    if (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL)
+        return -EINVAL;
+    if (op == EPOLL_CTL_ADD && (ev->events & EPOLLEXCLUSIVE) && (ev->events & ~EXCLUSIVE_ALLOWED))
+        return -EINVAL;
     if (op == EPOLL_CTL_ADD)
         return it == NULL ? 0 : -EEXIST;
     if (it == NULL)
@@ -216,7 +222,7 @@ check_change(const struct epitem *it, int op, const struct epoll_event *ev)
     /* Linux: an exclusive member cannot be modified, nor made exclusive later. */
     if (op == EPOLL_CTL_MOD && ((it->ev.events | ev->events) & EPOLLEXCLUSIVE))
         return -EINVAL;
-    return op == EPOLL_CTL_MOD || op == EPOLL_CTL_DEL ? 0 : -EINVAL;
+    return 0;
 }
 
 static int

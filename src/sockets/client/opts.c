@@ -298,6 +298,8 @@ sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, soc
     const struct opt_row *r = find_row(level, name);
     int32_t v = 0;
 
+    if ((int)len < 0)
+        return -EINVAL;
     if (val == NULL && len > 0)
         return -EFAULT;
     if (o->where == SOCK_BOTH && libc()->setsockopt(fd, level, name, val, len) != 0)

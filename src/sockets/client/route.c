@@ -20,7 +20,8 @@ addr_in(const struct sockaddr *sa, socklen_t len, struct shm_addr *out)
     struct ip_addr a;
 
     memset(out, 0, sizeof(*out));
-    if (sa == NULL || len < (socklen_t)sizeof(sa->sa_family))
+    /* Linux: a length beyond its largest address is as wrong as one that is too short; a negative one arrives here as such. */
+    if (sa == NULL || len < (socklen_t)sizeof(sa->sa_family) || len > sizeof(struct sockaddr_storage))
         return false;
     if (sa->sa_family == AF_INET && len >= (socklen_t)sizeof(in)) {
         memcpy(&in, sa, sizeof(in));

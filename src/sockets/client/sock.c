@@ -350,6 +350,19 @@ choose_side(struct obj *o, int fd, const struct shm_addr *a)
     return rc;
 }
 
+/* What Linux says to an address that addr_in refuses. */
+static int
+bad_address(const struct sockaddr *sa, socklen_t len)
+{
+    if (len > sizeof(struct sockaddr_storage))
+        return -EINVAL;
+    if (sa == NULL)
+        return len > 0 ? -EFAULT : -EINVAL;
+    if (len < sizeof(sa->sa_family) || sa->sa_family == AF_INET || sa->sa_family == AF_INET6)
+        return -EINVAL;
+    return -EAFNOSUPPORT;
+}
+
 int
 sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
 {
@@ -369,7 +382,7 @@ sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
         return rc;
     }
     if (!ok)
-        return sa != NULL && len >= (socklen_t)sizeof(sa->sa_family) ? -EAFNOSUPPORT : -EINVAL;
+        return bad_address(sa, len);
     return connect_in_stack(o, fd, &a);
 }
 
@@ -550,7 +563,7 @@ sock_name(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, bool peer)
         return -EFAULT;
     if ((int)*len < 0)
         return -EINVAL;
-    if (peer && !(load_acquire(&b->status) & SHM_ST_CONNECTED))
+    if (peer && (load_acquire(&b->status) & (SHM_ST_CONNECTED | SHM_ST_ERROR | SHM_ST_GONE)) != SHM_ST_CONNECTED)
         return -ENOTCONN;
     sock_addr_out(peer ? &b->peer : &b->local, o->v6, sa, len);
     return 0;

@@ -81,6 +81,8 @@ test_bind_to_the_stacks_address(void **state)
     int l = iso_socket(AF_INET, SOCK_STREAM, 0), s, v = 0;
 
     (void)state;
+    assert_int_equal(iso_bind(l, (struct sockaddr *)&sa, (socklen_t)-1), -1);
+    assert_int_equal(errno, EINVAL);
     assert_int_equal(iso_bind(l, (struct sockaddr *)&sa, sizeof(sa)), 0);
     assert_int_equal(fd_peek(l)->where, SOCK_STACK);
     assert_int_equal(iso_bind(l, (struct sockaddr *)&sa, sizeof(sa)), -1);

@@ -474,6 +474,35 @@ test_signal_with_restart_does_not(void **state)
 /* ---- the rest ------------------------------------------------------------------------------------------------------------- */
 
 static void
+test_bad_arguments(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    struct iovec iov = { NULL, 4 };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 5000 };
+    struct sockaddr_in peer;
+    socklen_t len = sizeof(peer);
+
+    (void)state;
+    assert_fails(iso_send(fd, NULL, 4, 0), EFAULT);
+    assert_fails(iso_write(fd, NULL, 4), EFAULT);
+    assert_fails(iso_writev(fd, &iov, 1), EFAULT);
+    assert_fails(iso_writev(fd, NULL, 1), EFAULT);
+    assert_fails(iso_sendmsg(fd, NULL, 0), EFAULT);
+    assert_fails(iso_sendmsg(fd, &msg, 0), EMSGSIZE);
+    assert_fails(iso_recvmsg(fd, &msg, 0), EMSGSIZE);
+    fs_deliver(fs_slot(fd), pattern, 10, 10);
+    assert_fails(iso_recv(fd, NULL, 4, 0), EFAULT);
+    assert_int_equal(iso_recv(fd, NULL, 4, MSG_TRUNC), 4);
+    assert_int_equal(iso_recv(fd, scratch, 20, 0), 6);
+    assert_memory_equal(scratch, pattern + 4, 6);
+    assert_fails(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, scratch, (socklen_t)-1), EINVAL);
+    assert_int_equal(iso_getpeername(fd, (struct sockaddr *)&peer, &len), 0);
+    fs_error(fs_slot(fd), ECONNRESET);
+    assert_fails(iso_getpeername(fd, (struct sockaddr *)&peer, &len), ENOTCONN);
+    iso_close(fd);
+}
+
+static void
 test_queue_lengths(void **state)
 {
     int fd = fs_connected(0), v = -1;
@@ -554,6 +583,7 @@ main(void)
         cmocka_unit_test_teardown(test_timeouts_and_dontwait, teardown),
         cmocka_unit_test_teardown(test_signal_interrupts, teardown),
         cmocka_unit_test_teardown(test_signal_with_restart_does_not, teardown),
+        cmocka_unit_test_teardown(test_bad_arguments, teardown),
         cmocka_unit_test_teardown(test_queue_lengths, teardown),
         cmocka_unit_test_teardown(test_options, teardown),
     };
