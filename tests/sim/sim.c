@@ -13,13 +13,12 @@
 
 #define MTU 1500
 #define MAX_PKTS 32768
-#define SND_BUF (1u << 20)
 
 struct sim_pkt {
     uint64_t at_us, order;
     uint32_t next_free;
     uint16_t len;
-    uint8_t to;
+    uint8_t to, tos;
     bool live;
     uint8_t bytes[MTU - 20]; /* TCP header and payload */
 };
@@ -110,26 +109,64 @@ chance(struct sim *s, uint32_t ppm)
     return rng_next(&s->rng) % 1000000 < ppm;
 }
 
-/** When a segment arrives; false if it is lost. */
+/** Random and bursty loss. */
 static bool
-link_transit(struct sim_host *h, uint32_t len, uint64_t *at_us)
+link_drops(struct sim_host *h)
+{
+    const struct sim_link *l = &h->sim->link;
+
+    if (h->burst_left == 0 && l->burst_ppm != 0 && chance(h->sim, l->burst_ppm))
+        h->burst_left = l->burst_segs;
+    if (h->burst_left > 0) {
+        h->burst_left--;
+        return true;
+    }
+    return chance(h->sim, l->loss_ppm);
+}
+
+/** When a segment arrives, and whether it is marked; false if it is lost. */
+static bool
+link_transit(struct sim_host *h, uint32_t len, uint64_t *at_us, uint8_t *tos)
 {
     struct sim *s = h->sim;
     const struct sim_link *l = &s->link;
 
     *at_us = s->now_us + l->delay_us;
-    if (chance(s, l->loss_ppm))
+    if (link_drops(h))
         return false;
     if (l->rate_bytes_per_ms != 0) {
         uint64_t start = h->line_free_us > s->now_us ? h->line_free_us : s->now_us;
-        if ((start - s->now_us) * l->rate_bytes_per_ms / 1000 > l->queue_bytes)
+        uint64_t queued = (start - s->now_us) * l->rate_bytes_per_ms / 1000;
+        if (queued > l->queue_bytes)
             return false;
+        if (l->mark_bytes != 0 && queued > l->mark_bytes && (*tos & TCP_TOS_ECN) != 0)
+            *tos |= TCP_TOS_CE;
         h->line_free_us = start + (uint64_t)(len + 38) * 1000 / l->rate_bytes_per_ms;
         *at_us = h->line_free_us + l->delay_us;
     }
     if (chance(s, l->reorder_ppm))
         *at_us += l->reorder_us;
     return true;
+}
+
+/** Keep in mind what may explain that nothing moves: a copy that is lost again, an answer that is lost. */
+static void
+note_wire(struct sim_host *h, const struct tcp_out *out, bool lost)
+{
+    struct sim_host *peer = &h->sim->host[h == &h->sim->host[0]];
+    /* TIME-WAIT and half-open entries answer for nobody: then, too, whose answer it was is not worth finding out. */
+    struct sim_flow *f = out->user > 0 && out->user <= SIM_FLOWS_MAX ? &h->flows[out->user - 1] : NULL;
+    tcp_seq end = out->seq + out->payload_len;
+    bool again = f != NULL && f->has_sent && seq_leq(end, f->sent_to);
+
+    if (lost && again)
+        f->excused = true;
+    for (unsigned i = 0; lost && (again || out->payload_len == 0) && i < SIM_FLOWS_MAX; i++)
+        peer->flows[i].excused = true;
+    if (f != NULL && !again) {
+        f->sent_to = end;
+        f->has_sent = true;
+    }
 }
 
 static void
@@ -140,7 +177,10 @@ wire_put(struct sim_host *h, const struct tcp_out *out)
 
     for (unsigned i = 0; i < copies; i++) {
         uint64_t at_us;
-        if (!link_transit(h, out->payload_len + 52, &at_us))
+        uint8_t tos = out->tos;
+        bool arrives = link_transit(h, out->payload_len + 52, &at_us, &tos);
+        note_wire(h, out, !arrives);
+        if (!arrives)
             continue;
         uint32_t n = pkt_get(s);
         struct sim_pkt *p = pkt_of(s, n);
@@ -152,6 +192,7 @@ wire_put(struct sim_host *h, const struct tcp_out *out)
         p->len = (uint16_t)(hdr + out->payload_len);
         p->to = h == &s->host[0];
         p->at_us = at_us;
+        p->tos = tos;
         p->order = s->order++;
         heap_push(s, n);
     }
@@ -180,18 +221,25 @@ on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     }
 }
 
+static struct sim_flow *
+flow_of(struct sim_host *h, tcp_user user)
+{
+    assert_in_range(user, 1, SIM_FLOWS_MAX);
+    return &h->flows[user - 1];
+}
+
 static void
 on_deliver(void *ctx, tcp_user user, struct tcp_data data)
 {
     struct sim_host *h = ctx;
     const struct sim_pkt *p = pkt_of(h->sim, data.buf);
+    struct sim_flow *f = flow_of(h, user);
 
-    assert_int_equal(user, 1);
     assert_true(data.len > 0 && data.off + data.len <= p->len);
     for (uint32_t i = 0; i < data.len; i++)
-        if (p->bytes[data.off + i] != pattern(h->flow.received + i))
-            fail_msg("wrong byte at %llu", (unsigned long long)(h->flow.received + i));
-    h->flow.received += data.len;
+        if (p->bytes[data.off + i] != pattern(f->received + i))
+            fail_msg("wrong byte at %llu", (unsigned long long)(f->received + i));
+    f->received += data.len;
     pkt_put(h->sim, data.buf);
 }
 
@@ -205,10 +253,17 @@ static void
 on_acked(void *ctx, tcp_user user, uint32_t n)
 {
     struct sim_host *h = ctx;
+    struct sim_flow *f = flow_of(h, user);
+    struct tcp_conn_info info;
 
-    assert_int_equal(user, 1);
-    h->flow.acked += n;
-    assert_true(h->flow.acked <= h->flow.appended);
+    f->acked += n;
+    assert_true(f->acked <= f->appended);
+    uint64_t now_us = h->sim->now_us, waited_us = now_us - f->progress_us;
+    if (f->progress_us != 0 && !f->excused && waited_us > f->rto_us && waited_us - f->rto_us > f->worst_stall_us)
+        f->worst_stall_us = waited_us - f->rto_us;
+    f->progress_us = f->acked < f->appended ? now_us : 0; /* without data under way nothing can stall */
+    f->excused = false;
+    f->rto_us = tcp_info(h->d, f->id, &info) ? info.rto_us : 0;
 }
 
 static void
@@ -216,17 +271,18 @@ on_event(void *ctx, tcp_user user, uint32_t events, int err)
 {
     struct sim_host *h = ctx;
 
-    if (user != 1)
+    if (user == SIM_LISTENER)
         return;
-    assert_false(h->flow.is_gone);
+    struct sim_flow *f = flow_of(h, user);
+    assert_false(f->is_gone);
     if (events & TCP_EVENT_CONNECTED)
-        h->flow.is_open = true;
+        f->is_open = true;
     if (events & TCP_EVENT_FIN)
-        h->flow.peer_fin = true;
+        f->peer_fin = true;
     if (events & TCP_EVENT_ERROR)
-        h->flow.err = err;
+        f->err = err;
     if (events & TCP_EVENT_GONE)
-        h->flow.is_gone = true;
+        f->is_gone = true;
 }
 
 static void
@@ -249,6 +305,8 @@ sim_init(struct sim *s, uint64_t seed, const struct sim_link *link, void (*adjus
     rng_init(&s->rng, seed, 0);
     s->link = *link;
     s->now_us = 1000000;
+    s->nb_flows = 1;
+    s->snd_buf_bytes = 1u << 20;
     s->pkts = calloc(MAX_PKTS, sizeof(*s->pkts));
     s->heap = calloc(MAX_PKTS, sizeof(*s->heap));
     assert_true(s->pkts != NULL && s->heap != NULL);
@@ -276,8 +334,9 @@ sim_fini(struct sim *s)
         struct sim_host *h = &s->host[i];
         struct tcp_usage u;
         h->env.now_us = s->now_us;
-        if (!h->flow.is_gone && h->flow.id != 0)
-            tcp_abort(h->d, &h->env, h->flow.id);
+        for (unsigned k = 0; k < SIM_FLOWS_MAX; k++)
+            if (!h->flows[k].is_gone && h->flows[k].id != 0)
+                tcp_abort(h->d, &h->env, h->flows[k].id);
         if (h->listener != 0)
             tcp_abort(h->d, &h->env, h->listener);
         while (s->nb_heap > 0)
@@ -296,13 +355,17 @@ sim_fini(struct sim *s)
 void
 sim_connect(struct sim *s)
 {
-    struct tcp_tuple t = { .local = ip_addr_v4(0x0100000a), .remote = ip_addr_v4(0x0200000a), .remote_port = 80 };
     struct ip_addr any = ip_addr_v4(0);
 
     for (unsigned i = 0; i < 2; i++)
         s->host[i].env.gso_max_bytes = s->gso_max_bytes;
-    assert_int_equal(tcp_listen(s->host[1].d, &s->host[1].env, &any, 80, 16, NULL, 2, &s->host[1].listener), 0);
-    assert_int_equal(tcp_connect(s->host[0].d, &s->host[0].env, &t, MTU - 40, NULL, 1, &s->host[0].flow.id), 0);
+    assert_int_equal(tcp_listen(s->host[1].d, &s->host[1].env, &any, 80, 16, NULL, SIM_LISTENER, &s->host[1].listener),
+                     0);
+    for (unsigned i = 0; i < s->nb_flows; i++) {
+        struct tcp_tuple t = { .local = ip_addr_v4(0x0100000a), .remote = ip_addr_v4(0x0200000a), .remote_port = 80 };
+        assert_int_equal(tcp_connect(s->host[0].d, &s->host[0].env, &t, MTU - 40, NULL, i + 1, &s->host[0].flows[i].id),
+                         0);
+    }
 }
 
 static void
@@ -317,13 +380,13 @@ wire_take(struct sim *s, uint32_t n)
     in.tuple.local = ip_addr_v4(p->to == 0 ? 0x0100000a : 0x0200000a);
     in.tuple.remote = ip_addr_v4(p->to == 0 ? 0x0200000a : 0x0100000a);
     in.data.buf = n;
+    in.tos = p->tos;
     tcp_input(h->d, &h->env, &in);
 }
 
 static void
-app_read(struct sim_host *h)
+app_read(struct sim_host *h, struct sim_flow *f)
 {
-    struct sim_flow *f = &h->flow;
     uint64_t ready = f->received - f->consumed;
 
     if (ready == 0 || h->sim->now_us < f->next_read_us)
@@ -334,23 +397,33 @@ app_read(struct sim_host *h)
     tcp_consumed(h->d, &h->env, f->id, n);
 }
 
-/** The application: fill the send buffer, read, close when both directions are done. */
 static void
-app_run(struct sim_host *h)
+app_accept(struct sim_host *h)
 {
-    struct sim_flow *f = &h->flow;
     struct tcp_tuple t;
 
-    if (h->listener != 0 && f->id == 0) {
-        f->id = tcp_accept(h->d, &h->env, h->listener, 1, &t);
-        f->is_open = f->id != 0;
+    while (h->listener != 0 && h->nb_accepted < h->sim->nb_flows) {
+        struct sim_flow *f = &h->flows[h->nb_accepted];
+        f->id = tcp_accept(h->d, &h->env, h->listener, h->nb_accepted + 1, &t);
+        if (f->id == 0)
+            return;
+        f->is_open = true;
+        h->nb_accepted++;
     }
+}
+
+/** The application: fill the send buffer, read, close when both directions are done. */
+static void
+app_run(struct sim_host *h, struct sim_flow *f)
+{
     if (!f->is_open || f->is_gone)
         return;
-    app_read(h);
-    uint64_t room = SND_BUF - (f->appended - f->acked);
+    app_read(h, f);
+    uint64_t room = h->sim->snd_buf_bytes - (f->appended - f->acked);
     uint64_t n = f->to_send - f->appended < room ? f->to_send - f->appended : room;
     if (n > 0) {
+        if (f->appended == f->acked)
+            f->progress_us = h->sim->now_us;
         f->appended += n;
         tcp_send(h->d, &h->env, f->id, (uint32_t)n, false);
     }
@@ -370,16 +443,29 @@ next_event_us(struct sim *s)
         uint64_t t = tcp_next_us(h->d, s->now_us);
         if (t < next)
             next = t;
-        if (h->flow.received > h->flow.consumed && h->flow.next_read_us < next && !h->flow.is_gone)
-            next = h->flow.next_read_us;
+        for (unsigned k = 0; k < s->nb_flows; k++) {
+            const struct sim_flow *f = &h->flows[k];
+            if (f->received > f->consumed && f->next_read_us < next && !f->is_gone)
+                next = f->next_read_us;
+        }
     }
     return next < s->now_us ? s->now_us : next;
+}
+
+static bool
+all_gone(const struct sim *s)
+{
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned k = 0; k < s->nb_flows; k++)
+            if (!s->host[i].flows[k].is_gone)
+                return false;
+    return true;
 }
 
 bool
 sim_run(struct sim *s, uint64_t limit_us)
 {
-    while (!(s->host[0].flow.is_gone && s->host[1].flow.is_gone)) {
+    while (!all_gone(s)) {
         uint64_t next = next_event_us(s);
         if (next == UINT64_MAX || next > limit_us)
             return false;
@@ -388,8 +474,11 @@ sim_run(struct sim *s, uint64_t limit_us)
         while (s->nb_heap > 0 && pkt_of(s, s->heap[0])->at_us <= next)
             wire_take(s, heap_pop(s));
         for (unsigned i = 0; i < 2; i++) {
-            tcp_tick(s->host[i].d, &s->host[i].env, 64);
-            app_run(&s->host[i]);
+            struct sim_host *h = &s->host[i];
+            tcp_tick(h->d, &h->env, 64);
+            app_accept(h);
+            for (unsigned k = 0; k < s->nb_flows; k++)
+                app_run(h, &h->flows[k]);
         }
     }
     return true;

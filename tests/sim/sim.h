@@ -20,6 +20,8 @@ struct sim_link {
     uint32_t reorder_us; /**< how long a reordered segment is held back */
     uint32_t rate_bytes_per_ms; /**< bottleneck; 0 = none */
     uint32_t queue_bytes; /**< of the bottleneck */
+    uint32_t mark_bytes; /**< segments that may be marked (ECT) are, when the queue is longer; 0 = never */
+    uint32_t burst_ppm, burst_segs; /**< with this chance so many segments in a row are lost */
 };
 
 /** One connection as its application sees it. */
@@ -32,7 +34,17 @@ struct sim_flow {
     uint32_t read_every_us; /**< 0 = at once */
     uint32_t read_bytes; /**< at most, each time */
     uint64_t next_read_us;
+
+    tcp_seq sent_to; /**< end of what has been on the wire */
+    bool has_sent;
+    bool excused; /**< since the last progress a retransmission, or an answer, was lost */
+    uint64_t progress_us; /**< of acked */
+    uint64_t worst_stall_us; /**< longest time without progress, beyond the timeout that held then, not excused */
+    uint32_t rto_us; /**< at the last progress */
 };
+
+#define SIM_FLOWS_MAX 4
+#define SIM_LISTENER 100
 
 struct sim;
 
@@ -44,7 +56,9 @@ struct sim_host {
     struct tcp_sink sink;
     struct tcp_env env;
     tcp_id listener;
-    struct sim_flow flow; /**< user 1; the listener is user 2 */
+    struct sim_flow flows[SIM_FLOWS_MAX]; /**< user = index + 1; the listener is SIM_LISTENER */
+    unsigned nb_accepted;
+    uint32_t burst_left; /**< segments still to be lost */
     uint64_t line_free_us; /**< the bottleneck's queue empties then */
 };
 
@@ -62,6 +76,8 @@ struct sim {
     uint32_t nb_heap;
     uint64_t order;
     uint32_t gso_max_bytes;
+    uint32_t snd_buf_bytes;
+    unsigned nb_flows; /**< 1 unless set before sim_connect */
 };
 
 /** Host 0 connects to host 1, which listens. adjust may change the parameters of either domain (NULL = leave). */

@@ -115,19 +115,19 @@ run_one(const struct scenario *sc, uint64_t seed)
 
     sim_init(&s, seed, &sc->link, sc->adjust);
     s.gso_max_bytes = sc->gso_max_bytes;
-    s.host[0].flow.to_send = sc->up_bytes;
-    s.host[1].flow.to_send = sc->down_bytes;
+    s.host[0].flows[0].to_send = sc->up_bytes;
+    s.host[1].flows[0].to_send = sc->down_bytes;
     uint64_t start = s.now_us;
     sim_connect(&s);
     if (!sim_run(&s, start + 600 * SECOND))
         fail_msg("%s: stalled, seed %llu: up %llu of %llu, down %llu of %llu", sc->name, (unsigned long long)seed,
-                 (unsigned long long)s.host[1].flow.received, (unsigned long long)sc->up_bytes,
-                 (unsigned long long)s.host[0].flow.received, (unsigned long long)sc->down_bytes);
+                 (unsigned long long)s.host[1].flows[0].received, (unsigned long long)sc->up_bytes,
+                 (unsigned long long)s.host[0].flows[0].received, (unsigned long long)sc->down_bytes);
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(s.host[i].flow.received, s.host[1 - i].flow.to_send);
-        assert_int_equal(s.host[i].flow.acked, s.host[i].flow.to_send);
-        assert_true(s.host[i].flow.peer_fin);
-        assert_int_equal(s.host[i].flow.err, 0);
+        assert_int_equal(s.host[i].flows[0].received, s.host[1 - i].flows[0].to_send);
+        assert_int_equal(s.host[i].flows[0].acked, s.host[i].flows[0].to_send);
+        assert_true(s.host[i].flows[0].peer_fin);
+        assert_int_equal(s.host[i].flows[0].err, 0);
     }
     uint64_t took_us = s.now_us - start;
     sim_fini(&s);
@@ -162,12 +162,12 @@ slow_reader_gets_everything(void **state)
         struct sim_link link = { .delay_us = 1000, .loss_ppm = PPM(3) };
         struct sim s;
         sim_init(&s, seed, &link, small_buffer);
-        s.host[0].flow.to_send = 200000;
-        s.host[1].flow.read_every_us = 700000;
-        s.host[1].flow.read_bytes = 20000;
+        s.host[0].flows[0].to_send = 200000;
+        s.host[1].flows[0].read_every_us = 700000;
+        s.host[1].flows[0].read_bytes = 20000;
         sim_connect(&s);
         assert_true(sim_run(&s, s.now_us + 600 * SECOND));
-        assert_int_equal(s.host[1].flow.received, 200000);
+        assert_int_equal(s.host[1].flows[0].received, 200000);
         sim_fini(&s);
     }
 }

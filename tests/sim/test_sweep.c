@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "sim.h"
+
+/**
+ * @file
+ * Goodput over congestion control x loss x round-trip time x buffer, against the table that is checked in; how two
+ * flows share a bottleneck; and that nothing ever stalls longer than the network explains.
+ * sim_sweep TABLE compares, sim_sweep TABLE write renews the table, sim_sweep TABLE SEEDS runs that many seeds of the
+ * stall test instead of a few.
+ */
+
+#define MIB (1024ull * 1024)
+#define SECOND 1000000ull
+#define RATE_BYTES_PER_MS 10000u
+/** What of the rate is payload: 1448 bytes in a frame of 1538. */
+#define PAYLOAD_PERMILLE (1448u * 1000 / 1538)
+/** The table is met if goodput is not worse by more than this; everything is deterministic, changes are not. */
+#define TOLERANCE_PERCENT 10
+
+static const char *table_path = "goodput.tsv";
+static bool table_write;
+static unsigned stall_seeds = 120;
+static uint8_t congestion;
+static uint8_t ecn;
+
+static void
+adjust(struct tcp_params *p)
+{
+    p->congestion = congestion;
+    p->ecn = ecn;
+    p->rcv_buf_bytes = 4u << 20;
+}
+
+static const char *const controls[] = { "cubic", "newreno", "dctcp" };
+static const uint32_t losses_ppm[] = { 0, 1000, 10000, 30000 };
+static const uint32_t rtts_ms[] = { 1, 20, 100 };
+static const uint32_t buffers_percent[] = { 50, 100, 200 };
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define NB_CELLS (COUNT(controls) * COUNT(losses_ppm) * COUNT(rtts_ms) * COUNT(buffers_percent))
+
+struct cell {
+    char control[16];
+    uint32_t loss_ppm, rtt_ms, buffer_percent;
+    uint32_t goodput_permille; /**< of what the link can carry */
+};
+
+/** At least 32 KB: a burst must fit. */
+static uint32_t
+queue_of(uint32_t rtt_ms, uint32_t buffer_percent)
+{
+    uint32_t bytes = (uint32_t)((uint64_t)RATE_BYTES_PER_MS * rtt_ms * buffer_percent / 100);
+
+    return bytes > 32000 ? bytes : 32000;
+}
+
+static void
+run_cell(struct cell *c)
+{
+    struct sim_link link = {
+        .loss_ppm = c->loss_ppm,
+        .delay_us = c->rtt_ms * 500,
+        .rate_bytes_per_ms = RATE_BYTES_PER_MS,
+        .queue_bytes = queue_of(c->rtt_ms, c->buffer_percent),
+    };
+    static struct sim s;
+
+    congestion = (uint8_t)tcp_congestion_find(c->control);
+    ecn = strcmp(c->control, "dctcp") == 0 ? 1 : 0;
+    link.mark_bytes = ecn == 1 ? link.queue_bytes / 4 : 0;
+    sim_init(&s, 1, &link, adjust);
+    s.gso_max_bytes = 65535;
+    s.snd_buf_bytes = 4u << 20;
+    /* Long enough for the start not to count for much, short enough to run often. */
+    s.host[0].flows[0].to_send = c->loss_ppm == 0 ? 48 * MIB : 6 * MIB;
+    uint64_t start = s.now_us;
+    sim_connect(&s);
+    assert_true(sim_run(&s, start + 3600 * SECOND));
+    assert_int_equal(s.host[1].flows[0].received, s.host[0].flows[0].to_send);
+    uint64_t rate = s.host[0].flows[0].to_send * SECOND / (s.now_us - start);
+    sim_fini(&s);
+    c->goodput_permille = (uint32_t)(rate * 1000 / (RATE_BYTES_PER_MS * 1000ull * PAYLOAD_PERMILLE / 1000));
+}
+
+static void
+fill_cells(struct cell *cells)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < COUNT(controls); i++)
+        for (unsigned k = 0; k < COUNT(losses_ppm); k++)
+            for (unsigned r = 0; r < COUNT(rtts_ms); r++)
+                for (unsigned b = 0; b < COUNT(buffers_percent); b++, n++) {
+                    cells[n] = (struct cell){ "", losses_ppm[k], rtts_ms[r], buffers_percent[b], 0 };
+                    snprintf(cells[n].control, sizeof(cells[n].control), "%s", controls[i]);
+                }
+}
+
+static void
+write_table(const struct cell *cells)
+{
+    FILE *f = fopen(table_path, "w");
+
+    assert_non_null(f);
+    fprintf(f, "control\tloss_ppm\trtt_ms\tbuffer_percent_of_bdp\tgoodput_permille_of_capacity\n");
+    for (unsigned i = 0; i < NB_CELLS; i++)
+        fprintf(f, "%s\t%u\t%u\t%u\t%u\n", cells[i].control, cells[i].loss_ppm, cells[i].rtt_ms,
+                cells[i].buffer_percent, cells[i].goodput_permille);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void
+goodput_meets_the_table(void **state)
+{
+    static struct cell cells[NB_CELLS];
+    struct cell want;
+    char line[128];
+    unsigned worse = 0;
+
+    (void)state;
+    fill_cells(cells);
+    for (unsigned i = 0; i < NB_CELLS; i++)
+        run_cell(&cells[i]);
+    if (table_write)
+        write_table(cells);
+    FILE *f = fopen(table_path, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof(line), f));
+    for (unsigned i = 0; i < NB_CELLS; i++) {
+        assert_int_equal(fscanf(f, "%15s %u %u %u %u", want.control, &want.loss_ppm, &want.rtt_ms, &want.buffer_percent,
+                                &want.goodput_permille),
+                         5);
+        assert_string_equal(want.control, cells[i].control);
+        assert_int_equal(want.loss_ppm, cells[i].loss_ppm);
+        if (cells[i].goodput_permille * 100 < want.goodput_permille * (100 - TOLERANCE_PERCENT)) {
+            print_message("%s, loss %u ppm, %u ms, buffer %u%%: %u, the table has %u\n", want.control, want.loss_ppm,
+                          want.rtt_ms, want.buffer_percent, cells[i].goodput_permille, want.goodput_permille);
+            worse++;
+        }
+    }
+    fclose(f);
+    assert_int_equal(worse, 0);
+}
+
+/** Without loss but the queue's own, and with a buffer of the path's product, the link is full. */
+static void
+a_clean_link_is_filled(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct cell c = { "", 0, 20, 100, 0 };
+        snprintf(c.control, sizeof(c.control), "%s", controls[i]);
+        run_cell(&c);
+        print_message("%s: %u permille of capacity\n", c.control, c.goodput_permille);
+        assert_true(c.goodput_permille >= 950);
+    }
+}
+
+/** Two flows of one kind that start together share within a fifth while both have something to send. */
+static void
+two_flows_share(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct sim_link link = { .delay_us = 10000, .rate_bytes_per_ms = RATE_BYTES_PER_MS, .queue_bytes = 200000 };
+        static struct sim s;
+        uint64_t worst = 0;
+        congestion = (uint8_t)tcp_congestion_find(controls[i]);
+        ecn = 0;
+        for (uint64_t seed = 1; seed <= 3; seed++) {
+            link.loss_ppm = 100; /* else both would move in step for ever, which no network lets them */
+            sim_init(&s, seed, &link, adjust);
+            s.nb_flows = 2;
+            s.gso_max_bytes = 65535;
+            s.host[0].flows[0].to_send = s.host[0].flows[1].to_send = 1000 * MIB;
+            sim_connect(&s);
+            sim_run(&s, s.now_us + 30 * SECOND);
+            uint64_t a = s.host[1].flows[0].received, b = s.host[1].flows[1].received;
+            uint64_t apart = (a > b ? a - b : b - a) * 100 / ((a + b) / 2);
+            worst = apart > worst ? apart : worst;
+            sim_fini(&s);
+        }
+        print_message("%s: two flows are %llu%% apart\n", controls[i], (unsigned long long)worst);
+        assert_true(worst <= 20);
+    }
+}
+
+/** Hostile paths, many seeds: a pause longer than the timeout needs a copy, or an answer, that was lost as well. */
+static void
+nothing_stalls_unexplained(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= stall_seeds; seed++) {
+        struct sim_link link = {
+            .loss_ppm = 2000 * (seed % 16),
+            .burst_ppm = seed % 3 == 0 ? 500 : 0,
+            .burst_segs = 2 + seed % 11,
+            .reorder_ppm = seed % 4 == 0 ? 10000 * (seed % 9) : 0,
+            .reorder_us = 500 * (seed % 13),
+            .dup_ppm = seed % 5 == 0 ? 20000 : 0,
+            .delay_us = 500 * (1 + seed % 40),
+            .rate_bytes_per_ms = seed % 2 == 0 ? 2000 + 500 * (seed % 17) : 0,
+            .queue_bytes = 20000 + 5000 * (seed % 23),
+        };
+        static struct sim s;
+        congestion = (uint8_t)tcp_congestion_find(controls[seed % COUNT(controls)]);
+        ecn = (uint8_t)(seed % 2);
+        link.mark_bytes = ecn != 0 ? link.queue_bytes / 3 : 0;
+        sim_init(&s, seed, &link, adjust);
+        s.gso_max_bytes = seed % 2 == 0 ? 65535 : 0;
+        s.host[0].flows[0].to_send = 512 * 1024;
+        s.host[1].flows[0].to_send = seed % 3 == 0 ? 256 * 1024 : 0;
+        uint64_t start = s.now_us;
+        sim_connect(&s);
+        if (!sim_run(&s, start + 1200 * SECOND))
+            fail_msg("seed %u: %llu of %llu bytes", seed, (unsigned long long)s.host[1].flows[0].received,
+                     (unsigned long long)s.host[0].flows[0].to_send);
+        for (unsigned i = 0; i < 2; i++) {
+            assert_int_equal(s.host[i].flows[0].received, s.host[1 - i].flows[0].to_send);
+            /* The answer to the timeout's copy takes a round trip, queue and delayed ACK included. */
+            uint64_t grace_us = 2ull * link.delay_us + 2ull * link.reorder_us + 60000;
+            if (link.rate_bytes_per_ms != 0)
+                grace_us += link.queue_bytes * 1000ull / link.rate_bytes_per_ms;
+            if (s.host[i].flows[0].worst_stall_us > grace_us)
+                fail_msg("seed %u: no progress for %llu us beyond the timeout", seed,
+                         (unsigned long long)s.host[i].flows[0].worst_stall_us);
+        }
+        sim_fini(&s);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(goodput_meets_the_table),
+        cmocka_unit_test(a_clean_link_is_filled),
+        cmocka_unit_test(two_flows_share),
+        cmocka_unit_test(nothing_stalls_unexplained),
+    };
+
+    if (argc > 1)
+        table_path = argv[1];
+    if (argc > 2 && strcmp(argv[2], "write") == 0)
+        table_write = true;
+    else if (argc > 2)
+        stall_seeds = (unsigned)strtoul(argv[2], NULL, 10);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
