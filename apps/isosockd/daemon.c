@@ -110,7 +110,7 @@ start_server(struct daemon *d, char *err, size_t err_len)
     const struct server_config sc = {
         .path = d->cfg->control,
         .file_mode = (mode_t)strtoul(d->cfg->control_mode, NULL, 8),
-        .stack = d->ops->stack(d->mode, 0),
+        .host = d->ops->host(d->mode),
         .rings_per_instance = d->ops->rings_per_instance(d->mode),
         .max_socks = d->cfg->max_sockets,
         .tx_chunks = (uint32_t)(d->cfg->app_memory_bytes / SHM_CHUNK_BYTES),
@@ -203,7 +203,7 @@ daemon_ask_stop(struct daemon *d)
     if (d->mode == NULL)
         return;
     for (unsigned w = 0; w < d->ops->nb_workers(d->mode); w++)
-        stack_wake(d->ops->stack(d->mode, w));
+        net_wake(host_net(d->ops->host(d->mode), w));
 }
 
 void
@@ -212,8 +212,8 @@ daemon_stop(struct daemon *d)
     struct mode *mode = d->mode;
 
     /* No worker runs any more, or none ever did because the start failed: whoever waits for an answer must not. */
-    for (unsigned w = 0; mode != NULL && w < d->ops->nb_workers(mode); w++)
-        stack_calls_end(d->ops->stack(mode, w));
+    if (mode != NULL)
+        host_calls_end(d->ops->host(mode));
     prompt_destroy(d->prompt);
     if (d->server != NULL)
         server_destroy(d->server);

@@ -47,7 +47,7 @@ answer_ss(struct daemon *d, const char *args, FILE *out)
         flags |= REPORT_LISTEN;
     if (has_flag(args, 'a'))
         flags |= REPORT_ALL;
-    return report_ss(d->ops->stack(d->mode, 0), out, flags);
+    return report_ss(d->ops->host(d->mode), out, flags);
 }
 
 static int
@@ -66,7 +66,7 @@ answer_stats(struct daemon *d, const char *args, FILE *out)
     if (json)
         return 0;
     d->ops->report(d->mode, out);
-    return report_usage(d->ops->stack(d->mode, 0), out);
+    return report_usage(d->ops->host(d->mode), out);
 }
 
 /** Rows that the worker copies out between two polls. */
@@ -79,20 +79,20 @@ struct net_rows {
 };
 
 static void
-copy_neighbours(struct stack *s, void *arg, uint64_t now_us)
+copy_neighbours(struct host *h, void *arg, uint64_t now_us)
 {
     struct net_rows *rows = arg;
 
-    rows->count = ip_neighbours(stack_ip(s), rows->neighbours, MAX_ROWS, now_us);
+    rows->count = ip_neighbours(net_ip(host_net(h, 0)), rows->neighbours, MAX_ROWS, now_us);
 }
 
 static void
-copy_routes(struct stack *s, void *arg, uint64_t now_us)
+copy_routes(struct host *h, void *arg, uint64_t now_us)
 {
     struct net_rows *rows = arg;
 
     (void)now_us;
-    rows->count = ip_routes(stack_ip(s), rows->routes, IP_MAX_ROUTES);
+    rows->count = ip_routes(net_ip(host_net(h, 0)), rows->routes, IP_MAX_ROUTES);
 }
 
 static int
@@ -100,7 +100,7 @@ answer_neigh(struct daemon *d, const char *args, FILE *out)
 {
     static struct net_rows
         rows; /* the callers are the server's and the prompt's thread: see the lock in daemon_query */
-    int rc = stack_call(d->ops->stack(d->mode, 0), copy_neighbours, &rows);
+    int rc = host_call(d->ops->host(d->mode), copy_neighbours, &rows);
 
     (void)args;
     for (unsigned i = 0; rc == 0 && i < rows.count; i++) {
@@ -118,7 +118,7 @@ static int
 answer_route(struct daemon *d, const char *args, FILE *out)
 {
     static struct net_rows rows;
-    int rc = stack_call(d->ops->stack(d->mode, 0), copy_routes, &rows);
+    int rc = host_call(d->ops->host(d->mode), copy_routes, &rows);
 
     (void)args;
     for (unsigned i = 0; rc == 0 && i < rows.count; i++) {

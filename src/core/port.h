@@ -11,6 +11,7 @@
 
 #include "core/counter.h"
 #include "core/impair.h"
+#include "core/lock.h"
 #include "core/pktpool.h"
 
 /**
@@ -50,9 +51,11 @@ struct port {
     struct port_caps caps;
     struct port_config config;
     char driver[32]; /**< e.g. "net_tap" */
+    struct lock tx_lock; /**< of the transmit queues, when workers share them */
+    bool tx_shared; /**< some worker has no queue of its own */
 };
 
-/** One worker's receive and transmit queue. */
+/** One worker's receive and transmit queue; a worker beyond the port's queues receives nothing and sends by another's, under a lock. */
 struct port_queue {
     struct port *port;
     struct counters *ctr;
@@ -62,6 +65,8 @@ struct port_queue {
     int intr_fd; /**< readable when a frame waits; -1 where there is none */
     bool intr_armable; /**< the driver must be told to raise it; else intr_fd is always live */
     uint16_t queue_id;
+    uint16_t tx_queue_id;
+    bool receives;
     uint16_t tx_count; /**< frames waiting in tx[] */
     struct rte_mbuf *tx[PORT_BURST];
 };

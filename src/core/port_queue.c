@@ -20,6 +20,9 @@ port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct 
     q->ctr = ctr;
     q->pool = pool;
     q->queue_id = queue_id;
+    q->tx_queue_id = (uint16_t)(queue_id % p->nb_queues);
+    q->receives = queue_id < p->nb_queues;
+    p->tx_shared |= !q->receives;
     q->intr_fd = -1;
     if (!p->config.impair.enabled)
         return 0;
@@ -70,7 +73,10 @@ adopt_foreign(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n)
 uint16_t
 port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us)
 {
-    uint16_t n = rte_eth_rx_burst(q->port->port_id, q->queue_id, pkts, PORT_BURST);
+    uint16_t n = 0;
+
+    if (q->receives)
+        n = rte_eth_rx_burst(q->port->port_id, q->queue_id, pkts, PORT_BURST);
 
     if (n > 0) {
         uint64_t bytes = 0;
@@ -108,8 +114,10 @@ send_queued(struct port_queue *q)
 
     for (uint16_t i = 0; i < q->tx_count; i++)
         bytes[i] = q->tx[i]->pkt_len;
+    if (q->port->tx_shared)
+        lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);
     while (done < q->tx_count) {
-        uint16_t n = rte_eth_tx_burst(q->port->port_id, q->queue_id, q->tx + done, (uint16_t)(q->tx_count - done));
+        uint16_t n = rte_eth_tx_burst(q->port->port_id, q->tx_queue_id, q->tx + done, (uint16_t)(q->tx_count - done));
 
         for (uint16_t i = 0; i < n; i++)
             counter_add(q->ctr, CTR_PORT_TX_BYTES, bytes[done + i]);
@@ -126,6 +134,8 @@ send_queued(struct port_queue *q)
         rte_pktmbuf_free(q->tx[done++]);
         counter_inc(q->ctr, CTR_PORT_DROP_TX_FULL);
     }
+    if (q->port->tx_shared)
+        lock_give(&q->port->tx_lock);
     q->tx_count = 0;
 }
 
@@ -194,6 +204,8 @@ port_intr_register(struct port_queue *q, int epoll_fd)
 {
     struct epoll_event event = { .events = EPOLLIN };
 
+    if (!q->receives)
+        return 0; /* nothing arrives that would have to wake the worker */
     if (!q->port->caps.rx_intr)
         return -ENOTSUP;
     q->intr_fd = rte_eth_dev_rx_intr_ctl_q_get_fd(q->port->port_id, q->queue_id);
@@ -213,6 +225,8 @@ port_intr_register(struct port_queue *q, int epoll_fd)
 int
 port_intr_arm(struct port_queue *q)
 {
+    if (!q->receives)
+        return 0;
     if (q->intr_fd < 0)
         return -ENOTSUP;
     /* Without such a call (net_tap) the descriptor is the device itself: readable as long as a frame waits. */

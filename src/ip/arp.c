@@ -349,6 +349,9 @@ conflict(struct ip_ctx *ip, uint64_t now_us)
     struct arp *a = &ip->arp;
 
     counter_inc(ip->ctr, CTR_ARP_CONFLICT);
+    if (ip->quiet) {
+        return;
+    }
     if (a->defended_us == 0 || now_us - a->defended_us >= DEFEND_US) {
         a->defended_us = now_us;
         announce(ip, now_us);
@@ -405,6 +408,9 @@ arp_input(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t l2_len, uint64_t
     target = arp->arp_data.arp_tip;
     request = arp->arp_opcode == rte_cpu_to_be_16(RTE_ARP_OP_REQUEST);
     counter_inc(ip->ctr, CTR_ARP_RX);
+    if (ip->ops.arp_heard != NULL) {
+        ip->ops.arp_heard(ip->ops_ctx, m, now_us);
+    }
     if (sender == ip->addr) {
         if (!rte_is_same_ether_addr(&sender_mac, &ip->q->port->mac)) {
             conflict(ip, now_us);
@@ -420,7 +426,7 @@ arp_input(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t l2_len, uint64_t
             neigh_learn(ip, n, &sender_mac, !request && target == ip->addr, now_us);
         }
     }
-    if (request && target == ip->addr) {
+    if (request && target == ip->addr && !ip->quiet) {
         /* A probe (sender 0.0.0.0) is answered too: the address is taken (RFC 5227 section 2.1.1). */
         arp_send(ip, RTE_ARP_OP_REPLY, &sender_mac, &sender_mac, sender, now_us);
     }
@@ -437,7 +443,7 @@ arp_init(struct ip_ctx *ip)
         ip->arp.bucket[i] = NEIGH_NONE;
     }
     ip->arp.next_us = UINT64_MAX;
-    ip->arp.announce_left = ANNOUNCE_NUM;
+    ip->arp.announce_left = ip->quiet ? 0 : ANNOUNCE_NUM;
 }
 
 void

@@ -38,6 +38,7 @@ ip_create(const struct ip_config *cfg, struct port_queue *q, struct counters *ct
     ip->ops_ctx = ops_ctx;
     ip->addr = ip_addr_to_v4(&cfg->addr);
     rng_init(&ip->rng, cfg->seed, q->queue_id);
+    ip->quiet = cfg->quiet;
     arp_init(ip);
     if (frag_init(ip, socket_id) != 0) {
         rte_free(ip);

@@ -52,6 +52,8 @@ struct ip_ops {
     void (*unreachable)(void *ctx, const struct ip_unreachable *info, uint64_t now_us);
     /** A neighbour did not resolve: packets to `dst` were dropped. */
     void (*no_neighbour)(void *ctx, const struct ip_addr *dst, uint64_t now_us);
+    /** An ARP frame has come in (still ours): other workers of this host, which have tables of their own, may want to see it. NULL: nobody does. */
+    void (*arp_heard)(void *ctx, const struct rte_mbuf *m, uint64_t now_us);
 };
 
 struct ip_config {
@@ -59,6 +61,7 @@ struct ip_config {
     uint8_t prefix_len; /**< of the IPv4 address, 0..32 */
     struct ip_addr gateway; /**< any = none */
     uint64_t seed; /**< for IP identification */
+    bool quiet; /**< another worker of this host answers ARP requests, announces and defends the address */
 };
 
 struct ip_ctx; /* ip_internal.h */

@@ -184,6 +184,7 @@ struct ip_ctx {
     struct ip_ops ops;
     void *ops_ctx;
     uint32_t addr; /**< our address */
+    bool quiet;
     uint32_t broadcast; /**< of our network; 0 = it has none (RFC 3021) */
     struct rng rng;
     struct icmp_limit icmp_limit;

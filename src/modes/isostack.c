@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "core/options.h"
 #include "modes/modes.h"
-#include "modes/single.h"
+#include "modes/common.h"
 #include "sockets/shm.h"
 
 /**
  * @file
  * IsoStack (Shalev et al.): a domain on a dedicated core that shares nothing with the applications' cores but message queues.
  * aggregate=on is Iso-Aggregated, aggregate=off is Iso-Basic, locks=on is Iso-Lock. queues=percpu is the paper's choice (section 4.1);
+ * instances=n is its future work (section 8): stacks that share nothing, each on its own core. Connections belong to the instance that their
+ * tuple hashes to; what the port steers elsewhere is passed on and counted (soft-RSS).
  * perthread gives up its bound on the number of queues for rings that see no second producer.
  */
 
@@ -50,40 +53,59 @@ static const struct option_row iso_rows[] = {
 };
 
 static struct mode *iso_create(const struct mode_config *cfg, char *err, size_t err_len);
+static void iso_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
+static void iso_report(const struct mode *m, FILE *out);
 
 const struct mode_ops mode_isostack = {
     .name = "isostack",
     .summary = "a stack isolated on its own core, notification rings for each CPU, aggregation on both sides",
     .create = iso_create,
-    .destroy = single_destroy,
-    .nb_workers = single_nb_workers,
-    .poll = single_poll,
-    .packets = single_packets,
-    .commands = single_commands,
-    .stack = single_stack,
-    .rings_per_instance = single_rings_per_instance,
-    .report = single_report,
+    .destroy = common_destroy,
+    .nb_workers = common_nb_workers,
+    .poll = common_poll,
+    .packets = iso_packets,
+    .commands = common_commands,
+    .host = common_host,
+    .rings_per_instance = common_rings_per_instance,
+    .report = iso_report,
 };
+
+static void
+iso_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    unsigned passed_on = common_packets_owned(m, w, pkts, n, now_us);
+
+    counter_add(m->ctr[w], CTR_MISROUTED, passed_on);
+}
+
+static void
+iso_report(const struct mode *m, FILE *out)
+{
+    common_report_handover(m, out);
+    fprintf(out, "misrouted %" PRIu64 "\n", common_sum(m, CTR_MISROUTED));
+}
 
 static struct mode *
 iso_create(const struct mode_config *cfg, char *err, size_t err_len)
 {
     struct mode_config made = *cfg;
+    struct mode_shape shape = { .locking = false };
     struct iso_knobs knobs = { .instances = 0 };
     bool perthread;
 
     if (mode_knobs(iso_rows, RTE_DIM(iso_rows), &knobs, "isostack", cfg->knobs, err, err_len) != 0)
         return NULL;
-    /* A listener on several instances needs packets steered by the same hash that the sockets are spread by. */
-    if (knobs.instances > 1) {
-        snprintf(err, err_len, "--mode isostack: instances=%u: only 1 is available", knobs.instances);
+    if (knobs.instances > cfg->nb_workers) {
+        snprintf(err, err_len, "--mode isostack: instances=%u: allowed are 1 to %u, the number of lcores (-l)",
+                 knobs.instances, cfg->nb_workers);
         errno = EINVAL;
         return NULL;
     }
+    shape.nb_workers = shape.nb_domains = knobs.instances;
     perthread = knobs.queues == QUEUES_PERTHREAD;
-    made.stack.instance = 0;
     made.stack.aggregate = knobs.aggregate;
     made.stack.locks = knobs.locks;
     made.stack.thread_rings = perthread;
-    return single_create(&mode_isostack, &made, perthread ? SHM_MAX_CPUS : 0, err, err_len);
+    shape.rings_per_instance = perthread ? SHM_MAX_CPUS : 0;
+    return common_create(&mode_isostack, &made, &shape, err, err_len);
 }

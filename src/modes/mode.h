@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "sockets/shm.h"
 #include "sockets/stack.h"
 
 /**
@@ -16,7 +17,7 @@
 
 struct mode_config {
     const char *knobs; /**< "queues=percpu,aggregate=on", or NULL */
-    struct stack_config stack; /**< what each instance is made from */
+    struct stack_config stack; /**< what the host is made from */
     struct port *port;
     struct pktpool *pool;
     unsigned nb_workers; /**< lcores that it may use, at least 1 */
@@ -28,7 +29,7 @@ struct mode_ops {
     const char *name;
     const char *summary; /**< one line for --help */
 
-    /** Check knobs and resources, create stacks. Main thread. Returns NULL with one line in err (the allowed values). */
+    /** Check knobs and resources, create the host. Main thread. Returns NULL with one line in err (the allowed values). */
     struct mode *(*create)(const struct mode_config *cfg, char *err, size_t err_len);
     void (*destroy)(struct mode *m);
 
@@ -44,8 +45,8 @@ struct mode_ops {
     /** A pass over socket commands that reach worker w. */
     unsigned (*commands)(struct mode *m, unsigned w, uint64_t now_us);
 
-    /** The stack that worker w sleeps for and whose doorbell wakes it. */
-    struct stack *(*stack)(struct mode *m, unsigned w);
+    /** What applications attach to; worker w sleeps for its net w. */
+    struct host *(*host)(struct mode *m);
 
     /** Rings of notifications for each application and instance (0 = one for each CPU). */
     unsigned (*rings_per_instance)(const struct mode *m);

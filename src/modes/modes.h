@@ -10,6 +10,8 @@
  * For the modes' own files: each declares its ops here, and registry.c lists them.
  */
 
+extern const struct mode_ops mode_connp_l;
+extern const struct mode_ops mode_connp_t;
 extern const struct mode_ops mode_isostack;
 extern const struct mode_ops mode_up;
 

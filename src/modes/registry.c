@@ -6,6 +6,8 @@
 #include "modes/modes.h"
 
 const struct mode_ops *const mode_table[] = {
+    &mode_connp_l,
+    &mode_connp_t,
     &mode_isostack,
     &mode_up,
     NULL,

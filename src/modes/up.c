@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "core/options.h"
 #include "modes/modes.h"
-#include "modes/single.h"
+#include "modes/common.h"
 
 /**
  * @file
@@ -27,27 +27,27 @@ const struct mode_ops mode_up = {
     .name = "up",
     .summary = "one worker, one domain, one notification ring for each application",
     .create = up_create,
-    .destroy = single_destroy,
-    .nb_workers = single_nb_workers,
-    .poll = single_poll,
-    .packets = single_packets,
-    .commands = single_commands,
-    .stack = single_stack,
-    .rings_per_instance = single_rings_per_instance,
-    .report = single_report,
+    .destroy = common_destroy,
+    .nb_workers = common_nb_workers,
+    .poll = common_poll,
+    .packets = common_packets_one,
+    .commands = common_commands,
+    .host = common_host,
+    .rings_per_instance = common_rings_per_instance,
+    .report = common_report,
 };
 
 static struct mode *
 up_create(const struct mode_config *cfg, char *err, size_t err_len)
 {
     struct mode_config made = *cfg;
+    const struct mode_shape shape = { .nb_workers = 1, .nb_domains = 1, .rings_per_instance = 1 };
     struct up_knobs knobs = { .aggregate = false };
 
     if (mode_knobs(up_rows, RTE_DIM(up_rows), &knobs, "up", cfg->knobs, err, err_len) != 0)
         return NULL;
-    made.stack.instance = 0;
     made.stack.aggregate = knobs.aggregate;
     made.stack.thread_rings = false;
     made.stack.locks = false;
-    return single_create(&mode_up, &made, 1, err, err_len);
+    return common_create(&mode_up, &made, &shape, err, err_len);
 }

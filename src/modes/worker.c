@@ -36,7 +36,8 @@ struct worker {
     struct mode *mode;
     unsigned w;
     enum idle_policy idle;
-    struct stack *stack;
+    struct host *host;
+    struct net *net;
     struct counters *ctr;
     int epoll_fd; /**< doorbell and receive interrupt; -1: never sleeps */
     bool has_intr;
@@ -55,7 +56,7 @@ worker_init(struct worker *wk)
     wk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (wk->epoll_fd < 0)
         return -errno;
-    ev.data.fd = stack_doorbell_fd(wk->stack);
+    ev.data.fd = net_doorbell_fd(wk->net);
     if (epoll_ctl(wk->epoll_fd, EPOLL_CTL_ADD, ev.data.fd, &ev) != 0) {
         int rc = -errno;
 
@@ -63,7 +64,7 @@ worker_init(struct worker *wk)
         wk->epoll_fd = -1;
         return rc;
     }
-    wk->has_intr = port_intr_register(stack_queue(wk->stack), wk->epoll_fd) == 0;
+    wk->has_intr = port_intr_register(net_queue(wk->net), wk->epoll_fd) == 0;
     return 0;
 }
 
@@ -106,16 +107,16 @@ wait_us(const struct worker *wk, uint64_t timeout_us)
 static unsigned
 sleep_once(struct worker *wk)
 {
-    struct port_queue *q = stack_queue(wk->stack);
+    struct port_queue *q = net_queue(wk->net);
     bool armed;
     unsigned n;
 
-    stack_set_sleeping(wk->stack, true);
+    net_set_sleeping(wk->net, true);
     armed = wk->has_intr && port_intr_arm(q) == 0;
     n = poll_once(wk, clock_now_us());
-    if (n == 0 && !stack_has_work(wk->stack)) {
+    if (n == 0 && !net_has_work(wk->net)) {
         uint64_t now_us = clock_now_us();
-        uint64_t next_us = stack_next_us(wk->stack, now_us);
+        uint64_t next_us = net_next_us(wk->net, now_us);
         uint64_t limit_us = armed ? SLEEP_MAX_US : wk->nap_us;
 
         if (next_us > now_us) {
@@ -126,8 +127,8 @@ sleep_once(struct worker *wk)
     }
     if (armed)
         port_intr_disarm(q);
-    stack_doorbell_clear(wk->stack);
-    stack_set_sleeping(wk->stack, false);
+    net_doorbell_clear(wk->net);
+    net_set_sleeping(wk->net, false);
     return n;
 }
 
@@ -186,8 +187,9 @@ worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_pol
     struct worker wk = { .ops = ops, .mode = m, .w = w, .idle = idle, .epoll_fd = -1, .nap_us = NAP_MIN_US };
     uint64_t stop_at_us = 0;
 
-    wk.stack = ops->stack(m, w);
-    wk.ctr = stack_queue(wk.stack)->ctr;
+    wk.host = ops->host(m);
+    wk.net = host_net(wk.host, w);
+    wk.ctr = net_queue(wk.net)->ctr;
     wk.yield_long_cycles = rte_get_tsc_hz() / 1000000u * YIELD_LONG_NS / 1000u;
     if (idle != IDLE_POLL) {
         int rc = worker_init(&wk);
@@ -200,16 +202,17 @@ worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_pol
 
         if (*stop && stop_at_us == 0) {
             stop_at_us = now_us + DRAIN_MAX_US;
-            stack_shutdown_begin(wk.stack, now_us);
+            host_shutdown_begin(wk.host, now_us);
         }
         if (poll_once(&wk, now_us) > 0)
             note_work(&wk);
         else
             be_idle(&wk, now_us);
-        if (stop_at_us != 0 && (stack_shutdown_done(wk.stack) || now_us >= stop_at_us))
+        if (stop_at_us != 0 && (host_shutdown_done(wk.host, now_us) || now_us >= stop_at_us))
             break;
     }
-    stack_calls_end(wk.stack);
+    if (w == 0)
+        host_calls_end(wk.host);
     if (wk.epoll_fd >= 0)
         close(wk.epoll_fd);
 }

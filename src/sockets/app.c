@@ -28,18 +28,18 @@ lazy_free(void *p, size_t bytes)
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 
 static bool
-apps_reserve(struct stack *s)
+apps_reserve(struct host *h)
 {
-    uint32_t capacity = s->apps_capacity != 0 ? 2 * s->apps_capacity : 16;
+    uint32_t capacity = h->apps_capacity != 0 ? 2 * h->apps_capacity : 16;
     struct app **apps;
 
-    if (s->nb_apps < s->apps_capacity)
+    if (h->nb_apps < h->apps_capacity)
         return true;
-    apps = realloc(s->apps, capacity * sizeof(*apps));
+    apps = realloc(h->apps, capacity * sizeof(*apps));
     if (apps == NULL)
         return false;
-    s->apps = apps;
-    s->apps_capacity = capacity;
+    h->apps = apps;
+    h->apps_capacity = capacity;
     return true;
 }
 
@@ -55,7 +55,7 @@ map_regions(struct app *app)
     app->back_evq = (struct shm_back_eventq *)(a->back + l->back_eventqs_off);
     app->info = (struct shm_info *)(a->back + l->back_info_off);
     app->chunks = a->front + l->front_chunks_off;
-    for (uint32_t i = 0; i < app->nb_rings; i++) {
+    for (uint32_t i = 0; i < app->nb_rings * l->nb_instances; i++) {
         struct ring_view *v = &app->rings[i];
 
         v->ring = (struct rte_ring *)(a->front + l->front_rings_off + (uint64_t)i * l->ring_bytes);
@@ -70,48 +70,53 @@ app_free(struct app *app)
         free(app->members[i].holds);
     free(app->members);
     free(app->rings);
-    lazy_free(app->slot_sock, app->max_socks * sizeof(app->slot_sock[0]));
+    lazy_free(app->slot_ref, app->max_socks * sizeof(app->slot_ref[0]));
+    lazy_free(app->slot_subs, app->max_socks * sizeof(app->slot_subs[0]));
     lazy_free(app->subs, app->max_subs * sizeof(app->subs[0]));
     free(app);
 }
 
 struct app *
-app_create(struct stack *s, struct arena *a)
+app_create(struct host *h, struct arena *a)
 {
-    struct app *app = calloc(1, sizeof(*app));
+    struct app *app = aligned_alloc(64, RTE_ALIGN_CEIL(sizeof(*app), (size_t)64));
 
     if (app == NULL)
         return NULL;
-    app->stack = s;
+    memset(app, 0, sizeof(*app));
+    app->host = h;
+    app->id = ++h->next_app_id;
     app->arena = a;
     app->max_socks = a->layout.max_socks;
     app->nb_chunks = a->layout.nb_chunks;
     app->nb_rings = a->layout.nb_rings_per_instance;
     app->max_subs = 1 + 4 * app->max_socks;
     app->subs_used = 1; /* index 0 stands for none */
-    app->rings = calloc(app->nb_rings, sizeof(app->rings[0]));
-    app->slot_sock = lazy_alloc(app->max_socks * sizeof(app->slot_sock[0]));
+    app->rings = calloc(app->nb_rings * (size_t)a->layout.nb_instances, sizeof(app->rings[0]));
+    app->slot_ref = lazy_alloc(app->max_socks * sizeof(app->slot_ref[0]));
+    app->slot_subs = lazy_alloc(app->max_socks * sizeof(app->slot_subs[0]));
     app->subs = lazy_alloc(app->max_subs * sizeof(app->subs[0]));
-    if (app->rings == NULL || app->slot_sock == NULL || app->subs == NULL || !apps_reserve(s)) {
+    if (app->rings == NULL || app->slot_ref == NULL || app->slot_subs == NULL || app->subs == NULL ||
+        !apps_reserve(h)) {
         app_free(app);
         return NULL;
     }
     for (unsigned i = 0; i < SHM_MAX_EVENTQS; i++)
         app->evq[i].fd = -1;
     map_regions(app);
-    s->apps[s->nb_apps++] = app;
-    counter_inc(s->ctr, CTR_SOCK_APPS);
+    h->apps[h->nb_apps++] = app;
+    counter_inc(h->nets[0]->ctr, CTR_SOCK_APPS);
     return app;
 }
 
 void
 app_destroy(struct app *app)
 {
-    struct stack *s = app->stack;
+    struct host *h = app->host;
 
-    for (uint32_t i = 0; i < s->nb_apps; i++) {
-        if (s->apps[i] == app) {
-            s->apps[i] = s->apps[--s->nb_apps];
+    for (uint32_t i = 0; i < h->nb_apps; i++) {
+        if (h->apps[i] == app) {
+            h->apps[i] = h->apps[--h->nb_apps];
             break;
         }
     }
@@ -119,12 +124,41 @@ app_destroy(struct app *app)
     app_free(app);
 }
 
-void
-app_reap(struct stack *s)
+/* Nothing that it writes is read from now on; its connections are reset. */
+static void
+app_expel(struct app *app)
 {
-    s->apps_ended = false;
-    for (uint32_t i = 0; i < s->nb_apps;) {
-        struct app *app = s->apps[i];
+    for (uint32_t slot = 0; slot < app->slots_used; slot++) {
+        struct sock *sk = sock_at(app, slot);
+
+        if (sk != NULL && !(sk->flags & SOCK_CLOSING))
+            sock_bad(host_stack_of(app->host, app, slot), sk);
+    }
+}
+
+void
+app_settle(struct host *h)
+{
+    for (uint32_t i = 0; i < h->nb_apps; i++) {
+        struct app *app = h->apps[i];
+
+        if (unlikely(app->expelled && !app->expel_done)) {
+            app->expel_done = true;
+            app_expel(app);
+        }
+        if (unlikely(app->relax)) {
+            app->relax = false;
+            for (uint32_t k = 0; k < h->nb_stacks; k++)
+                rx_relax(h->stacks[k], app);
+        }
+    }
+}
+
+void
+app_reap(struct host *h)
+{
+    for (uint32_t i = 0; i < h->nb_apps;) {
+        struct app *app = h->apps[i];
 
         if (app->joined && app->live_members == 0 && app->nb_socks == 0)
             app_destroy(app);
@@ -156,14 +190,15 @@ app_member_holds(const struct app *app, uint16_t member, uint32_t slot)
 void
 app_member_hold(struct app *app, uint16_t member, uint32_t slot)
 {
-    app->members[member - 1].holds[slot / 64] |= UINT64_C(1) << (slot % 64);
+    /* Slots of one word may live in different domains. */
+    __atomic_fetch_or(&app->members[member - 1].holds[slot / 64], UINT64_C(1) << (slot % 64), __ATOMIC_RELAXED);
     sock_at(app, slot)->holders++;
 }
 
 void
 app_member_drop(struct app *app, uint16_t member, uint32_t slot)
 {
-    app->members[member - 1].holds[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+    __atomic_fetch_and(&app->members[member - 1].holds[slot / 64], ~(UINT64_C(1) << (slot % 64)), __ATOMIC_RELAXED);
     sock_at(app, slot)->holders--;
 }
 
@@ -227,30 +262,34 @@ app_holder_pid(const struct app *app, uint32_t slot)
 
 /*
  * Serve every slot with an unserved notification: a process may have died between raising `notified` and
- * enqueuing, and nobody else will enqueue that slot again. all: what was written without any notification too.
+ * enqueuing, and nobody else will enqueue that slot again. all: what was written without any notification too, with the world stopped.
  */
 static void
-serve_slots(struct app *app, bool all)
+serve_slots(struct net *net, struct app *app, bool all)
 {
-    for (uint32_t slot = 0; slot < app->slots_used; slot++) {
-        const struct shm_back_sock *b = &app->back[slot];
+    uint32_t used = __atomic_load_n(&app->slots_used, __ATOMIC_RELAXED);
 
-        if (all ? sock_at(app, slot) != NULL : shm_load(&app->front[slot].notified) != b->serviced)
-            commands_service(app->stack, app, slot);
+    for (uint32_t slot = 0; slot < used; slot++) {
+        const struct shm_back_sock *b = &app->back[slot];
+        bool unserved = shm_load(&app->front[slot].notified) != shm_load(&b->serviced);
+
+        if (all && (unserved || sock_at(app, slot) != NULL))
+            commands_service(host_stack_of(app->host, app, slot), app, slot, true);
+        else if (unserved)
+            net_dispatch(net, app, slot);
     }
 }
 
 void
-app_member_leave(struct app *app, uint16_t member, uint64_t now_us)
+app_member_leave(struct app *app, uint16_t member)
 {
-    struct stack *s = app->stack;
+    struct host *h = app->host;
 
     if (!app_member_ok(app, member))
         return;
-    s->env.now_us = now_us;
     /* Bytes that it sent before it ended go out, as they would from a kernel's buffers. */
     if (!app->expelled)
-        serve_slots(app, app->live_members == 1);
+        serve_slots(h->nets[0], app, true);
     for (uint32_t slot = 0; slot < app->slots_used; slot++) {
         struct sock *sk;
 
@@ -259,22 +298,29 @@ app_member_leave(struct app *app, uint16_t member, uint64_t now_us)
         app_member_drop(app, member, slot);
         sk = sock_at(app, slot);
         if (sk->holders == 0)
-            sock_close(s, sk, false);
+            sock_close(host_stack_of(h, app, slot), sk, false);
     }
     free(app->members[member - 1].holds);
     app->members[member - 1] = (struct app_member){ 0 };
     app->live_members--;
-    app->repair = true;
-    counter_inc(s->ctr, CTR_SOCK_APPS_GONE);
+    for (uint32_t i = 0; i < app->nb_rings * h->nb_nets; i++)
+        app->rings[i].repair = true;
+    counter_inc(h->nets[0]->ctr, CTR_SOCK_APPS_GONE);
     if (app->live_members == 0 && app->nb_socks == 0)
-        s->apps_ended = true;
+        host_want_stop(h);
 }
 
 /* ---- notification rings --------------------------------------------------------------------------------------------------- */
 
+static struct ring_view *
+own_rings(const struct net *net, const struct app *app)
+{
+    return app->rings + (size_t)net->number * app->nb_rings;
+}
+
 /* Take up to max entries. The elements are the application's words, i.e. any number at all. */
 static unsigned
-ring_pop(struct app *app, struct ring_view *v, uint32_t *out, unsigned max)
+ring_pop(struct net *net, struct app *app, struct ring_view *v, uint32_t *out, unsigned max)
 {
     uint32_t tail = __atomic_load_n(&v->ring->prod.tail, __ATOMIC_ACQUIRE);
     uint32_t n = tail - v->head;
@@ -282,8 +328,9 @@ ring_pop(struct app *app, struct ring_view *v, uint32_t *out, unsigned max)
     if (n == 0)
         return 0;
     if (unlikely(n > SHM_RING_ENTRIES)) {
-        counter_inc(app->stack->ctr, CTR_SOCK_BAD_COMMAND);
+        counter_inc(net->ctr, CTR_SOCK_BAD_COMMAND);
         app->expelled = true;
+        host_want_stop(app->host);
         return 0;
     }
     n = RTE_MIN(n, max);
@@ -296,13 +343,13 @@ ring_pop(struct app *app, struct ring_view *v, uint32_t *out, unsigned max)
 }
 
 static unsigned
-serve_ring(struct app *app, struct ring_view *v, unsigned budget)
+serve_ring(struct net *net, struct app *app, struct ring_view *v, unsigned budget)
 {
     uint32_t slots[POP_BURST];
     unsigned total = 0;
 
     while (total < budget) {
-        unsigned n = ring_pop(app, v, slots, RTE_MIN(POP_BURST, budget - total));
+        unsigned n = ring_pop(net, app, v, slots, RTE_MIN(POP_BURST, budget - total));
 
         for (unsigned i = 0; i < n; i++) {
             if (likely(slots[i] < app->max_socks)) {
@@ -312,106 +359,98 @@ serve_ring(struct app *app, struct ring_view *v, unsigned budget)
         }
         for (unsigned i = 0; i < n; i++) {
             if (likely(slots[i] < app->max_socks))
-                commands_service(app->stack, app, slots[i]);
+                net_dispatch(net, app, slots[i]);
             else
-                counter_inc(app->stack->ctr, CTR_SOCK_DROP_QUEUE);
+                counter_inc(net->ctr, CTR_SOCK_DROP_QUEUE);
         }
         total += n;
         if (n < POP_BURST)
             break;
     }
-    counter_add(app->stack->ctr, CTR_SOCK_NOTIFICATIONS, total);
+    counter_add(net->ctr, CTR_SOCK_NOTIFICATIONS, total);
     return total;
 }
 
 /*
  * A process that died inside an enqueue leaves head before tail, and everyone who enqueues after it waits for tail to come to
  * his place. When a member has died and tail has not moved for long, step over one entry at a time; the slots behind lost entries are
- * found by serve_slots. True while something is under suspicion.
+ * found by serve_slots. v->repair stays while something is under suspicion.
  */
-static bool
-ring_repair(struct app *app, struct ring_view *v, uint64_t now_us)
+static void
+ring_repair(struct net *net, struct app *app, struct ring_view *v, uint64_t now_us)
 {
     uint32_t head = __atomic_load_n(&v->ring->prod.head, __ATOMIC_ACQUIRE);
     uint32_t tail = __atomic_load_n(&v->ring->prod.tail, __ATOMIC_ACQUIRE);
 
-    if (head == tail) {
+    v->repair = head != tail;
+    if (!v->repair) {
         v->stuck_at_us = 0;
-        return false;
+        return;
     }
     if (v->stuck_at_us == 0 || v->stuck_tail != tail) {
         v->stuck_at_us = now_us;
         v->stuck_tail = tail;
-        return true;
+        return;
     }
     if (now_us - v->stuck_at_us >= STUCK_US) {
         /* Whatever stands in the entry is served like any other: a wrong number costs nothing. */
         __atomic_store_n(&v->ring->prod.tail, tail + 1, __ATOMIC_RELEASE);
         v->stuck_at_us = now_us;
         v->stuck_tail = tail + 1;
-        serve_slots(app, false);
-    }
-    return true;
-}
-
-static void
-app_repair(struct app *app, uint64_t now_us)
-{
-    bool more = false;
-
-    for (uint32_t i = 0; i < app->nb_rings; i++)
-        more |= ring_repair(app, &app->rings[i], now_us);
-    app->repair = more;
-}
-
-/* Nothing that it writes is read from now on; its connections are reset. */
-static void
-app_expel(struct app *app)
-{
-    for (uint32_t slot = 0; slot < app->slots_used; slot++) {
-        struct sock *sk = sock_at(app, slot);
-
-        if (sk != NULL && !(sk->flags & SOCK_CLOSING))
-            sock_bad(app->stack, sk);
+        serve_slots(net, app, false);
     }
 }
 
 unsigned
-app_poll(struct app *app, unsigned budget, uint64_t now_us)
+app_poll(struct net *net, struct app *app, unsigned budget, uint64_t now_us)
 {
+    struct ring_view *rings = own_rings(net, app);
     unsigned n = 0;
 
     if (unlikely(app->expelled || app->live_members == 0))
         return 0;
-    for (uint32_t i = 0; i < app->nb_rings && n < budget && !app->expelled; i++)
-        n += serve_ring(app, &app->rings[i], budget - n);
-    if (unlikely(app->repair))
-        app_repair(app, now_us);
-    if (unlikely(app->expelled))
-        app_expel(app);
+    for (uint32_t i = 0; i < app->nb_rings && n < budget && !app->expelled; i++) {
+        n += serve_ring(net, app, &rings[i], budget - n);
+        if (unlikely(rings[i].repair))
+            ring_repair(net, app, &rings[i], now_us);
+    }
     return n;
 }
 
 bool
-app_has_work(const struct app *app)
+app_has_work(const struct net *net, const struct app *app)
 {
+    const struct ring_view *rings = own_rings(net, app);
+
     if (app->expelled || app->live_members == 0)
         return false;
     for (uint32_t i = 0; i < app->nb_rings; i++)
-        if (__atomic_load_n(&app->rings[i].ring->prod.tail, __ATOMIC_ACQUIRE) != app->rings[i].head)
+        if (__atomic_load_n(&rings[i].ring->prod.tail, __ATOMIC_ACQUIRE) != rings[i].head)
             return true;
     return false;
 }
 
 uint64_t
-app_next_us(const struct app *app)
+app_next_us(const struct net *net, const struct app *app)
 {
+    const struct ring_view *rings = own_rings(net, app);
     uint64_t next = UINT64_MAX;
 
-    if (!app->repair || app->expelled || app->live_members == 0)
+    if (app->expelled || app->live_members == 0)
         return next;
+    /* 0: a member has just died, its rings have not been looked at yet. */
     for (uint32_t i = 0; i < app->nb_rings; i++)
-        if (app->rings[i].stuck_at_us != 0 && app->rings[i].stuck_at_us + STUCK_US < next)
-            next = app->rings[i].stuck_at_us + STUCK_US;
-    return next != UINT64_MAX ? next : 0; /* 0: just set, not looked at yet */
+        if (unlikely(rings[i].repair))
+            next = RTE_MIN(next, rings[i].stuck_at_us != 0 ? rings[i].stuck_at_us + STUCK_US : 0);
+    return next;
+}
+
+uint32_t
+app_rx_bufs(const struct app *app)
+{
+    int32_t sum = 0;
+
+    for (uint32_t i = 0; i < app->host->nb_nets; i++)
+        sum += __atomic_load_n(&app->rx_bufs[i].n, __ATOMIC_RELAXED);
+    return sum > 0 ? (uint32_t)sum : 0; /* parts are read at different instants */
 }

@@ -11,8 +11,8 @@
 
 /**
  * @file
- * An attached application: a family of processes ("members") that share an arena. It lives on the worker: unless said
- * otherwise these functions run on the worker's thread, from another by stack_call. A socket is held by the members that opened,
+ * An attached application: a family of processes ("members") that share an arena. All workers serve it: these functions
+ * run while the world is stopped, i.e. by host_call. A socket is held by the members that opened,
  * accepted or inherited it, and closes when the last of them has closed it or died.
  */
 
@@ -22,7 +22,7 @@ struct app;
  * Create and attach; the application takes the arena over. It ends by itself when its last member has left and its last connection has
  * drained. NULL: no memory.
  */
-struct app *app_create(struct stack *s, struct arena *a);
+struct app *app_create(struct host *h, struct arena *a);
 
 /** Undo app_create: no member has joined, or no socket is left. */
 void app_destroy(struct app *app);
@@ -40,7 +40,7 @@ void app_member_set_pid(struct app *app, uint16_t member, pid_t pid);
  * A process has ended: what it alone held is closed as the kernel would close it, and what it left half done in the rings is repaired. With
  * the last member the application is gone and must not be named again.
  */
-void app_member_leave(struct app *app, uint16_t member, uint64_t now_us);
+void app_member_leave(struct app *app, uint16_t member);
 
 /** Some live member that holds the socket, for the tools; 0 if none. */
 pid_t app_holder_pid(const struct app *app, uint32_t slot);

@@ -14,7 +14,7 @@
 #include <rte_ring.h>
 
 #define REGION_ALIGN 4096u
-#define LIMIT (1u << 20)
+#define LIMIT SHM_MAX_SLOTS
 
 static struct {
     pthread_mutex_t lock;
@@ -42,10 +42,10 @@ layout_init(struct shm_layout *l, const struct arena_config *cfg)
     l->max_socks = cfg->max_socks;
     l->nb_chunks = cfg->tx_chunks;
     l->nb_rings_per_instance = cfg->nb_rings;
-    l->nb_instances = 1;
+    l->nb_instances = cfg->nb_instances;
     l->ring_bytes = RTE_ALIGN_CEIL(ring, (uint32_t)RTE_CACHE_LINE_SIZE);
 
-    l->front_rings_off = place(&front, (uint64_t)l->ring_bytes * cfg->nb_rings, RTE_CACHE_LINE_SIZE);
+    l->front_rings_off = place(&front, (uint64_t)l->ring_bytes * cfg->nb_rings * cfg->nb_instances, RTE_CACHE_LINE_SIZE);
     l->front_eventqs_off = place(&front, SHM_MAX_EVENTQS * sizeof(struct shm_front_eventq), RTE_CACHE_LINE_SIZE);
     l->front_private_off = place(&front, SHM_FRONT_PRIVATE_BYTES(cfg->max_socks, cfg->tx_chunks), REGION_ALIGN);
     l->front_socks_off = place(&front, (uint64_t)cfg->max_socks * sizeof(struct shm_front_sock), RTE_CACHE_LINE_SIZE);
@@ -120,7 +120,7 @@ on_ext_free(void *addr, void *opaque)
 static int
 rings_init(struct arena *a)
 {
-    for (uint32_t i = 0; i < a->layout.nb_rings_per_instance; i++) {
+    for (uint32_t i = 0; i < a->layout.nb_rings_per_instance * a->layout.nb_instances; i++) {
         void *at = a->front + a->layout.front_rings_off + (uint64_t)i * a->layout.ring_bytes;
         int rc = rte_ring_init(at, "notify", SHM_RING_ENTRIES, RING_F_SC_DEQ);
 
@@ -137,7 +137,8 @@ arena_create(struct arena **out, const struct arena_config *cfg)
     int rc;
 
     if (cfg->max_socks == 0 || cfg->max_socks > LIMIT || cfg->tx_chunks == 0 || cfg->tx_chunks > LIMIT ||
-        cfg->nb_rings == 0 || cfg->nb_rings > SHM_MAX_CPUS)
+        cfg->nb_rings == 0 || cfg->nb_rings > SHM_MAX_CPUS || cfg->nb_instances == 0 ||
+        cfg->nb_instances > SHM_MAX_INSTANCES)
         return -EINVAL;
     a = calloc(1, sizeof(*a));
     if (a == NULL)
@@ -192,7 +193,8 @@ arena_attach(struct arena *a, struct rte_mbuf *m, void *addr, uint16_t len)
 
         if (unlikely(rte_mbuf_ext_refcnt_read(ext) >= ARENA_EXT_MAX_REFS))
             continue;
-        rte_mbuf_ext_refcnt_update(ext, 1);
+        /* DPDK's own function does not add atomically to a count of 1, but workers attach at the same time. */
+        __atomic_add_fetch(&ext->refcnt, 1, __ATOMIC_ACQ_REL);
         rte_pktmbuf_attach_extbuf(m, addr, (rte_iova_t)(uintptr_t)addr, len, ext);
         m->data_off = 0;
         m->data_len = len;

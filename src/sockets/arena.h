@@ -19,6 +19,7 @@ struct arena_config {
     uint32_t max_socks; /**< 1 .. 2^20 */
     uint32_t tx_chunks; /**< 1 .. 2^20 */
     uint32_t nb_rings; /**< per instance, 1 .. SHM_MAX_CPUS */
+    uint32_t nb_instances; /**< workers, 1 .. SHM_MAX_INSTANCES */
     uint64_t pool_bytes; /**< sizes of the shared regions, for the layout */
     uint64_t stack_bytes;
 };
@@ -48,7 +49,7 @@ void arena_close_fds(struct arena *a);
 int arena_back_readonly_fd(const struct arena *a);
 
 /**
- * Attach len bytes (1 .. 65535) at addr, which lie in the front region, to an empty mbuf of a transmit pool. The worker's thread. False if too
+ * Attach len bytes (1 .. 65535) at addr, which lie in the front region, to an empty mbuf of a transmit pool. A worker's thread. False if too
  * many packets refer to the arena.
  */
 bool arena_attach(struct arena *a, struct rte_mbuf *m, void *addr, uint16_t len);

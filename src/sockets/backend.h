@@ -11,13 +11,20 @@
 #include <rte_ring.h>
 #include <rte_spinlock.h>
 
+#include "core/clock.h"
+#include "core/lock.h"
 #include "sockets/app.h"
 #include "sockets/shm.h"
 #include "sockets/stack.h"
 
 /**
  * @file
- * The back-end's own structures; no header above this layer includes it. Everything here belongs to the worker's thread.
+ * The back-end's own structures; no header above this layer includes it. Who may touch what:
+ *
+ *   struct stack   a domain with its sockets: whoever has entered it (stack_enter), one thread at a time.
+ *   struct net     a worker's side of the network: that worker alone, but for its bell and its ring.
+ *   struct host    what all of them have in common: changed only with the world stopped (host_stop), when no other thread is inside its pass.
+ *   struct app     sockets' places and event queues are shared by the domains: each word says how.
  *
  * A struct sock is the private side of a socket. What the stack must be sure of it keeps here, or in the back region, which no application can
  * write; words of the front region are read once by shm_load and bounded before use.
@@ -37,6 +44,7 @@
 #define SOCK_SHUT_WR 0x08u
 #define SOCK_FIN 0x10u /**< the peer has ended its stream, at rx_delivered */
 #define SOCK_BOUND 0x20u /**< the port in back->local is reserved by tcp_bind */
+#define SOCK_SHADOW 0x80u /**< stands for a bound or listening socket that lives in another domain */
 #define SOCK_SQUEEZED 0x40u /**< its receive buffer is small while its application holds too many packet buffers */
 
 /* sock.dirty */
@@ -47,6 +55,7 @@
 #define DIRTY_TRAIN 0x10u /**< bytes wait to be published */
 #define DIRTY_DISCARDED 0x20u /**< bytes were thrown away: the engine must hear that they are consumed */
 #define DIRTY_ABORT 0x40u /**< reset the connection with abort_error */
+#define DIRTY_SPACE 0x100u /**< of a wake-up: a third of the transmit buffer is free */
 #define DIRTY_SQUEEZE 0x80u /**< compare its application's share of the packet buffers with the limit */
 
 struct sock {
@@ -71,11 +80,12 @@ struct sock {
     uint32_t train_base; /**< position of the first byte of train train_head */
     uint32_t rx_bufs; /**< buffers in the list */
     uint32_t status; /**< i.e. back->status */
-    uint32_t subs; /**< first subscription (index in app->subs), 0 = none */
+    struct spread *spread; /**< bound or listening in every domain; NULL = in its own alone */
     int32_t rcvbuf; /**< as set by the application, 0 = the domain's */
     int32_t abort_error; /**< positive errno */
     uint16_t holders; /**< members that hold it */
     uint16_t flags;
+    uint32_t ready; /**< a listener: its part of back->accept_ready */
     rte_spinlock_t tx_lock, rx_lock; /**< Iso-Lock's redundant locks */
 };
 static_assert(sizeof(struct sock) <= 192, "the private side of a socket stays small");
@@ -87,6 +97,7 @@ struct ring_view {
     uint32_t head; /**< entries ever taken */
     uint32_t stuck_tail; /**< repair: the tail that did not move since stuck_at_us */
     uint64_t stuck_at_us; /**< 0 = not under suspicion */
+    bool repair; /**< a member died: it may be half updated */
 };
 
 /** A subscription: an event queue that wants a socket's events. */
@@ -101,7 +112,7 @@ struct eventq {
     int fd; /**< -1 = not in use */
     uint32_t tail; /**< i.e. back_eventq.tail */
     uint32_t nb_subs;
-    bool touched; /**< on the stack's list of queues to look at for sleepers */
+    uint32_t touched; /**< atomic: bit for each worker that has it on its list of queues to look at for sleepers */
 };
 
 struct app_member {
@@ -110,7 +121,8 @@ struct app_member {
 };
 
 struct app {
-    struct stack *stack;
+    struct host *host;
+    uint64_t id; /**< never used twice, so that messages can name an application that has ended */
     struct arena *arena;
     struct shm_front_sock *front; /**< [max_socks] */
     struct shm_back_sock *back;
@@ -120,12 +132,18 @@ struct app {
     char *chunks;
     uint32_t nb_chunks;
     uint32_t max_socks;
-    uint32_t nb_rings;
-    struct ring_view *rings;
-    uint32_t *slot_sock; /**< [max_socks]: index of the sock that uses the slot, or SOCK_NONE */
-    uint32_t slots_used; /**< slots below this may be in use */
-    uint32_t nb_socks;
-    uint32_t rx_bufs; /**< packet buffers that its sockets hold */
+    uint32_t nb_rings; /**< for each worker */
+    struct ring_view *rings; /**< [worker][ring]: each worker reads its own */
+    uint64_t *slot_ref; /**< [max_socks], atomic: domain << 32 | index of the sock that uses the slot; 0 = none */
+    uint32_t slots_used; /**< atomic: slots below this may be in use */
+    uint32_t nb_socks; /**< atomic */
+    struct {
+        int32_t n; /**< packet buffers that its sockets took less those they gave back, by the worker that did it */
+    } rx_bufs[SHM_MAX_INSTANCES] __attribute__((aligned(64)));
+    struct lock events_lock; /**< subscriptions, and tails of event queues */
+    uint32_t *slot_subs; /**< [max_socks]: first subscription of the slot's socket (index in subs), 0 = none */
+    bool expel_done;
+    bool relax; /**< its receive buffers are to be opened again in every domain */
     bool squeezed; /**< some of its sockets may be SOCK_SQUEEZED */
     struct app_member *members; /**< [nb_members]: number - 1 */
     uint32_t nb_members;
@@ -134,8 +152,7 @@ struct app {
     uint32_t max_subs, subs_used, subs_free;
     struct eventq evq[SHM_MAX_EVENTQS];
     bool joined; /**< has had a member; one that waits for its first is not to be reaped */
-    bool expelled; /**< its rings are broken beyond repair: nothing of it is read any more */
-    bool repair; /**< a member died: some ring may be under suspicion */
+    bool expelled; /**< atomic: its rings are broken beyond repair, nothing of it is read any more */
 };
 
 struct eventq_ref {
@@ -153,14 +170,23 @@ struct wake {
 #define WAKE_BATCH 256
 #define MAX_UNRESOLVED 8
 
-struct stack_call_item;
+struct host_call_item;
+
+/** A socket command or a closed socket that has to be seen to where more than one domain is within reach. */
+struct later {
+    uint64_t app_id;
+    uint32_t slot;
+};
 
 struct stack {
-    struct stack_config cfg;
-    struct port_queue queue;
-    struct pktpool *pool;
+    struct host *host;
+    struct net *net; /**< who is inside; so are ctr and ip */
     struct counters *ctr;
     struct ip_ctx *ip;
+    struct pktpool *pool;
+    struct stack_config cfg;
+    uint32_t number;
+    struct lock lock; /**< the group lock; not taken where a domain has an owner */
     struct tcp_domain *tcp;
     size_t tcp_bytes;
     struct tcp_sink sink;
@@ -173,35 +199,94 @@ struct stack {
     uint32_t nb_socks;
     uint32_t dirty_first, dirty_last;
     uint32_t nb_connecting; /**< sockets with SHM_ST_CONNECTING */
-    uint32_t rx_bufs; /**< packet buffers that sockets hold */
+    bool closing; /**< has begun to shut down */
+    bool drained; /**< atomic: and has nothing left to send */
+    uint64_t closing_check_at_us;
+};
 
-    struct app **apps;
-    uint32_t nb_apps;
-    uint32_t apps_capacity;
+/** The worker's side: its queue pair, internet layer, counters, and what it has to tell others when its pass ends. Nothing in it is shared. */
+struct net {
+    struct host *host;
+    uint32_t number;
+    struct lock pass; /**< held during a pass: whoever has every worker's has stopped the world */
+    struct port_queue queue;
+    struct counters *ctr;
+    struct ip_ctx *ip;
+    uint64_t now_us; /**< of the pass */
+    int32_t rx_bufs; /**< as app.rx_bufs, over all applications */
     uint32_t next_app; /**< whose turn it is to be served first */
-    bool apps_ended; /**< an application has neither members nor sockets left */
 
     struct wake wakes[WAKE_BATCH];
     unsigned nb_wakes;
     struct eventq_ref touched[WAKE_BATCH];
     unsigned nb_touched;
-
-    struct ip_addr unresolved[MAX_UNRESOLVED]; /**< neighbours that did not answer, until the poll's end */
+    struct ip_addr unresolved[MAX_UNRESOLVED]; /**< neighbours that did not answer, until the pass's end */
     unsigned nb_unresolved;
+
+    struct rte_ring *ring; /**< what other workers hand over: many producers, one consumer, in order; NULL with one worker */
+    bool from_peer; /**< frames that another worker passed on are being looked at */
+    uint32_t ring_bells; /**< workers to wake at the pass's end, if they sleep */
+    struct {
+        uint64_t *words;
+        uint32_t n, capacity;
+    } unsent; /**< what found a ring full and must not be lost: number of the worker, then the message */
+    struct later *later;
+    uint32_t nb_later, later_capacity;
+
+    int doorbell_epoll_fd; /**< readable when any doorbell was rung */
+    int bell_fd; /**< eventfd: other threads of the stack */
+};
+
+struct host {
+    struct stack_config cfg;
+    struct port *port;
+    struct pktpool *pool;
+    struct stack **stacks;
+    uint32_t nb_stacks;
+    struct net **nets;
+    uint32_t nb_nets;
+    bool locking; /**< any worker may enter any domain, by its lock; else domain i is worker i % nb_nets's alone */
+    uint64_t *next_us; /**< [nb_stacks], atomic: when a domain's timers are due */
+
+    struct app **apps;
+    uint32_t nb_apps;
+    uint32_t apps_capacity;
+    uint64_t next_app_id;
+    bool stop_wanted; /**< atomic: applications have ended, or are to be expelled or relaxed */
+    struct spread *dead; /**< spread sockets to take down in every domain; atomic list */
 
     struct shm_stack_page *page;
     int page_fd;
-    int doorbell_epoll_fd; /**< readable when any doorbell was rung */
-    int call_fd; /**< eventfd of stack_call */
 
     pthread_mutex_t call_lock;
-    struct stack_call_item *call_first, *call_last;
+    struct host_call_item *call_first, *call_last;
     uint32_t calls_waiting; /**< atomic: how many are queued */
     bool calls_ended;
 
-    bool closing; /**< stack_shutdown_begin was called */
+    bool closing; /**< atomic: host_shutdown_begin was called */
     uint64_t closing_deadline_us;
-    uint64_t closing_check_at_us;
+};
+
+/**
+ * A socket that is bound or listens has a place in every domain, since its port is taken in all of them and connections come to any: the
+ * socket itself in one, shadows in the others.
+ */
+struct spread {
+    struct app *app;
+    uint32_t slot;
+    uint32_t home; /**< the domain that the socket lives in */
+    uint32_t turn; /**< of the domains, in accept */
+    struct ip_addr local; /**< what is bound in every domain */
+    uint16_t port;
+    struct spread *next; /**< in host.dead */
+    uint32_t waiting; /**< accept handed over: 1 + the domain that was asked; 0 = no */
+    uint32_t free_slot; /**< ... its operands */
+    uint16_t member;
+    int32_t result; /**< ... its answer */
+    struct {
+        uint32_t index; /**< of the sock in that domain */
+        uint32_t ready; /**< atomic: connections that wait there */
+    } in[]; /**< [nb_stacks] */
 };
 
 /* ---- shared words ------------------------------------------------------------------------------------------------------- */
@@ -248,14 +333,21 @@ sock_index(const struct stack *s, const struct sock *sk)
 /** Take a slot that is not in use: a fresh socket that member holds. NULL: none left. */
 struct sock *sock_open(struct stack *s, struct app *app, uint32_t slot, uint16_t member);
 
-/** The socket in a slot (< max_socks), or NULL. */
+/** The socket in a slot (< max_socks), or NULL; whoever asks is inside its domain, or has stopped the world. */
 struct sock *sock_at(const struct app *app, uint32_t slot);
+
+/** The same, but NULL for a socket of another domain. */
+struct sock *sock_in(const struct stack *s, const struct app *app, uint32_t slot);
+
+/** A sock that stands for one of another domain; NULL: none left. */
+struct sock *sock_shadow(struct stack *s, struct app *app, uint32_t slot);
+void sock_shadow_free(struct stack *s, struct sock *sk);
 
 /** Leave work for sock_flush. */
 void sock_mark(struct stack *s, struct sock *sk, uint32_t dirty);
 
 /** Let the poll's end wake whoever waits for a command on a slot that holds no socket. */
-void sock_wake_slot(struct stack *s, struct app *app, uint32_t slot);
+void sock_wake_slot(struct net *net, struct app *app, uint32_t slot);
 
 /** Nobody holds it any more. reset: SO_LINGER 0. */
 void sock_close(struct stack *s, struct sock *sk, bool reset);
@@ -269,8 +361,11 @@ void sock_status(struct stack *s, struct sock *sk, uint32_t set, uint32_t clear)
 /** The transport is gone with an error (0 = an orderly end). */
 void sock_gone(struct stack *s, struct sock *sk, int error);
 
-/** Work off the dirty sockets: engine calls first, then shared words, then wake-ups. */
+/** Work off the dirty sockets: engine calls first, then shared words; wake-ups are left to the worker's pass. */
 void sock_flush(struct stack *s);
+
+/** Wake whom this worker's flushes concern. */
+void net_wake_all(struct net *net);
 
 /** The engine's calls: acknowledgements and events. */
 void sock_on_acked(void *ctx, tcp_user user, uint32_t n_bytes);
@@ -287,11 +382,20 @@ uint32_t rx_publish(struct stack *s, struct sock *sk);
 /** The application has moved rx_head: free buffers, open the window. */
 void rx_take(struct stack *s, struct sock *sk);
 
+/** Open the windows of its squeezed sockets in this domain. */
+void rx_relax(struct stack *s, struct app *app);
+
 /** Free everything that waits for the application. */
 void rx_drop_all(struct stack *s, struct sock *sk);
 
 /** A burst's mbuf as the engine takes it: in the receive pool, owned by nobody else. Consumes m; NULL if no buffer is free. */
-struct rte_mbuf *rx_own(struct stack *s, struct rte_mbuf *m);
+struct rte_mbuf *rx_own_net(struct net *net, struct rte_mbuf *m);
+
+static inline struct rte_mbuf *
+rx_own(struct stack *s, struct rte_mbuf *m)
+{
+    return rx_own_net(s->net, m);
+}
 
 void tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us);
 
@@ -300,32 +404,137 @@ void tx_take(struct stack *s, struct sock *sk);
 
 /* ---- commands.c ------------------------------------------------------------------------------------------------------------------------ */
 
-/** Serve a notification for a slot (< max_socks): streams, then commands. */
-void commands_service(struct stack *s, struct app *app, uint32_t slot);
+/**
+ * Serve a notification for a slot (< max_socks): streams, then commands. all: every domain is entered, so that commands which concern all of
+ * them can be executed; without it they, and what follows them, are left for the end of the worker's pass.
+ */
+void commands_service(struct stack *s, struct app *app, uint32_t slot, bool all);
+
+/** The answer to net_post_accept has come. */
+void commands_accepted(struct stack *s, struct app *app, uint32_t slot);
+
+/** Serve the slot wherever its socket lives; hand it over if that is another worker's domain. */
+void net_dispatch(struct net *net, struct app *app, uint32_t slot);
+
+/** Remember a slot for the pass's end, when every domain can be entered. */
+void net_leave_for_later(struct net *net, const struct app *app, uint32_t slot);
 
 /* ---- events.c ---------------------------------------------------------------------------------------------------------------------------- */
 
 /** Returns 0, -EINVAL (no such queue), -ENOSPC. Subscribing twice is once. */
-int events_subscribe(struct sock *sk, uint32_t queue);
-void events_unsubscribe(struct sock *sk, uint32_t queue);
-void events_unsubscribe_all(struct sock *sk);
+int events_subscribe(struct net *net, struct app *app, uint32_t slot, uint32_t queue);
+void events_unsubscribe(struct net *net, struct app *app, uint32_t slot, uint32_t queue);
+void events_unsubscribe_all(struct net *net, struct app *app, uint32_t slot);
 
-/** Append the socket to its queues. A full fence lies between the change that it tells of and this call. */
-void events_append(struct stack *s, struct sock *sk);
+/** Append the slot to its socket's queues. A full fence lies between the change that it tells of and this call. */
+void events_append(struct net *net, struct app *app, uint32_t slot);
 
 /** Write the descriptors of touched queues on which someone sleeps. Begins with a full fence. */
-void events_wake(struct stack *s);
+void events_wake(struct net *net);
+
+/* ---- spread.c: sockets that are in every domain ------------------------------------------------------------------------------------------ */
+
+/** Is the command one that needs every domain? */
+bool spread_concerns(const struct sock *sk, const struct shm_cmd *cmd);
+
+/* With every domain entered; each is what the single-domain command does, in all of them. */
+int spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t port);
+int spread_listen(struct stack *s, struct sock *sk, const struct ip_addr *local, uint32_t backlog);
+void spread_set_backlog(struct stack *s, struct sock *sk, uint32_t backlog);
+int spread_set_option(struct stack *s, struct sock *sk, uint32_t name, int32_t value);
+/** Let the socket live where its tuple belongs. Returns it there. */
+struct sock *spread_move(struct stack *s, struct sock *sk, const struct tcp_tuple *t, struct stack **to);
+/** Take it down in every domain but its own. */
+void spread_end(struct stack *s, struct sock *sk);
+/** From anywhere: take it down when next every domain is within reach. */
+void spread_abandon(struct stack *s, struct sock *sk);
+/** Work off host.dead. With the world stopped or every domain entered. */
+void spread_reap(struct host *h);
+
+/** The domain to accept from next, or NULL if no connection waits anywhere. */
+struct stack *spread_next(struct stack *s, const struct sock *sk);
+
+/** Take a connection of listener lsk into a free slot. Returns 0, -EAGAIN there is none, -ENFILE. */
+int spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t member);
+
+/* ---- stack.c ------------------------------------------------------------------------------------------------------------------------------ */
+
+struct stack *stack_create(struct host *h, uint32_t number);
+void stack_destroy(struct stack *s);
+
+/** Publish what has changed in the domain, and when its timers are due. */
+void stack_settle(struct stack *s);
+unsigned stack_timers(struct stack *s, uint64_t now_us);
+void stack_fail_unresolved(struct stack *s, const struct ip_addr *unresolved, unsigned n);
+
+/* ---- handover.c --------------------------------------------------------------------------------------------------------------------------- */
+
+int handover_create(struct net *net);
+void handover_destroy(struct net *net);
+void handover_frame(struct net *net, struct net *to, const struct rte_mbuf *m);
+void handover_unreachable(struct net *net, struct net *to, const struct ip_unreachable *info);
+void handover_ring_bells(struct net *net);
+bool handover_waits(const struct net *net);
+
+/* ---- host.c, net.c ---------------------------------------------------------------------------------------------------------------------------- */
+
+
+/** Have the world stopped soon, for app_reap. Any worker. */
+void host_want_stop(struct host *h);
+
+/** As stack_enter, but only if nobody has to be waited for. */
+bool stack_try_enter(struct stack *s, struct net *net, uint64_t now_us);
+
+/** Stop the world: wait until no other worker is inside its pass (the caller is not in its own), and enter every domain in order. */
+void host_stop(struct host *h, struct net *net, uint64_t now_us);
+void host_go(struct host *h, struct net *net, uint64_t now_us);
+
+/** The worker's side: run what host_call has queued; returns how many. With the world stopped. */
+unsigned host_calls(struct host *h, uint64_t now_us);
+
+static inline struct net *
+host_owner(const struct host *h, uint32_t stack)
+{
+    return h->nets[stack % h->nb_nets];
+}
+
+/** Where a slot's socket lives; for a free slot, where a fresh one is born. */
+struct stack *host_stack_of(const struct host *h, const struct app *app, uint32_t slot);
+
+struct net *net_create(struct host *h, uint32_t number, uint32_t nb_nets, struct counters *ctr);
+void net_destroy(struct net *net);
+void net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now_us);
+
+struct app *host_find_app(const struct host *h, uint64_t id);
+uint32_t host_rx_bufs(const struct host *h);
+uint32_t app_rx_bufs(const struct app *app);
+
+/** Domains and workers read a count that they only sum: each adds to its own part. */
+static inline void
+count_rx_bufs(struct stack *s, struct app *app, int32_t n)
+{
+    app->rx_bufs[s->net->number].n += n;
+    s->net->rx_bufs += n;
+}
+
+/** Work that was left for the pass's end, with the world stopped. */
+unsigned net_later(struct net *net);
+
+/* What one worker hands over to another: neither is ever lost. */
+void net_post_notify(struct net *net, struct net *to, const struct app *app, uint32_t slot);
+void net_post_accept(struct net *net, struct net *to, const struct app *app, uint32_t slot);
+void net_post_accepted(struct net *net, struct net *to, const struct app *app, uint32_t slot);
 
 /* ---- app.c --------------------------------------------------------------------------------------------------------------------------------- */
 
-/** Take up to budget notifications from an application's rings; returns how many. */
-unsigned app_poll(struct app *app, unsigned budget, uint64_t now_us);
+/** Take up to budget notifications from the worker's rings of an application; returns how many. */
+unsigned app_poll(struct net *net, struct app *app, unsigned budget, uint64_t now_us);
 
-/** Does a ring hold anything? */
-bool app_has_work(const struct app *app);
+/** Does a ring of that worker hold anything? */
+bool app_has_work(const struct net *net, const struct app *app);
 
 /** When app_poll must run for a ring under suspicion; UINT64_MAX if never. */
-uint64_t app_next_us(const struct app *app);
+uint64_t app_next_us(const struct net *net, const struct app *app);
 
 /** Is that the number of a live process of the family? */
 bool app_member_ok(const struct app *app, uint16_t member);
@@ -333,8 +542,10 @@ bool app_member_holds(const struct app *app, uint16_t member, uint32_t slot);
 void app_member_hold(struct app *app, uint16_t member, uint32_t slot);
 void app_member_drop(struct app *app, uint16_t member, uint32_t slot);
 
-/** Free the applications that have neither members nor sockets. */
-void app_reap(struct stack *s);
+/** Expel and relax applications that are to be; leaves dirty sockets behind. With the world stopped. */
+void app_settle(struct host *h);
+/** Free the applications that have neither members nor sockets. With the world stopped, and nobody left to wake. */
+void app_reap(struct host *h);
 
 /** Reserve address space that takes memory as it is touched. NULL: none. */
 void *lazy_alloc(size_t bytes);

@@ -41,6 +41,8 @@ do_bind(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -EADDRNOTAVAIL;
     if (ip_addr_is_any(&local))
         local = ip_addr_v4(0);
+    if (s->host->nb_stacks > 1)
+        return spread_bind(s, sk, &local, cmd->sa.port);
     return bind_to(s, sk, &local, cmd->sa.port);
 }
 
@@ -63,16 +65,20 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
     if (sk->flags & SOCK_LISTENER) {
         tcp_set_backlog(s->tcp, sk->tcp, backlog);
+        if (sk->spread != NULL)
+            spread_set_backlog(s, sk, backlog);
         return 0;
     }
-    if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) || s->closing)
+    if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) || __atomic_load_n(&s->host->closing, __ATOMIC_RELAXED))
         return -EINVAL;
     if (!(sk->flags & SOCK_BOUND)) {
         local = ip_addr_v4(0);
-        rc = bind_to(s, sk, &local, 0);
+        rc = s->host->nb_stacks > 1 ? spread_bind(s, sk, &local, 0) : bind_to(s, sk, &local, 0);
         if (rc != 0)
             return rc;
     }
+    if (sk->spread != NULL)
+        return spread_listen(s, sk, &local, backlog);
     rc = tcp_listen(s->tcp, &s->env, &local, b->local.port, backlog, sk->opts, sock_index(s, sk), &id);
     if (rc != 0)
         return rc;
@@ -86,7 +92,7 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 static int
 may_connect(struct stack *s, struct sock *sk)
 {
-    if (s->closing)
+    if (__atomic_load_n(&s->host->closing, __ATOMIC_RELAXED))
         return -ENETDOWN;
     if (sk->status & SHM_ST_CONNECTING)
         return -EALREADY;
@@ -119,6 +125,8 @@ do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     }
     if (ip_addr_is_any(&t.local))
         t.local = ip_source_for(s->ip, &t.remote);
+    if (sk->spread != NULL && (sk->flags & SOCK_BOUND))
+        sk = spread_move(s, sk, &t, &s);
     /* The reservation, if there is one, is for the address that was bound; it goes over to the connection. */
     rc = tcp_connect(s->tcp, &s->env, &t, (uint16_t)(ip_mtu(s->ip, &t.remote) - 40), sk->opts, sock_index(s, sk), &id);
     if (rc != 0)
@@ -130,13 +138,11 @@ do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     return 0;
 }
 
+/* What is wrong with it in whichever domain it is executed; 0 = nothing. */
 static int
-do_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+check_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     struct app *app = sk->app;
-    struct tcp_tuple t;
-    struct sock *child;
-    tcp_id id;
 
     if (!(sk->flags & SOCK_LISTENER))
         return -EINVAL;
@@ -144,25 +150,15 @@ do_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
         return -EINVAL;
     }
-    if (tcp_accept_count(s->tcp, sk->tcp) == 0)
-        return -EAGAIN;
-    child = sock_open(s, app, cmd->slot, cmd->member);
-    if (child == NULL)
-        return -ENFILE;
-    sock_status(s, child, SHM_ST_CONNECTED, 0);
-    id = tcp_accept(s->tcp, &s->env, sk->tcp, sock_index(s, child), &t);
-    if (id == TCP_NO_ID) {
-        app_member_drop(app, cmd->member, cmd->slot);
-        sock_close(s, child, false);
-        return -EAGAIN;
-    }
-    /* The call delivered what had come before, perhaps the connection's end too. */
-    if (!(child->status & SHM_ST_GONE))
-        child->tcp = id;
-    sock_back(child)->local = addr_to_shm(&t.local, t.local_port);
-    sock_back(child)->peer = addr_to_shm(&t.remote, t.remote_port);
-    sock_mark(s, sk, DIRTY_READ);
     return 0;
+}
+
+static int
+do_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    int rc = check_accept(s, sk, cmd);
+
+    return rc != 0 ? rc : spread_accept(s, sk, cmd->slot, cmd->member);
 }
 
 /* ---- ends ------------------------------------------------------------------------------------------------------------------- */
@@ -264,7 +260,8 @@ do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     if (value < option_range[name].min || value > option_range[name].max)
         return -EINVAL;
     if (sk->tcp != TCP_NO_ID)
-        rc = tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
+        rc = sk->spread != NULL ? spread_set_option(s, sk, name, value)
+                                : tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
     else if (sk->status & SHM_ST_GONE)
         rc = 0;
     else
@@ -346,7 +343,7 @@ do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 static int
 do_subscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
-    int rc = events_subscribe(sk, cmd->evq.queue);
+    int rc = events_subscribe(s->net, sk->app, sk->slot, cmd->evq.queue);
 
     /* Whatever happened before the subscription is announced by this event. */
     if (rc == 0)
@@ -357,8 +354,7 @@ do_subscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 static int
 do_unsubscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
-    (void)s;
-    events_unsubscribe(sk, cmd->evq.queue);
+    events_unsubscribe(s->net, sk->app, sk->slot, cmd->evq.queue);
     return 0;
 }
 
@@ -391,10 +387,9 @@ static const command_fn command_table[SHM_OP_COUNT] = {
 static int
 execute(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd)
 {
-    struct sock *sk = sock_at(app, slot);
+    struct sock *sk = sock_in(s, app, slot);
     bool in_use = sk != NULL && !(sk->flags & SOCK_CLOSING);
 
-    counter_inc(s->ctr, CTR_SOCK_COMMANDS);
     if (cmd->op >= SHM_OP_COUNT) {
         counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
         return -EINVAL;
@@ -414,45 +409,136 @@ static void
 finish_command(struct stack *s, struct app *app, uint32_t slot, uint32_t number, int result)
 {
     struct shm_back_sock *b = &app->back[slot];
-    struct sock *sk = sock_at(app, slot);
+    struct sock *sk = sock_in(s, app, slot);
 
+    counter_inc(s->ctr, CTR_SOCK_COMMANDS);
     b->cmd_result[number % SHM_CMDS] = result;
     shm_store(&b->cmd_done, number + 1);
     if (sk != NULL)
         sock_mark(s, sk, DIRTY_CMD);
     else
-        sock_wake_slot(s, app, slot);
+        sock_wake_slot(s->net, app, slot);
+}
+
+#define PENDING 1 /* not to be executed here, or not now */
+
+/*
+ * The connection may wait in any domain. Domains are entered in the order of their numbers, or without waiting; failing that, when all are. Where
+ * they have owners, the owner is asked, and the commands behind this one wait for its answer.
+ */
+static int
+accept_anywhere(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, bool all)
+{
+    struct spread *sp = sk->spread;
+    struct stack *from;
+    int rc = check_accept(s, sk, cmd);
+
+    if (rc != 0)
+        return rc;
+    from = spread_next(s, sk);
+    if (from == NULL)
+        return -EAGAIN;
+    if (from == s || all)
+        return spread_accept(from, &from->socks[sp->in[from->number].index], cmd->slot, cmd->member);
+    if (!s->host->locking && host_owner(s->host, from->number) != s->net) {
+        sp->free_slot = cmd->slot;
+        sp->member = cmd->member;
+        sp->waiting = 1 + from->number;
+        net_post_accept(s->net, host_owner(s->host, from->number), sk->app, sk->slot);
+        return PENDING;
+    }
+    if (from->number > s->number) {
+        stack_enter(from, s->net, s->env.now_us);
+    } else if (!stack_try_enter(from, s->net, s->env.now_us)) {
+        net_leave_for_later(s->net, sk->app, sk->slot);
+        return PENDING;
+    }
+    rc = spread_accept(from, &from->socks[sp->in[from->number].index], cmd->slot, cmd->member);
+    stack_leave(from);
+    return rc;
+}
+
+/* Execute it if that can be done here and now. */
+static int
+try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd, bool all)
+{
+    struct sock *sk = sock_in(s, app, slot);
+
+    if (s->host->nb_stacks == 1 || sk == NULL || (sk->flags & SOCK_CLOSING))
+        return execute(s, app, slot, cmd);
+    if (cmd->op == SHM_OP_ACCEPT && sk->spread != NULL)
+        return accept_anywhere(s, sk, cmd, all);
+    if (!all && spread_concerns(sk, cmd)) {
+        net_leave_for_later(s->net, app, slot);
+        return PENDING;
+    }
+    return execute(s, app, slot, cmd);
+}
+
+static void
+run_commands(struct stack *s, struct app *app, uint32_t slot, uint32_t head, bool all)
+{
+    const struct shm_front_sock *f = &app->front[slot];
+
+    for (uint32_t done = app->back[slot].cmd_done; done != head; done++) {
+        struct shm_cmd cmd;
+        struct sock *sk;
+        int rc;
+
+        memcpy(&cmd, &f->cmd[done % SHM_CMDS], sizeof(cmd));
+        /* From here on the copy counts: the compiler may not read the application's memory a second time. */
+        __asm__ volatile("" : "+m"(cmd));
+        rc = try_command(s, app, slot, &cmd, all);
+        if (rc == PENDING)
+            return;
+        /* A connect may have moved the socket to the domain of its tuple. */
+        sk = sock_at(app, slot);
+        if (all && sk != NULL)
+            s = host_stack_of(app->host, app, slot);
+        finish_command(s, app, slot, done, rc);
+    }
 }
 
 void
-commands_service(struct stack *s, struct app *app, uint32_t slot)
+commands_service(struct stack *s, struct app *app, uint32_t slot, bool all)
 {
     const struct shm_front_sock *f = &app->front[slot];
     struct shm_back_sock *b = &app->back[slot];
-    struct sock *sk = sock_at(app, slot);
+    struct sock *sk = sock_in(s, app, slot);
+    bool in_use = sk != NULL && !(sk->flags & SOCK_CLOSING);
     uint32_t done = b->cmd_done; /* ours: the region cannot be written by applications */
     uint32_t head;
 
     shm_store(&b->serviced, shm_load(&f->notified));
     shm_fence();
     head = shm_load(&f->cmd_head);
-    if (sk != NULL && !(sk->flags & SOCK_CLOSING)) {
+    if (in_use) {
         rx_take(s, sk);
         tx_take(s, sk);
     }
     if (unlikely(head - done > SHM_CMDS)) {
-        if (sk != NULL && !(sk->flags & SOCK_CLOSING))
+        if (in_use)
             sock_bad(s, sk);
         else
             counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
         return;
     }
-    for (; done != head; done++) {
-        struct shm_cmd cmd;
+    if (in_use && sk->spread != NULL && sk->spread->waiting != 0)
+        return; /* until commands_accepted */
+    run_commands(s, app, slot, head, all);
+}
 
-        memcpy(&cmd, &f->cmd[done % SHM_CMDS], sizeof(cmd));
-        /* From here on the copy counts: the compiler may not read the application's memory a second time. */
-        __asm__ volatile("" : "+m"(cmd));
-        finish_command(s, app, slot, done, execute(s, app, slot, &cmd));
-    }
+void
+commands_accepted(struct stack *s, struct app *app, uint32_t slot)
+{
+    struct sock *sk = sock_in(s, app, slot);
+    struct spread *sp = sk != NULL ? sk->spread : NULL;
+
+    if (sp == NULL || sp->waiting == 0)
+        return; /* it was closed by its process's end meanwhile */
+    sp->waiting = 0;
+    /* -EAGAIN: someone else was first there; the command is looked at again. */
+    if (sp->result != -EAGAIN)
+        finish_command(s, app, slot, app->back[slot].cmd_done, sp->result);
+    commands_service(s, app, slot, false);
 }

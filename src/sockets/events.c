@@ -26,25 +26,50 @@ sub_alloc(struct app *app)
     return i;
 }
 
-int
-events_subscribe(struct sock *sk, uint32_t queue)
+/* Domains share an application's queues; a stack with a single worker needs no lock. */
+static void
+events_enter(struct net *net, struct app *app)
 {
-    struct app *app = sk->app;
+    if (net->host->nb_nets > 1)
+        lock_take(&app->events_lock, net->ctr, CTR_LOCK_EVENTS);
+}
+
+static void
+events_leave(struct net *net, struct app *app)
+{
+    if (net->host->nb_nets > 1)
+        lock_give(&app->events_lock);
+}
+
+static int
+subscribe(struct app *app, uint32_t slot, uint32_t queue)
+{
     struct eventq *q = eventq_at(app, queue);
     uint32_t i;
 
     if (q == NULL)
         return -EINVAL;
-    for (i = sk->subs; i != NO_SUB; i = app->subs[i].next)
+    for (i = app->slot_subs[slot]; i != NO_SUB; i = app->subs[i].next)
         if (app->subs[i].queue == queue)
             return 0;
     i = sub_alloc(app);
     if (i == NO_SUB)
         return -ENOSPC;
-    app->subs[i] = (struct sub){ .next = sk->subs, .queue = (uint16_t)queue };
-    sk->subs = i;
+    app->subs[i] = (struct sub){ .next = app->slot_subs[slot], .queue = (uint16_t)queue };
+    app->slot_subs[slot] = i;
     q->nb_subs++;
     return 0;
+}
+
+int
+events_subscribe(struct net *net, struct app *app, uint32_t slot, uint32_t queue)
+{
+    int rc;
+
+    events_enter(net, app);
+    rc = subscribe(app, slot, queue);
+    events_leave(net, app);
+    return rc;
 }
 
 static void
@@ -58,47 +83,58 @@ unlink_sub(struct app *app, uint32_t *link)
     app->subs_free = i;
 }
 
-void
-events_unsubscribe(struct sock *sk, uint32_t queue)
+static void
+unsubscribe(struct app *app, uint32_t slot, uint32_t queue)
 {
-    uint32_t *link = &sk->subs;
+    uint32_t *link = &app->slot_subs[slot];
 
     while (*link != NO_SUB) {
-        if (sk->app->subs[*link].queue == queue) {
-            unlink_sub(sk->app, link);
+        if (app->subs[*link].queue == queue) {
+            unlink_sub(app, link);
             return;
         }
-        link = &sk->app->subs[*link].next;
+        link = &app->subs[*link].next;
     }
 }
 
 void
-events_unsubscribe_all(struct sock *sk)
+events_unsubscribe(struct net *net, struct app *app, uint32_t slot, uint32_t queue)
 {
-    while (sk->subs != NO_SUB)
-        unlink_sub(sk->app, &sk->subs);
+    events_enter(net, app);
+    unsubscribe(app, slot, queue);
+    events_leave(net, app);
+}
+
+void
+events_unsubscribe_all(struct net *net, struct app *app, uint32_t slot)
+{
+    if (app->slot_subs[slot] == NO_SUB)
+        return;
+    events_enter(net, app);
+    while (app->slot_subs[slot] != NO_SUB)
+        unlink_sub(app, &app->slot_subs[slot]);
+    events_leave(net, app);
 }
 
 /* ---- queues ------------------------------------------------------------------------------------------------------------- */
 
 static void
-touch(struct stack *s, struct app *app, uint32_t queue)
+touch(struct net *net, struct app *app, uint32_t queue)
 {
     struct eventq *q = &app->evq[queue];
+    uint32_t bit = 1u << net->number;
 
-    if (q->touched)
+    if (__atomic_fetch_or(&q->touched, bit, __ATOMIC_RELAXED) & bit)
         return;
-    if (s->nb_touched == WAKE_BATCH)
-        events_wake(s);
-    q->touched = true;
-    s->touched[s->nb_touched++] = (struct eventq_ref){ .app = app, .queue = queue };
+    if (net->nb_touched == WAKE_BATCH)
+        events_wake(net);
+    net->touched[net->nb_touched++] = (struct eventq_ref){ .app = app, .queue = queue };
 }
 
 /* `head` is the application's word and serves two comparisons only: a lie makes it miss or repeat its own events. */
 static void
-append(struct stack *s, struct sock *sk, struct sub *sub)
+append(struct net *net, struct app *app, uint32_t slot, struct sub *sub)
 {
-    struct app *app = sk->app;
     struct eventq *q = &app->evq[sub->queue];
     struct shm_back_eventq *b = &app->back_evq[sub->queue];
     uint32_t head = shm_load(&app->front_evq[sub->queue].head);
@@ -106,48 +142,48 @@ append(struct stack *s, struct sock *sk, struct sub *sub)
     if (sub->queued && (int32_t)(sub->position - head) > 0)
         return; /* stands there and has not been taken: whoever takes it will see this change too */
     if (q->tail - head >= SHM_EVENTQ_ENTRIES) {
-        counter_inc(s->ctr, CTR_SOCK_EVENT_OVERFLOW);
+        counter_inc(net->ctr, CTR_SOCK_EVENT_OVERFLOW);
         shm_store(&b->overflow, b->overflow + 1);
     } else {
-        b->slot[q->tail % SHM_EVENTQ_ENTRIES] = sk->slot;
+        b->slot[q->tail % SHM_EVENTQ_ENTRIES] = slot;
         shm_store(&b->tail, ++q->tail);
         sub->position = q->tail;
         sub->queued = true;
-        counter_inc(s->ctr, CTR_SOCK_EVENTS);
+        counter_inc(net->ctr, CTR_SOCK_EVENTS);
     }
-    touch(s, app, sub->queue);
+    touch(net, app, sub->queue);
 }
 
 void
-events_append(struct stack *s, struct sock *sk)
+events_append(struct net *net, struct app *app, uint32_t slot)
 {
-    struct app *app = sk->app;
-
-    for (uint32_t i = sk->subs; i != NO_SUB; i = app->subs[i].next)
-        append(s, sk, &app->subs[i]);
+    events_enter(net, app);
+    for (uint32_t i = app->slot_subs[slot]; i != NO_SUB; i = app->subs[i].next)
+        append(net, app, slot, &app->subs[i]);
+    events_leave(net, app);
 }
 
 void
-events_wake(struct stack *s)
+events_wake(struct net *net)
 {
     static const uint64_t one = 1;
-    unsigned n = s->nb_touched;
+    unsigned n = net->nb_touched;
 
     if (n == 0)
         return;
-    s->nb_touched = 0;
+    net->nb_touched = 0;
     shm_fence();
     for (unsigned i = 0; i < n; i++) {
-        struct app *app = s->touched[i].app;
-        struct eventq *q = &app->evq[s->touched[i].queue];
+        struct app *app = net->touched[i].app;
+        struct eventq *q = &app->evq[net->touched[i].queue];
 
-        q->touched = false;
-        if (q->fd < 0 || shm_load(&app->front_evq[s->touched[i].queue].sleeping) == 0)
+        __atomic_fetch_and(&q->touched, ~(1u << net->number), __ATOMIC_RELAXED);
+        if (q->fd < 0 || shm_load(&app->front_evq[net->touched[i].queue].sleeping) == 0)
             continue;
-        counter_inc(s->ctr, CTR_SOCK_WAKEUPS);
+        counter_inc(net->ctr, CTR_SOCK_WAKEUPS);
         /* A full pipe is readable, and that is all that the sleeper needs. */
         if (write(q->fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-            counter_inc(s->ctr, CTR_SOCK_EVENT_OVERFLOW);
+            counter_inc(net->ctr, CTR_SOCK_EVENT_OVERFLOW);
     }
 }
 
@@ -176,11 +212,7 @@ app_eventq_remove(struct app *app, uint32_t queue)
         return -1;
     fd = q->fd;
     q->fd = -1;
-    for (uint32_t slot = 0; slot < app->slots_used; slot++) {
-        struct sock *sk = sock_at(app, slot);
-
-        if (sk != NULL && sk->subs != NO_SUB)
-            events_unsubscribe(sk, queue);
-    }
+    for (uint32_t slot = 0; slot < app->slots_used; slot++)
+        unsubscribe(app, slot, queue);
     return fd;
 }

@@ -15,26 +15,47 @@ struct row {
 };
 
 struct page {
+    uint32_t stack; /**< the domain that is being walked */
     uint64_t cursor;
     uint64_t now_us;
     unsigned n;
     struct row row[PAGE];
 };
 
+/* A listener has a shadow in every domain; it is shown once. */
+static bool
+is_shadow(const struct stack *s, uint32_t user)
+{
+    return user != SOCK_NONE && user < s->socks_used && (s->socks[user].flags & SOCK_SHADOW);
+}
+
 static void
-fill_page(struct stack *s, void *arg, uint64_t now_us)
+fill_page(struct host *h, void *arg, uint64_t now_us)
 {
     struct page *p = arg;
     struct tcp_conn_info info[PAGE];
 
     p->now_us = now_us;
-    p->n = tcp_walk(s->tcp, &p->cursor, info, PAGE);
-    for (unsigned i = 0; i < p->n; i++) {
-        uint32_t user = info[i].user;
+    p->n = 0;
+    while (p->stack < h->nb_stacks && p->n < PAGE) {
+        const struct stack *s = h->stacks[p->stack];
+        unsigned n = tcp_walk(s->tcp, &p->cursor, info, PAGE - p->n);
 
-        p->row[i] = (struct row){ .info = info[i] };
-        if (user != SOCK_NONE && user < s->socks_used && s->socks[user].app != NULL)
-            p->row[i].pid = app_holder_pid(s->socks[user].app, s->socks[user].slot);
+        for (unsigned i = 0; i < n; i++) {
+            uint32_t user = info[i].user;
+            struct row *row = &p->row[p->n];
+
+            if (is_shadow(s, user))
+                continue;
+            *row = (struct row){ .info = info[i] };
+            if (user != SOCK_NONE && user < s->socks_used && s->socks[user].app != NULL)
+                row->pid = app_holder_pid(s->socks[user].app, s->socks[user].slot);
+            p->n++;
+        }
+        if (n == 0) {
+            p->cursor = 0;
+            p->stack++;
+        }
     }
 }
 
@@ -151,7 +172,7 @@ is_wanted(enum tcp_state state, unsigned flags)
 }
 
 int
-report_ss(struct stack *s, FILE *out, unsigned flags)
+report_ss(struct host *h, FILE *out, unsigned flags)
 {
     struct page p = { .cursor = 0 };
 
@@ -159,7 +180,7 @@ report_ss(struct stack *s, FILE *out, unsigned flags)
         fprintf(out, "%-10s %-6s %-6s %22s %22s\n", "State", "Recv-Q", "Send-Q", "Local Address:Port",
                 "Peer Address:Port");
     do {
-        int rc = stack_call(s, fill_page, &p);
+        int rc = host_call(h, fill_page, &p);
 
         if (rc != 0)
             return rc;
@@ -237,24 +258,33 @@ struct usage {
 };
 
 static void
-fill_usage(struct stack *s, void *arg, uint64_t now_us)
+fill_usage(struct host *h, void *arg, uint64_t now_us)
 {
     struct usage *u = arg;
 
     (void)now_us;
-    tcp_usage(s->tcp, &u->tcp);
-    u->socks = s->nb_socks;
-    u->apps = s->nb_apps;
-    u->rx_bufs = s->rx_bufs;
-    u->pool_bufs = rte_mempool_avail_count(s->pool->rx);
-    u->tx_free = rte_mempool_avail_count(s->pool->tx);
+    for (uint32_t i = 0; i < h->nb_stacks; i++) {
+        struct tcp_usage part;
+
+        tcp_usage(h->stacks[i]->tcp, &part);
+        u->tcp.conns += part.conns;
+        u->tcp.listeners += part.listeners;
+        u->tcp.half_open += part.half_open;
+        u->tcp.time_wait += part.time_wait;
+        u->tcp.ooo_bufs += part.ooo_bufs;
+        u->socks += h->stacks[i]->nb_socks;
+    }
+    u->apps = h->nb_apps;
+    u->rx_bufs = host_rx_bufs(h);
+    u->pool_bufs = rte_mempool_avail_count(h->pool->rx);
+    u->tx_free = rte_mempool_avail_count(h->pool->tx);
 }
 
 int
-report_usage(struct stack *s, FILE *out)
+report_usage(struct host *h, FILE *out)
 {
-    struct usage u;
-    int rc = stack_call(s, fill_usage, &u);
+    struct usage u = { .socks = 0 };
+    int rc = host_call(h, fill_usage, &u);
 
     if (rc != 0)
         return rc;

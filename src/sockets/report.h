@@ -23,13 +23,13 @@ enum report_flags {
  * Columns as `ss -tip`: state, queues, addresses, owner; then, for connections, an indented line with the congestion control's
  * name, scales, times in milliseconds, windows and counts. Returns 0, or -ESHUTDOWN if the worker has ended.
  */
-int report_ss(struct stack *s, FILE *out, unsigned flags);
+int report_ss(struct host *h, FILE *out, unsigned flags);
 
 /** A line for each counter that is not zero: name, sum; then one column for each worker if there are several. json: an object
  *  with "total" and "workers", every counter in it, on one line. */
 void report_stats(FILE *out, bool json);
 
 /** Listeners, connections and memory in use: "name value" lines. Returns 0, or -ESHUTDOWN. */
-int report_usage(struct stack *s, FILE *out);
+int report_usage(struct host *h, FILE *out);
 
 #endif /* SOCKETS_REPORT_H */

@@ -36,8 +36,7 @@ buffer_free(struct stack *s, struct sock *sk, struct rte_mbuf *m)
     m->next = NULL;
     rte_pktmbuf_free_seg(m);
     sk->rx_bufs--;
-    sk->app->rx_bufs--;
-    s->rx_bufs--;
+    count_rx_bufs(s, sk->app, -1);
 }
 
 /* ---- from the engine --------------------------------------------------------------------------------------------------- */
@@ -77,8 +76,7 @@ append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_da
         segment_of(sk->rx_last)->next = segment_name(s, m);
     sk->rx_last = m;
     sk->rx_bufs++;
-    sk->app->rx_bufs++;
-    s->rx_bufs++;
+    count_rx_bufs(s, sk->app, 1);
 }
 
 /*
@@ -89,7 +87,7 @@ append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_da
 static void
 limit_app(struct stack *s, struct sock *sk)
 {
-    if (sk->app->rx_bufs > s->pool->count / 8 * 7) {
+    if (app_rx_bufs(sk->app) > s->pool->count / 8 * 7) {
         sk->abort_error = ENOBUFS;
         sock_mark(s, sk, DIRTY_ABORT);
     } else if (!(sk->flags & SOCK_SQUEEZED)) {
@@ -97,13 +95,23 @@ limit_app(struct stack *s, struct sock *sk)
     }
 }
 
-/* The application has read: its windows open again, also those of sockets that nothing happens to. */
+/* The application has read: its windows open again, also those of sockets that nothing happens to, in whichever domain they live. */
 static void
 relax_app(struct stack *s, struct app *app)
 {
     app->squeezed = false;
+    app->relax = true;
+    if (s->host->nb_stacks == 1)
+        rx_relax(s, app);
+    else
+        host_want_stop(s->host);
+}
+
+void
+rx_relax(struct stack *s, struct app *app)
+{
     for (uint32_t slot = 0; slot < app->slots_used; slot++) {
-        struct sock *sk = sock_at(app, slot);
+        struct sock *sk = sock_in(s, app, slot);
 
         if (sk != NULL && (sk->flags & SOCK_SQUEEZED))
             sock_mark(s, sk, DIRTY_SQUEEZE);
@@ -143,7 +151,7 @@ rx_on_deliver(void *ctx, tcp_user user, struct tcp_data data)
     if (s->cfg.locks)
         rte_spinlock_unlock(&sk->rx_lock);
     sock_mark(s, sk, DIRTY_TRAIN);
-    if (unlikely(sk->app->rx_bufs > s->pool->count / 2))
+    if (unlikely(app_rx_bufs(sk->app) > s->pool->count / 2))
         limit_app(s, sk);
 }
 
@@ -156,17 +164,18 @@ rx_on_release(void *ctx, tcp_buf buf)
 }
 
 struct rte_mbuf *
-rx_own(struct stack *s, struct rte_mbuf *m)
+rx_own_net(struct net *net, struct rte_mbuf *m)
 {
+    struct pktpool *pool = net->host->pool;
     struct rte_mbuf *copy;
 
     /* A handle names a buffer of the receive pool; a descriptor may be written into it only if nobody else refers to it. */
-    if (likely(m->pool == s->pool->rx && rte_mbuf_refcnt_read(m) == 1))
+    if (likely(m->pool == pool->rx && rte_mbuf_refcnt_read(m) == 1))
         return m;
-    copy = pktpool_copy(s->pool, m);
+    copy = pktpool_copy(pool, m);
     rte_pktmbuf_free(m);
     if (copy == NULL)
-        counter_inc(s->ctr, CTR_PORT_DROP_NO_MBUF);
+        counter_inc(net->ctr, CTR_PORT_DROP_NO_MBUF);
     return copy;
 }
 
@@ -239,7 +248,7 @@ rx_take(struct stack *s, struct sock *sk)
         rte_spinlock_unlock(&sk->rx_lock);
     if (sk->rx_published != sk->rx_delivered || (sk->flags & SOCK_FIN))
         sock_mark(s, sk, DIRTY_TRAIN);
-    if (unlikely(sk->app->squeezed && sk->app->rx_bufs < s->pool->count / 4))
+    if (unlikely(sk->app->squeezed && app_rx_bufs(sk->app) < s->pool->count / 4))
         relax_app(s, sk->app);
     if (sk->tcp != TCP_NO_ID)
         tcp_consumed(s->tcp, &s->env, sk->tcp, n_bytes);

@@ -30,14 +30,15 @@
 #define EVENT_BATCH 64
 #define REAP_INTERVAL_MS 500
 #define WAKE_PIPE_BYTES 4096
-#define WELCOME_FDS 5u
+#define WELCOME_FDS_MAX (4u + SHM_MAX_INSTANCES)
 
 /** The processes that share an arena, as the server sees them. */
 struct family {
     uint64_t token;
     uid_t uid;
-    struct app *app; /**< the worker's: touched by stack_call alone */
-    int doorbell_fd;
+    struct app *app; /**< the worker's: touched by host_call alone */
+    int doorbell_fd[SHM_MAX_INSTANCES]; /**< one for each worker */
+    unsigned nb_doorbells;
     unsigned nb_members;
     struct family *next;
     struct {
@@ -100,70 +101,71 @@ struct app_call {
 };
 
 static void
-call_create(struct stack *s, void *arg, uint64_t now_us)
+call_create(struct host *h, void *arg, uint64_t now_us)
 {
     struct app_call *c = arg;
 
     (void)now_us;
-    c->app = app_create(s, c->arena);
+    c->app = app_create(h, c->arena);
 }
 
 static void
-call_join(struct stack *s, void *arg, uint64_t now_us)
+call_join(struct host *h, void *arg, uint64_t now_us)
 {
     struct app_call *c = arg;
 
-    (void)s;
+    (void)h;
     (void)now_us;
     c->result = app_member_join(c->app, (uint16_t)c->number, c->pid);
 }
 
 /* An application whose first member could not join: nobody will ever leave it. */
 static void
-call_discard(struct stack *s, void *arg, uint64_t now_us)
+call_discard(struct host *h, void *arg, uint64_t now_us)
 {
     struct app_call *c = arg;
 
     (void)now_us;
-    (void)s;
+    (void)h;
     app_destroy(c->app);
 }
 
 static void
-call_leave(struct stack *s, void *arg, uint64_t now_us)
+call_leave(struct host *h, void *arg, uint64_t now_us)
 {
     struct app_call *c = arg;
 
-    (void)s;
-    app_member_leave(c->app, (uint16_t)c->number, now_us);
+    (void)h;
+    (void)now_us;
+    app_member_leave(c->app, (uint16_t)c->number);
 }
 
 static void
-call_set_pid(struct stack *s, void *arg, uint64_t now_us)
+call_set_pid(struct host *h, void *arg, uint64_t now_us)
 {
     struct app_call *c = arg;
 
-    (void)s;
+    (void)h;
     (void)now_us;
     app_member_set_pid(c->app, (uint16_t)c->number, c->pid);
 }
 
 static void
-call_eventq_add(struct stack *s, void *arg, uint64_t now_us)
+call_eventq_add(struct host *h, void *arg, uint64_t now_us)
 {
     struct app_call *c = arg;
 
-    (void)s;
+    (void)h;
     (void)now_us;
     c->result = app_eventq_add(c->app, c->fd);
 }
 
 static void
-call_eventq_remove(struct stack *s, void *arg, uint64_t now_us)
+call_eventq_remove(struct host *h, void *arg, uint64_t now_us)
 {
     struct app_call *c = arg;
 
-    (void)s;
+    (void)h;
     (void)now_us;
     app_eventq_remove(c->app, c->number);
 }
@@ -176,7 +178,7 @@ send_with_fds(int fd, const void *data, size_t len, const int *fds, unsigned nb_
 {
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(WELCOME_FDS * sizeof(int))];
+        char bytes[CMSG_SPACE(WELCOME_FDS_MAX * sizeof(int))];
     } control;
     struct iovec iov = { .iov_base = RTE_PTR_ADD(data, 0), .iov_len = len };
     struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -248,8 +250,8 @@ family_free(struct server *srv, struct family *f)
             close(f->evq[i].write_fd);
         }
     }
-    if (f->doorbell_fd >= 0)
-        close(f->doorbell_fd);
+    for (unsigned i = 0; i < f->nb_doorbells; i++)
+        close(f->doorbell_fd[i]);
     free(f);
 }
 
@@ -263,7 +265,24 @@ nb_rings(const struct server *srv)
     return (unsigned)RTE_MIN(RTE_MAX(cpus, 1L), (long)SHM_MAX_CPUS);
 }
 
-/* Regions, doorbell, and the worker's struct app. Returns 0 or -errno; with *out the caller has everything. */
+static int
+doorbells_create(struct server *srv, struct family *f)
+{
+    while (f->nb_doorbells < host_nb_nets(srv->cfg.host)) {
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        int rc;
+
+        if (fd < 0)
+            return -errno;
+        f->doorbell_fd[f->nb_doorbells] = fd;
+        rc = net_doorbell_add(host_net(srv->cfg.host, f->nb_doorbells++), fd);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Regions, doorbells, and the stack's struct app. Returns 0 or -errno; with *out the caller has everything. */
 static int
 family_create(struct server *srv, uid_t uid, struct family **out, struct arena **arena)
 {
@@ -271,7 +290,8 @@ family_create(struct server *srv, uid_t uid, struct family **out, struct arena *
         .max_socks = srv->cfg.max_socks,
         .tx_chunks = srv->cfg.tx_chunks,
         .nb_rings = nb_rings(srv),
-        .pool_bytes = stack_queue(srv->cfg.stack)->pool->bytes,
+        .nb_instances = host_nb_nets(srv->cfg.host),
+        .pool_bytes = host_pool(srv->cfg.host)->bytes,
         .stack_bytes = srv->page_bytes,
     };
     struct family *f = calloc(1, sizeof(*f));
@@ -281,13 +301,12 @@ family_create(struct server *srv, uid_t uid, struct family **out, struct arena *
     if (f == NULL)
         return -ENOMEM;
     f->uid = uid;
-    f->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (f->doorbell_fd < 0 || getrandom(&f->token, sizeof(f->token), 0) != sizeof(f->token)) {
+    if (getrandom(&f->token, sizeof(f->token), 0) != sizeof(f->token)) {
         rc = -errno;
         family_free(srv, f);
         return rc;
     }
-    rc = stack_doorbell_add(srv->cfg.stack, f->doorbell_fd);
+    rc = doorbells_create(srv, f);
     if (rc == 0)
         rc = arena_create(arena, &ac);
     if (rc != 0) {
@@ -296,7 +315,7 @@ family_create(struct server *srv, uid_t uid, struct family **out, struct arena *
     }
     srv->nb_arenas++;
     call.arena = *arena;
-    rc = stack_call(srv->cfg.stack, call_create, &call);
+    rc = host_call(srv->cfg.host, call_create, &call);
     if (rc != 0 || call.app == NULL) {
         arena_release(*arena);
         family_free(srv, f);
@@ -314,7 +333,7 @@ static int
 join(struct client *c, struct family *f, uint32_t parent)
 {
     struct app_call call = { .app = f->app, .number = parent, .pid = c->peer.pid };
-    int rc = stack_call(c->srv->cfg.stack, call_join, &call);
+    int rc = host_call(c->srv->cfg.host, call_join, &call);
 
     if (rc != 0)
         return rc;
@@ -331,18 +350,20 @@ welcome_app(struct client *c, const struct arena *a)
 {
     struct server *srv = c->srv;
     int back_fd = arena_back_readonly_fd(a);
-    int fds[WELCOME_FDS] = { a->front_fd, back_fd, srv->pool_fd, srv->page_fd, c->family->doorbell_fd };
+    int fds[WELCOME_FDS_MAX] = { a->front_fd, back_fd, srv->pool_fd, srv->page_fd };
+    unsigned nb_fds = 4 + c->family->nb_doorbells;
     struct ctl_welcome w;
     int rc;
 
     if (back_fd < 0)
         return back_fd;
+    memcpy(&fds[4], c->family->doorbell_fd, c->family->nb_doorbells * sizeof(int));
     welcome_init(&w, 0);
     w.member = c->member;
     w.family = c->family->token;
-    w.nb_fds = WELCOME_FDS;
+    w.nb_fds = nb_fds;
     w.layout = a->layout;
-    rc = send_with_fds(c->fd, &w, sizeof(w), fds, WELCOME_FDS);
+    rc = send_with_fds(c->fd, &w, sizeof(w), fds, nb_fds);
     close(back_fd);
     return rc;
 }
@@ -361,7 +382,7 @@ hello_app(struct client *c)
         struct app_call call = { .app = f->app };
 
         arena_close_fds(a);
-        stack_call(c->srv->cfg.stack, call_discard, &call);
+        host_call(c->srv->cfg.host, call_discard, &call);
         family_free(c->srv, f);
         return refuse(c, rc, "the stack has no room for another process: %s", strerror(-rc));
     }
@@ -446,7 +467,7 @@ eventq_create(struct client *c)
         return send_answer(c, CTL_EVENTQ_CREATE, -errno, 0, NULL, 0);
     fcntl(fds[1], F_SETPIPE_SZ, WAKE_PIPE_BYTES);
     call.fd = fds[1];
-    rc = stack_call(c->srv->cfg.stack, call_eventq_add, &call);
+    rc = host_call(c->srv->cfg.host, call_eventq_add, &call);
     if (rc == 0 && call.result < 0)
         rc = call.result;
     if (rc != 0) {
@@ -473,7 +494,7 @@ eventq_drop(struct client *c, unsigned i)
     c->evqs[i / 64] &= ~(UINT64_C(1) << (i % 64));
     if (--f->evq[i].refs > 0)
         return;
-    stack_call(c->srv->cfg.stack, call_eventq_remove, &call);
+    host_call(c->srv->cfg.host, call_eventq_remove, &call);
     close(f->evq[i].read_fd);
     close(f->evq[i].write_fd);
 }
@@ -577,7 +598,7 @@ client_close(struct client *c)
         for (unsigned i = 0; i < SHM_MAX_EVENTQS; i++)
             eventq_drop(c, i);
         /* With -ESHUTDOWN the worker has ended, and what it held goes with the stack. */
-        stack_call(srv->cfg.stack, call_leave, &call);
+        host_call(srv->cfg.host, call_leave, &call);
         if (--f->nb_members == 0)
             family_free(srv, f);
     }
@@ -599,7 +620,7 @@ note_pid(struct client *c, pid_t pid)
         return;
     c->peer.pid = pid;
     call.app = c->family->app;
-    stack_call(c->srv->cfg.stack, call_set_pid, &call);
+    host_call(c->srv->cfg.host, call_set_pid, &call);
 }
 
 /* Credentials out of the control data; descriptors, for which nobody asked, are closed. */
@@ -812,8 +833,8 @@ open_fds(struct server *srv)
     srv->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     srv->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     srv->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    srv->pool_fd = pktpool_readonly_fd(stack_queue(srv->cfg.stack)->pool);
-    srv->page_fd = stack_page_readonly_fd(srv->cfg.stack);
+    srv->pool_fd = pktpool_readonly_fd(host_pool(srv->cfg.host));
+    srv->page_fd = host_page_readonly_fd(srv->cfg.host);
     srv->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (srv->listen_fd < 0 || srv->epoll_fd < 0 || srv->stop_fd < 0 || srv->pool_fd < 0 || srv->page_fd < 0 ||
         fstat(srv->page_fd, &st) != 0)

@@ -11,21 +11,21 @@
 
 /**
  * @file
- * The control socket's server (protocol: sockets/control.h): attaches applications to a stack, follows their processes, releases
- * what the dead ones held, and answers the tools. It runs in a thread of its own and touches the stack by stack_call alone.
+ * The control socket's server (protocol: sockets/control.h): attaches applications to a host, follows their processes, releases
+ * what the dead ones held, and answers the tools. It runs in a thread of its own and touches the stack by host_call alone.
  */
 
 struct server_config {
     const char *path; /**< of the socket file, shorter than 108 bytes; copied */
     mode_t file_mode; /**< who may attach; 0 = 0600 */
-    struct stack *stack; /**< outlives the server */
+    struct host *host; /**< outlives the server */
     uint32_t rings_per_instance; /**< mode_ops.rings_per_instance: 0 = one for each CPU */
     uint32_t max_socks; /**< per application; 0 = 65536 */
     uint32_t tx_chunks; /**< of 64 KiB, per application; memory is taken as it is used; 0 = 4096 */
 
     /**
      * A tool's question (one line, no newline): write the answer to out, return 0 or -errno (-EINVAL: no such question). Runs in the
-     * server's thread and may use stack_call. NULL: every question is refused.
+     * server's thread and may use host_call. NULL: every question is refused.
      */
     int (*query)(void *ctx, const char *text, FILE *out);
     void *query_ctx;
@@ -42,7 +42,7 @@ int server_create(struct server **out, const struct server_config *cfg, char *er
 
 /**
  * Close every connection, end the thread, remove the socket file. Works with the worker running, and after it has ended
- * (stack_calls_end); in the latter case the applications' sockets go with stack_destroy. Main thread.
+ * (host_calls_end); in the latter case the applications' sockets go with host_destroy. Main thread.
  */
 void server_destroy(struct server *srv);
 

@@ -68,7 +68,7 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 1u
+#define SHM_VERSION 2u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 16u
@@ -78,11 +78,13 @@
 #define SHM_EVENTQ_ENTRIES 8192u
 #define SHM_MAX_EVENTQS 256u
 #define SHM_MAX_CPUS 64u
-#define SHM_MAX_INSTANCES 16u
+#define SHM_MAX_INSTANCES 16u /**< workers: each has a doorbell, and rings in every application */
+#define SHM_ANY_INSTANCE UINT32_MAX
 #define SHM_RING_ENTRIES 16384u
 #define SHM_MAX_ROUTES 64u
 #define SHM_INFO_SLOTS 16u
 #define SHM_NO_CHUNK UINT32_MAX
+#define SHM_MAX_SLOTS (1u << 20) /**< bound of shm_layout.max_socks */
 #define SHM_NO_SLOT UINT32_MAX
 
 /** An address and port: 16 bytes in network order (IPv4 is v4-mapped), the port in host order. */
@@ -189,7 +191,7 @@ struct shm_back_sock {
     uint32_t accept_ready; /**< listener: connections that wait */
     uint32_t tx_sent; /**< bytes of the transmit stream that were sent at least once (SIOCOUTQNSD) */
     uint32_t sndbuf_bytes; /**< bound on tx_tail - tx_acked, at most SHM_SNDBUF_MAX */
-    uint32_t instance; /**< the instance that serves it: index of doorbells and rings */
+    uint32_t instance; /**< the worker that serves it: index of doorbells and rings; SHM_ANY_INSTANCE: the calling CPU's number modulo their number */
     uint32_t generation; /**< how often the slot has been taken into use: catches stale numbers in event queues */
     uint32_t reserved0;
     /* line 1 */

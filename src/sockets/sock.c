@@ -34,9 +34,33 @@ sock_alloc(struct stack *s)
 struct sock *
 sock_at(const struct app *app, uint32_t slot)
 {
-    uint32_t index = app->slot_sock[slot];
+    uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
 
-    return index == SOCK_NONE ? NULL : &app->stack->socks[index];
+    return ref == 0 ? NULL : &app->host->stacks[ref >> 32]->socks[(uint32_t)ref];
+}
+
+struct sock *
+sock_in(const struct stack *s, const struct app *app, uint32_t slot)
+{
+    uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
+
+    return ref == 0 || ref >> 32 != s->number ? NULL : &s->socks[(uint32_t)ref];
+}
+
+/* Two domains may be asked for the same free slot at once, by an application that does not keep to the rules: one gets it. */
+static bool
+slot_claim(struct stack *s, struct app *app, uint32_t slot, const struct sock *sk)
+{
+    uint64_t ref = (uint64_t)s->number << 32 | sock_index(s, sk);
+    uint64_t none = 0;
+    uint32_t used = __atomic_load_n(&app->slots_used, __ATOMIC_RELAXED);
+
+    if (!__atomic_compare_exchange_n(&app->slot_ref[slot], &none, ref, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return false;
+    while (used <= slot && !__atomic_compare_exchange_n(&app->slots_used, &used, slot + 1, false, __ATOMIC_RELAXED,
+                                                        __ATOMIC_RELAXED))
+        ;
+    return true;
 }
 
 /* Everything that a former user of the slot left behind, but for the counters that run on. */
@@ -49,7 +73,7 @@ back_init(const struct stack *s, struct shm_back_sock *b)
     b->error = 0;
     b->accept_ready = 0;
     b->sndbuf_bytes = sndbuf < SHM_SNDBUF_MAX ? sndbuf : SHM_SNDBUF_MAX;
-    b->instance = s->cfg.instance;
+    b->instance = s->host->locking ? SHM_ANY_INSTANCE : host_owner(s->host, s->number)->number;
     b->local = b->peer = (struct shm_addr){ .addr = { 0 } };
     b->generation++;
 }
@@ -63,14 +87,36 @@ sock_open(struct stack *s, struct app *app, uint32_t slot, uint16_t member)
         return NULL;
     sk->app = app;
     sk->slot = slot;
-    app->slot_sock[slot] = sock_index(s, sk);
-    app->nb_socks++;
-    if (slot >= app->slots_used)
-        app->slots_used = slot + 1;
+    if (!slot_claim(s, app, slot, sk)) {
+        sock_shadow_free(s, sk);
+        return NULL;
+    }
+    __atomic_add_fetch(&app->nb_socks, 1, __ATOMIC_RELAXED);
     app_member_hold(app, member, slot);
     back_init(s, sock_back(sk));
     sock_status(s, sk, SHM_ST_OPEN, 0);
     return sk;
+}
+
+struct sock *
+sock_shadow(struct stack *s, struct app *app, uint32_t slot)
+{
+    struct sock *sk = sock_alloc(s);
+
+    if (sk == NULL)
+        return NULL;
+    sk->app = app;
+    sk->slot = slot;
+    sk->flags = SOCK_SHADOW;
+    return sk;
+}
+
+void
+sock_shadow_free(struct stack *s, struct sock *sk)
+{
+    s->nb_socks--;
+    *sk = (struct sock){ .next = s->socks_free };
+    s->socks_free = sock_index(s, sk);
 }
 
 static void
@@ -80,22 +126,22 @@ sock_free(struct stack *s, struct sock *sk)
     struct shm_back_sock *b = sock_back(sk);
 
     rx_drop_all(s, sk);
-    events_unsubscribe_all(sk);
+    events_unsubscribe_all(s->net, app, sk->slot);
     free(sk->opts);
     if (sk->flags & SOCK_BOUND) {
         struct ip_addr local = addr_from_shm(&b->local);
 
         tcp_unbind(s->tcp, &local, b->local.port, sock_index(s, sk));
     }
-    app->slot_sock[sk->slot] = SOCK_NONE;
-    app->nb_socks--;
-    s->nb_socks--;
-    if (app->nb_socks == 0 && app->live_members == 0)
-        s->apps_ended = true;
+    if (sk->spread != NULL)
+        spread_abandon(s, sk);
+    /* Stored before the slot is given up: its next user writes the same words. */
     sock_status(s, sk, SHM_ST_DRAINED, ~0u);
-    shm_store(&b->event_seq, b->event_seq + 1);
-    *sk = (struct sock){ .next = s->socks_free };
-    s->socks_free = sock_index(s, sk);
+    __atomic_store_n(&app->slot_ref[sk->slot], 0, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&b->event_seq, 1, __ATOMIC_SEQ_CST);
+    sock_shadow_free(s, sk);
+    if (__atomic_sub_fetch(&app->nb_socks, 1, __ATOMIC_ACQ_REL) == 0 && app->live_members == 0)
+        host_want_stop(s->host);
 }
 
 /* ---- state -------------------------------------------------------------------------------------------------------- */
@@ -134,6 +180,8 @@ sock_gone(struct stack *s, struct sock *sk, int error)
 
     sk->tcp = TCP_NO_ID;
     sk->flags &= (uint16_t) ~(SOCK_LISTENER | SOCK_SQUEEZED);
+    if (sk->flags & SOCK_SHADOW)
+        return; /* what there is to tell, its socket tells */
     if (error != 0) {
         sock_back(sk)->error = error;
         set |= SHM_ST_ERROR;
@@ -159,7 +207,9 @@ sock_close(struct stack *s, struct sock *sk, bool reset)
     sk->flags |= SOCK_CLOSING;
     sk->rx_discarded = 0;
     rx_drop_all(s, sk);
-    events_unsubscribe_all(sk);
+    events_unsubscribe_all(s->net, sk->app, sk->slot);
+    if (sk->flags & SOCK_LISTENER && sk->spread != NULL)
+        spread_end(s, sk);
     if (id != TCP_NO_ID) {
         if (reset && !(sk->flags & SOCK_LISTENER)) {
             sk->tcp = TCP_NO_ID;
@@ -216,6 +266,8 @@ flush_abort(struct stack *s, struct sock *sk)
 {
     tcp_id id = sk->tcp;
 
+    if (sk->spread != NULL && !(sk->flags & SOCK_SHADOW))
+        spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
         sk->tcp = TCP_NO_ID;
         if (sk->flags & SOCK_LISTENER)
@@ -230,7 +282,7 @@ flush_abort(struct stack *s, struct sock *sk)
 static void
 flush_squeeze(struct stack *s, struct sock *sk)
 {
-    bool over = sk->app->rx_bufs > s->pool->count / 2;
+    bool over = app_rx_bufs(sk->app) > s->pool->count / 2;
     int32_t normal = sk->rcvbuf != 0 ? sk->rcvbuf : (int32_t)s->cfg.tcp.rcv_buf_bytes;
 
     if (over) {
@@ -262,29 +314,6 @@ flush_engine(struct stack *s, struct sock *sk, uint32_t dirty)
         flush_squeeze(s, sk);
 }
 
-/* Store what changed; what it amounts to for sleepers is added to dirty. */
-static uint32_t
-flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
-{
-    struct shm_back_sock *b = sock_back(sk);
-
-    if (dirty & DIRTY_ACKED) {
-        shm_store(&b->tx_acked, sk->tx_acked);
-    }
-    if ((dirty & (DIRTY_TRAIN | DIRTY_READ)) && !(sk->flags & SOCK_CLOSING)) {
-        dirty |= rx_publish(s, sk);
-        if ((sk->flags & SOCK_FIN) && sk->rx_published == sk->rx_delivered && !(sk->status & SHM_ST_FIN)) {
-            sock_status(s, sk, SHM_ST_FIN, 0);
-            dirty |= DIRTY_READ;
-        }
-    }
-    if ((dirty & DIRTY_READ) && (sk->flags & SOCK_LISTENER))
-        shm_store(&b->accept_ready, tcp_accept_count(s->tcp, sk->tcp));
-    if (dirty & (DIRTY_READ | DIRTY_WRITE | DIRTY_CMD))
-        shm_store(&b->event_seq, b->event_seq + 1);
-    return dirty;
-}
-
 /* A third of the buffer free is worth a wake-up: less would wake the sender for every acknowledgement. */
 static bool
 has_space(const struct sock *sk)
@@ -295,21 +324,71 @@ has_space(const struct sock *sk)
     return used <= room && room - used >= room / 3;
 }
 
+/* Several domains tell of one listener, and the worker's pass adds to it when no domain is entered. */
 static void
-wake_one(struct stack *s, const struct wake *w)
+bump_event_seq(struct app *app, uint32_t slot)
+{
+    struct shm_back_sock *b = &app->back[slot];
+
+    if (app->host->nb_nets > 1)
+        __atomic_add_fetch(&b->event_seq, 1, __ATOMIC_SEQ_CST);
+    else
+        shm_store(&b->event_seq, b->event_seq + 1);
+}
+
+/* The word is the sum over the domains: each adds what its own part has changed by. */
+static void
+flush_ready(struct stack *s, struct sock *sk)
+{
+    uint32_t ready = tcp_accept_count(s->tcp, sk->tcp);
+    uint32_t change = ready - sk->ready;
+
+    sk->ready = ready;
+    if (sk->spread != NULL)
+        __atomic_store_n(&sk->spread->in[s->number].ready, ready, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&sock_back(sk)->accept_ready, change, __ATOMIC_RELEASE);
+}
+
+/* Store what changed; what it amounts to for sleepers is added to dirty. */
+static uint32_t
+flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
+{
+    struct shm_back_sock *b = sock_back(sk);
+
+    if (dirty & DIRTY_ACKED) {
+        shm_store(&b->tx_acked, sk->tx_acked);
+    }
+    if ((dirty & (DIRTY_TRAIN | DIRTY_READ)) && !(sk->flags & (SOCK_CLOSING | SOCK_SHADOW))) {
+        dirty |= rx_publish(s, sk);
+        if ((sk->flags & SOCK_FIN) && sk->rx_published == sk->rx_delivered && !(sk->status & SHM_ST_FIN)) {
+            sock_status(s, sk, SHM_ST_FIN, 0);
+            dirty |= DIRTY_READ;
+        }
+    }
+    if ((dirty & DIRTY_READ) && (sk->flags & SOCK_LISTENER))
+        flush_ready(s, sk);
+    if (dirty & (DIRTY_READ | DIRTY_WRITE | DIRTY_CMD))
+        bump_event_seq(sk->app, sk->slot);
+    dirty &= ~DIRTY_SPACE;
+    if ((dirty & DIRTY_ACKED) && has_space(sk))
+        dirty |= DIRTY_SPACE;
+    return dirty;
+}
+
+static void
+wake_one(struct net *net, const struct wake *w)
 {
     struct shm_back_sock *b = &w->app->back[w->slot];
-    struct sock *sk = sock_at(w->app, w->slot);
     uint32_t sleepers = shm_load(&w->app->front[w->slot].sleepers);
     uint32_t dirty = w->dirty;
     uint32_t due = 0;
 
-    if ((dirty & DIRTY_ACKED) && (sleepers & (SHM_SLEEP_WRITE | SHM_WANT_SPACE)) && sk != NULL && has_space(sk)) {
-        shm_store(&b->event_seq, b->event_seq + 1);
+    if ((dirty & DIRTY_SPACE) && (sleepers & (SHM_SLEEP_WRITE | SHM_WANT_SPACE))) {
+        bump_event_seq(w->app, w->slot);
         dirty |= DIRTY_WRITE;
     }
-    if (sk != NULL && sk->subs != 0 && (dirty & (DIRTY_READ | DIRTY_WRITE)))
-        events_append(s, sk);
+    if ((dirty & (DIRTY_READ | DIRTY_WRITE)) && __atomic_load_n(&w->app->slot_subs[w->slot], __ATOMIC_RELAXED) != 0)
+        events_append(net, w->app, w->slot);
     if (dirty & DIRTY_READ)
         due |= SHM_SLEEP_READ;
     if (dirty & DIRTY_WRITE)
@@ -317,35 +396,39 @@ wake_one(struct stack *s, const struct wake *w)
     if (dirty & DIRTY_CMD)
         due |= SHM_SLEEP_CMD;
     if (sleepers & due) {
-        counter_inc(s->ctr, CTR_SOCK_WAKEUPS);
+        counter_inc(net->ctr, CTR_SOCK_WAKEUPS);
         futex_wake(&b->event_seq);
     }
 }
 
 /* The fence stands between the stores of flush_words and the look for sleepers: Dekker's with the front-end. */
-static void
-wake_all(struct stack *s)
+void
+net_wake_all(struct net *net)
 {
-    unsigned n = s->nb_wakes;
+    unsigned n = net->nb_wakes;
 
     if (n == 0)
         return;
     shm_fence();
-    s->nb_wakes = 0;
+    net->nb_wakes = 0;
     for (unsigned i = 0; i < n; i++)
-        wake_one(s, &s->wakes[i]);
-    events_wake(s);
+        wake_one(net, &net->wakes[i]);
+    events_wake(net);
+}
+
+static void
+wake_add(struct net *net, struct app *app, uint32_t slot, uint32_t dirty)
+{
+    net->wakes[net->nb_wakes++] = (struct wake){ .app = app, .slot = slot, .dirty = dirty };
+    if (net->nb_wakes == WAKE_BATCH)
+        net_wake_all(net);
 }
 
 void
-sock_wake_slot(struct stack *s, struct app *app, uint32_t slot)
+sock_wake_slot(struct net *net, struct app *app, uint32_t slot)
 {
-    struct shm_back_sock *b = &app->back[slot];
-
-    shm_store(&b->event_seq, b->event_seq + 1);
-    s->wakes[s->nb_wakes++] = (struct wake){ .app = app, .slot = slot, .dirty = DIRTY_CMD };
-    if (s->nb_wakes == WAKE_BATCH)
-        wake_all(s);
+    bump_event_seq(app, slot);
+    wake_add(net, app, slot, DIRTY_CMD);
 }
 
 static struct sock *
@@ -369,17 +452,14 @@ sock_flush(struct stack *s)
     uint32_t dirty;
 
     while ((sk = pop_dirty(s, &dirty)) != NULL) {
-        struct wake *w = &s->wakes[s->nb_wakes++];
+        struct app *app = sk->app;
+        uint32_t slot = sk->slot;
 
         flush_engine(s, sk, dirty);
-        *w = (struct wake){ .app = sk->app, .slot = sk->slot, .dirty = flush_words(s, sk, dirty) };
+        dirty = flush_words(s, sk, dirty);
         /* Unless flush_engine put it on the list again, for which it must live on. */
         if ((sk->flags & SOCK_CLOSING) && sk->tcp == TCP_NO_ID && sk->dirty == 0)
-            sock_free(s, sk);
-        if (s->nb_wakes == WAKE_BATCH)
-            wake_all(s);
+            sk->flags &SOCK_SHADOW ? sock_shadow_free(s, sk) : sock_free(s, sk);
+        wake_add(s->net, app, slot, dirty);
     }
-    wake_all(s);
-    if (s->apps_ended)
-        app_reap(s);
 }

@@ -13,85 +13,131 @@
 
 /**
  * @file
- * A stack instance: one queue pair, one internet layer, one TCP domain, and the sockets on it (the socket back-end). The steps of a poll are
- * functions; a mode arranges them over lcores. Thread rule: one thread at a time is inside an instance; another thread reaches it by stack_call.
+ * The back-end as the modes see it.
+ *
+ *   struct host   what applications attach to: an address, their regions, and any number of
+ *   struct stack  domains of TCP with the sockets in them, which one thread at a time may be inside of, and
+ *   struct net    workers' sides of the network: a queue pair, an internet layer, counters, a doorbell. Nothing in it is shared.
+ *
+ * Any worker can execute an event of any domain with its own struct net; which one may is the mode's choice: with `locking` whoever takes the
+ * domain's lock, else only its owner (domain i belongs to worker i modulo their number), and others hand over. A socket lives in the domain that its
+ * tuple hashes to.
+ *
+ * A worker's pass: net_begin, the steps, net_end.
  */
 
 struct stack_config {
     struct ip_config ip;
-    struct tcp_params tcp;
-    uint32_t instance; /**< its number */
+    struct tcp_params tcp; /**< of the host as a whole: domains get their parts */
     bool aggregate; /**< false: every send becomes segments at once, no front-end aggregation (Iso-Basic) */
     bool thread_rings; /**< a notification ring belongs to a thread rather than a CPU */
     bool locks; /**< true: take the redundant, uncontended transmit and receive locks (Iso-Lock) */
 };
 
+struct host_config {
+    struct stack_config stack;
+    struct port *port;
+    struct pktpool *pool;
+    unsigned nb_nets; /**< workers, 1 .. SHM_MAX_INSTANCES; those beyond the port's queues receive nothing themselves */
+    unsigned nb_stacks; /**< domains, at least 1 */
+    bool locking;
+    struct counters *const *ctr; /**< [nb_nets] */
+};
+
+struct host;
 struct stack;
+struct net;
 struct app; /* sockets/app.h: a family of processes that is attached */
 
-struct stack *stack_create(const struct stack_config *cfg, struct port *port, uint16_t queue_id, struct pktpool *pool,
-                           struct counters *ctr);
-void stack_destroy(struct stack *s);
+/** Main thread. NULL: no memory. */
+struct host *host_create(const struct host_config *cfg);
+void host_destroy(struct host *h);
 
-/* ---- the steps of a poll; each returns how much it did (0 = idle) ------------------------------------------------------------------- */
+unsigned host_nb_nets(const struct host *h);
+unsigned host_nb_stacks(const struct host *h);
+struct net *host_net(struct host *h, unsigned i);
+struct stack *host_stack(struct host *h, unsigned i);
+
+/* ---- the steps of a pass; each returns how much it did (0 = idle). The worker's thread. ------------------------------------------------ */
+
+/** Opens a pass: control operations wait until it ends. */
+void net_begin(struct net *net);
 
 /** Receive a burst, run it through the internet layer; transport packets go to out[] (room for 2 * PORT_BURST), local ones included. */
-uint16_t stack_receive(struct stack *s, struct ip_packet *out, uint64_t now_us);
+uint16_t net_receive(struct net *net, struct ip_packet *out, uint64_t now_us);
 
-/** Apply a burst of transport packets to the domain. Ownership of the buffers passes. */
+/** Take what other workers have handed over and do it. */
+unsigned net_handed(struct net *net, uint64_t now_us);
+
+/** Take notifications from the applications' rings, at most budget, and do what the sockets ask for, or hand over. */
+unsigned net_commands(struct net *net, unsigned budget, uint64_t now_us);
+
+/** The internet layer's timers, and TCP's of the domains that this worker sees to. */
+unsigned net_timers(struct net *net, uint64_t now_us);
+
+/** Publish trains, events and answers; wake sleepers; send what is queued; then what needs every domain. Ends the pass. */
+unsigned net_end(struct net *net, uint64_t now_us);
+
+/* ---- packets ----------------------------------------------------------------------------------------------------------------------------- */
+
+/** Number of the domain that a packet belongs to. */
+unsigned host_classify(const struct host *h, const struct ip_packet *p);
+
+/** Enter a domain for a worker: wait for its lock if it has one; not while the worker is in another. */
+void stack_enter(struct stack *s, struct net *net, uint64_t now_us);
+/** Where domains have locks, publish first. */
+void stack_leave(struct stack *s);
+
+/** Apply a burst of transport packets to a domain that has been entered. Ownership of the buffers passes. */
 void stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
 
-/** Take notifications from the applications' rings, at most budget, and do what the sockets ask for. */
-unsigned stack_commands(struct stack *s, unsigned budget, uint64_t now_us);
+/** Hand a packet over to worker `to`, in order with all that this one hands over to it. Dropped and counted if its queue is full. */
+void net_hand_packet(struct net *net, unsigned to, struct ip_packet *p);
 
-/** TCP's, the internet layer's timers. */
-unsigned stack_timers(struct stack *s, uint64_t now_us);
+/* ---- sleep --------------------------------------------------------------------------------------------------------------------------------- */
 
-/** Publish trains, events and answers; wake sleepers; send what is queued on the port. Ends every poll. */
-void stack_publish(struct stack *s, uint64_t now_us);
+/** When the worker must poll again if nothing comes in: UINT64_MAX = never. */
+uint64_t net_next_us(const struct net *net, uint64_t now_us);
 
-/** When the instance must be polled again if nothing comes in: UINT64_MAX = never. */
-uint64_t stack_next_us(const struct stack *s, uint64_t now_us);
+/** Is there a notification, a call, or something handed over waiting (the look after announcing sleep)? */
+bool net_has_work(const struct net *net);
 
-/** Is there a notification or a call waiting (the look after announcing sleep)? */
-bool stack_has_work(const struct stack *s);
-
-/** Tell applications that the worker is about to sleep, or is awake again (shm_stack_page.instance[].sleeping; a full fence follows). */
-void stack_set_sleeping(struct stack *s, bool sleeping);
+/** Tell applications and workers that this one is about to sleep, or is awake again (shm_stack_page.instance[].sleeping; a full fence follows). */
+void net_set_sleeping(struct net *net, bool sleeping);
 
 /**
- * The doorbell: readable (an epoll descriptor) when an application or stack_call has rung since stack_doorbell_clear. Each application has an
- * eventfd of its own behind it, that the stack never reads: no application can block the stack or silence another's bell.
+ * The doorbell: readable (an epoll descriptor) when an application, another worker or host_call has rung since net_doorbell_clear. Each application
+ * has an eventfd of its own behind it, that the stack never reads: no application can block the stack or silence another's bell.
  */
-int stack_doorbell_fd(const struct stack *s);
-void stack_doorbell_clear(struct stack *s);
+int net_doorbell_fd(const struct net *net);
+void net_doorbell_clear(struct net *net);
 /** Ring it: the worker wakes up. Any thread, and signal handlers. */
-void stack_wake(const struct stack *s);
+void net_wake(const struct net *net);
 /** Add an application's eventfd; closing its last copy removes it. Any thread. Returns 0 or -errno. */
-int stack_doorbell_add(struct stack *s, int fd);
+int net_doorbell_add(struct net *net, int fd);
 
-/** A descriptor of struct shm_stack_page that can only be mapped for reading; the caller closes it. Or -errno. Any thread. */
-int stack_page_readonly_fd(const struct stack *s);
-
-struct port_queue *stack_queue(struct stack *s);
-
-/** The internet layer, for neighbours and routes. Within a poll or a stack_call only. */
-struct ip_ctx *stack_ip(struct stack *s);
+struct port_queue *net_queue(struct net *net);
+/** The internet layer, for neighbours and routes. Within a pass or a host_call only. */
+struct ip_ctx *net_ip(struct net *net);
 
 /* ---- from other threads -------------------------------------------------------------------------------------------------------------- */
 
-/** Run fn(s, arg, now_us) on the worker between two polls and wait for its end. Any thread but the worker. Returns 0, or -ESHUTDOWN if the worker has ended. */
-int stack_call(struct stack *s, void (*fn)(struct stack *s, void *arg, uint64_t now_us), void *arg);
+/** A descriptor of struct shm_stack_page that can only be mapped for reading; the caller closes it. Or -errno. Any thread. */
+int host_page_readonly_fd(const struct host *h);
+struct pktpool *host_pool(const struct host *h);
 
-/** The worker's side: run what stack_call has queued; returns how many. */
-unsigned stack_calls(struct stack *s, uint64_t now_us);
+/**
+ * Run fn(h, arg, now_us) on worker 0 between two passes, while no other worker is inside one, and wait for its end. Any thread but a worker. Returns 0,
+ * or -ESHUTDOWN if worker 0 has ended.
+ */
+int host_call(struct host *h, void (*fn)(struct host *h, void *arg, uint64_t now_us), void *arg);
 
-/** No more polls will come: waiting and later stack_calls fail. The worker's thread at its end, or any when no worker runs. */
-void stack_calls_end(struct stack *s);
+/** No more passes of worker 0 will come: waiting and later host_calls fail. Worker 0 at its end, or any thread when no worker runs. */
+void host_calls_end(struct host *h);
 
-/** Orderly end: listeners close, connections get a FIN (or a RST, after the deadline), applications are told. Worker thread. */
-void stack_shutdown_begin(struct stack *s, uint64_t now_us);
-/** True when nothing is left to drain. */
-bool stack_shutdown_done(const struct stack *s);
+/** Orderly end: listeners close, connections get a FIN (or a RST, after the deadline), applications are told. Any worker. */
+void host_shutdown_begin(struct host *h, uint64_t now_us);
+/** True when nothing is left to drain in any domain. */
+bool host_shutdown_done(const struct host *h, uint64_t now_us);
 
 #endif /* SOCKETS_STACK_H */

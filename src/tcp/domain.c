@@ -123,6 +123,8 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->sack = p->sack;
     to->ecn = p->ecn;
     to->congestion = p->congestion;
+    to->steer_count = p->steer_count;
+    to->steer_index = p->steer_index;
 }
 
 int

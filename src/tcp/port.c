@@ -149,7 +149,12 @@ port_find_listener(const struct tcp_domain *d, const struct tcp_tuple *t)
 static bool
 is_free(const struct tcp_domain *d, const struct tcp_tuple *t, bool for_bind)
 {
+    const struct tcp_params *p = &d->params;
+
     if (*port_head(d, t->local_port) != 0)
+        return false;
+    /* Answers must come to this domain, where several divide the tuples. */
+    if (!for_bind && p->steer_count > 1 && tcp_hash(t) % p->steer_count != p->steer_index)
         return false;
     return for_bind || table_find(d, t) == 0;
 }

@@ -60,6 +60,7 @@ struct tcp_params {
     bool timestamps, window_scaling, sack; /**< offer them */
     uint8_t ecn; /**< as Linux: 0 off, 1 ask for it and agree to it, 2 agree to it (the default) */
     uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
+    uint32_t steer_count, steer_index; /**< choose ports such that tcp_hash % steer_count is steer_index; 0 = any */
 };
 
 /** The values above, filled in. */

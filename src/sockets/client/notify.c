@@ -44,6 +44,15 @@ ring_number(void)
     return (uint32_t)(cpu < 0 ? 0 : cpu) % front.lay.nb_rings_per_instance;
 }
 
+/* Any worker may serve the socket: the one that this CPU's calls go to, so that CPUs are spread over the workers. */
+static uint32_t
+any_instance(void)
+{
+    int cpu = front.lay.nb_instances > 1 ? sched_getcpu() : 0;
+
+    return (uint32_t)(cpu < 0 ? 0 : cpu) % front.lay.nb_instances;
+}
+
 static struct rte_ring *
 ring_of(uint32_t instance)
 {
@@ -70,7 +79,7 @@ enqueue(uint32_t slot)
     uint32_t instance = load_relaxed(&back_sock(slot)->instance);
 
     if (instance >= front.lay.nb_instances)
-        instance = 0;
+        instance = any_instance();
     /* Full only if more sockets than entries wait at once; the stack is taking them out. */
     while (rte_ring_mp_enqueue_bulk_elem(ring_of(instance), &slot, sizeof(slot), 1, NULL) == 0) {
         if (load_relaxed(&front.dead))

@@ -56,7 +56,7 @@ send_to(const char *dst)
 static void
 announces_itself_twice(void **state)
 {
-    const struct ip_ops ops = { NULL, NULL };
+    const struct ip_ops ops = { .unreachable = NULL };
     const struct ip_config cfg = { .addr = addr(US), .prefix_len = 24 };
 
     (void)state;

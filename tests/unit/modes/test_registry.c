@@ -33,7 +33,7 @@ every_mode_is_complete(void **state)
     for (const struct mode_ops *const *m = mode_table; *m != NULL; m++) {
         assert_non_null((*m)->summary);
         assert_true((*m)->create && (*m)->destroy && (*m)->nb_workers && (*m)->poll && (*m)->packets &&
-                    (*m)->commands && (*m)->stack && (*m)->rings_per_instance && (*m)->report);
+                    (*m)->commands && (*m)->host && (*m)->rings_per_instance && (*m)->report);
     }
 }
 
@@ -79,7 +79,13 @@ wrong_knobs_are_refused(void **state)
     (void)state;
     refuses("isostack,queues=perprocess", "percpu");
     refuses("isostack,aggregate=perhaps", "aggregate");
-    refuses("isostack,instances=2", "only 1 is available");
+    refuses("isostack,instances=2", "allowed are 1 to 1");
+    refuses("isostack,instances=17", "instances");
+    refuses("connp-l,groups=0", "1024");
+    refuses("connp-l,groups=1025", "1024");
+    refuses("connp-l,threads=2", "groups");
+    refuses("connp-t,threads=2", "allowed are 1 to 1");
+    refuses("connp-t,threads=many", "threads");
     refuses("isostack,instances=0", "instances");
     refuses("isostack,speed=high", "speed");
     refuses("up,queues=percpu", "queues");

@@ -72,9 +72,9 @@ start(struct fixture *f, const char *mode, enum idle_policy idle)
 }
 
 static void
-nothing(struct stack *s, void *arg, uint64_t now_us)
+nothing(struct host *h, void *arg, uint64_t now_us)
 {
-    (void)s;
+    (void)h;
     (void)now_us;
     ++*(int *)arg;
 }
@@ -82,13 +82,13 @@ nothing(struct stack *s, void *arg, uint64_t now_us)
 static void
 finish(struct fixture *f)
 {
-    struct stack *s = f->ops->stack(f->mode, 0);
+    struct host *h = f->ops->host(f->mode);
     int calls = 0;
 
     f->stop = 1;
-    stack_wake(s);
+    net_wake(host_net(h, 0));
     pthread_join(f->thread, NULL);
-    assert_int_equal(stack_call(s, nothing, &calls), -ESHUTDOWN);
+    assert_int_equal(host_call(h, nothing, &calls), -ESHUTDOWN);
     assert_int_equal(calls, 0);
     f->ops->destroy(f->mode);
     port_stop(&f->port);
@@ -98,7 +98,7 @@ finish(struct fixture *f)
 static uint64_t
 counter(const struct fixture *f, enum counter_id id)
 {
-    return __atomic_load_n(&stack_queue(f->ops->stack(f->mode, 0))->ctr->v[id], __ATOMIC_RELAXED);
+    return __atomic_load_n(&net_queue(host_net(f->ops->host(f->mode), 0))->ctr->v[id], __ATOMIC_RELAXED);
 }
 
 static void
@@ -136,7 +136,7 @@ idle_worker_sleeps_and_wakes(const char *mode, enum idle_policy idle)
     usleep(WINDOW_US);
     assert_true(cpu_us(f.thread) - before_us < WINDOW_CPU_MAX_US);
     for (int i = 0; i < 50; i++)
-        assert_int_equal(stack_call(f.ops->stack(f.mode, 0), nothing, &calls), 0);
+        assert_int_equal(host_call(f.ops->host(f.mode), nothing, &calls), 0);
     assert_int_equal(calls, 50);
     /* And falls asleep again. */
     await_sleeps(&f, counter(&f, CTR_WORKER_SLEEPS) + 5);

@@ -34,7 +34,7 @@ net_eal_start(void)
 
 /* The wires live as long as the process; the ports on them end with port_stop. */
 static void
-make_wires(struct net *net)
+make_wires(struct lan *net)
 {
     static struct rte_ring *wire[2];
     static unsigned generation;
@@ -76,15 +76,56 @@ net_stack_config(unsigned node)
     return cfg;
 }
 
+static struct host *
+make_single(struct node *n, const struct stack_config *cfg)
+{
+    struct counters *ctr = &n->ctr;
+    const struct host_config hc = {
+        .stack = *cfg, .port = &n->port, .pool = &n->pool, .nb_nets = 1, .nb_stacks = 1, .ctr = &ctr
+    };
+
+    return host_create(&hc);
+}
+
+static unsigned
+poll_single(struct node *n)
+{
+    struct ip_packet pkts[2 * PORT_BURST];
+    struct net *net = host_net(n->host, 0);
+    uint64_t now_us = n->net->now_us;
+    uint16_t received;
+    unsigned done;
+
+    net_begin(net);
+    done = received = net_receive(net, pkts, now_us);
+    stack_enter(n->stack, net, now_us);
+    stack_segments(n->stack, pkts, received, now_us);
+    stack_leave(n->stack);
+    done += net_commands(net, 256, now_us);
+    done += net_timers(net, now_us);
+    return done + net_end(net, now_us);
+}
+
 static void
-node_init(struct net *net, unsigned i, const struct stack_config *cfg)
+unmake_single(struct node *n)
+{
+    host_destroy(n->host);
+}
+
+static const struct net_maker single = { .make = make_single, .poll = poll_single, .unmake = unmake_single };
+
+static void
+node_init(struct lan *net, unsigned i, const struct stack_config *cfg)
 {
     struct node *n = &net->node[i];
     struct port_config pc = { .port_id = ports[i], .nb_queues = 1 };
+    const uint32_t loss_ppm = net->maker->loss_ppm;
     static unsigned generation; /* a test that failed leaves its pools behind */
     char name[16];
     char err[256] = "";
 
+    if (loss_ppm > 0)
+        pc.impair = (struct impair_config){ .enabled = true, .seed = 99 + i, .loss_ppm = loss_ppm };
     n->net = net;
     n->addr = cfg->ip.addr;
     snprintf(name, sizeof(name), "n%u", generation++);
@@ -93,16 +134,24 @@ node_init(struct net *net, unsigned i, const struct stack_config *cfg)
         fail_msg("%s", err);
     /* net_ring gives every port the same address. */
     n->port.mac = (struct rte_ether_addr){ { 2, 0, 0, 0, 0, (uint8_t)(i + 1) } };
-    n->stack = stack_create(cfg, &n->port, 0, &n->pool, &n->ctr);
-    assert_non_null(n->stack);
+    n->host = net->maker->make(n, cfg);
+    assert_non_null(n->host);
+    n->stack = host_stack(n->host, 0);
     n->rx_free = rte_mempool_avail_count(n->pool.rx);
     n->tx_free = rte_mempool_avail_count(n->pool.tx);
 }
 
 void
-net_init(struct net *net, const struct stack_config cfg[2])
+net_init(struct lan *net, const struct stack_config cfg[2])
+{
+    net_init_with(net, cfg, &single);
+}
+
+void
+net_init_with(struct lan *net, const struct stack_config cfg[2], const struct net_maker *maker)
 {
     memset(net, 0, sizeof(*net));
+    net->maker = maker;
     net->now_us = 1000;
     make_wires(net);
     for (unsigned i = 0; i < 2; i++)
@@ -119,7 +168,7 @@ drain_wire(struct rte_ring *wire)
 }
 
 void
-net_fini(struct net *net)
+net_fini(struct lan *net)
 {
     for (unsigned i = 0; i < 2; i++)
         drain_wire(net->wire[i]);
@@ -127,14 +176,20 @@ net_fini(struct net *net)
         struct node *n = &net->node[i];
         struct tcp_usage u;
 
-        assert_int_equal(n->stack->nb_apps, 0);
-        assert_int_equal(n->stack->nb_socks, 0);
-        assert_int_equal(n->stack->rx_bufs, 0);
-        tcp_usage(n->stack->tcp, &u);
-        assert_int_equal(u.conns, 0);
-        assert_int_equal(u.listeners, 0);
-        assert_int_equal(u.ooo_bufs, 0);
-        stack_destroy(n->stack);
+        assert_int_equal(n->host->nb_apps, 0);
+        assert_int_equal(host_rx_bufs(n->host), 0);
+        for (unsigned k = 0; k < host_nb_stacks(n->host); k++) {
+            const struct stack *s = host_stack(n->host, k);
+
+            assert_int_equal(s->nb_socks, 0);
+            assert_int_equal(s->dirty_first, SOCK_NONE);
+            assert_int_equal(s->lock.l.locked, 0);
+            tcp_usage(s->tcp, &u);
+            assert_int_equal(u.conns, 0);
+            assert_int_equal(u.listeners, 0);
+            assert_int_equal(u.ooo_bufs, 0);
+        }
+        net->maker->unmake(n);
         port_stop(&n->port);
     }
     for (unsigned i = 0; i < 2; i++) {
@@ -149,21 +204,24 @@ net_fini(struct net *net)
 unsigned
 node_poll(struct node *n)
 {
-    struct ip_packet pkts[2 * PORT_BURST];
-    uint64_t now_us = n->net->now_us;
-    uint16_t received = stack_receive(n->stack, pkts, now_us);
-    unsigned done = received;
+    return n->net->maker->poll(n);
+}
 
-    stack_segments(n->stack, pkts, received, now_us);
-    done += stack_commands(n->stack, 256, now_us);
-    done += stack_timers(n->stack, now_us);
-    done += stack_calls(n->stack, now_us);
-    stack_publish(n->stack, now_us);
-    return done;
+static uint64_t
+node_next_us(const struct node *n)
+{
+    uint64_t next_us = UINT64_MAX;
+
+    for (unsigned w = 0; w < host_nb_nets(n->host); w++) {
+        if (net_has_work(host_net(n->host, w)))
+            return n->net->now_us;
+        next_us = RTE_MIN(next_us, net_next_us(host_net(n->host, w), n->net->now_us));
+    }
+    return next_us;
 }
 
 void
-net_step(struct net *net, uint64_t max_us)
+net_step(struct lan *net, uint64_t max_us)
 {
     uint64_t next_us = net->now_us + max_us;
 
@@ -174,12 +232,12 @@ net_step(struct net *net, uint64_t max_us)
     if (rte_ring_count(net->wire[0]) + rte_ring_count(net->wire[1]) > 0)
         next_us = net->now_us + 10;
     for (unsigned i = 0; i < 2; i++)
-        next_us = RTE_MIN(next_us, stack_next_us(net->node[i].stack, net->now_us));
+        next_us = RTE_MIN(next_us, node_next_us(&net->node[i]));
     net->now_us = RTE_MAX(next_us, net->now_us + 10);
 }
 
 void
-net_run(struct net *net, uint64_t us)
+net_run(struct lan *net, uint64_t us)
 {
     uint64_t end_us = net->now_us + us;
 
@@ -196,6 +254,7 @@ fapp_attach(struct fapp *fa, struct node *n)
         .max_socks = NODE_MAX_SOCKS,
         .tx_chunks = NODE_CHUNKS,
         .nb_rings = 2,
+        .nb_instances = host_nb_nets(n->host),
         .pool_bytes = n->pool.bytes,
         .stack_bytes = sizeof(struct shm_stack_page),
     };
@@ -209,7 +268,7 @@ fapp_attach(struct fapp *fa, struct node *n)
     fa->back = a->back;
     fa->layout = a->layout;
     arena_close_fds(a);
-    fa->app = app_create(n->stack, a);
+    fa->app = app_create(n->host, a);
     assert_non_null(fa->app);
     member = app_member_join(fa->app, 0, 4242);
     assert_true(member > 0);
@@ -228,7 +287,12 @@ fapp_fork(struct fapp *fa)
 void
 fapp_leave(struct fapp *fa, uint16_t member)
 {
-    app_member_leave(fa->app, member, fa->node->net->now_us);
+    struct net *net = host_net(fa->node->host, 0);
+    uint64_t now_us = fa->node->net->now_us;
+
+    host_stop(fa->node->host, net, now_us);
+    app_member_leave(fa->app, member);
+    host_go(fa->node->host, net, now_us);
 }
 
 struct shm_front_sock *
@@ -255,25 +319,36 @@ fapp_front_evq(const struct fapp *fa, uint32_t queue)
     return (struct shm_front_eventq *)(fa->front + fa->layout.front_eventqs_off) + queue;
 }
 
+static void
+enqueue_at(struct fapp *fa, uint32_t worker, uint32_t number)
+{
+    uint64_t i = worker * fa->layout.nb_rings_per_instance + number % fa->layout.nb_rings_per_instance;
+    struct rte_ring *r = (struct rte_ring *)(fa->front + fa->layout.front_rings_off + i * fa->layout.ring_bytes);
+
+    assert_int_equal(rte_ring_mp_enqueue_elem(r, &number, sizeof(number)), 0);
+}
+
 void
 fapp_enqueue(struct fapp *fa, uint32_t number)
 {
-    struct rte_ring *r =
-        (struct rte_ring *)(fa->front + fa->layout.front_rings_off + (number % 2) * fa->layout.ring_bytes);
-
-    assert_int_equal(rte_ring_mp_enqueue_elem(r, &number, sizeof(number)), 0);
+    enqueue_at(fa, 0, number);
 }
 
 bool
 fapp_notify(struct fapp *fa, uint32_t slot)
 {
     struct shm_front_sock *f = fapp_front(fa, slot);
+    uint32_t worker;
 
     shm_fence();
     if (shm_load(&fapp_back(fa, slot)->serviced) != f->notified)
         return false;
     f->notified++;
-    fapp_enqueue(fa, slot);
+    worker = shm_load(&fapp_back(fa, slot)->instance);
+    /* Threads run on any CPU: calls on one socket come by way of every worker in turn. */
+    if (worker >= fa->layout.nb_instances)
+        worker = f->notified % fa->layout.nb_instances;
+    enqueue_at(fa, worker, slot);
     return true;
 }
 

@@ -35,19 +35,29 @@ struct fapp {
 };
 
 struct node {
-    struct net *net;
+    struct lan *net;
     struct pktpool pool;
     struct port port;
     struct counters ctr;
-    struct stack *stack;
+    struct host *host;
+    struct stack *stack; /**< domain 0 */
     struct ip_addr addr;
     uint32_t rx_free, tx_free; /**< buffers that an idle node has free */
 };
 
-struct net {
+struct lan {
     struct node node[2];
     uint64_t now_us;
     struct rte_ring *wire[2]; /**< to node i */
+    const struct net_maker *maker;
+};
+
+/** How a node's host is made, polled and ended, where it is not just one domain of one worker. */
+struct net_maker {
+    struct host *(*make)(struct node *n, const struct stack_config *cfg);
+    unsigned (*poll)(struct node *n);
+    void (*unmake)(struct node *n);
+    uint32_t loss_ppm; /**< of the ports, both directions */
 };
 
 /** What every stack of a test is made with; a test may change it before net_init. */
@@ -57,16 +67,17 @@ struct stack_config net_stack_config(unsigned node);
 int net_eal_start(void);
 
 /** Fresh stacks on fresh ports. */
-void net_init(struct net *net, const struct stack_config cfg[2]);
+void net_init(struct lan *net, const struct stack_config cfg[2]);
+void net_init_with(struct lan *net, const struct stack_config cfg[2], const struct net_maker *maker);
 
 /** Stop everything; asserts that no packet buffer, socket or connection is left. */
-void net_fini(struct net *net);
+void net_fini(struct lan *net);
 
 /** Poll both nodes once, then let the clock go on to the next thing to do, at most by max_us. */
-void net_step(struct net *net, uint64_t max_us);
+void net_step(struct lan *net, uint64_t max_us);
 
 /** Poll for a while of virtual time. */
-void net_run(struct net *net, uint64_t us);
+void net_run(struct lan *net, uint64_t us);
 
 /** Poll a node once as a mode does. */
 unsigned node_poll(struct node *n);

@@ -17,7 +17,7 @@
 #define BIG_BYTES (6u << 20)
 
 struct fixture {
-    struct net net;
+    struct lan net;
     struct fapp a, b; /* on nodes 0 and 1 */
 };
 
@@ -42,7 +42,7 @@ teardown(void **state)
     fapp_leave(&f->a, f->a.member);
     fapp_leave(&f->b, f->b.member);
     /* TIME-WAIT may stay; connections, sockets and buffers may not. */
-    net_until(&f->net, f->net.node[0].stack->nb_apps + f->net.node[1].stack->nb_apps == 0);
+    net_until(&f->net, f->net.node[0].host->nb_apps + f->net.node[1].host->nb_apps == 0);
     net_run(&f->net, 100000);
     net_fini(&f->net);
     return 0;
@@ -76,7 +76,7 @@ pattern_fill(uint8_t *out, uint32_t pos, uint32_t n)
 
 /* Move `total` bytes and compare each. */
 static void
-transfer(struct net *net, struct fapp *from, uint32_t tx, struct fapp *to, uint32_t rx, uint32_t total)
+transfer(struct lan *net, struct fapp *from, uint32_t tx, struct fapp *to, uint32_t rx, uint32_t total)
 {
     static uint8_t buf[100000];
     uint32_t sent = 0;
@@ -331,7 +331,7 @@ trains_are_bounded(void **state)
         got += n;
         net_run(&f->net, 1000);
     }
-    assert_int_equal(f->b.node->stack->rx_bufs, 0);
+    assert_int_equal(host_rx_bufs(f->b.node->host), 0);
 }
 
 static void
@@ -400,11 +400,11 @@ death_closes_everything(void **state)
     assert_int_equal(fapp_back(&f->b, server)->rx_tail, 500);
     fapp_front(&victim, client)->tx_tail += 500;
     fapp_leave(&victim, victim.member);
-    net_until(&f->net, f->net.node[0].stack->nb_apps == 1 || status(&f->b, server) & SHM_ST_FIN);
+    net_until(&f->net, f->net.node[0].host->nb_apps == 1 || status(&f->b, server) & SHM_ST_FIN);
     assert_int_equal(fapp_back(&f->b, server)->rx_tail, 1000);
     assert_int_equal(fapp_recv(&f->b, server, buf, sizeof(buf)), 1000);
     assert_int_equal(fapp_close(&f->b, server, false), 0);
-    net_until(&f->net, f->net.node[0].stack->nb_apps == 1);
+    net_until(&f->net, f->net.node[0].host->nb_apps == 1);
     assert_int_equal(f->net.node[0].stack->nb_socks, 0);
     assert_true(arena_reap() >= 1);
     /* Its ports are free. */
@@ -598,18 +598,19 @@ static void
 sleep_is_announced(void **state)
 {
     struct fixture *f = *state;
-    struct stack *s = f->a.node->stack;
+    struct net *net = host_net(f->a.node->host, 0);
+    const struct shm_stack_page *page = f->a.node->host->page;
     uint32_t slot = fapp_open(&f->a);
 
     net_run(&f->net, 1000);
-    stack_set_sleeping(s, true);
-    assert_int_equal(s->page->instance[0].sleeping, 1);
-    assert_false(stack_has_work(s));
+    net_set_sleeping(net, true);
+    assert_int_equal(page->instance[0].sleeping, 1);
+    assert_false(net_has_work(net));
     /* Whoever comes after the announcement is seen by the look that follows it. */
     assert_true(fapp_notify(&f->a, slot));
-    assert_true(stack_has_work(s));
-    stack_set_sleeping(s, false);
-    assert_int_equal(s->page->instance[0].sleeping, 0);
+    assert_true(net_has_work(net));
+    net_set_sleeping(net, false);
+    assert_int_equal(page->instance[0].sleeping, 0);
 }
 
 /* ---- limits ------------------------------------------------------------------------------------------------------------------------------- */
@@ -646,9 +647,9 @@ one_application_cannot_take_every_buffer(void **state)
             if (!(status(&f->a, client[i]) & SHM_ST_ERROR) && fapp_front(&f->a, client[i])->tx_tail < 200000)
                 fapp_send(&f->a, client[i], buf, 20000);
         net_run(&f->net, 20000);
-        assert_true(s->rx_bufs <= s->pool->count / 4 * 3 + 2 * PORT_BURST);
+        assert_true(host_rx_bufs(s->host) <= s->pool->count / 4 * 3 + 2 * PORT_BURST);
     }
-    assert_true(s->rx_bufs > s->pool->count / 3);
+    assert_true(host_rx_bufs(s->host) > s->pool->count / 3);
     assert_true(count_squeezed(s) > 0);
     fapp_attach(&other, f->b.node);
     fapp_pair(&f->a, &other, PORT + 1, &other_client, &listener, &other_server);
@@ -667,13 +668,13 @@ one_application_cannot_take_every_buffer(void **state)
     assert_int_equal(count_squeezed(s), 0);
     for (unsigned i = 0; i < RTE_DIM(client); i++)
         assert_int_equal(status(&f->b, server[i]) & SHM_ST_ERROR, 0);
-    assert_int_equal(s->rx_bufs, 0);
+    assert_int_equal(host_rx_bufs(s->host), 0);
 }
 
 /* ---- other threads -------------------------------------------------------------------------------------------------------------------------- */
 
 struct asked {
-    struct stack *stack;
+    struct host *host;
     char *text;
     size_t len;
     int result;
@@ -686,9 +687,9 @@ ask(void *arg)
     struct asked *a = arg;
     FILE *out = open_memstream(&a->text, &a->len);
 
-    a->result = report_ss(a->stack, out, REPORT_ALL);
+    a->result = report_ss(a->host, out, REPORT_ALL);
     if (a->result == 0)
-        a->result = report_usage(a->stack, out);
+        a->result = report_usage(a->host, out);
     fclose(out);
     __atomic_store_n(&a->done, 1, __ATOMIC_RELEASE);
     return NULL;
@@ -698,7 +699,7 @@ static void
 reports(void **state)
 {
     struct fixture *f = *state;
-    struct asked a = { .stack = f->b.node->stack };
+    struct asked a = { .host = f->b.node->host };
     uint32_t client, listener, server;
     pthread_t thread;
 
@@ -722,8 +723,8 @@ calls_after_the_end_fail(void **state)
 {
     struct fixture *f = *state;
 
-    stack_calls_end(f->a.node->stack);
-    assert_int_equal(report_usage(f->a.node->stack, stderr), -ESHUTDOWN);
+    host_calls_end(f->a.node->host);
+    assert_int_equal(report_usage(f->a.node->host, stderr), -ESHUTDOWN);
 }
 
 static void
@@ -731,13 +732,13 @@ orderly_end(void **state)
 {
     struct fixture *f = *state;
     uint32_t client, listener, server;
-    struct stack *s = f->b.node->stack;
+    struct host *h = f->b.node->host;
 
     fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
-    assert_false(stack_shutdown_done(s));
-    stack_shutdown_begin(s, f->net.now_us);
-    assert_int_equal(s->page->alive, 0);
-    net_until(&f->net, stack_shutdown_done(s));
+    assert_false(host_shutdown_done(h, f->net.now_us));
+    host_shutdown_begin(h, f->net.now_us);
+    assert_int_equal(h->page->alive, 0);
+    net_until(&f->net, host_shutdown_done(h, f->net.now_us));
     assert_int_equal(fapp_back(&f->b, server)->error, ENETDOWN);
     assert_int_equal(fapp_back(&f->b, listener)->error, ENETDOWN);
     assert_int_equal(status(&f->a, client) & (SHM_ST_FIN | SHM_ST_ERROR), SHM_ST_FIN);

@@ -23,7 +23,7 @@
 #define FUZZ_STEPS 1500
 
 struct fixture {
-    struct net net;
+    struct lan net;
     struct fapp good, bad, peer; /* good and bad on node 0, peer on node 1 */
     uint32_t client, listener, server; /* bad's connection to peer */
     uint32_t good_client, good_server;
@@ -57,7 +57,7 @@ teardown(void **state)
     fapp_leave(&f->bad, f->bad.member);
     fapp_leave(&f->good, f->good.member);
     fapp_leave(&f->peer, f->peer.member);
-    net_until(&f->net, f->net.node[0].stack->nb_apps + f->net.node[1].stack->nb_apps == 0);
+    net_until(&f->net, f->net.node[0].host->nb_apps + f->net.node[1].host->nb_apps == 0);
     net_run(&f->net, 100000);
     net_fini(&f->net);
     return 0;

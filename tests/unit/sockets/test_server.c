@@ -18,7 +18,7 @@
 
 /* A worker polls node 0 in a thread of its own, since the server waits for its answers. */
 struct fixture {
-    struct net net;
+    struct lan net;
     struct server *server;
     char dir[64];
     char path[108];
@@ -35,7 +35,7 @@ worker_main(void *arg)
         if (node_poll(&f->net.node[0]) == 0)
             sched_yield();
     }
-    stack_calls_end(f->net.node[0].stack);
+    host_calls_end(f->net.node[0].host);
     return NULL;
 }
 
@@ -57,7 +57,7 @@ server_config(struct fixture *f)
 {
     return (struct server_config){
         .path = f->path,
-        .stack = f->net.node[0].stack,
+        .host = f->net.node[0].host,
         .rings_per_instance = 1,
         .max_socks = 64,
         .tx_chunks = 32,
@@ -185,10 +185,10 @@ is_disconnected(int fd)
 }
 
 static void
-count_apps(struct stack *s, void *arg, uint64_t now_us)
+count_apps(struct host *h, void *arg, uint64_t now_us)
 {
     (void)now_us;
-    *(uint32_t *)arg = s->nb_apps;
+    *(uint32_t *)arg = h->nb_apps;
 }
 
 /* Until the stack holds so many applications: the server learns of an end by its own epoll. */
@@ -200,7 +200,7 @@ await_apps(struct fixture *f, uint32_t want)
     for (unsigned i = 0; i < 5000 && n != want; i++) {
         if (i > 0)
             usleep(1000);
-        assert_int_equal(stack_call(f->net.node[0].stack, count_apps, &n), 0);
+        assert_int_equal(host_call(f->net.node[0].host, count_apps, &n), 0);
     }
     assert_int_equal(n, want);
 }

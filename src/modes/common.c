@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "modes/common.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COMMAND_BUDGET 256u
+
+static bool
+counters_create(struct mode *m)
+{
+    for (unsigned w = 0; w < m->nb_workers; w++) {
+        char name[16];
+
+        m->ctr[w] = aligned_alloc(64, sizeof(*m->ctr[w]));
+        if (m->ctr[w] == NULL)
+            return false;
+        memset(m->ctr[w], 0, sizeof(*m->ctr[w]));
+        snprintf(name, sizeof(name), "worker%u", w);
+        counters_register(name, m->ctr[w]);
+    }
+    return true;
+}
+
+struct mode *
+common_create(const struct mode_ops *ops, const struct mode_config *cfg, const struct mode_shape *shape, char *err,
+              size_t err_len)
+{
+    struct mode *m = calloc(1, sizeof(*m));
+    struct host_config hc = {
+        .stack = cfg->stack,
+        .port = cfg->port,
+        .pool = cfg->pool,
+        .nb_nets = shape->nb_workers,
+        .nb_stacks = shape->nb_domains,
+        .locking = shape->locking,
+    };
+
+    if (m == NULL) {
+        snprintf(err, err_len, "--mode %s: out of memory", ops->name);
+        return NULL;
+    }
+    m->ops = ops;
+    m->nb_workers = shape->nb_workers;
+    m->rings_per_instance = shape->rings_per_instance;
+    if (counters_create(m)) {
+        hc.ctr = m->ctr;
+        m->host = host_create(&hc);
+    }
+    if (m->host == NULL) {
+        snprintf(err, err_len, "--mode %s: no memory for %u domains of %u connections in all", ops->name,
+                 shape->nb_domains, cfg->stack.tcp.max_conns);
+        common_destroy(m);
+        return NULL;
+    }
+    return m;
+}
+
+void
+common_destroy(struct mode *m)
+{
+    if (m == NULL)
+        return;
+    host_destroy(m->host);
+    for (unsigned w = 0; w < m->nb_workers && m->ctr[w] != NULL; w++) {
+        counters_unregister(m->ctr[w]);
+        free(m->ctr[w]);
+    }
+    free(m);
+}
+
+unsigned
+common_nb_workers(const struct mode *m)
+{
+    return m->nb_workers;
+}
+
+unsigned
+common_commands(struct mode *m, unsigned w, uint64_t now_us)
+{
+    return net_commands(host_net(m->host, w), COMMAND_BUDGET, now_us);
+}
+
+unsigned
+common_poll(struct mode *m, unsigned w, uint64_t now_us)
+{
+    struct net *net = host_net(m->host, w);
+    struct ip_packet pkts[2 * PORT_BURST];
+    /* Frames count as work whether or not a transport packet was in them. */
+    uint64_t frames = m->ctr[w]->v[CTR_PORT_RX_PKTS];
+    uint16_t received;
+    unsigned n;
+
+    net_begin(net);
+    received = net_receive(net, pkts, now_us);
+    n = (unsigned)(m->ctr[w]->v[CTR_PORT_RX_PKTS] - frames) + received;
+    if (received > 0)
+        m->ops->packets(m, w, pkts, received, now_us);
+    n += net_handed(net, now_us);
+    n += m->ops->commands(m, w, now_us);
+    n += net_timers(net, now_us);
+    return n + net_end(net, now_us);
+}
+
+struct host *
+common_host(struct mode *m)
+{
+    return m->host;
+}
+
+unsigned
+common_rings_per_instance(const struct mode *m)
+{
+    return m->rings_per_instance;
+}
+
+/* ---- packets ----------------------------------------------------------------------------------------------------------- */
+
+void
+common_packets_one(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    struct stack *s = host_stack(m->host, 0);
+
+    stack_enter(s, host_net(m->host, w), now_us);
+    stack_segments(s, pkts, n, now_us);
+    stack_leave(s);
+}
+
+unsigned
+common_packets_owned(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    struct net *net = host_net(m->host, w);
+    struct stack *s = host_stack(m->host, w);
+    uint16_t own = 0;
+
+    for (uint16_t i = 0; i < n; i++) {
+        unsigned owner = host_classify(m->host, &pkts[i]) % m->nb_workers;
+
+        if (owner == w)
+            pkts[own++] = pkts[i];
+        else
+            net_hand_packet(net, owner, &pkts[i]);
+    }
+    if (own > 0) {
+        stack_enter(s, net, now_us);
+        stack_segments(s, pkts, own, now_us);
+        stack_leave(s);
+    }
+    return (unsigned)(n - own);
+}
+
+/* ---- report -------------------------------------------------------------------------------------------------------------- */
+
+uint64_t
+common_sum(const struct mode *m, enum counter_id id)
+{
+    uint64_t sum = 0;
+
+    for (unsigned w = 0; w < m->nb_workers; w++)
+        sum += __atomic_load_n(&m->ctr[w]->v[id], __ATOMIC_RELAXED);
+    return sum;
+}
+
+void
+common_report(const struct mode *m, FILE *out)
+{
+    fprintf(out, "mode %s\nworkers %u\ndomains %u\n", m->ops->name, m->nb_workers, host_nb_stacks(m->host));
+    fprintf(out, "polls %" PRIu64 "\nidle_polls %" PRIu64 "\nsleeps %" PRIu64 "\n", common_sum(m, CTR_WORKER_POLLS),
+            common_sum(m, CTR_WORKER_IDLE_POLLS), common_sum(m, CTR_WORKER_SLEEPS));
+}
+
+void
+common_report_handover(const struct mode *m, FILE *out)
+{
+    uint64_t bursts = common_sum(m, CTR_HANDOVER_BURSTS);
+
+    common_report(m, out);
+    fprintf(out, "handed_packets %" PRIu64 "\nhanded_commands %" PRIu64 "\nhandover_drops %" PRIu64 "\n",
+            common_sum(m, CTR_HANDOVER_PKTS), common_sum(m, CTR_HANDOVER_CMDS), common_sum(m, CTR_HANDOVER_DROP));
+    fprintf(out, "handover_queue_mean %.2f\nhandover_cycles %" PRIu64 "\nhandover_wakeups %" PRIu64 "\n",
+            bursts != 0 ? (double)common_sum(m, CTR_HANDOVER_QUEUED) / (double)bursts : 0.0,
+            common_sum(m, CTR_HANDOVER_CYCLES), common_sum(m, CTR_HANDOVER_WAKEUPS));
+}

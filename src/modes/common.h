@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef MODES_COMMON_H
+#define MODES_COMMON_H
+
+#include "modes/mode.h"
+
+/**
+ * @file
+ * What the modes have in common: workers over a host, and the order of a pass. They differ in how many domains there are, whether these have locks or
+ * owners, and where a packet is applied (mode_ops.packets).
+ */
+
+struct mode {
+    const struct mode_ops *ops;
+    struct host *host;
+    struct counters *ctr[SHM_MAX_INSTANCES];
+    unsigned nb_workers;
+    unsigned rings_per_instance;
+};
+
+struct mode_shape {
+    unsigned nb_workers;
+    unsigned nb_domains;
+    bool locking; /**< domains have locks rather than owners */
+    unsigned rings_per_instance;
+};
+
+/** Create the host of cfg with its workers' counters. NULL with one line in err. */
+struct mode *common_create(const struct mode_ops *ops, const struct mode_config *cfg, const struct mode_shape *shape,
+                           char *err, size_t err_len);
+void common_destroy(struct mode *m);
+
+unsigned common_nb_workers(const struct mode *m);
+unsigned common_poll(struct mode *m, unsigned w, uint64_t now_us);
+unsigned common_commands(struct mode *m, unsigned w, uint64_t now_us);
+struct host *common_host(struct mode *m);
+unsigned common_rings_per_instance(const struct mode *m);
+
+/** What every mode reports. */
+void common_report(const struct mode *m, FILE *out);
+
+/** Sum of a counter over the workers. */
+uint64_t common_sum(const struct mode *m, enum counter_id id);
+
+/** All packets to domain 0. */
+void common_packets_one(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
+
+/** Each packet to its domain's owner, by hand-over if that is another worker. Returns how many were handed over. */
+unsigned common_packets_owned(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
+void common_report_handover(const struct mode *m, FILE *out);
+
+#endif /* MODES_COMMON_H */

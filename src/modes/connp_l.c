@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <inttypes.h>
+
+#include "core/options.h"
+#include "modes/common.h"
+#include "modes/modes.h"
+
+/**
+ * @file
+ * ConnP-L (Willmann et al., section 3.3): connections fall into groups by a hash of their tuple, and a group's lock is all that keeps its connections
+ * serial. The worker that received a packet, or read a notification, takes the lock, applies, and gives it back; no event changes threads. What
+ * concerns every group (bind, listen, their end) takes every lock, in order.
+ */
+
+struct connp_l_knobs {
+    uint32_t groups;
+};
+
+static const struct option_row connp_l_rows[] = {
+    { .name = "groups",
+      .default_text = "128",
+      .type = OPTION_U32,
+      .min = 1,
+      .max = 1024,
+      .offset = offsetof(struct connp_l_knobs, groups),
+      .help = "Connection groups, each with a lock of its own." },
+};
+
+static struct mode *connp_l_create(const struct mode_config *cfg, char *err, size_t err_len);
+static void connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
+static void connp_l_report(const struct mode *m, FILE *out);
+
+const struct mode_ops mode_connp_l = {
+    .name = "connp-l",
+    .summary = "groups of connections, each under its own lock; whoever has a packet or a call applies it",
+    .create = connp_l_create,
+    .destroy = common_destroy,
+    .nb_workers = common_nb_workers,
+    .poll = common_poll,
+    .packets = connp_l_packets,
+    .commands = common_commands,
+    .host = common_host,
+    .rings_per_instance = common_rings_per_instance,
+    .report = connp_l_report,
+};
+
+static struct mode *
+connp_l_create(const struct mode_config *cfg, char *err, size_t err_len)
+{
+    struct connp_l_knobs knobs = { .groups = 0 };
+    struct mode_shape shape = { .locking = true, .nb_workers = RTE_MIN(cfg->nb_workers, SHM_MAX_INSTANCES) };
+
+    if (mode_knobs(connp_l_rows, RTE_DIM(connp_l_rows), &knobs, "connp-l", cfg->knobs, err, err_len) != 0)
+        return NULL;
+    shape.nb_domains = knobs.groups;
+    return common_create(&mode_connp_l, cfg, &shape, err, err_len);
+}
+
+/* The packets of a group in one burst are applied, in their order, under one acquisition of its lock. */
+static void
+connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    struct net *net = host_net(m->host, w);
+    struct ip_packet same[2 * PORT_BURST];
+    uint16_t group[2 * PORT_BURST];
+
+    for (uint16_t i = 0; i < n; i++)
+        group[i] = (uint16_t)host_classify(m->host, &pkts[i]);
+    while (n > 0) {
+        struct stack *s = host_stack(m->host, group[0]);
+        uint16_t of_group = group[0], count = 0, rest = 0;
+
+        for (uint16_t i = 0; i < n; i++) {
+            if (group[i] == of_group) {
+                same[count++] = pkts[i];
+            } else {
+                group[rest] = group[i];
+                pkts[rest++] = pkts[i];
+            }
+        }
+        stack_enter(s, net, now_us);
+        stack_segments(s, same, count, now_us);
+        stack_leave(s);
+        n = rest;
+    }
+}
+
+static void
+connp_l_report(const struct mode *m, FILE *out)
+{
+    uint64_t taken = common_sum(m, CTR_LOCK_GROUP), contended = common_sum(m, CTR_LOCK_GROUP_CONTENDED);
+
+    common_report(m, out);
+    fprintf(out, "group_locks_taken %" PRIu64 "\ngroup_locks_contended %" PRIu64 "\n", taken, contended);
+    fprintf(out, "group_locks_contended_percent %.3f\ngroup_locks_wait_cycles %" PRIu64 "\n",
+            taken != 0 ? 100.0 * (double)contended / (double)taken : 0.0, common_sum(m, CTR_LOCK_GROUP_CYCLES));
+}

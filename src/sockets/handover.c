@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sockets/backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_ring.h>
+
+/**
+ * @file
+ * What workers hand over to each other: each has a queue that all others put into and it alone takes from, strictly in order.
+ *
+ * An entry is a packet buffer, with what is known of it at the start of its headroom, or a word that names a socket: those are odd, and
+ * buffers are aligned. A packet may be lost where its queue is full, as anywhere on its way; a word may not, and waits at the sender.
+ */
+
+#define HANDOVER_ENTRIES 4096u
+#define HANDOVER_BURST 64u
+
+enum word_kind { WORD_NOTIFY = 1, WORD_ACCEPT = 3, WORD_ACCEPTED = 5 };
+enum buf_kind { BUF_PACKET, BUF_FRAME, BUF_UNREACHABLE };
+
+/* In the buffer itself, before its data. */
+struct handed {
+    enum buf_kind kind;
+    union {
+        struct ip_packet packet;
+        struct ip_unreachable unreachable;
+    };
+};
+static_assert(sizeof(struct handed) <= RTE_PKTMBUF_HEADROOM, "what is handed over fits the headroom");
+
+int
+handover_create(struct net *net)
+{
+    /* Not among the EAL's named rings, so that hosts need no names. */
+    ssize_t bytes = rte_ring_get_memsize(HANDOVER_ENTRIES);
+    struct rte_ring *r = bytes > 0 ? aligned_alloc(RTE_CACHE_LINE_SIZE, (size_t)bytes) : NULL;
+
+    if (r == NULL)
+        return -ENOMEM;
+    if (rte_ring_init(r, "handover", HANDOVER_ENTRIES, RING_F_SC_DEQ) != 0) {
+        free(r);
+        return -EINVAL;
+    }
+    net->ring = r;
+    return 0;
+}
+
+void
+handover_destroy(struct net *net)
+{
+    void *entry;
+
+    while (net->ring != NULL && rte_ring_sc_dequeue(net->ring, &entry) == 0)
+        if (!((uintptr_t)entry & 1))
+            rte_pktmbuf_free(entry);
+    free(net->ring);
+    free(net->unsent.words);
+}
+
+/* ---- putting --------------------------------------------------------------------------------------------------------------- */
+
+static bool
+put(struct net *net, struct net *to, void *entry)
+{
+    uint64_t since = clock_cycles();
+    bool ok = rte_ring_mp_enqueue(to->ring, entry) == 0;
+
+    net->ring_bells |= 1u << to->number;
+    counter_add(net->ctr, CTR_HANDOVER_CYCLES, clock_cycles() - since);
+    return ok;
+}
+
+static void
+put_buffer(struct net *net, struct net *to, struct rte_mbuf *m)
+{
+    if (put(net, to, m))
+        return;
+    counter_inc(net->ctr, CTR_HANDOVER_DROP);
+    rte_pktmbuf_free(m);
+}
+
+static struct handed *
+handed_of(const struct rte_mbuf *m)
+{
+    return m->buf_addr;
+}
+
+void
+net_hand_packet(struct net *net, unsigned to, struct ip_packet *p)
+{
+    struct rte_mbuf *m = rx_own_net(net, p->m);
+
+    if (unlikely(m == NULL))
+        return;
+    if (unlikely(rte_pktmbuf_headroom(m) < sizeof(struct handed))) {
+        counter_inc(net->ctr, CTR_HANDOVER_DROP);
+        rte_pktmbuf_free(m);
+        return;
+    }
+    p->m = m;
+    *handed_of(m) = (struct handed){ .kind = BUF_PACKET, .packet = *p };
+    counter_inc(net->ctr, CTR_HANDOVER_PKTS);
+    put_buffer(net, net->host->nets[to], m);
+}
+
+void
+handover_frame(struct net *net, struct net *to, const struct rte_mbuf *m)
+{
+    struct rte_mbuf *copy = pktpool_copy(net->host->pool, m);
+
+    if (copy == NULL) {
+        counter_inc(net->ctr, CTR_PORT_DROP_NO_MBUF);
+        return;
+    }
+    handed_of(copy)->kind = BUF_FRAME;
+    put_buffer(net, to, copy);
+}
+
+void
+handover_unreachable(struct net *net, struct net *to, const struct ip_unreachable *info)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(net->host->pool->tx);
+
+    if (m == NULL) {
+        counter_inc(net->ctr, CTR_PORT_DROP_NO_MBUF);
+        return;
+    }
+    *handed_of(m) = (struct handed){ .kind = BUF_UNREACHABLE, .unreachable = *info };
+    put_buffer(net, to, m);
+}
+
+/* Kept at the sender until there is room: two words for each entry. */
+static void
+keep(struct net *net, const struct net *to, uint64_t word)
+{
+    if (net->unsent.n + 2 > net->unsent.capacity) {
+        uint32_t capacity = RTE_MAX(2 * net->unsent.capacity, 256u);
+        uint64_t *grown = realloc(net->unsent.words, capacity * sizeof(*grown));
+
+        if (grown == NULL) {
+            counter_inc(net->ctr, CTR_HANDOVER_DROP);
+            return;
+        }
+        net->unsent.words = grown;
+        net->unsent.capacity = capacity;
+    }
+    net->unsent.words[net->unsent.n++] = to->number;
+    net->unsent.words[net->unsent.n++] = word;
+}
+
+static void
+put_word(struct net *net, struct net *to, enum word_kind kind, const struct app *app, uint32_t slot)
+{
+    uint64_t word = app->id << 24 | (uint64_t)slot << 4 | kind;
+
+    counter_inc(net->ctr, CTR_HANDOVER_CMDS);
+    /* Behind what waits already, or order would be lost. */
+    if (net->unsent.n > 0 || !put(net, to, (void *)(uintptr_t)word))
+        keep(net, to, word);
+}
+
+void
+net_post_notify(struct net *net, struct net *to, const struct app *app, uint32_t slot)
+{
+    put_word(net, to, WORD_NOTIFY, app, slot);
+}
+
+void
+net_post_accept(struct net *net, struct net *to, const struct app *app, uint32_t slot)
+{
+    put_word(net, to, WORD_ACCEPT, app, slot);
+}
+
+void
+net_post_accepted(struct net *net, struct net *to, const struct app *app, uint32_t slot)
+{
+    put_word(net, to, WORD_ACCEPTED, app, slot);
+}
+
+static void
+send_kept(struct net *net)
+{
+    uint32_t n = net->unsent.n;
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < n; i += 2) {
+        uint64_t to = net->unsent.words[i], word = net->unsent.words[i + 1];
+
+        if (left == 0 && put(net, net->host->nets[to], (void *)(uintptr_t)word))
+            continue;
+        net->unsent.words[left++] = to;
+        net->unsent.words[left++] = word;
+    }
+    net->unsent.n = left;
+}
+
+/* Who sleeps is woken once, however much was handed over in the pass. The fence stands between the queue and the look. */
+void
+handover_ring_bells(struct net *net)
+{
+    const struct host *h = net->host;
+
+    if (unlikely(net->unsent.n > 0))
+        send_kept(net);
+    if (net->ring_bells == 0)
+        return;
+    shm_fence();
+    for (uint32_t i = 0; i < h->nb_nets; i++) {
+        if ((net->ring_bells & 1u << i) && shm_load(&h->page->instance[i].sleeping)) {
+            counter_inc(net->ctr, CTR_HANDOVER_WAKEUPS);
+            net_wake(h->nets[i]);
+        }
+    }
+    net->ring_bells = 0;
+}
+
+/* ---- taking ------------------------------------------------------------------------------------------------------------------ */
+
+/* The listener's owner asks for a connection out of a domain of ours. Its operands are ours until the answer. */
+static void
+serve_accept(struct net *net, const struct app *app, uint32_t slot, uint64_t now_us)
+{
+    struct host *h = net->host;
+    struct sock *lsk = sock_at(app, slot);
+    struct spread *sp = lsk != NULL ? __atomic_load_n(&lsk->spread, __ATOMIC_ACQUIRE) : NULL;
+    struct stack *s;
+
+    if (sp == NULL || sp->waiting == 0 || host_owner(h, sp->waiting - 1) != net)
+        return; /* it was closed by its process's end meanwhile */
+    s = h->stacks[sp->waiting - 1];
+    stack_enter(s, net, now_us);
+    sp->result = spread_accept(s, &s->socks[sp->in[s->number].index], sp->free_slot, sp->member);
+    stack_leave(s);
+    net_post_accepted(net, host_owner(h, sp->home), app, slot);
+}
+
+static void
+take_word(struct net *net, uint64_t word, uint64_t now_us)
+{
+    struct app *app = host_find_app(net->host, word >> 24);
+    uint32_t slot = (uint32_t)(word >> 4) & (SHM_MAX_SLOTS - 1);
+    struct stack *s;
+
+    if (app == NULL)
+        return;
+    switch ((enum word_kind)(word & 15)) {
+    case WORD_NOTIFY:
+        net_dispatch(net, app, slot);
+        break;
+    case WORD_ACCEPT:
+        serve_accept(net, app, slot, now_us);
+        break;
+    case WORD_ACCEPTED:
+        s = host_stack_of(net->host, app, slot);
+        if (host_owner(net->host, s->number) != net)
+            break;
+        stack_enter(s, net, now_us);
+        commands_accepted(s, app, slot);
+        stack_leave(s);
+        break;
+    }
+}
+
+/* Packets in a row for one domain are applied in one go. */
+static void
+apply(struct net *net, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    struct host *h = net->host;
+    uint16_t at = 0;
+
+    while (at < n) {
+        uint32_t number = host_classify(h, &pkts[at]);
+        uint16_t end = (uint16_t)(at + 1);
+        struct stack *s = h->stacks[number];
+
+        while (end < n && host_classify(h, &pkts[end]) == number)
+            end++;
+        stack_enter(s, net, now_us);
+        stack_segments(s, &pkts[at], (uint16_t)(end - at), now_us);
+        stack_leave(s);
+        at = end;
+    }
+}
+
+static void
+take_frame(struct net *net, struct rte_mbuf *m, uint64_t now_us)
+{
+    struct ip_packet none[1];
+
+    net->from_peer = true;
+    if (ip_input(net->ip, &m, 1, none, now_us) > 0)
+        rte_pktmbuf_free(none[0].m);
+    net->from_peer = false;
+}
+
+static void
+take_buffer(struct net *net, struct rte_mbuf *m, struct ip_packet *pkts, uint16_t *n, uint64_t now_us)
+{
+    const struct handed *handed = handed_of(m);
+    struct ip_unreachable info;
+
+    switch (handed->kind) {
+    case BUF_PACKET:
+        pkts[(*n)++] = handed->packet;
+        break;
+    case BUF_FRAME:
+        take_frame(net, m, now_us);
+        break;
+    case BUF_UNREACHABLE:
+        info = handed->unreachable;
+        rte_pktmbuf_free(m);
+        net_unreachable(net, &info, now_us);
+        break;
+    }
+}
+
+unsigned
+net_handed(struct net *net, uint64_t now_us)
+{
+    void *entries[HANDOVER_BURST];
+    struct ip_packet pkts[HANDOVER_BURST];
+    uint16_t nb_pkts = 0;
+    unsigned n, queued;
+
+    net->now_us = now_us;
+    if (net->ring == NULL)
+        return 0;
+    n = rte_ring_sc_dequeue_burst(net->ring, entries, HANDOVER_BURST, &queued);
+    if (n == 0)
+        return 0;
+    counter_inc(net->ctr, CTR_HANDOVER_BURSTS);
+    counter_add(net->ctr, CTR_HANDOVER_QUEUED, n + queued);
+    counter_add(net->ctr, CTR_HANDOVER_TAKEN, n);
+    for (unsigned i = 0; i < n; i++)
+        if (!((uintptr_t)entries[i] & 1))
+            rte_prefetch0(handed_of(entries[i]));
+    for (unsigned i = 0; i < n; i++) {
+        if (!((uintptr_t)entries[i] & 1)) {
+            take_buffer(net, entries[i], pkts, &nb_pkts, now_us);
+            continue;
+        }
+        /* In order: what came before the word is applied before it. */
+        apply(net, pkts, nb_pkts, now_us);
+        nb_pkts = 0;
+        take_word(net, (uintptr_t)entries[i], now_us);
+    }
+    apply(net, pkts, nb_pkts, now_us);
+    return n;
+}
+
+bool
+handover_waits(const struct net *net)
+{
+    return net->unsent.n > 0 || (net->ring != NULL && !rte_ring_empty(net->ring));
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sockets/backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/**
+ * @file
+ * What domains and workers have in common: the page that applications see, stopping the world, calls from other threads, the end.
+ */
+
+#define SHUTDOWN_US 2000000u
+
+/* ---- life --------------------------------------------------------------------------------------------------------------- */
+
+static void
+fill_routes(struct host *h)
+{
+    struct shm_stack_page *p = h->page;
+    struct ip_route routes[SHM_MAX_ROUTES];
+    unsigned n = ip_routes(h->nets[0]->ip, routes, SHM_MAX_ROUTES);
+
+    p->nb_routes = 0;
+    p->gateway = 0;
+    for (unsigned i = 0; i < n; i++) {
+        struct shm_route *r = &p->routes[p->nb_routes];
+
+        if (routes[i].prefix_len == 0) {
+            p->gateway = 1;
+            continue;
+        }
+        memcpy(r->prefix, routes[i].prefix.w, sizeof(r->prefix));
+        r->prefix_len = 96u + routes[i].prefix_len;
+        p->nb_routes++;
+    }
+}
+
+static int
+page_create(struct host *h)
+{
+    size_t bytes = sizeof(struct shm_stack_page);
+    void *map;
+
+    h->page_fd = memfd_create("isosock-stack", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (h->page_fd < 0 || ftruncate(h->page_fd, (off_t)bytes) != 0)
+        return -errno;
+    map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, h->page_fd, 0);
+    if (map == MAP_FAILED)
+        return -errno;
+    h->page = map;
+    if (fcntl(h->page_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0)
+        return -errno;
+    h->page->version = SHM_VERSION;
+    h->page->alive = 1;
+    h->page->aggregate = h->cfg.aggregate;
+    h->page->ring_by_thread = h->cfg.thread_rings;
+    memcpy(h->page->addr, h->cfg.ip.addr.w, sizeof(h->page->addr));
+    return 0;
+}
+
+static int
+parts_create(struct host *h, const struct host_config *cfg)
+{
+    h->nets = calloc(cfg->nb_nets, sizeof(h->nets[0]));
+    h->stacks = calloc(cfg->nb_stacks, sizeof(h->stacks[0]));
+    h->next_us = calloc(cfg->nb_stacks, sizeof(h->next_us[0]));
+    if (h->nets == NULL || h->stacks == NULL || h->next_us == NULL)
+        return -ENOMEM;
+    for (h->nb_nets = 0; h->nb_nets < cfg->nb_nets; h->nb_nets++) {
+        h->nets[h->nb_nets] = net_create(h, h->nb_nets, cfg->nb_nets, cfg->ctr[h->nb_nets]);
+        if (h->nets[h->nb_nets] == NULL)
+            return -ENOMEM;
+    }
+    h->nb_stacks = cfg->nb_stacks;
+    for (uint32_t i = 0; i < cfg->nb_stacks; i++) {
+        h->stacks[i] = stack_create(h, i);
+        if (h->stacks[i] == NULL)
+            return -ENOMEM;
+        stack_enter(h->stacks[i], host_owner(h, i), 1);
+        stack_leave(h->stacks[i]);
+    }
+    return 0;
+}
+
+struct host *
+host_create(const struct host_config *cfg)
+{
+    struct host *h = calloc(1, sizeof(*h));
+
+    if (h == NULL)
+        return NULL;
+    h->cfg = cfg->stack;
+    h->port = cfg->port;
+    h->pool = cfg->pool;
+    h->locking = cfg->locking;
+    h->page_fd = -1;
+    pthread_mutex_init(&h->call_lock, NULL);
+    if (page_create(h) != 0 || parts_create(h, cfg) != 0) {
+        host_destroy(h);
+        return NULL;
+    }
+    fill_routes(h);
+    return h;
+}
+
+/* Without workers: what applications still hold is dropped, nothing is sent any more. */
+static void
+drop_app(struct host *h, struct app *app)
+{
+    for (uint32_t slot = 0; slot < app->slots_used; slot++) {
+        struct sock *sk = sock_at(app, slot);
+        struct stack *s = host_stack_of(h, app, slot);
+
+        if (sk == NULL)
+            continue;
+        rx_drop_all(s, sk);
+        free(sk->opts);
+        if (sk->spread != NULL)
+            free(sk->spread);
+    }
+    app_destroy(app);
+}
+
+void
+host_destroy(struct host *h)
+{
+    if (h == NULL)
+        return;
+    while (h->nb_apps > 0)
+        drop_app(h, h->apps[0]);
+    free(h->apps);
+    arena_reap();
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        stack_destroy(h->stacks[i]);
+    for (uint32_t i = 0; i < h->nb_nets; i++)
+        net_destroy(h->nets[i]);
+    free(h->stacks);
+    free(h->nets);
+    free(h->next_us);
+    if (h->page != NULL)
+        munmap(h->page, sizeof(*h->page));
+    if (h->page_fd >= 0)
+        close(h->page_fd);
+    pthread_mutex_destroy(&h->call_lock);
+    free(h);
+}
+
+unsigned
+host_nb_nets(const struct host *h)
+{
+    return h->nb_nets;
+}
+
+unsigned
+host_nb_stacks(const struct host *h)
+{
+    return h->nb_stacks;
+}
+
+struct net *
+host_net(struct host *h, unsigned i)
+{
+    return h->nets[i];
+}
+
+struct stack *
+host_stack(struct host *h, unsigned i)
+{
+    return h->stacks[i];
+}
+
+struct pktpool *
+host_pool(const struct host *h)
+{
+    return h->pool;
+}
+
+int
+host_page_readonly_fd(const struct host *h)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", h->page_fd);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 ? fd : -errno;
+}
+
+/* ---- where things are --------------------------------------------------------------------------------------------------------- */
+
+struct stack *
+host_stack_of(const struct host *h, const struct app *app, uint32_t slot)
+{
+    uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
+
+    return h->stacks[ref != 0 ? ref >> 32 : slot % h->nb_stacks];
+}
+
+struct app *
+host_find_app(const struct host *h, uint64_t id)
+{
+    for (uint32_t i = 0; i < h->nb_apps; i++)
+        if (h->apps[i]->id == id)
+            return h->apps[i];
+    return NULL;
+}
+
+uint32_t
+host_rx_bufs(const struct host *h)
+{
+    int32_t sum = 0;
+
+    for (uint32_t i = 0; i < h->nb_nets; i++)
+        sum += __atomic_load_n(&h->nets[i]->rx_bufs, __ATOMIC_RELAXED);
+    return sum > 0 ? (uint32_t)sum : 0; /* parts are read at different instants */
+}
+
+unsigned
+host_classify(const struct host *h, const struct ip_packet *p)
+{
+    struct tcp_tuple t = { .local = p->dst, .remote = p->src };
+    const rte_be16_t *ports = rte_pktmbuf_mtod_offset(p->m, const rte_be16_t *, p->l4_off);
+
+    /* What is too short for ports is any domain's to drop. */
+    if (h->nb_stacks == 1 || rte_pktmbuf_data_len(p->m) < p->l4_off + 4u || p->l4_len < 4)
+        return 0;
+    t.remote_port = rte_be_to_cpu_16(ports[0]);
+    t.local_port = rte_be_to_cpu_16(ports[1]);
+    return tcp_hash(&t) % h->nb_stacks;
+}
+
+/* ---- stopping the world ---------------------------------------------------------------------------------------------------------- */
+
+void
+host_want_stop(struct host *h)
+{
+    __atomic_store_n(&h->stop_wanted, true, __ATOMIC_SEQ_CST);
+    if (h->nb_nets > 1)
+        net_wake(h->nets[0]);
+}
+
+void
+host_stop(struct host *h, struct net *net, uint64_t now_us)
+{
+    if (h->nb_nets > 1)
+        for (uint32_t i = 0; i < h->nb_nets; i++)
+            lock_take(&h->nets[i]->pass, net->ctr, CTR_LOCK_PASS);
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        stack_enter(h->stacks[i], net, now_us);
+    spread_reap(h);
+}
+
+void
+host_go(struct host *h, struct net *net, uint64_t now_us)
+{
+    bool reap = __atomic_exchange_n(&h->stop_wanted, false, __ATOMIC_SEQ_CST);
+
+    if (reap)
+        app_settle(h);
+    for (uint32_t i = 0; i < h->nb_stacks; i++) {
+        stack_settle(h->stacks[i]);
+        if (h->locking)
+            lock_give(&h->stacks[i]->lock);
+    }
+    net_wake_all(net);
+    if (reap && __atomic_load_n(&h->dead, __ATOMIC_RELAXED) == NULL)
+        app_reap(h);
+    port_flush(&net->queue, now_us);
+    if (h->nb_nets > 1)
+        for (uint32_t i = 0; i < h->nb_nets; i++)
+            lock_give(&h->nets[i]->pass);
+}
+
+/* ---- calls -------------------------------------------------------------------------------------------------------------------------- */
+
+/* On the caller's stack: it waits until the worker is done with it. */
+struct host_call_item {
+    void (*fn)(struct host *h, void *arg, uint64_t now_us);
+    void *arg;
+    int result;
+    sem_t done;
+    struct host_call_item *next;
+};
+
+int
+host_call(struct host *h, void (*fn)(struct host *h, void *arg, uint64_t now_us), void *arg)
+{
+    struct host_call_item item = { .fn = fn, .arg = arg };
+
+    pthread_mutex_lock(&h->call_lock);
+    if (h->calls_ended) {
+        pthread_mutex_unlock(&h->call_lock);
+        return -ESHUTDOWN;
+    }
+    sem_init(&item.done, 0, 0);
+    if (h->call_first == NULL)
+        h->call_first = &item;
+    else
+        h->call_last->next = &item;
+    h->call_last = &item;
+    __atomic_add_fetch(&h->calls_waiting, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&h->call_lock);
+    net_wake(h->nets[0]);
+    while (sem_wait(&item.done) != 0)
+        ;
+    sem_destroy(&item.done);
+    return item.result;
+}
+
+static struct host_call_item *
+take_all(struct host *h, bool end)
+{
+    struct host_call_item *first;
+
+    pthread_mutex_lock(&h->call_lock);
+    first = h->call_first;
+    h->call_first = h->call_last = NULL;
+    __atomic_store_n(&h->calls_waiting, 0, __ATOMIC_SEQ_CST);
+    h->calls_ended |= end;
+    pthread_mutex_unlock(&h->call_lock);
+    return first;
+}
+
+unsigned
+host_calls(struct host *h, uint64_t now_us)
+{
+    struct host_call_item *item;
+    unsigned n = 0;
+
+    if (likely(__atomic_load_n(&h->calls_waiting, __ATOMIC_ACQUIRE) == 0))
+        return 0;
+    item = take_all(h, false);
+    while (item != NULL) {
+        struct host_call_item *next = item->next; /* the item is the caller's again once posted */
+
+        item->fn(h, item->arg, now_us);
+        sem_post(&item->done);
+        item = next;
+        n++;
+    }
+    return n;
+}
+
+void
+host_calls_end(struct host *h)
+{
+    struct host_call_item *item = take_all(h, true);
+
+    while (item != NULL) {
+        struct host_call_item *next = item->next;
+
+        item->result = -ESHUTDOWN;
+        sem_post(&item->done);
+        item = next;
+    }
+}
+
+/* ---- the end ---------------------------------------------------------------------------------------------------------------------- */
+
+void
+host_shutdown_begin(struct host *h, uint64_t now_us)
+{
+    if (__atomic_load_n(&h->closing, __ATOMIC_ACQUIRE))
+        return;
+    /* Several workers may come here at once, and mean the same. */
+    __atomic_store_n(&h->closing_deadline_us, now_us + SHUTDOWN_US, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        __atomic_store_n(&h->next_us[i], 0, __ATOMIC_RELAXED);
+    shm_store(&h->page->alive, 0);
+    __atomic_store_n(&h->closing, true, __ATOMIC_RELEASE);
+}
+
+bool
+host_shutdown_done(const struct host *h, uint64_t now_us)
+{
+    if (!__atomic_load_n(&h->closing, __ATOMIC_ACQUIRE))
+        return false;
+    if (now_us >= h->closing_deadline_us)
+        return true;
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        if (!__atomic_load_n(&h->stacks[i]->drained, __ATOMIC_ACQUIRE))
+            return false;
+    return true;
+}

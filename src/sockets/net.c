@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sockets/backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/**
+ * @file
+ * A worker's side of the network, and the steps of its pass.
+ */
+
+static void on_unreachable(void *ctx, const struct ip_unreachable *info, uint64_t now_us);
+static void on_no_neighbour(void *ctx, const struct ip_addr *dst, uint64_t now_us);
+static void on_arp_heard(void *ctx, const struct rte_mbuf *m, uint64_t now_us);
+
+static const struct ip_ops net_ip_ops = {
+    .unreachable = on_unreachable,
+    .no_neighbour = on_no_neighbour,
+    .arp_heard = on_arp_heard,
+};
+
+/* ---- life --------------------------------------------------------------------------------------------------------------- */
+
+static int
+doorbell_create(struct net *net)
+{
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+
+    net->doorbell_epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    net->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (net->doorbell_epoll_fd < 0 || net->bell_fd < 0 ||
+        epoll_ctl(net->doorbell_epoll_fd, EPOLL_CTL_ADD, net->bell_fd, &ev) != 0)
+        return -errno;
+    return 0;
+}
+
+struct net *
+net_create(struct host *h, uint32_t number, uint32_t nb_nets, struct counters *ctr)
+{
+    struct net *net = aligned_alloc(64, RTE_ALIGN_CEIL(sizeof(*net), (size_t)64));
+    struct ip_config ip = h->cfg.ip;
+
+    if (net == NULL)
+        return NULL;
+    memset(net, 0, sizeof(*net));
+    net->host = h;
+    net->number = number;
+    net->ctr = ctr;
+    net->doorbell_epoll_fd = net->bell_fd = -1;
+    ip.quiet = number > 0;
+    ip.seed += number;
+    if (port_queue_init(&net->queue, h->port, (uint16_t)number, h->pool, ctr) != 0) {
+        free(net);
+        return NULL;
+    }
+    net->ip = ip_create(&ip, &net->queue, ctr, &net_ip_ops, net);
+    if (net->ip == NULL || doorbell_create(net) != 0 || (nb_nets > 1 && handover_create(net) != 0)) {
+        net_destroy(net);
+        return NULL;
+    }
+    return net;
+}
+
+static void
+close_fd(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+void
+net_destroy(struct net *net)
+{
+    if (net == NULL)
+        return;
+    handover_destroy(net);
+    if (net->ip != NULL)
+        ip_destroy(net->ip);
+    port_queue_fini(&net->queue);
+    close_fd(net->bell_fd);
+    close_fd(net->doorbell_epoll_fd);
+    free(net->later);
+    free(net);
+}
+
+/* ---- what the internet layer tells ---------------------------------------------------------------------------------------------- */
+
+void
+net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now_us)
+{
+    struct tcp_tuple t = {
+        .local = info->local,
+        .remote = info->remote,
+        .local_port = info->local_port,
+        .remote_port = info->remote_port,
+    };
+    struct host *h = net->host;
+    uint32_t number = tcp_hash(&t) % h->nb_stacks;
+    struct stack *s = h->stacks[number];
+
+    if (!h->locking && host_owner(h, number) != net) {
+        handover_unreachable(net, host_owner(h, number), info);
+        return;
+    }
+    stack_enter(s, net, now_us);
+    tcp_unreachable(s->tcp, &s->env, &t, info->seq, info->error, info->hard, info->mtu);
+    stack_leave(s);
+}
+
+static void
+on_unreachable(void *ctx, const struct ip_unreachable *info, uint64_t now_us)
+{
+    net_unreachable(ctx, info, now_us);
+}
+
+/* Perhaps from within the engine, which must not be entered again: remembered until the pass's end. */
+static void
+on_no_neighbour(void *ctx, const struct ip_addr *dst, uint64_t now_us)
+{
+    struct net *net = ctx;
+
+    (void)now_us;
+    if (net->nb_unresolved < MAX_UNRESOLVED)
+        net->unresolved[net->nb_unresolved++] = *dst;
+}
+
+/* Frames for everybody reach one queue, but each worker has a neighbour table of its own. */
+static void
+on_arp_heard(void *ctx, const struct rte_mbuf *m, uint64_t now_us)
+{
+    struct net *net = ctx;
+
+    (void)now_us;
+    if (net->host->nb_nets == 1 || net->from_peer)
+        return;
+    for (uint32_t i = 0; i < net->host->nb_nets; i++)
+        if (i != net->number)
+            handover_frame(net, net->host->nets[i], m);
+}
+
+/* Whoever is connecting to a neighbour that does not answer need not wait for its retries to end, as in Linux. */
+static void
+fail_unresolved(struct net *net, uint64_t now_us)
+{
+    struct host *h = net->host;
+
+    for (uint32_t i = 0; i < h->nb_stacks; i++) {
+        struct stack *s = h->stacks[i];
+
+        if (!h->locking && host_owner(h, i) != net)
+            continue;
+        stack_enter(s, net, now_us);
+        stack_fail_unresolved(s, net->unresolved, net->nb_unresolved);
+        stack_leave(s);
+    }
+    net->nb_unresolved = 0;
+}
+
+/* ---- the steps of a pass --------------------------------------------------------------------------------------------------------- */
+
+void
+net_begin(struct net *net)
+{
+    if (net->host->nb_nets > 1)
+        lock_take(&net->pass, net->ctr, CTR_LOCK_PASS);
+}
+
+uint16_t
+net_receive(struct net *net, struct ip_packet *out, uint64_t now_us)
+{
+    struct rte_mbuf *pkts[PORT_BURST];
+    uint16_t n = port_rx(&net->queue, pkts, now_us);
+
+    if (n > 0)
+        n = ip_input(net->ip, pkts, n, out, now_us);
+    return (uint16_t)(n + ip_local_input(net->ip, out + n, (uint16_t)(2 * PORT_BURST - n), now_us));
+}
+
+void
+net_dispatch(struct net *net, struct app *app, uint32_t slot)
+{
+    struct host *h = net->host;
+
+    for (;;) {
+        struct stack *s = host_stack_of(h, app, slot);
+
+        if (!h->locking && host_owner(h, s->number) != net) {
+            net_post_notify(net, host_owner(h, s->number), app, slot);
+            return;
+        }
+        stack_enter(s, net, net->now_us);
+        /* It may have moved, or ended, while the lock was waited for. */
+        if (likely(host_stack_of(h, app, slot) == s)) {
+            commands_service(s, app, slot, false);
+            stack_leave(s);
+            return;
+        }
+        stack_leave(s);
+    }
+}
+
+unsigned
+net_commands(struct net *net, unsigned budget, uint64_t now_us)
+{
+    struct host *h = net->host;
+    unsigned n = 0;
+    uint32_t count = h->nb_apps;
+    unsigned share;
+
+    net->now_us = now_us;
+    if (count == 0)
+        return 0;
+    net->next_app = net->next_app + 1 < count ? net->next_app + 1 : 0;
+    /* Each gets its share first, so that one that floods its rings does not starve the others. */
+    share = RTE_MAX(budget / count, 16u);
+    for (uint32_t i = 0; i < count && n < budget; i++) {
+        uint32_t at = net->next_app + i;
+
+        n += app_poll(net, h->apps[at < count ? at : at - count], RTE_MIN(share, budget - n), now_us);
+    }
+    return n;
+}
+
+unsigned
+net_timers(struct net *net, uint64_t now_us)
+{
+    struct host *h = net->host;
+    unsigned n = 0;
+
+    if (ip_next_us(net->ip, now_us) <= now_us)
+        ip_tick(net->ip, now_us);
+    for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets) {
+        struct stack *s = h->stacks[i];
+
+        if (h->locking && __atomic_load_n(&h->next_us[i], __ATOMIC_RELAXED) > now_us)
+            continue;
+        stack_enter(s, net, now_us);
+        n += stack_timers(s, now_us);
+        stack_leave(s);
+    }
+    return n;
+}
+
+void
+net_leave_for_later(struct net *net, const struct app *app, uint32_t slot)
+{
+    if (net->nb_later == net->later_capacity) {
+        uint32_t capacity = RTE_MAX(2 * net->later_capacity, 64u);
+        struct later *grown = realloc(net->later, capacity * sizeof(*grown));
+
+        /* The application may notify again; there is no memory for more. */
+        if (grown == NULL)
+            return;
+        net->later = grown;
+        net->later_capacity = capacity;
+    }
+    net->later[net->nb_later++] = (struct later){ .app_id = app->id, .slot = slot };
+}
+
+unsigned
+net_later(struct net *net)
+{
+    struct host *h = net->host;
+    unsigned n = net->nb_later;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct app *app = host_find_app(h, net->later[i].app_id);
+
+        if (app != NULL)
+            commands_service(host_stack_of(h, app, net->later[i].slot), app, net->later[i].slot, true);
+    }
+    net->nb_later = 0;
+    return n;
+}
+
+static bool
+wants_stop(const struct net *net)
+{
+    const struct host *h = net->host;
+
+    if (net->nb_later > 0)
+        return true;
+    return net->number == 0 && (__atomic_load_n(&h->calls_waiting, __ATOMIC_ACQUIRE) != 0 ||
+                                __atomic_load_n(&h->stop_wanted, __ATOMIC_ACQUIRE));
+}
+
+unsigned
+net_end(struct net *net, uint64_t now_us)
+{
+    struct host *h = net->host;
+    unsigned n = 0;
+
+    if (unlikely(net->nb_unresolved > 0))
+        fail_unresolved(net, now_us);
+    if (!h->locking) {
+        for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets) {
+            h->stacks[i]->env.now_us = now_us;
+            stack_settle(h->stacks[i]);
+        }
+    }
+    net_wake_all(net);
+    port_flush(&net->queue, now_us);
+    if (h->nb_nets > 1) {
+        handover_ring_bells(net);
+        lock_give(&net->pass);
+    }
+    if (unlikely(wants_stop(net))) {
+        host_stop(h, net, now_us);
+        n = net_later(net);
+        if (net->number == 0)
+            n += host_calls(h, now_us);
+        host_go(h, net, now_us);
+    }
+    return n;
+}
+
+/* ---- sleep ------------------------------------------------------------------------------------------------------------------------- */
+
+uint64_t
+net_next_us(const struct net *net, uint64_t now_us)
+{
+    const struct host *h = net->host;
+    uint64_t next = RTE_MIN(ip_next_us(net->ip, now_us), port_next_us(&net->queue));
+
+    for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets)
+        next = RTE_MIN(next, __atomic_load_n(&h->next_us[i], __ATOMIC_RELAXED));
+    for (uint32_t i = 0; i < h->nb_apps; i++)
+        next = RTE_MIN(next, app_next_us(net, h->apps[i]));
+    return next;
+}
+
+bool
+net_has_work(const struct net *net)
+{
+    const struct host *h = net->host;
+
+    if (wants_stop(net) || handover_waits(net))
+        return true;
+    for (uint32_t i = 0; i < h->nb_apps; i++)
+        if (app_has_work(net, h->apps[i]))
+            return true;
+    return false;
+}
+
+void
+net_set_sleeping(struct net *net, bool sleeping)
+{
+    shm_store(&net->host->page->instance[net->number].sleeping, sleeping);
+    shm_fence();
+}
+
+int
+net_doorbell_fd(const struct net *net)
+{
+    return net->doorbell_epoll_fd;
+}
+
+void
+net_doorbell_clear(struct net *net)
+{
+    struct epoll_event rung[64];
+
+    while (epoll_wait(net->doorbell_epoll_fd, rung, RTE_DIM(rung), 0) == RTE_DIM(rung))
+        ;
+}
+
+void
+net_wake(const struct net *net)
+{
+    eventfd_write(net->bell_fd, 1);
+}
+
+int
+net_doorbell_add(struct net *net, int fd)
+{
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+
+    return epoll_ctl(net->doorbell_epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : -errno;
+}
+
+struct port_queue *
+net_queue(struct net *net)
+{
+    return &net->queue;
+}
+
+struct ip_ctx *
+net_ip(struct net *net)
+{
+    return net->ip;
+}
