@@ -129,6 +129,15 @@ stack_try_enter(struct stack *s, struct net *net, uint64_t now_us)
     return true;
 }
 
+static bool
+has_transport(const struct stack *s)
+{
+    for (uint32_t i = 1; i < s->socks_used; i++)
+        if (s->socks[i].app != NULL && s->socks[i].tcp != TCP_NO_ID)
+            return true;
+    return false;
+}
+
 void
 stack_settle(struct stack *s)
 {
@@ -137,8 +146,10 @@ stack_settle(struct stack *s)
     if (s->dirty_first != SOCK_NONE)
         sock_flush(s);
     next_us = tcp_next_us(s->tcp, s->env.now_us);
-    if (unlikely(s->closing))
+    if (unlikely(s->closing)) {
         next_us = RTE_MIN(next_us, s->closing_check_at_us);
+        __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
+    }
     __atomic_store_n(&s->host->next_us[s->number], next_us, __ATOMIC_RELAXED);
 }
 
@@ -311,15 +322,6 @@ drained_one(struct stack *s, struct sock *sk)
         abort_one(s, sk);
 }
 
-static bool
-has_transport(const struct stack *s)
-{
-    for (uint32_t i = 1; i < s->socks_used; i++)
-        if (s->socks[i].app != NULL && s->socks[i].tcp != TCP_NO_ID)
-            return true;
-    return false;
-}
-
 static void
 shutdown_step(struct stack *s, uint64_t now_us)
 {
@@ -332,7 +334,6 @@ shutdown_step(struct stack *s, uint64_t now_us)
         return;
     }
     s->closing_check_at_us = now_us + SHUTDOWN_CHECK_US;
-    __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
 }
 
 unsigned

@@ -290,7 +290,7 @@ anything_anywhere(void **state)
 static void
 regions_are_sealed(void **state)
 {
-    const struct arena_config ac = { .max_socks = 16, .tx_chunks = 4, .nb_rings = 1 };
+    const struct arena_config ac = { .max_socks = 16, .tx_chunks = 4, .nb_rings = 1, .nb_instances = 1 };
     struct arena *a;
     char path[64];
     int back, again;

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "../sockets/back_net.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rng.h"
+#include "modes/mode.h"
+
+/**
+ * @file
+ * One table of scenarios under every mode, with 1, 2 and 4 workers. Both hosts run the mode; their workers are polled by hand, in an order that a seed
+ * draws anew for each pass, on a virtual clock.
+ */
+
+#define PORT 80
+#define CONNS 24u
+
+/* The mode of the run; node 1's twin stands behind node 0's. */
+static struct {
+    const char *text;
+    unsigned nb_workers;
+    const struct mode_ops *ops;
+    struct mode *mode[2];
+    struct rng rng;
+} run;
+
+struct world {
+    struct lan net;
+    struct fapp a, b; /* on nodes 0 and 1 */
+};
+
+/* ---- hosts of a mode --------------------------------------------------------------------------------------------------------- */
+
+static unsigned
+node_number(const struct node *n)
+{
+    return (unsigned)(n - n->net->node);
+}
+
+static struct host *
+make(struct node *n, const struct stack_config *cfg)
+{
+    struct mode_config mc = { .stack = *cfg, .port = &n->port, .pool = &n->pool, .nb_workers = run.nb_workers };
+    char err[256] = "";
+    struct mode *m;
+
+    run.ops = mode_find(run.text, &mc.knobs, err, sizeof(err));
+    assert_non_null(run.ops);
+    m = run.ops->create(&mc, err, sizeof(err));
+    if (m == NULL)
+        fail_msg("%s", err);
+    run.mode[node_number(n)] = m;
+    return run.ops->host(m);
+}
+
+static unsigned
+poll_in_any_order(struct node *n)
+{
+    struct mode *m = run.mode[node_number(n)];
+    unsigned nb = run.ops->nb_workers(m);
+    unsigned order[SHM_MAX_INSTANCES];
+    unsigned done = 0;
+
+    for (unsigned i = 0; i < nb; i++) {
+        unsigned k = rng_below(&run.rng, i + 1);
+
+        order[i] = order[k];
+        order[k] = i;
+    }
+    for (unsigned i = 0; i < nb; i++)
+        done += run.ops->poll(m, order[i], n->net->now_us);
+    return done;
+}
+
+static void
+unmake(struct node *n)
+{
+    run.ops->destroy(run.mode[node_number(n)]);
+}
+
+static struct net_maker maker = { .make = make, .poll = poll_in_any_order, .unmake = unmake };
+
+static void
+world_init(struct world *w, uint32_t loss_ppm)
+{
+    const struct stack_config cfg[2] = { net_stack_config(0), net_stack_config(1) };
+
+    maker.loss_ppm = loss_ppm;
+    net_init_with(&w->net, cfg, &maker);
+    fapp_attach(&w->a, &w->net.node[0]);
+    fapp_attach(&w->b, &w->net.node[1]);
+}
+
+/* The processes end; everything that they held must come back. */
+static void
+world_fini(struct world *w)
+{
+    fapp_leave(&w->a, w->a.member);
+    fapp_leave(&w->b, w->b.member);
+    net_until(&w->net, w->net.node[0].host->nb_apps + w->net.node[1].host->nb_apps == 0);
+    net_run(&w->net, 300000);
+    net_fini(&w->net);
+}
+
+/* ---- helpers ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t
+status(const struct fapp *fa, uint32_t slot)
+{
+    return shm_load(&fapp_back(fa, slot)->status);
+}
+
+static uint8_t
+pattern(uint32_t conn, uint32_t pos)
+{
+    return (uint8_t)((pos + conn * 7919) * 2654435761u >> 24);
+}
+
+struct stream {
+    struct fapp *from, *to;
+    uint32_t tx, rx, conn;
+    uint32_t sent, got;
+};
+
+static void
+stream_step(struct stream *st, uint32_t total)
+{
+    static uint8_t buf[20000];
+    uint32_t n = RTE_MIN(total - st->sent, (uint32_t)sizeof(buf));
+
+    for (uint32_t i = 0; i < n; i++)
+        buf[i] = pattern(st->conn, st->sent + i);
+    st->sent += fapp_send(st->from, st->tx, buf, n);
+    n = fapp_recv(st->to, st->rx, buf, sizeof(buf));
+    for (uint32_t i = 0; i < n; i++)
+        if (buf[i] != pattern(st->conn, st->got + i))
+            fail_msg("connection %u: byte %u differs", st->conn, st->got + i);
+    st->got += n;
+}
+
+/* Move bytes on all streams at once, and compare each. */
+static void
+transfer_all(struct lan *net, struct stream *st, unsigned n, uint32_t total)
+{
+    uint64_t limit_us = net->now_us + UINT64_C(900000000);
+    unsigned done = 0;
+
+    while (done < n) {
+        done = 0;
+        for (unsigned i = 0; i < n; i++) {
+            stream_step(&st[i], total);
+            done += st[i].got == total;
+        }
+        net_step(net, 1000);
+        assert_true(net->now_us < limit_us);
+    }
+}
+
+static uint32_t
+listen_on(struct fapp *fa, uint16_t port, bool reuseport)
+{
+    const struct ip_addr any = ip_addr_v4(0);
+    uint32_t slot = fapp_open(fa);
+
+    if (reuseport)
+        assert_int_equal(fapp_value_cmd(fa, slot, SHM_OP_SETOPT, TCP_OPT_REUSEPORT, 1), 0);
+    assert_int_equal(fapp_bind(fa, slot, &any, port), 0);
+    assert_int_equal(fapp_listen(fa, slot, 64), 0);
+    return slot;
+}
+
+static uint32_t
+connect_to(struct fapp *from, const struct fapp *to, uint16_t port)
+{
+    uint32_t slot = fapp_open(from);
+
+    assert_int_equal(fapp_connect(from, slot, &to->node->addr, port), 0);
+    net_until(from->node->net, status(from, slot) & (SHM_ST_CONNECTED | SHM_ST_ERROR));
+    return slot;
+}
+
+static uint16_t
+local_port(const struct fapp *fa, uint32_t slot)
+{
+    return fapp_back(fa, slot)->local.port;
+}
+
+static uint32_t
+waiting(const struct fapp *fa, const uint32_t *listeners, unsigned n)
+{
+    uint32_t sum = 0;
+
+    for (unsigned l = 0; l < n; l++)
+        sum += shm_load(&fapp_back(fa, listeners[l])->accept_ready);
+    return sum;
+}
+
+/* Accept n connections and sort them so that server[i] is the other end of client[i]. */
+static void
+accept_all(struct world *w, const uint32_t *listeners, unsigned nb_listeners, const uint32_t *client, uint32_t *server,
+           unsigned n, unsigned *share)
+{
+    unsigned found = 0;
+
+    for (unsigned l = 0; l < nb_listeners; l++) {
+        uint32_t child;
+
+        share[l] = 0;
+        while (fapp_accept(&w->b, listeners[l], &child) == 0) {
+            unsigned i = 0;
+
+            while (i < n && fapp_back(&w->b, child)->peer.port != local_port(&w->a, client[i]))
+                i++;
+            assert_true(i < n);
+            server[i] = child;
+            share[l]++;
+            found++;
+        }
+    }
+    assert_int_equal(found, n);
+}
+
+/* ---- scenarios --------------------------------------------------------------------------------------------------------------------- */
+
+static void
+connects_and_closes(struct world *w)
+{
+    uint32_t client, listener, server, late;
+
+    fapp_pair(&w->a, &w->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_back(&w->b, server)->peer.port, local_port(&w->a, client));
+    net_run(&w->net, 1000);
+    assert_int_equal(fapp_back(&w->b, listener)->accept_ready, 0);
+    assert_int_equal(fapp_accept(&w->b, listener, &late), -EAGAIN);
+    assert_int_equal(fapp_close(&w->a, client, false), 0);
+    net_until(&w->net, status(&w->b, server) & SHM_ST_FIN);
+    assert_int_equal(fapp_close(&w->b, server, false), 0);
+    net_until(&w->net, status(&w->a, client) == SHM_ST_DRAINED && status(&w->b, server) == SHM_ST_DRAINED);
+    /* Shot down in every domain: nobody answers, and the port is free at once. */
+    assert_int_equal(fapp_close(&w->b, listener, false), 0);
+    client = connect_to(&w->a, &w->b, PORT);
+    assert_int_equal(fapp_back(&w->a, client)->error, ECONNREFUSED);
+    listener = listen_on(&w->b, PORT, true);
+    assert_true(status(&w->b, listener) & SHM_ST_LISTEN);
+}
+
+static void
+transfers_both_ways(struct world *w)
+{
+    uint32_t client, listener, server;
+    struct stream st[2];
+
+    fapp_pair(&w->a, &w->b, PORT, &client, &listener, &server);
+    st[0] = (struct stream){ .from = &w->a, .to = &w->b, .tx = client, .rx = server };
+    st[1] = (struct stream){ .from = &w->b, .to = &w->a, .tx = server, .rx = client, .conn = 1 };
+    transfer_all(&w->net, st, 2, 700001);
+}
+
+static void
+half_closes(struct world *w)
+{
+    uint32_t client, listener, server;
+    struct stream st;
+
+    fapp_pair(&w->a, &w->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_value_cmd(&w->a, client, SHM_OP_SHUTDOWN, 0, 1 /* SHUT_WR */), 0);
+    net_until(&w->net, status(&w->b, server) & SHM_ST_FIN);
+    st = (struct stream){ .from = &w->b, .to = &w->a, .tx = server, .rx = client };
+    transfer_all(&w->net, &st, 1, 100003);
+    assert_int_equal(fapp_close(&w->b, server, false), 0);
+    net_until(&w->net, status(&w->a, client) & SHM_ST_FIN);
+    assert_int_equal(status(&w->a, client) & SHM_ST_ERROR, 0);
+}
+
+static void
+many(struct world *w, unsigned nb_listeners, uint32_t bytes)
+{
+    uint32_t listeners[4], client[CONNS], server[CONNS];
+    struct stream st[2 * CONNS];
+    unsigned share[4];
+
+    for (unsigned l = 0; l < nb_listeners; l++)
+        listeners[l] = listen_on(&w->b, PORT, nb_listeners > 1);
+    for (unsigned i = 0; i < CONNS; i++)
+        client[i] = connect_to(&w->a, &w->b, PORT);
+    net_until(&w->net, waiting(&w->b, listeners, nb_listeners) == CONNS);
+    accept_all(w, listeners, nb_listeners, client, server, CONNS, share);
+    for (unsigned l = 0; l < nb_listeners; l++)
+        assert_true(share[l] > 0);
+    for (unsigned i = 0; i < CONNS; i++) {
+        st[2 * i] = (struct stream){ .from = &w->a, .to = &w->b, .tx = client[i], .rx = server[i], .conn = i };
+        st[2 * i + 1] =
+            (struct stream){ .from = &w->b, .to = &w->a, .tx = server[i], .rx = client[i], .conn = CONNS + i };
+    }
+    transfer_all(&w->net, st, 2 * CONNS, bytes);
+    for (unsigned i = 0; i < CONNS; i++) {
+        assert_int_equal(fapp_close(&w->a, client[i], false), 0);
+        net_until(&w->net, status(&w->b, server[i]) & SHM_ST_FIN);
+        assert_int_equal(fapp_close(&w->b, server[i], false), 0);
+    }
+}
+
+static void
+many_connections(struct world *w)
+{
+    many(w, 1, 30011);
+}
+
+static void
+listeners_share_a_port(struct world *w)
+{
+    many(w, 3, 1009);
+}
+
+static void
+ports_are_taken_in_every_domain(struct world *w)
+{
+    const struct ip_addr any = ip_addr_v4(0);
+    uint32_t first = fapp_open(&w->b), second = fapp_open(&w->b), client = fapp_open(&w->a), listener;
+
+    assert_int_equal(fapp_bind(&w->b, first, &any, PORT), 0);
+    assert_int_equal(fapp_bind(&w->b, second, &any, PORT), -EADDRINUSE);
+    assert_int_equal(fapp_close(&w->b, first, false), 0);
+    assert_int_equal(fapp_bind(&w->b, second, &any, PORT), 0);
+    assert_int_equal(fapp_listen(&w->b, second, 8), 0);
+    /* A port that was bound before decides the domain: the socket moves there. */
+    for (uint16_t port = 5000; port < 5008; port++) {
+        client = fapp_open(&w->a);
+        assert_int_equal(fapp_bind(&w->a, client, &any, port), 0);
+        assert_int_equal(fapp_connect(&w->a, client, &w->b.node->addr, PORT), 0);
+        net_until(&w->net, status(&w->a, client) & SHM_ST_CONNECTED);
+        assert_int_equal(local_port(&w->a, client), port);
+        net_until(&w->net, shm_load(&fapp_back(&w->b, second)->accept_ready) == 1);
+        assert_int_equal(fapp_accept(&w->b, second, &first), 0);
+        net_run(&w->net, 1000);
+        assert_int_equal(fapp_close(&w->a, client, true), 0);
+        net_until(&w->net, status(&w->b, first) & SHM_ST_ERROR);
+    }
+    listener = fapp_open(&w->b);
+    assert_int_equal(fapp_bind(&w->b, listener, &any, 0), 0);
+    assert_int_not_equal(local_port(&w->b, listener), 0);
+}
+
+static void
+aborts(struct world *w)
+{
+    uint32_t client, listener, server, unaccepted;
+
+    fapp_pair(&w->a, &w->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_close(&w->a, client, true), 0);
+    net_until(&w->net, status(&w->b, server) & SHM_ST_ERROR);
+    assert_int_equal(fapp_back(&w->b, server)->error, ECONNRESET);
+    /* One that nobody accepted is reset with its listener. */
+    unaccepted = connect_to(&w->a, &w->b, PORT);
+    net_until(&w->net, shm_load(&fapp_back(&w->b, listener)->accept_ready) == 1);
+    assert_int_equal(fapp_close(&w->b, listener, false), 0);
+    net_until(&w->net, status(&w->a, unaccepted) & SHM_ST_ERROR);
+}
+
+static void
+peer_dies(struct world *w)
+{
+    struct fapp mortal;
+    uint32_t client, listener, server;
+
+    fapp_attach(&mortal, &w->net.node[1]);
+    fapp_pair(&w->a, &mortal, PORT, &client, &listener, &server);
+    fapp_leave(&mortal, mortal.member);
+    net_until(&w->net, status(&w->a, client) & (SHM_ST_FIN | SHM_ST_ERROR));
+    net_until(&w->net, w->net.node[1].host->nb_apps == 1);
+    /* Its listener is gone too, in every domain. */
+    client = connect_to(&w->a, &w->b, PORT);
+    assert_int_equal(fapp_back(&w->a, client)->error, ECONNREFUSED);
+}
+
+static void
+repairs_losses(struct world *w)
+{
+    many(w, 1, 30011);
+}
+
+static const struct {
+    const char *name;
+    void (*fn)(struct world *w);
+    uint32_t loss_ppm;
+} scenarios[] = {
+    { "connect and close", connects_and_closes, 0 },
+    { "transfer both ways", transfers_both_ways, 0 },
+    { "half close", half_closes, 0 },
+    { "many connections", many_connections, 0 },
+    { "SO_REUSEPORT", listeners_share_a_port, 0 },
+    { "ports", ports_are_taken_in_every_domain, 0 },
+    { "abort", aborts, 0 },
+    { "peer death", peer_dies, 0 },
+    { "loss", repairs_losses, 30000 },
+};
+
+static void
+under(const char *text, unsigned nb_workers)
+{
+    static struct world w;
+
+    run.text = text;
+    run.nb_workers = nb_workers;
+    for (unsigned i = 0; i < RTE_DIM(scenarios); i++) {
+        print_message("%s, %u workers: %s\n", text, nb_workers, scenarios[i].name);
+        rng_init(&run.rng, 1000 * nb_workers + i, 1);
+        world_init(&w, scenarios[i].loss_ppm);
+        scenarios[i].fn(&w);
+        world_fini(&w);
+    }
+}
+
+static uint64_t
+counted(const struct world *w, unsigned node, enum counter_id id)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < host_nb_nets(w->net.node[node].host); i++)
+        sum += host_net(w->net.node[node].host, i)->ctr->v[id];
+    return sum;
+}
+
+static void
+up(void **state)
+{
+    (void)state;
+    under("up", 1);
+}
+
+static void
+isostack(void **state)
+{
+    (void)state;
+    under("isostack", 1);
+    under("isostack,instances=2", 2);
+    under("isostack,instances=4,aggregate=off,locks=on,queues=perthread", 4);
+}
+
+static void
+connp_l(void **state)
+{
+    (void)state;
+    under("connp-l", 1);
+    under("connp-l,groups=16", 2);
+    under("connp-l,groups=3", 4);
+    under("connp-l,groups=1", 2);
+}
+
+static void
+connp_t(void **state)
+{
+    (void)state;
+    under("connp-t", 1);
+    under("connp-t", 2);
+    under("connp-t", 4);
+    under("connp-t,threads=3", 4);
+}
+
+/* A mode is what its counters show: who hands over, and who locks. */
+static void
+counters_tell_the_modes_apart(void **state)
+{
+    static const struct {
+        const char *text;
+        bool locks, hands_over, misroutes;
+    } expected[] = {
+        { "connp-l,groups=16", true, false, false },
+        { "connp-t", false, true, false },
+        { "isostack,instances=2", false, true, true },
+    };
+    static struct world w;
+
+    (void)state;
+    run.nb_workers = 2;
+    for (unsigned i = 0; i < RTE_DIM(expected); i++) {
+        char *text = NULL;
+        size_t len = 0;
+        FILE *out = open_memstream(&text, &len);
+
+        run.text = expected[i].text;
+        rng_init(&run.rng, i, 1);
+        world_init(&w, 0);
+        many(&w, 1, 1009);
+        assert_int_equal(counted(&w, 1, CTR_LOCK_GROUP) > 0, expected[i].locks);
+        assert_int_equal(counted(&w, 1, CTR_HANDOVER_PKTS) > 0, expected[i].hands_over);
+        assert_int_equal(counted(&w, 1, CTR_MISROUTED) > 0, expected[i].misroutes);
+        assert_int_equal(counted(&w, 1, CTR_HANDOVER_DROP), 0);
+        run.ops->report(run.mode[1], out);
+        fclose(out);
+        assert_non_null(strstr(text, "workers 2\n"));
+        assert_int_equal(strstr(text, "group_locks_taken") != NULL, expected[i].locks);
+        assert_int_equal(strstr(text, "handed_packets") != NULL, expected[i].hands_over);
+        free(text);
+        world_fini(&w);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(up),
+        cmocka_unit_test(isostack),
+        cmocka_unit_test(connp_l),
+        cmocka_unit_test(connp_t),
+        cmocka_unit_test(counters_tell_the_modes_apart),
+    };
+
+    if (net_eal_start() != 0)
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
