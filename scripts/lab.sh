@@ -151,13 +151,15 @@ lab_can_tap()
 }
 
 # lab_tap_stack DAEMON-OPTIONS: a stack at 10.66.0.2 whose wire ends in the kernel (10.66.0.1) of a namespace of its own. The daemon
-# lives in that namespace, so that the tap never appears in ours; applications need not. Sets lab_daemon_pid.
+# lives in that namespace, so that the tap never appears in ours; applications need not. Sets lab_daemon_pid. The environment
+# may name another mode (LAB_MODE) and other lcores (LAB_LCORES).
 lab_tap_stack()
 {
     lab_ns=isolab$lab_id
     ip netns add "$lab_ns" || return 1
     lab_prefix=(nsenter "--net=/run/netns/$lab_ns")
-    lab_daemon stack -l "${lab_cores[0]}" --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24 "$@" || return 1
+    lab_daemon stack -l "${LAB_LCORES:-${lab_cores[0]}}" --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24 \
+        ${LAB_MODE:+--mode "$LAB_MODE"} "$@" || return 1
     lab_prefix=()
     lab_daemon_pid=$lab_pid
     lab_peer ip link set lo up &&

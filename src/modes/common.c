@@ -11,7 +11,7 @@ static bool
 counters_create(struct mode *m)
 {
     for (unsigned w = 0; w < m->nb_workers; w++) {
-        char name[16];
+        char name[COUNTERS_NAME_LEN];
 
         m->ctr[w] = aligned_alloc(64, sizeof(*m->ctr[w]));
         if (m->ctr[w] == NULL)
