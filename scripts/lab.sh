@@ -150,15 +150,26 @@ lab_can_tap()
         ip netns add "isoprobe$lab_id" 2>/dev/null && ip netns del "isoprobe$lab_id"
 }
 
+# The lcores of LAB_WORKERS workers (1): each on a core of its own, or all on the first if there are too few.
+lab_lcores()
+{
+    local n=${LAB_WORKERS:-1}
+    if [ "$n" -le ${#lab_cores[@]} ]; then
+        (IFS=, && echo "${lab_cores[*]:0:n}")
+    else
+        echo "(0-$((n - 1)))@${lab_cores[0]}"
+    fi
+}
+
 # lab_tap_stack DAEMON-OPTIONS: a stack at 10.66.0.2 whose wire ends in the kernel (10.66.0.1) of a namespace of its own. The daemon
 # lives in that namespace, so that the tap never appears in ours; applications need not. Sets lab_daemon_pid. The environment
-# may name another mode (LAB_MODE) and other lcores (LAB_LCORES).
+# may name another mode (LAB_MODE), and a number of workers (LAB_WORKERS).
 lab_tap_stack()
 {
     lab_ns=isolab$lab_id
     ip netns add "$lab_ns" || return 1
     lab_prefix=(nsenter "--net=/run/netns/$lab_ns")
-    lab_daemon stack -l "${LAB_LCORES:-${lab_cores[0]}}" --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24 \
+    lab_daemon stack --lcores "$(lab_lcores)" --no-pci "--vdev=net_tap0,iface=iso$lab_id" -- --address 10.66.0.2/24 \
         ${LAB_MODE:+--mode "$LAB_MODE"} "$@" || return 1
     lab_prefix=()
     lab_daemon_pid=$lab_pid
