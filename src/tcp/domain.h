@@ -31,6 +31,7 @@ struct tcp_domain {
     uint32_t bucket_mask;
     uint32_t listeners;
     uint32_t tw_head, tw_tail; /**< oldest and youngest TIME-WAIT entry */
+    uint32_t half_hand; /**< the half-open entry that was last looked at for giving way */
     uint32_t challenge_second; /**< RFC 5961 section 7: challenge ACKs are counted in this second */
     uint32_t challenge_count;
     uint32_t port_counters[PORT_COUNTERS];

@@ -349,6 +349,29 @@ TRACE_TEST(reset_before_accept)
     assert_int_equal(t->err, ECONNRESET);
 }
 
+/* Forged SYNs must not keep others out: with no room left the oldest goes. */
+TRACE_TEST(half_open_oldest_gives_way)
+{
+    struct tcp_usage u;
+
+    app_listen(t, 4);
+    for (unsigned i = 0; i < 7; i++) {
+        t->tuple.remote_port = (uint16_t)(1000 + i);
+        peer(t, S, 0, 0, 0);
+        t->iss = t->out[t->nb_out - 1].seq;
+        expect(t, S | A, 0, 1, 0);
+    }
+    tcp_usage(t->d, &u);
+    assert_int_equal(u.half_open, 4);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_SYN_QUEUE], 3);
+    peer(t, A, 1, 1, 0); /* the last one gets in */
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    t->tuple.remote_port = 1002; /* and the third one is forgotten */
+    peer(t, A, 1, 1, 0);
+    expect(t, R, 1, 0, 0);
+    t->nb_checked = t->nb_out;
+}
+
 TRACE_TEST(half_open_gives_up)
 {
     struct tcp_usage u;
@@ -443,6 +466,7 @@ main(void)
         cmocka_unit_test(data_before_accept),
         cmocka_unit_test(full_accept_queue_overhears_the_ack),
         cmocka_unit_test(reset_before_accept),
+        cmocka_unit_test(half_open_oldest_gives_way),
         cmocka_unit_test(half_open_gives_up),
         cmocka_unit_test(user_timeout),
         cmocka_unit_test(shutdown_before_the_handshake_ends),
