@@ -109,7 +109,7 @@ int ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, ui
 /** Is it one of our addresses? */
 bool ip_is_local(const struct ip_ctx *ip, const struct ip_addr *a);
 
-/** Is there a route to it (own addresses included)? */
+/** Is there a route to it (own addresses included)? None leads to a multicast or broadcast address. */
 bool ip_has_route(const struct ip_ctx *ip, const struct ip_addr *dst);
 
 /** Source address for a destination: the address to use; any if there is no route. */

@@ -131,7 +131,11 @@ ip_is_local(const struct ip_ctx *ip, const struct ip_addr *a)
 bool
 ip_has_route(const struct ip_ctx *ip, const struct ip_addr *dst)
 {
-    return ip_is_local(ip, dst) || (ip_addr_is_v4(dst) && route_lookup(&ip->routes, ip_addr_to_v4(dst)) != NULL);
+    uint32_t addr = ip_addr_to_v4(dst);
+
+    if (!ip_addr_is_v4(dst) || ipv4_is_group(ip, addr))
+        return false;
+    return ip_is_local(ip, dst) || route_lookup(&ip->routes, addr) != NULL;
 }
 
 struct ip_addr

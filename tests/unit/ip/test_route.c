@@ -115,6 +115,12 @@ questions_about_destinations(void **state)
     assert_false(ip_is_local(fx.ip, &near));
     assert_true(ip_has_route(fx.ip, &us) && ip_has_route(fx.ip, &near) && ip_has_route(fx.ip, &far));
     assert_false(ip_has_route(fx.ip, &v6));
+    got = addr("224.0.0.1");
+    assert_false(ip_has_route(fx.ip, &got));
+    got = addr("255.255.255.255");
+    assert_false(ip_has_route(fx.ip, &got));
+    got = addr("10.0.0.255");
+    assert_false(ip_has_route(fx.ip, &got));
     got = ip_source_for(fx.ip, &far);
     assert_true(ip_addr_equal(&got, &us));
     got = ip_source_for(fx.ip, &v6);
