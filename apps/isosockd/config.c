@@ -70,15 +70,27 @@ check_port(const char *text, char *err, size_t err_len)
     return port_parse(text, &ignored, err, err_len);
 }
 
+/* An address that a host may have (RFC 1122 section 3.2.1.3): on a link of more than two, not the network's name nor its broadcast. */
+static bool
+is_host_address(const struct ip_addr *a, uint8_t prefix_len)
+{
+    uint32_t host = rte_be_to_cpu_32(ip_addr_to_v4(a));
+    uint32_t rest = prefix_len < 31 ? UINT32_MAX >> prefix_len : 0;
+
+    if (host >> 24 == 0 || host >> 24 == 127 || host >> 29 == 7)
+        return false;
+    return rest == 0 || ((host & rest) != 0 && (host & rest) != rest);
+}
+
 static int
 check_address(const char *text, char *err, size_t err_len)
 {
     struct ip_addr a;
     uint8_t len;
 
-    if (ip_prefix_parse(text, &a, &len) == 0 && ip_addr_is_v4(&a) && !ip_addr_is_any(&a))
+    if (ip_prefix_parse(text, &a, &len) == 0 && ip_addr_is_v4(&a) && is_host_address(&a, len))
         return 0;
-    snprintf(err, err_len, "an IPv4 address and prefix length, as in 10.66.0.2/24");
+    snprintf(err, err_len, "a host's IPv4 address and prefix length, as in 10.66.0.2/24");
     return -EINVAL;
 }
 

@@ -12,6 +12,9 @@ unset ISOSOCK_CONTROL
 expect "no address" one_line_status 2 '--address' $d --
 expect "bad address" one_line_status 2 "address.*10.66.0.2'.*10.66.0.2/24" $d -- --address 10.66.0.2
 expect "bad prefix length" one_line_status 2 'address.*/40' $d -- --address 10.66.0.2/40
+expect "the network's name" one_line_status 2 'address.*10.66.0.0/24' $d -- --address 10.66.0.0/24
+expect "the broadcast address" one_line_status 2 'address.*10.66.0.255/24' $d -- --address 10.66.0.255/24
+expect "a multicast address" one_line_status 2 'address.*224.0.0.5/24' $d -- --address 224.0.0.5/24
 expect "bad gateway" one_line_status 2 'gateway.*nowhere' $d -- $a --gateway nowhere
 expect "gateway off the link" one_line_status 2 'gateway.*10.67.0.1' $d -- $a --gateway 10.67.0.1
 expect "unknown mode" one_line_status 2 'mode.*blah.*isostack' $d -- $a --mode blah
