@@ -189,6 +189,8 @@ why_empty(uint32_t slot)
         return err;
     if (flags & SLOT_LISTENER)
         return -ENOTCONN;
+    if ((st & (SHM_ST_CONNECTED | SHM_ST_ERROR)) == SHM_ST_ERROR)
+        return -ENOTCONN; /* it was never made */
     if (load_relaxed(&front.dead) || (st & (SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_RD))
         return sock_rx_bytes(slot) != 0 && !load_relaxed(&front.dead) ? -EAGAIN : 0; /* FIN came after we looked */
     return st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING) ? -EAGAIN : -ENOTCONN;

@@ -503,6 +503,22 @@ test_bad_arguments(void **state)
 }
 
 static void
+test_reading_what_was_refused(void **state)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(81) };
+    int fd = iso_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    (void)state;
+    sa.sin_addr.s_addr = inet_addr(FS_NETWORK_PEER);
+    fs_hold_connects(true);
+    assert_fails(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), EINPROGRESS);
+    fs_error(fs_slot(fd), ECONNREFUSED);
+    assert_fails(iso_recv(fd, scratch, 1, 0), ECONNREFUSED);
+    assert_fails(iso_recv(fd, scratch, 1, 0), ENOTCONN);
+    iso_close(fd);
+}
+
+static void
 test_queue_lengths(void **state)
 {
     int fd = fs_connected(0), v = -1;
@@ -584,6 +600,7 @@ main(void)
         cmocka_unit_test_teardown(test_signal_interrupts, teardown),
         cmocka_unit_test_teardown(test_signal_with_restart_does_not, teardown),
         cmocka_unit_test_teardown(test_bad_arguments, teardown),
+        cmocka_unit_test_teardown(test_reading_what_was_refused, teardown),
         cmocka_unit_test_teardown(test_queue_lengths, teardown),
         cmocka_unit_test_teardown(test_options, teardown),
     };
