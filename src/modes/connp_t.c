@@ -54,7 +54,8 @@ connp_t_create(const struct mode_config *cfg, char *err, size_t err_len)
     if (mode_knobs(connp_t_rows, RTE_DIM(connp_t_rows), &knobs, "connp-t", cfg->knobs, err, err_len) != 0)
         return NULL;
     if (knobs.threads > lcores) {
-        snprintf(err, err_len, "--mode connp-t: threads=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all",
+        snprintf(err, err_len,
+                 "--mode connp-t: threads=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all",
                  knobs.threads, lcores);
         errno = EINVAL;
         return NULL;

@@ -45,7 +45,8 @@ layout_init(struct shm_layout *l, const struct arena_config *cfg)
     l->nb_instances = cfg->nb_instances;
     l->ring_bytes = RTE_ALIGN_CEIL(ring, (uint32_t)RTE_CACHE_LINE_SIZE);
 
-    l->front_rings_off = place(&front, (uint64_t)l->ring_bytes * cfg->nb_rings * cfg->nb_instances, RTE_CACHE_LINE_SIZE);
+    l->front_rings_off =
+        place(&front, (uint64_t)l->ring_bytes * cfg->nb_rings * cfg->nb_instances, RTE_CACHE_LINE_SIZE);
     l->front_eventqs_off = place(&front, SHM_MAX_EVENTQS * sizeof(struct shm_front_eventq), RTE_CACHE_LINE_SIZE);
     l->front_private_off = place(&front, SHM_FRONT_PRIVATE_BYTES(cfg->max_socks, cfg->tx_chunks), REGION_ALIGN);
     l->front_socks_off = place(&front, (uint64_t)cfg->max_socks * sizeof(struct shm_front_sock), RTE_CACHE_LINE_SIZE);

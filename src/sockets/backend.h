@@ -223,7 +223,8 @@ struct net {
     struct ip_addr unresolved[MAX_UNRESOLVED]; /**< neighbours that did not answer, until the pass's end */
     unsigned nb_unresolved;
 
-    struct rte_ring *ring; /**< what other workers hand over: many producers, one consumer, in order; NULL with one worker */
+    struct rte_ring
+        *ring; /**< what other workers hand over: many producers, one consumer, in order; NULL with one worker */
     bool from_peer; /**< frames that another worker passed on are being looked at */
     uint32_t ring_bells; /**< workers to wake at the pass's end, if they sleep */
     struct {
@@ -477,7 +478,6 @@ void handover_ring_bells(struct net *net);
 bool handover_waits(const struct net *net);
 
 /* ---- host.c, net.c ---------------------------------------------------------------------------------------------------------------------------- */
-
 
 /** Have the world stopped soon, for app_reap. Any worker. */
 void host_want_stop(struct host *h);

@@ -69,7 +69,8 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
             spread_set_backlog(s, sk, backlog);
         return 0;
     }
-    if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) || __atomic_load_n(&s->host->closing, __ATOMIC_RELAXED))
+    if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) ||
+        __atomic_load_n(&s->host->closing, __ATOMIC_RELAXED))
         return -EINVAL;
     if (!(sk->flags & SOCK_BOUND)) {
         local = ip_addr_v4(0);

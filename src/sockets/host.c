@@ -272,9 +272,11 @@ host_go(struct host *h, struct net *net, uint64_t now_us)
     if (reap && __atomic_load_n(&h->dead, __ATOMIC_RELAXED) == NULL)
         app_reap(h);
     port_flush(&net->queue, now_us);
-    if (h->nb_nets > 1)
-        for (uint32_t i = 0; i < h->nb_nets; i++)
-            lock_give(&h->nets[i]->pass);
+    if (h->nb_nets == 1)
+        return;
+    handover_ring_bells(net);
+    for (uint32_t i = 0; i < h->nb_nets; i++)
+        lock_give(&h->nets[i]->pass);
 }
 
 /* ---- calls -------------------------------------------------------------------------------------------------------------------------- */

@@ -57,8 +57,8 @@ slot_claim(struct stack *s, struct app *app, uint32_t slot, const struct sock *s
 
     if (!__atomic_compare_exchange_n(&app->slot_ref[slot], &none, ref, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
         return false;
-    while (used <= slot && !__atomic_compare_exchange_n(&app->slots_used, &used, slot + 1, false, __ATOMIC_RELAXED,
-                                                        __ATOMIC_RELAXED))
+    while (used <= slot &&
+           !__atomic_compare_exchange_n(&app->slots_used, &used, slot + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
     return true;
 }

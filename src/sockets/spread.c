@@ -89,7 +89,8 @@ spread_create(struct stack *s, struct sock *sk)
 
 /* Take the port in every domain or in none. The first domain chooses if it is 0. */
 static int
-bind_all(struct host *h, struct spread *sp, const struct ip_addr *local, uint16_t *port, const struct tcp_sockopts *opts)
+bind_all(struct host *h, struct spread *sp, const struct ip_addr *local, uint16_t *port,
+         const struct tcp_sockopts *opts)
 {
     for (uint32_t i = 0; i < h->nb_stacks; i++) {
         int rc = tcp_bind(h->stacks[i]->tcp, local, *port, opts, sp->in[i].index, port);
@@ -145,8 +146,7 @@ spread_listen(struct stack *s, struct sock *sk, const struct ip_addr *local, uin
     for (uint32_t i = 0; i < h->nb_stacks; i++) {
         struct stack *at = h->stacks[i];
         struct sock *shadow = shadow_at(sp, at);
-        int rc =
-            tcp_listen(at->tcp, &at->env, local, sp->port, backlog, sk->opts, sp->in[i].index, &shadow->tcp);
+        int rc = tcp_listen(at->tcp, &at->env, local, sp->port, backlog, sk->opts, sp->in[i].index, &shadow->tcp);
 
         if (rc == 0) {
             shadow->flags = (uint16_t)((shadow->flags & ~SOCK_BOUND) | SOCK_LISTENER);

@@ -150,6 +150,10 @@ stack_settle(struct stack *s)
         next_us = RTE_MIN(next_us, s->closing_check_at_us);
         __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
     }
+    /* Whoever sees to the timers may sleep, until later than they are due now. */
+    if (next_us < __atomic_load_n(&s->host->next_us[s->number], __ATOMIC_RELAXED) &&
+        host_owner(s->host, s->number) != s->net)
+        s->net->ring_bells |= 1u << host_owner(s->host, s->number)->number;
     __atomic_store_n(&s->host->next_us[s->number], next_us, __ATOMIC_RELAXED);
 }
 

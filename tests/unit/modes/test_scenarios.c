@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "core/rng.h"
 #include "modes/mode.h"
@@ -498,6 +499,36 @@ counters_tell_the_modes_apart(void **state)
     }
 }
 
+/* Worker 1 arms a timer of a group whose timers worker 0 sees to, while that sleeps. */
+static void
+timers_wake_their_worker(void **state)
+{
+    static struct world w;
+    uint32_t client, listener, server;
+    struct epoll_event ev;
+    struct net *sleeper;
+
+    (void)state;
+    run.text = "connp-l,groups=2";
+    run.nb_workers = 2;
+    rng_init(&run.rng, 5, 1);
+    world_init(&w, 0);
+    fapp_pair(&w.a, &w.b, PORT, &client, &listener, &server);
+    assert_int_equal(client % 2, 0); /* born in group 0, and connects from there */
+    if (fapp_front(&w.a, client)->notified % 2 == 1)
+        assert_int_equal(fapp_cmd(&w.a, client, (struct shm_cmd){ .op = SHM_OP_NOP }), 0);
+    net_run(&w.net, 5000000); /* until no timer is armed */
+    sleeper = host_net(w.net.node[0].host, 0);
+    net_doorbell_clear(sleeper);
+    net_set_sleeping(sleeper, true);
+    assert_int_equal(fapp_send(&w.a, client, "x", 1), 1);
+    run.ops->poll(run.mode[0], 1, w.net.now_us);
+    assert_int_equal(epoll_wait(net_doorbell_fd(sleeper), &ev, 1, 0), 1);
+    assert_true(net_next_us(sleeper, w.net.now_us) < w.net.now_us + 2000000);
+    net_set_sleeping(sleeper, false);
+    world_fini(&w);
+}
+
 int
 main(void)
 {
@@ -507,6 +538,7 @@ main(void)
         cmocka_unit_test(connp_l),
         cmocka_unit_test(connp_t),
         cmocka_unit_test(counters_tell_the_modes_apart),
+        cmocka_unit_test(timers_wake_their_worker),
     };
 
     if (net_eal_start() != 0)
