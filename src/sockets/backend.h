@@ -30,7 +30,7 @@
  * write; words of the front region are read once by shm_load and bounded before use.
  *
  * Engine callbacks must not call the engine, and shared words are stored once per poll: both leave work behind on the list
- * of dirty sockets, which sock_flush (stack_publish) works off.
+ * of dirty sockets, which sock_flush (net_end) works off.
  */
 
 #define SOCK_NONE 0u
