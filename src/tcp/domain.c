@@ -31,6 +31,8 @@ tcp_params_default(struct tcp_params *p)
     p->data_retries = 15;
     p->timestamps = p->window_scaling = p->sack = true;
     p->ecn = 2;
+    p->burst_min_segs = 2;
+    p->idle_restart = true;
 }
 
 static bool
@@ -41,7 +43,7 @@ params_ok(const struct tcp_params *p)
            p->max_ooo_bufs <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 && p->rcv_buf_bytes <= 1u << 30 &&
            p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 && p->rto_min_us <= p->rto_initial_us &&
            p->rto_initial_us <= p->rto_max_us && p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 &&
-           p->ecn <= 2 && p->congestion < TCP_CC_COUNT;
+           p->ecn <= 2 && p->burst_min_segs >= 1 && p->congestion < TCP_CC_COUNT;
 }
 
 /** Buckets: a power of two, one for each entry or a few fewer. */
@@ -122,6 +124,8 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->window_scaling = p->window_scaling;
     to->sack = p->sack;
     to->ecn = p->ecn;
+    to->burst_min_segs = p->burst_min_segs;
+    to->idle_restart = p->idle_restart;
     to->congestion = p->congestion;
     to->steer_count = p->steer_count;
     to->steer_index = p->steer_index;

@@ -246,6 +246,10 @@ rx_ack_advance(struct rx *r, struct ack_news *n)
     if (seq_lt(c->snd_sml, ack))
         c->snd_sml = ack;
     c->bytes_acked += bytes;
+    /* MSG_MORE holds data back in its own call alone; from the next ACK on Nagle's rule is what counts, as in Linux. */
+    if ((c->flags & (CONN_F_MORE | CONN_F_CORK)) == CONN_F_MORE &&
+        ((c->flags & CONN_F_NODELAY) != 0 || !seq_gt(c->snd_sml, ack)))
+        c->flags |= CONN_F_PUSH;
     c->retries = c->backoff = 0;
     c->soft_err = 0;
     c->stall_tick = tick_of(r->env->now_us);
@@ -567,9 +571,10 @@ rx_data(struct rx *r)
     if (c->state != TCP_ST_ESTABLISHED && c->state != TCP_ST_FIN_WAIT_1 && c->state != TCP_ST_FIN_WAIT_2)
         return true; /* after its FIN a peer has nothing to say (section 3.10.7.4, seventh) */
     if (c->flags & CONN_F_ORPHAN) {
-        /* RFC 2525 section 2.17: nobody will read this, and the peer must learn it. */
+        /* RFC 2525 section 2.17: nobody will read this, and the peer must learn it. What it acknowledges is what it expects
+         * next, so that a reset from there passes its check (RFC 5961 section 3.2). */
         counter_inc(r->env->ctr, CTR_TCP_DROP_AFTER_CLOSE);
-        conn_send_rst(r->env, c);
+        reply_rst(r->env, r->in);
         rx_end(r, ECONNABORTED);
         return false;
     }

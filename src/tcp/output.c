@@ -9,7 +9,7 @@
 /** Largest burst, as large as offloads take. */
 #define BURST_BYTES_MAX 65536u
 
-/** How long MSG_MORE and TCP_CORK may hold data back, as in Linux (tcp(7)). */
+/** How long MSG_MORE and TCP_CORK may hold data back (tcp(7)), where the timeout is not known; else that, as in Linux. */
 #define CORK_US 200000
 
 /** RFC 5961 section 7 asks for a limit; an equal one for all is a side channel, so it varies from second to second. */
@@ -356,7 +356,8 @@ new_data_len(struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
 static void
 send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, bool fin, bool push)
 {
-    bool last = c->snd_nxt + len == c->snd_end && len > 0;
+    /* The end of a write, unless its writer said that more is to come. */
+    bool last = c->snd_nxt + len == c->snd_end && len > 0 && (c->flags & CONN_F_MORE) == 0;
     struct tcp_out out = {
         .seq = c->snd_nxt,
         .payload_pos = c->snd_nxt - (c->iss + 1),
@@ -386,11 +387,11 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
 
 /**
  * How many bytes form a burst: about what the connection sends in a millisecond at twice its rate, more where the path
- * is so short that acknowledgements cost more than queues, at least two segments, and never more than half of cwnd,
+ * is so short that acknowledgements cost more than queues, at least burst_min_segs, and never more than half of cwnd,
  * so that the ACK clock keeps two bursts under way.
  */
 static uint32_t
-burst_bytes(const struct tcp_conn *c)
+burst_bytes(const struct tcp_domain *d, const struct tcp_conn *c)
 {
     uint64_t burst = c->rtt.srtt_us > 0 ? 2000ull * c->cc.cwnd_bytes / c->rtt.srtt_us : 0;
     uint32_t half = c->cc.cwnd_bytes / 2;
@@ -399,8 +400,8 @@ burst_bytes(const struct tcp_conn *c)
         burst += BURST_BYTES_MAX >> (c->rtt.min_us >> 9);
     if (burst > BURST_BYTES_MAX)
         burst = BURST_BYTES_MAX;
-    if (burst < 2u * c->mss)
-        burst = 2u * c->mss;
+    if (burst < (uint32_t)d->params.burst_min_segs * c->mss)
+        burst = (uint32_t)d->params.burst_min_segs * c->mss;
     if (burst > half)
         burst = half;
     return burst > c->mss ? (uint32_t)(burst - burst % c->mss) : c->mss;
@@ -411,7 +412,7 @@ static bool
 output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
 {
     bool fin_due = (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
-    uint32_t burst = burst_bytes(c);
+    uint32_t burst = burst_bytes(d, c);
     uint32_t len = new_data_len(c, pipe, burst < max_bytes ? burst : max_bytes);
     bool fin = fin_due && c->snd_nxt + len == c->snd_end;
 
@@ -471,7 +472,7 @@ output_arm_held(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     bool corked = (c->flags & (CONN_F_CORK | CONN_F_MORE)) != 0 && avail < c->mss && avail <= c->snd_wnd;
     if (corked) {
         if (c->timer_at[CONN_T_SEND] == 0)
-            conn_timer_set(d, c, CONN_T_SEND, env->now_us + CORK_US);
+            conn_timer_set(d, c, CONN_T_SEND, env->now_us + (c->rtt.srtt_us != 0 ? c->rtt.rto_us : CORK_US));
     } else if (c->snd_una == c->snd_nxt && c->timer_at[CONN_T_RTX] == 0) {
         c->flags |= CONN_F_PERSIST;
         c->stall_tick = tick_of(env->now_us);
@@ -496,11 +497,11 @@ can_send_data(const struct tcp_conn *c)
 
 /** RFC 5681 section 4.1: after an RTO of silence the window that was learnt is stale. */
 static void
-output_after_idle(const struct tcp_env *env, struct tcp_conn *c)
+output_after_idle(const struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     struct tcp_cc_event ev;
 
-    if (c->snd_una != c->snd_nxt || c->snd_end == c->snd_nxt ||
+    if (!d->params.idle_restart || c->snd_una != c->snd_nxt || c->snd_end == c->snd_nxt ||
         us_since_tick(env->now_us, c->last_snd_tick) <= c->rtt.rto_us)
         return;
     cc_event_fill(&ev, env, c, 0);
@@ -529,7 +530,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     uint32_t budget = (uint32_t)BURST_SEGS * c->mss;
     tcp_seq first = c->snd_nxt;
 
-    output_after_idle(env, c);
+    output_after_idle(d, env, c);
     for (;;) {
         tcp_seq before = c->snd_nxt;
         uint32_t pipe = conn_pipe(c);

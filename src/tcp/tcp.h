@@ -59,6 +59,9 @@ struct tcp_params {
     uint8_t syn_retries, synack_retries, data_retries; /**< 6, 5, 15 as Linux */
     bool timestamps, window_scaling, sack; /**< offer them */
     uint8_t ecn; /**< as Linux: 0 off, 1 ask for it and agree to it, 2 agree to it (the default) */
+    uint8_t
+        burst_min_segs; /**< segments sent back to back at least, where cwnd has room for two such bursts: 2 as Linux */
+    bool idle_restart; /**< after an RTO of silence start from the initial window again (RFC 5681 section 4.1) */
     uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
     uint32_t steer_count, steer_index; /**< choose ports such that tcp_hash % steer_count is steer_index; 0 = any */
 };

@@ -140,7 +140,7 @@ static void
 on_send(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (c->flags & (CONN_F_CORK | CONN_F_MORE))
-        c->flags |= CONN_F_PUSH;
+        c->flags = (c->flags & ~CONN_F_MORE) | CONN_F_PUSH;
     conn_output(d, env, c);
 }
 

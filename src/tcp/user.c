@@ -261,8 +261,8 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
     switch (opt) {
     case TCP_OPT_NODELAY:
     case TCP_OPT_CORK:
-        if (opt == TCP_OPT_CORK && value == 0)
-            c->flags |= CONN_F_PUSH; /* uncorking sends what it held (tcp(7)) */
+        if ((opt == TCP_OPT_CORK) == (value == 0))
+            c->flags |= CONN_F_PUSH; /* uncorking sends what it held, and so does TCP_NODELAY (tcp(7)) */
         conn_output(d, env, c);
         break;
     case TCP_OPT_KEEPALIVE:

@@ -198,6 +198,10 @@ apply_sysctl(struct tcp_params *p, const char *name, const char *value)
         p->window_scaling = v != 0;
     else if (!strcmp(name, "net.ipv4.tcp_rmem") && sscanf(value, "%*d %*d %ld", &v) == 1)
         p->rcv_buf_bytes = (uint32_t)v; /* the engine's buffer is fixed: the bound decides the window scale */
+    else if (!strcmp(name, "net.ipv4.tcp_min_tso_segs"))
+        p->burst_min_segs = (uint8_t)(v > 0 && v < 256 ? v : 1);
+    else if (!strcmp(name, "net.ipv4.tcp_slow_start_after_idle"))
+        p->idle_restart = v != 0;
     else if (!strcmp(name, "net.ipv4.tcp_ecn"))
         p->ecn = (uint8_t)(v >= 0 && v <= 2 ? v : 0);
     else if (!strcmp(name, "net.ipv4.tcp_congestion_control"))
