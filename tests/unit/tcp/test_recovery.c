@@ -312,6 +312,72 @@ a_needless_probe_costs_nothing(void **state)
     finish(&t);
 }
 
+/** RFC 3042: the first two duplicates each let a new segment go, the third begins the recovery. */
+static void
+duplicates_let_new_segments_go(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    trace_init(&t, NULL);
+    make_established(&t);
+    app_send(&t, MSS * 20);
+    t.nb_checked = t.nb_out;
+    peer(&t, A, 1, 1, 0);
+    expect(&t, A, 1 + MSS * 10, 1, MSS);
+    peer(&t, A, 1, 1, 0);
+    expect(&t, A, 1 + MSS * 11, 1, MSS);
+    expect_nothing(&t);
+    peer(&t, A, 1, 1, 0);
+    expect(&t, A, 1, 1, MSS);
+    expect_nothing(&t);
+    for (unsigned i = 0; i < 3; i++)
+        peer(&t, A, 1, conn_by_id(t.d, t.id)->snd_nxt - t.iss, 0);
+    assert_int_equal(t.acked, MSS * 20);
+    t.nb_checked = t.nb_out;
+    finish(&t);
+}
+
+/** RFC 8985 section 7.3: a probe takes new data where there is some; its answer costs nothing. */
+static void
+a_probe_takes_new_data(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    flight(&t, 12); /* two more than the window lets go */
+    t.nb_checked = t.nb_out;
+    advance(&t, 104000);
+    expect(&t, A, 1 + MSS * 10, 1, MSS);
+    expect_nothing(&t);
+    peer(&t, A, 1, 1 + MSS * 11, 0);
+    assert_int_equal(conn_by_id(t.d, t.id)->cc.ssthresh_bytes, UINT32_MAX);
+    t.nb_checked = t.nb_out;
+    peer(&t, A, 1, 1 + MSS * 12, 0);
+    finish(&t);
+}
+
+/** A retransmission that is lost again is found by time, not by the timeout. */
+static void
+a_lost_retransmission_is_repeated(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    flight(&t, 12);
+    sack(&t, 1, 6);
+    peer(&t, A, 1, 1, 0);
+    expect(&t, A, 1, 1, MSS);
+    t.nb_checked = t.nb_out;
+    advance(&t, 100000);
+    sack(&t, 1, 11); /* what was sent beside the first copy arrives, the copy does not */
+    peer(&t, A, 1, 1, 0);
+    expect(&t, A, 1, 1, MSS);
+    assert_int_equal(t.ctr.v[CTR_TCP_RTO], 0);
+    peer(&t, A, 1, 1 + MSS * 12, 0);
+    finish(&t);
+}
+
 /** Once every retransmission is reported as a duplicate the window is as before (RFC 2883, RFC 3708). */
 static void
 dsack_undoes(void **state)
@@ -365,6 +431,9 @@ main(void)
         cmocka_unit_test(a_lone_sack_waits_for_reordering),
         cmocka_unit_test(a_lost_tail_is_probed),
         cmocka_unit_test(a_needless_probe_costs_nothing),
+        cmocka_unit_test(duplicates_let_new_segments_go),
+        cmocka_unit_test(a_probe_takes_new_data),
+        cmocka_unit_test(a_lost_retransmission_is_repeated),
         cmocka_unit_test(dsack_undoes),
         cmocka_unit_test(forward_rto_undoes),
     };
