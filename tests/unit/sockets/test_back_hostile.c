@@ -131,6 +131,23 @@ rx_head_passes_the_tail(void **state)
     is_aborted(f);
 }
 
+/* Bytes that have arrived but are not published yet are not the application's to take. */
+static void
+rx_head_takes_the_unpublished(void **state)
+{
+    struct fixture *f = *state;
+
+    for (uint32_t i = 1; i <= SHM_TRAINS + 1; i++) {
+        assert_int_equal(fapp_send(&f->peer, f->server, "0123456789", 10), 10);
+        net_run(&f->net, 100000);
+    }
+    assert_int_equal(fapp_back(&f->bad, f->client)->train_tail, SHM_TRAINS);
+    assert_int_equal(fapp_back(&f->bad, f->client)->rx_tail, 10 * SHM_TRAINS);
+    fapp_front(&f->bad, f->client)->rx_head = 10 * SHM_TRAINS + 5;
+    fapp_notify(&f->bad, f->client);
+    is_aborted(f);
+}
+
 static void
 chunk_out_of_range(void **state)
 {
@@ -323,6 +340,7 @@ main(void)
         T(tx_tail_outruns_the_peer),
         T(tx_tail_goes_back),
         T(rx_head_passes_the_tail),
+        T(rx_head_takes_the_unpublished),
         T(chunk_out_of_range),
         T(chunk_out_of_range_attached),
         T(cmd_head_jumps),

@@ -279,10 +279,13 @@ refusals(void **state)
     struct fixture *f = *state;
     struct attached a;
 
-    hello(&a, f, (struct ctl_hello){ .magic = CTL_MAGIC, .version = SHM_VERSION + 1, .kind = CTL_KIND_APP });
-    assert_int_equal(a.w.status, -EPROTO);
-    assert_non_null(strstr(a.w.error, "version"));
-    is_disconnected(a.fd);
+    /* Newer and older ones alike. */
+    for (uint32_t version = SHM_VERSION - 1; version <= SHM_VERSION + 1; version += 2) {
+        hello(&a, f, (struct ctl_hello){ .magic = CTL_MAGIC, .version = version, .kind = CTL_KIND_APP });
+        assert_int_equal(a.w.status, -EPROTO);
+        assert_non_null(strstr(a.w.error, "version"));
+        is_disconnected(a.fd);
+    }
 
     hello(&a, f, (struct ctl_hello){ .magic = 1, .version = SHM_VERSION, .kind = CTL_KIND_APP });
     assert_int_equal(a.w.status, -EPROTO);
