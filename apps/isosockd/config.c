@@ -472,7 +472,7 @@ config_tcp_params(const struct config *cfg, struct tcp_params *p)
     p->max_conns = cfg->max_connections;
     p->max_half_open = cfg->max_half_open;
     p->max_time_wait = cfg->max_time_wait;
-    p->max_ooo_bufs = cfg->rx_buffers / 2; /* reassembly must not starve the port */
+    p->max_ooo_bufs = cfg->rx_buffers / 8; /* beside the sockets' share, it must not starve the port */
     p->rcv_buf_bytes = (uint32_t)cfg->rcvbuf_bytes;
     p->snd_buf_bytes = (uint32_t)cfg->sndbuf_bytes;
     p->port_min = (uint16_t)cfg->port_min;

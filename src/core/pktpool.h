@@ -31,10 +31,21 @@ struct pktpool {
     size_t bytes; /**< size of the memfd */
     uint32_t buf_bytes; /**< size of one buffer, headroom included */
     uint32_t count;
+    uint32_t held; /**< of these, what stands in the receive rings of ports: added by port_start, before packets flow */
     int fd; /**< memfd, sealed against shrinking, growing and any further writable mapping */
 };
 
 #define PKTPOOL_TX_ROOM 512u
+
+/**
+ * Receive buffers that may be in use beside the ports' rings. Limits on what packets are kept are shares of this: a port that finds no
+ * buffer takes no frame, so not even the acknowledgement that would free one.
+ */
+static inline uint32_t
+pktpool_budget(const struct pktpool *p)
+{
+    return p->count > p->held ? p->count - p->held : 0;
+}
 
 /**
  * Create both pools. count: receive buffers; mtu: sizes a buffer so that one frame fits (at least 2 KiB of data).

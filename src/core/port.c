@@ -113,7 +113,7 @@ device_conf(const struct port *p, const struct rte_eth_dev_info *info, bool rx_i
 }
 
 static int
-set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, const struct pktpool *pool)
+set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, struct pktpool *pool)
 {
     uint16_t nb_rxd = p->config.nb_rxd != 0 ? p->config.nb_rxd : info->default_rxportconf.ring_size;
     uint16_t nb_txd = p->config.nb_txd != 0 ? p->config.nb_txd : info->default_txportconf.ring_size;
@@ -125,7 +125,7 @@ set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, const s
     if (nb_txd == 0)
         nb_txd = DEFAULT_DESCRIPTORS;
     /* Receive rings hold buffers; most of the pool must stay for what is on its way. */
-    while (nb_rxd > 32 && (uint32_t)nb_rxd * p->nb_queues > pool->count / 2)
+    while (nb_rxd > 32 && (uint32_t)nb_rxd * p->nb_queues > pool->count / 4)
         nb_rxd /= 2;
     rc = rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &nb_rxd, &nb_txd);
     for (uint16_t q = 0; rc == 0 && q < p->nb_queues; q++) {
@@ -133,6 +133,8 @@ set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, const s
         if (rc == 0)
             rc = rte_eth_tx_queue_setup(p->port_id, q, nb_txd, (unsigned)socket_id, NULL);
     }
+    if (rc == 0)
+        pool->held += (uint32_t)nb_rxd * p->nb_queues;
     return rc;
 }
 
@@ -187,7 +189,7 @@ start_device(const struct port *p)
 }
 
 static int
-configure_and_start(struct port *p, const struct rte_eth_dev_info *info, const struct pktpool *pool, bool rx_intr)
+configure_and_start(struct port *p, const struct rte_eth_dev_info *info, struct pktpool *pool, bool rx_intr)
 {
     struct rte_eth_conf conf = device_conf(p, info, rx_intr);
     int rc = rte_eth_dev_configure(p->port_id, p->nb_queues, p->nb_queues, &conf);

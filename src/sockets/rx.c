@@ -80,14 +80,14 @@ append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_da
 }
 
 /*
- * One application must not take every buffer. Over half of the pool its sockets are given small receive buffers, so that their
+ * One application must not take every buffer. Over half of the pool (what the ports' rings hold is not counted) its sockets are given small receive buffers, so that their
  * windows close; what the peers may still send fills at most their old windows. From three quarters on the engine refuses payload for
- * connections that hold some (tcp_env.mem_pressure); over seven eighths the connection that takes more is reset.
+ * connections that hold some (tcp_env.mem_pressure), with an eighth left for any (tcp_env.mem_exhausted); over seven eighths the connection that takes more is reset.
  */
 static void
 limit_app(struct stack *s, struct sock *sk)
 {
-    if (app_rx_bufs(sk->app) > s->pool->count / 8 * 7) {
+    if (app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 8 * 7) {
         sk->abort_error = ENOBUFS;
         sock_mark(s, sk, DIRTY_ABORT);
     } else if (!(sk->flags & SOCK_SQUEEZED)) {
@@ -151,7 +151,7 @@ rx_on_deliver(void *ctx, tcp_user user, struct tcp_data data)
     if (s->cfg.locks)
         rte_spinlock_unlock(&sk->rx_lock);
     sock_mark(s, sk, DIRTY_TRAIN);
-    if (unlikely(app_rx_bufs(sk->app) > s->pool->count / 2))
+    if (unlikely(app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2))
         limit_app(s, sk);
 }
 
@@ -248,7 +248,7 @@ rx_take(struct stack *s, struct sock *sk)
         rte_spinlock_unlock(&sk->rx_lock);
     if (sk->rx_published != sk->rx_delivered || (sk->flags & SOCK_FIN))
         sock_mark(s, sk, DIRTY_TRAIN);
-    if (unlikely(sk->app->squeezed && app_rx_bufs(sk->app) < s->pool->count / 4))
+    if (unlikely(sk->app->squeezed && app_rx_bufs(sk->app) < pktpool_budget(s->pool) / 4))
         relax_app(s, sk->app);
     if (sk->tcp != TCP_NO_ID)
         tcp_consumed(s->tcp, &s->env, sk->tcp, n_bytes);

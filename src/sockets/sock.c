@@ -282,7 +282,7 @@ flush_abort(struct stack *s, struct sock *sk)
 static void
 flush_squeeze(struct stack *s, struct sock *sk)
 {
-    bool over = app_rx_bufs(sk->app) > s->pool->count / 2;
+    bool over = app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2;
     int32_t normal = sk->rcvbuf != 0 ? sk->rcvbuf : (int32_t)s->cfg.tcp.rcv_buf_bytes;
 
     if (over) {

@@ -229,6 +229,19 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
     rte_pktmbuf_free(m); /* padding behind the packet's end */
 }
 
+/*
+ * What sockets hold is counted all the time; who else has buffers (reassembly, impairment, rings between workers) only the pool
+ * knows, and it is asked when buffers are short.
+ */
+static void
+judge_memory(struct stack *s)
+{
+    uint32_t budget = pktpool_budget(s->pool);
+
+    s->env.mem_pressure = host_rx_bufs(s->host) > budget / 4 * 3;
+    s->env.mem_exhausted = host_rx_bufs(s->host) > budget / 2 && rte_mempool_avail_count(s->pool->rx) < budget / 8;
+}
+
 void
 stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
 {
@@ -237,7 +250,7 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now
     uint16_t count = 0;
 
     s->env.now_us = now_us;
-    s->env.mem_pressure = host_rx_bufs(s->host) > s->pool->count / 4 * 3;
+    judge_memory(s);
     for (uint16_t i = 0; i < n; i++) {
         memset(&in[count], 0, sizeof(in[count]));
         if (!parse(s, &pkts[i], &in[count]))

@@ -535,7 +535,7 @@ rx_in_order(struct rx *r)
     uint32_t len = r->data.len;
     bool holds = c->rcv_used > 0 || c->reass != 0;
 
-    if (r->env->mem_pressure && holds) {
+    if (r->env->mem_exhausted || (r->env->mem_pressure && holds)) {
         counter_inc(r->env->ctr, CTR_TCP_DROP_RCVBUF);
         c->flags |= CONN_F_ACK_NOW;
         return false;

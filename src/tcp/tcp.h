@@ -160,6 +160,7 @@ struct tcp_env {
     uint64_t now_us;
     uint32_t gso_max_bytes; /**< largest payload_len to emit at once; 0 = one MSS */
     bool mem_pressure; /**< buffers are short: take no payload from connections that hold some already */
+    bool mem_exhausted; /**< beyond that: take none at all, so that acknowledgements still find a buffer */
 };
 
 /* ---- events: packets, time ------------------------------------------------------------------------------------ */

@@ -349,6 +349,22 @@ TRACE_TEST(reset_before_accept)
     assert_int_equal(t->err, ECONNRESET);
 }
 
+TRACE_TEST(no_memory_no_payload)
+{
+    make_established(t);
+    t->env.mem_pressure = true;
+    peer(t, A | P, 1, 1, 100); /* it holds nothing yet */
+    expect(t, A, 1, 101, 0);
+    t->env.mem_exhausted = true;
+    peer(t, A | P, 101, 1, 100);
+    expect(t, A, 1, 101, 0);
+    assert_int_equal(t->delivered, 100);
+    t->env.mem_pressure = t->env.mem_exhausted = false;
+    peer(t, A | P, 101, 1, 100);
+    expect(t, A, 1, 201, 0);
+    assert_int_equal(t->delivered, 200);
+}
+
 /* Forged SYNs must not keep others out: with no room left the oldest goes. */
 TRACE_TEST(half_open_oldest_gives_way)
 {
@@ -466,6 +482,7 @@ main(void)
         cmocka_unit_test(data_before_accept),
         cmocka_unit_test(full_accept_queue_overhears_the_ack),
         cmocka_unit_test(reset_before_accept),
+        cmocka_unit_test(no_memory_no_payload),
         cmocka_unit_test(half_open_oldest_gives_way),
         cmocka_unit_test(half_open_gives_up),
         cmocka_unit_test(user_timeout),
