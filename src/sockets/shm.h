@@ -52,7 +52,7 @@
  *
  * Waking. Two ways to sleep. On one socket: set bits in front->sleepers, fence, look again, FUTEX_WAIT on back->event_seq (a
  * shared futex; a read-only mapping suffices). On many: an event queue (epoll sets, poll, select): subscribe the socket by command; the
- * stack appends the socket's number to the queue at each event (unless it stands there already) and writes its eventfd if `sleeping`. If the queue is
+ * stack appends the socket's number to the queue at each event (unless it stands there already) and writes to its pipe if `sleeping`. If the queue is
  * full, `overflow` is increased instead, and the application looks at every socket of its set. Wake-ups are issued once per poll.
  *
  * The front-end takes an entry of an event queue so: read slot[head % N]; store head + 1; fence; look at the socket. The stack
@@ -224,7 +224,7 @@ struct shm_back_eventq {
 
 struct shm_front_eventq {
     uint32_t head; /**< entries ever taken */
-    uint32_t sleeping; /**< 1: someone sleeps on the eventfd (or is about to: it looks again after a fence) */
+    uint32_t sleeping; /**< 1: someone sleeps on the pipe (or is about to: it looks again after a fence) */
     uint32_t reserved[14];
 } __attribute__((aligned(64)));
 

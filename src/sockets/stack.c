@@ -321,8 +321,16 @@ begin_one(struct stack *s, struct sock *sk)
 static void
 abort_one(struct stack *s, struct sock *sk)
 {
-    if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_CLOSING))
+    tcp_id id = sk->tcp;
+
+    if (id == TCP_NO_ID)
         return;
+    if (sk->flags & SOCK_CLOSING) { /* nobody is left to be told of an error */
+        sk->tcp = TCP_NO_ID;
+        tcp_abort(s->tcp, &s->env, id);
+        sock_mark(s, sk, DIRTY_CMD);
+        return;
+    }
     sk->abort_error = ENETDOWN;
     sock_mark(s, sk, DIRTY_ABORT);
 }
@@ -333,7 +341,7 @@ drained_one(struct stack *s, struct sock *sk)
 {
     struct tcp_conn_info info;
 
-    if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_CLOSING) || !tcp_info(s->tcp, sk->tcp, &info))
+    if (sk->tcp == TCP_NO_ID || !tcp_info(s->tcp, sk->tcp, &info))
         return;
     if (info.state == TCP_ST_FIN_WAIT_2)
         abort_one(s, sk);

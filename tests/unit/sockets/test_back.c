@@ -744,6 +744,26 @@ orderly_end(void **state)
     assert_int_equal(status(&f->a, client) & (SHM_ST_FIN | SHM_ST_ERROR), SHM_ST_FIN);
 }
 
+/* A peer that keeps its end open must not hold up the stack's end, though the application has closed its own. */
+static void
+orderly_end_of_an_orphan(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client, listener, server;
+    struct host *h = f->b.node->host;
+    uint64_t begun_us;
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_close(&f->b, server, false), 0);
+    net_until(&f->net, status(&f->a, client) & SHM_ST_FIN);
+    net_run(&f->net, 100000);
+    begun_us = f->net.now_us;
+    host_shutdown_begin(h, begun_us);
+    net_until(&f->net, host_shutdown_done(h, f->net.now_us));
+    assert_true(f->net.now_us - begun_us < 200000);
+    net_until(&f->net, status(&f->a, client) & SHM_ST_GONE);
+}
+
 int
 main(void)
 {
@@ -774,6 +794,7 @@ main(void)
         T(reports),
         T(calls_after_the_end_fail),
         T(orderly_end),
+        T(orderly_end_of_an_orphan),
     };
 
     return net_eal_start() != 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
