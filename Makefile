@@ -3,7 +3,7 @@
 BUILD ?= build
 MESON_ARGS := $(if $(filter true 1,$(CI)),-Dwerror=true)
 
-.PHONY: all deps configure demo demo-rootless test check asan docs install clean
+.PHONY: all deps configure demo demo-rootless test check asan fuzz docs install clean
 
 all: configure
 	ninja -C $(BUILD)
@@ -39,6 +39,16 @@ asan: deps
 	@[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false
 	meson test -C $(BUILD)-asan --suite unit --print-errorlogs
 
+# One target for a while, by clang's libFuzzer: make fuzz TARGET=fuzz_frame SECONDS=90. What it learns stays in the build folder.
+TARGET ?= fuzz_segment
+SECONDS ?= 60
+fuzz: deps
+	@[ -f $(BUILD)-fuzz/build.ninja ] || CC=clang meson setup $(BUILD)-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
+	ninja -C $(BUILD)-fuzz tests/fuzz/$(TARGET)
+	mkdir -p $(BUILD)-fuzz/corpus/$(TARGET)
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(BUILD)-fuzz/tests/fuzz/$(TARGET) -max_total_time=$(SECONDS) -max_len=4096 \
+	    -artifact_prefix=$(BUILD)-fuzz/$(TARGET)- $(BUILD)-fuzz/corpus/$(TARGET) tests/fuzz/corpus/$(TARGET)
+
 # Write the generated pages again after the table of options has changed.
 docs: all
 	$(BUILD)/apps/isosockd --print-sample > config/isosockd.conf.sample
@@ -48,4 +58,4 @@ install: all
 	meson install -C $(BUILD)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
