@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "tcp/domain.h"
+#include "tcp/fastopen.h"
 #include "tcp/isn.h"
 
 struct tcp_conn *
@@ -42,7 +43,9 @@ conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_
 static const uint16_t edges[TCP_ST_CLOSING + 1] = {
     [0] = BIT(TCP_ST_SYN_SENT) | BIT(TCP_ST_SYN_RECEIVED),
     [TCP_ST_SYN_SENT] = BIT(TCP_ST_ESTABLISHED) | BIT(TCP_ST_SYN_RECEIVED) | BIT(TCP_ST_CLOSED),
-    [TCP_ST_SYN_RECEIVED] = BIT(TCP_ST_ESTABLISHED) | BIT(TCP_ST_FIN_WAIT_1) | BIT(TCP_ST_CLOSED),
+    /* With Fast Open a peer's FIN may come before the ACK of our SYN (RFC 7413 section 4.2.2). */
+    [TCP_ST_SYN_RECEIVED] =
+        BIT(TCP_ST_ESTABLISHED) | BIT(TCP_ST_FIN_WAIT_1) | BIT(TCP_ST_CLOSE_WAIT) | BIT(TCP_ST_CLOSED),
     [TCP_ST_ESTABLISHED] = BIT(TCP_ST_FIN_WAIT_1) | BIT(TCP_ST_CLOSE_WAIT) | BIT(TCP_ST_CLOSED),
     [TCP_ST_FIN_WAIT_1] = BIT(TCP_ST_FIN_WAIT_2) | BIT(TCP_ST_CLOSING) | BIT(TCP_ST_TIME_WAIT) | BIT(TCP_ST_CLOSED),
     [TCP_ST_FIN_WAIT_2] = BIT(TCP_ST_TIME_WAIT) | BIT(TCP_ST_CLOSED),
@@ -74,9 +77,8 @@ conn_set_mss(struct tcp_conn *c)
     c->mss = (uint16_t)mss;
 }
 
-/** The handshake is complete: rcv_nxt, snd_una and the peer's options are known. */
 void
-conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     struct tcp_cc_event ev;
     uint32_t wnd = conn_window_space(c);
@@ -97,9 +99,16 @@ conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
     /* Quick acknowledgements while the peer is in slow start, for half the window at most. */
     uint32_t quick = wnd / (2u * c->rcv_mss);
     c->quick_acks = (uint8_t)(quick > 16 ? 16 : quick);
-    conn_timer_off(c, CONN_T_RTX);
     if (c->flags & CONN_F_KEEPALIVE)
         conn_timer_set(d, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
+}
+
+/** The handshake is complete: rcv_nxt, snd_una and the peer's options are known. */
+void
+conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    conn_ready(d, env, c);
+    conn_timer_off(c, CONN_T_RTX);
     conn_set_state(env, c, TCP_ST_ESTABLISHED);
     if (c->flags & CONN_F_FIN_QUEUED)
         conn_set_state(env, c, TCP_ST_FIN_WAIT_1); /* shutdown came before the handshake's end */
@@ -159,6 +168,7 @@ conn_quiesce(struct tcp_domain *d, struct tcp_conn *c)
     wheel_cancel(&d->wheel, domain_timers(d), i);
     memset(c->timer_at, 0, sizeof(c->timer_at));
     tcp_sent_clear(sent_store(d), &c->sent);
+    fastopen_child_done(d, c);
     table_remove(d, TABLE_REF(TABLE_CONN, i));
     port_unref(d, c->bind);
     c->bind = 0;

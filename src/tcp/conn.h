@@ -21,6 +21,10 @@
 /** Least segment size that is believed: a smaller one is an attack on the packet rate. */
 #define TCP_MSS_FLOOR 88
 
+/** Most that options can take of a segment (RFC 9293 section 3.1); the least segment has room for more. */
+#define TCP_OPTIONS_MAX 40
+_Static_assert(TCP_MSS_FLOOR > TCP_OPTIONS_MAX, "a SYN always has room for data");
+
 /** What every entry of the connection table begins with. */
 struct tcp_link {
     struct tcp_tuple tuple;
@@ -46,7 +50,6 @@ struct tcp_conn_opts {
 #define CONN_F_CORK (1u << 1)
 #define CONN_F_KEEPALIVE (1u << 2)
 #define CONN_F_QUICKACK (1u << 3)
-#define CONN_F_OPTIONS 0xfu
 #define CONN_F_TS (1u << 4) /**< timestamps agreed */
 #define CONN_F_SACK (1u << 5) /**< SACK agreed */
 #define CONN_F_WSCALE (1u << 6) /**< window scaling agreed */
@@ -72,6 +75,12 @@ struct tcp_conn_opts {
 #define CONN_ECN_ON 1u /**< agreed on */
 #define CONN_ECN_ECHO 2u /**< our ACKs carry ECE */
 #define CONN_ECN_CWR 4u /**< the next new data carries CWR */
+#define CONN_F_FO_CHILD (1u << 19) /**< passive Fast Open: our SYN is not acknowledged yet, in whatever state */
+#define CONN_F_FO_TRIED (1u << 20) /**< active Fast Open: the first SYN had the option, or data */
+#define CONN_F_FO_SYN (1u << 21) /**< and is still to be sent: only the first one has them */
+#define CONN_F_FO_DATA (1u << 22) /**< it had data */
+#define CONN_F_SYN_DATA (1u << 23) /**< data was accepted with a SYN */
+#define CONN_F_FO_NO_COOKIE (1u << 24) /**< from socket options */
 
 enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_COUNT };
 
@@ -142,6 +151,7 @@ struct tcp_conn {
     uint32_t challenge_tick; /**< last answer to an unacceptable segment */
     uint32_t bind; /**< the port's entry, 0 = none */
     uint32_t accept_next; /**< in the accept queue */
+    tcp_id fo_listener; /**< of CONN_F_FO_CHILD */
     struct tcp_conn_opts opts;
     uint16_t mss_peer; /**< the peer's MSS option */
     uint8_t keep_probes;
@@ -176,6 +186,9 @@ struct tcp_listener {
     uint32_t half_open;
     uint32_t bind;
     struct tcp_conn_opts opts;
+    uint32_t fastopen_qlen, fastopen_pending; /**< limit and number of children with CONN_F_FO_CHILD */
+    uint64_t fastopen_key[2];
+    bool has_fastopen_key; /**< else the domain's */
 };
 
 union tcp_slot {
@@ -205,6 +218,8 @@ struct tcp_half {
 #define HALF_F_SACK 2u
 #define HALF_F_WSCALE 4u
 #define HALF_F_ECN 64u
+#define HALF_F_FO 8u /**< the first SYN-ACK brings a cookie */
+#define HALF_F_FO_EXP 16u /**< in the experimental option */
 _Static_assert(sizeof(struct tcp_half) <= 80, "half-open entries are small");
 
 /** TIME-WAIT. In use <=> link.tuple.local_port is not 0. All live equally long: a list in order of expiry. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "tcp/domain.h"
+#include "tcp/fastopen.h"
 #include "tcp/siphash.h"
 
 /** Ids spend 24 bits on the slot, references 30 on the entry. */
@@ -33,6 +34,7 @@ tcp_params_default(struct tcp_params *p)
     p->ecn = 2;
     p->burst_min_segs = 2;
     p->idle_restart = true;
+    p->fastopen = TCP_FASTOPEN_CLIENT | TCP_FASTOPEN_SERVER;
 }
 
 static bool
@@ -79,6 +81,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
         [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
         [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 2ull) * sizeof(struct wheel_node),
+        [ARRAY_FASTOPEN] = FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry),
     };
     uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;
 
@@ -129,6 +132,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->congestion = p->congestion;
     to->steer_count = p->steer_count;
     to->steer_index = p->steer_index;
+    to->fastopen = p->fastopen;
 }
 
 int
@@ -138,6 +142,10 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
         return -EINVAL;
     d->now_us = now_us;
     params_copy(&d->params, p);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned tweak = 0x666f6b00u + i;
+        d->fastopen_key[i] = siphash24(p->seed, &tweak, sizeof(tweak));
+    }
     d->bytes = layout(p, d->at);
     d->bucket_mask = bucket_count(p) - 1;
     for (unsigned i = 0; i < 10; i++)
@@ -150,6 +158,19 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
     tcp_pool_init(&d->pools[POOL_SENT], run_count(p));
     tcp_pool_init(&d->pools[POOL_BIND], p->max_conns + p->max_time_wait);
     wheel_init(&d->wheel, now_us);
+    return 0;
+}
+
+int
+tcp_set_params(struct tcp_domain *d, const struct tcp_params *p)
+{
+    const struct tcp_params *o = &d->params;
+
+    if (!params_ok(p) || p->max_conns != o->max_conns || p->max_half_open != o->max_half_open ||
+        p->max_time_wait != o->max_time_wait || p->max_ooo_bufs != o->max_ooo_bufs || p->seed[0] != o->seed[0] ||
+        p->seed[1] != o->seed[1])
+        return -EINVAL;
+    params_copy(&d->params, p);
     return 0;
 }
 
@@ -180,10 +201,10 @@ tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         break;
     case TABLE_TW:
         if (timewait_input(d, env, TABLE_INDEX(ref), in, &iss_floor))
-            listen_input(d, env, in, &iss_floor);
+            listen_input(d, env, in, &iss_floor, &taken);
         break;
     default:
-        listen_input(d, env, in, NULL);
+        listen_input(d, env, in, NULL, &taken);
         break;
     }
     if (!taken)

@@ -16,7 +16,7 @@
 enum domain_pool { POOL_CONN, POOL_HALF, POOL_TW, POOL_SEG, POOL_REASS, POOL_SENT, POOL_BIND, POOL_COUNT };
 
 /** Arrays of the arena beside the pools'. */
-enum domain_array { ARRAY_BUCKETS = POOL_COUNT, ARRAY_PORTS, ARRAY_TIMERS, ARRAY_COUNT };
+enum domain_array { ARRAY_BUCKETS = POOL_COUNT, ARRAY_PORTS, ARRAY_TIMERS, ARRAY_FASTOPEN, ARRAY_COUNT };
 
 /** RFC 6056 algorithm 4: counters that connections to one destination share. */
 #define PORT_COUNTERS 64
@@ -35,6 +35,7 @@ struct tcp_domain {
     uint32_t challenge_second; /**< RFC 5961 section 7: challenge ACKs are counted in this second */
     uint32_t challenge_count;
     uint32_t port_counters[PORT_COUNTERS];
+    uint64_t fastopen_key[2];
     struct wheel wheel;
 };
 
@@ -179,6 +180,8 @@ struct tcp_conn *conn_by_id(const struct tcp_domain *d, tcp_id id);
 struct tcp_conn *conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_opts *o,
                           uint32_t flags);
 void conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state next);
+/** The peer's options and rcv_nxt are known: congestion control starts, and so may data. */
+void conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_set_mss(struct tcp_conn *c);
 /** Tell the user, unless nobody is there to be told. */
@@ -260,10 +263,14 @@ void recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp
 /** Process a segment for a connection beyond SYN-SENT; *taken is set if the buffer was kept or delivered. */
 void conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
                 bool *taken);
+/** Take the payload of a SYN or SYN-ACK, and the FIN of the latter; returns false if the connection is gone by that. */
+bool conn_take_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+                        bool *taken);
 void conn_deliver(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_data data);
 
 /* ---- listen.c ---- */
-void listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor);
+void listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor,
+                  bool *taken);
 void half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t half, const struct tcp_in *in, bool *taken);
 void half_free(struct tcp_domain *d, uint32_t half);
 void half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t half);

@@ -12,12 +12,20 @@ icmp_too_big(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
 {
     uint32_t overhead = ip_addr_is_v4(&c->link.tuple.remote) ? 40 : 60;
 
-    if (c->state == TCP_ST_SYN_SENT || c->state == TCP_ST_SYN_RECEIVED || mtu <= overhead)
+    if (c->state == TCP_ST_SYN_RECEIVED || mtu <= overhead)
+        return;
+    /* Only a SYN that has data can be too big. */
+    bool syn_data = c->state == TCP_ST_SYN_SENT && (c->flags & CONN_F_FO_DATA) != 0;
+    if (c->state == TCP_ST_SYN_SENT && !syn_data)
         return;
     uint32_t mss = mtu - overhead < ICMP_MSS_MIN ? ICMP_MSS_MIN : mtu - overhead;
     if (mss >= c->mss_path)
         return;
     c->mss_path = (uint16_t)mss;
+    if (syn_data) {
+        conn_send_syn(d, env, c);
+        return;
+    }
     conn_set_mss(c);
     recovery_on_smaller_mss(d, c);
     conn_output(d, env, c);
@@ -28,11 +36,14 @@ icmp_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, t
           uint16_t mtu)
 {
     /* RFC 5927 section 4.1: it must speak of a segment that is under way. */
-    if (seq_lt(seq, c->snd_una) || !seq_lt(seq, c->snd_nxt))
+    tcp_seq first = c->flags & CONN_F_FO_CHILD ? c->iss : c->snd_una;
+    if (seq_lt(seq, first) || !seq_lt(seq, c->snd_nxt))
         return;
+    /* Half open, and nobody's yet: what its accepter gets is the SYN's data and the error. */
+    const uint32_t unclaimed = CONN_F_FO_CHILD | CONN_F_PENDING;
     if (err == EMSGSIZE)
         icmp_too_big(d, env, c, mtu);
-    else if (hard && c->state == TCP_ST_SYN_SENT)
+    else if ((hard && c->state == TCP_ST_SYN_SENT) || (c->flags & unclaimed) == unclaimed)
         conn_end(d, env, c, err);
     else
         c->soft_err = (uint8_t)err; /* RFC 5927 section 5.2: on a living connection no ICMP error is hard */
@@ -48,6 +59,6 @@ tcp_unreachable(struct tcp_domain *d, const struct tcp_env *env, const struct tc
     d->now_us = env->now_us;
     if (TABLE_KIND(ref) == TABLE_CONN)
         icmp_conn(d, env, conn_at(d, i), seq, err, hard, mtu);
-    else if (TABLE_KIND(ref) == TABLE_HALF && hard && seq == half_at(d, i)->iss)
+    else if (TABLE_KIND(ref) == TABLE_HALF && err != EMSGSIZE && seq == half_at(d, i)->iss)
         half_free(d, i);
 }

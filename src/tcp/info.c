@@ -33,6 +33,7 @@ info_conn_rates(const struct tcp_conn *c, struct tcp_conn_info *info)
     info->timestamps = (c->flags & CONN_F_TS) != 0;
     info->sack = (c->flags & CONN_F_SACK) != 0;
     info->ecn = (c->ecn & CONN_ECN_ON) != 0;
+    info->syn_data = (c->flags & CONN_F_SYN_DATA) != 0;
     info->ca_state = c->ca_state;
     info->sacked_segs = segs_of(c, c->flags & CONN_F_SACK ? c->sent.sacked_bytes : (uint32_t)c->dup_acks * c->mss);
     info->lost_segs = segs_of(c, c->sent.lost_bytes);

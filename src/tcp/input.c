@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "tcp/domain.h"
+#include "tcp/fastopen.h"
 #include "tcp/isn.h"
 
 /**
@@ -172,7 +173,7 @@ reset_errno(const struct tcp_conn *c)
 {
     switch (c->state) {
     case TCP_ST_SYN_RECEIVED:
-        return ECONNREFUSED;
+        return c->flags & CONN_F_FO_CHILD ? ECONNRESET : ECONNREFUSED;
     case TCP_ST_CLOSE_WAIT:
         return EPIPE; /* as Linux: the peer had finished, so only sending can fail */
     case TCP_ST_CLOSING:
@@ -284,18 +285,69 @@ rx_window(struct rx *r)
     }
 }
 
+/** Our SYN is acknowledged, and maybe data that went with it. */
+static bool
+ack_covers_syn(const struct tcp_conn *c, tcp_seq ack)
+{
+    return seq_gt(ack, c->iss) && seq_leq(ack, c->snd_nxt);
+}
+
+/** snd_una moves over our SYN. Data that went with it and was not taken is sent again as if it were new. */
+static void
+active_syn_acked(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    tcp_seq ack = r->in->ack;
+    uint32_t data_acked = seq_diff(ack, c->iss + 1);
+
+    if (c->flags & CONN_F_FO_DATA) {
+        bool all = ack == c->snd_nxt;
+        counter_inc(r->env->ctr, all ? CTR_TCP_FASTOPEN_ACTIVE : CTR_TCP_FASTOPEN_ACTIVE_FAIL);
+        c->flags |= all ? CONN_F_SYN_DATA : 0;
+    }
+    c->snd_una = c->snd_nxt = ack;
+    c->bytes_acked += data_acked;
+    if (data_acked > 0 && c->user != 0)
+        r->env->sink->acked(r->env->sink->ctx, c->user, data_acked);
+}
+
+/** A listener's child by Fast Open: the ACK of its SYN, which may cover data too, proves the peer's address. */
+static bool
+rx_child_syn_acked(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+    const struct tcp_params *p = &r->d->params;
+
+    if (!ack_covers_syn(c, r->in->ack)) {
+        counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
+        reply_rst(r->env, r->in);
+        return false;
+    }
+    if (c->retries == 0)
+        tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->syn_at_us, p->rto_min_us, p->rto_max_us);
+    fastopen_child_done(r->d, c);
+    c->retries = c->backoff = 0;
+    if (c->snd_una == c->snd_nxt)
+        conn_timer_off(c, CONN_T_RTX);
+    else
+        conn_arm_rtx(r->d, r->env, c);
+    if (c->state == TCP_ST_SYN_RECEIVED)
+        conn_set_state(r->env, c, TCP_ST_ESTABLISHED);
+    return true;
+}
+
 /** Simultaneous open: the peer acknowledges our SYN. */
 static bool
 rx_ack_of_syn(struct rx *r)
 {
     struct tcp_conn *c = r->c;
 
-    if (r->in->ack != c->snd_nxt) {
+    if (!ack_covers_syn(c, r->in->ack)) {
         counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
         reply_rst(r->env, r->in);
         return false;
     }
-    c->snd_una = r->in->ack;
+    active_syn_acked(r);
     c->snd_wl1 = r->in->seq;
     c->snd_wl2 = r->in->ack;
     c->snd_wnd = c->snd_wnd_max = (uint32_t)r->in->window << c->snd_wscale;
@@ -328,9 +380,11 @@ rx_ack(struct rx *r)
         counter_inc(r->env->ctr, CTR_TCP_DROP_FLAGS);
         return false;
     }
-    if (c->state == TCP_ST_SYN_RECEIVED)
+    if (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0)
         return rx_ack_of_syn(r);
     if (!rx_ack_acceptable(r))
+        return false;
+    if ((c->flags & CONN_F_FO_CHILD) != 0 && !rx_child_syn_acked(r))
         return false;
 
     uint32_t wnd_before = c->snd_wnd;
@@ -568,7 +622,8 @@ rx_data(struct rx *r)
 
     if (r->data.len == 0)
         return true;
-    if (c->state != TCP_ST_ESTABLISHED && c->state != TCP_ST_FIN_WAIT_1 && c->state != TCP_ST_FIN_WAIT_2)
+    bool child = c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) != 0;
+    if (c->state != TCP_ST_ESTABLISHED && c->state != TCP_ST_FIN_WAIT_1 && c->state != TCP_ST_FIN_WAIT_2 && !child)
         return true; /* after its FIN a peer has nothing to say (section 3.10.7.4, seventh) */
     if (c->flags & CONN_F_ORPHAN) {
         /* RFC 2525 section 2.17: nobody will read this, and the peer must learn it. What it acknowledges is what it expects
@@ -628,6 +683,7 @@ rx_fin(struct rx *r)
     if ((c->flags & CONN_F_PENDING) == 0)
         conn_event(r->env, c, TCP_EVENT_FIN, 0);
     switch (c->state) {
+    case TCP_ST_SYN_RECEIVED:
     case TCP_ST_ESTABLISHED:
         conn_set_state(r->env, c, TCP_ST_CLOSE_WAIT);
         break;
@@ -665,6 +721,42 @@ syn_sent_options(struct tcp_conn *c, const struct tcp_options *o, uint64_t now_u
     c->ts_recent_tick = tick_of(now_us);
 }
 
+bool
+conn_take_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+                   bool *taken)
+{
+    struct rx r = { .d = d, .env = env, .c = c, .in = in, .seq = in->seq + 1, .data = in->data };
+
+    r.fin = (in->flags & TCP_FLAG_FIN) != 0;
+    if (in->data.len > 0 || r.fin) {
+        rx_trim_back(&r);
+        if (rx_data(&r))
+            rx_fin(&r);
+    }
+    *taken = r.taken;
+    return r.c != NULL;
+}
+
+/** What the SYN-ACK tells for the next time (RFC 7413 section 4.1.3). */
+static void
+syn_sent_learn(struct rx *r)
+{
+    const struct tcp_conn *c = r->c;
+    const struct tcp_options *o = &r->in->opts;
+    bool has_cookie = o->has_fo && o->fo.len > 0;
+    bool asked = (c->flags & CONN_F_FO_DATA) == 0;
+    uint8_t exp_try = 0;
+
+    if ((c->flags & CONN_F_FO_TRIED) == 0)
+        return;
+    const struct tcp_fo_entry *e = fastopen_entry(r->d, &c->link.tuple);
+    /* It was asked for and did not come: the other option's turn, then nobody's. */
+    if (c->retries == 0 && asked && !o->has_fo)
+        exp_try = e != NULL && e->exp_try == 1 ? 2 : 1;
+    bool syn_lost = c->retries > 0 && !asked && !has_cookie && r->in->ack == c->iss + 1;
+    fastopen_learn(r->d, &c->link.tuple, c->mss_peer, o, exp_try, syn_lost);
+}
+
 /** The SYN-ACK: our open is done. */
 static void
 syn_sent_complete(struct rx *r)
@@ -675,11 +767,28 @@ syn_sent_complete(struct rx *r)
         tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->syn_at_us, r->d->params.rto_min_us,
                        r->d->params.rto_max_us);
     c->flags &= ~CONN_F_TIMING;
-    c->snd_una = r->in->ack;
+    syn_sent_learn(r);
+    active_syn_acked(r);
     conn_established(r->d, r->env, c);
     c->flags |= CONN_F_ACK_NOW;
     conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
+    if (!conn_take_syn_data(r->d, r->env, c, r->in, &r->taken))
+        return;
     conn_output(r->d, r->env, c);
+}
+
+/** An echo of no timestamp that our SYNs can have had: an old SYN-ACK, or a forged one (RFC 7323 section 3.2). */
+static bool
+syn_sent_echo_is_bad(const struct rx *r)
+{
+    const struct tcp_conn *c = r->c;
+    const struct tcp_options *o = &r->in->opts;
+
+    if ((c->flags & CONN_F_TS) == 0 || !o->has_ts || o->ts_ecr == 0)
+        return false;
+    uint32_t age_ms = tcp_ts_clock(r->env->now_us, c->ts_offset) - o->ts_ecr;
+    uint32_t first_ms = ((uint32_t)r->env->now_us - c->syn_at_us) / 1000 + 1;
+    return age_ms > first_ms;
 }
 
 /** RFC 9293 section 3.10.7.3. */
@@ -690,7 +799,7 @@ syn_sent_input(struct rx *r)
     const struct tcp_in *in = r->in;
     bool has_ack = (in->flags & TCP_FLAG_ACK) != 0;
 
-    if (has_ack && in->ack != c->snd_nxt) {
+    if (has_ack && (!ack_covers_syn(c, in->ack) || syn_sent_echo_is_bad(r))) {
         counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
         reply_rst(r->env, in);
         return;
@@ -778,6 +887,12 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     c->keep_probes = 0;
     if (c->state == TCP_ST_SYN_SENT) {
         syn_sent_input(&r);
+        *taken = r.taken;
+        return;
+    }
+    if ((c->flags & CONN_F_FO_CHILD) != 0 &&
+        (in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN && in->seq == c->irs) {
+        conn_send_syn(d, env, c); /* its SYN again: our answer was lost */
         return;
     }
     rx_strip_known_syn(&r, &copy);

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "tcp/domain.h"
+#include "tcp/fastopen.h"
 #include "tcp/isn.h"
 
 /** As in Linux: net.core.somaxconn. */
@@ -76,6 +77,10 @@ tcp_listen(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr
         int32_t s = opts->value[TCP_OPT_DEFER_ACCEPT];
         l->defer_accept_s = (uint8_t)(s < 0 ? 0 : s > UINT8_MAX ? UINT8_MAX : s);
     }
+    if (opts != NULL && (opts->set & (1u << TCP_OPT_FASTOPEN)) != 0)
+        l->fastopen_qlen = (uint32_t)opts->value[TCP_OPT_FASTOPEN];
+    else if (d->params.fastopen & TCP_FASTOPEN_ALL_LISTENERS)
+        l->fastopen_qlen = l->backlog;
     l->bind = bind;
     bind_at(d, bind)->listener = i;
     bind_at(d, bind)->user = 0;
@@ -150,6 +155,12 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
         out.opts.has_wscale = (h->flags & HALF_F_WSCALE) != 0;
         out.opts.wscale = h->rcv_wscale;
         out.opts.sack_permitted = (h->flags & HALF_F_SACK) != 0;
+        /* A path that loses options that it does not know must not lose every SYN-ACK. */
+        out.opts.has_fo = (h->flags & HALF_F_FO) != 0 && h->retries == 0;
+        if (out.opts.has_fo) {
+            fastopen_cookie(d, l, &h->link.tuple, &out.opts.fo);
+            out.opts.fo.exp = (h->flags & HALF_F_FO_EXP) != 0;
+        }
     }
     if (h->flags & HALF_F_TS) {
         out.opts.has_ts = true;
@@ -197,30 +208,82 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
         h->flags |= HALF_F_ECN;
 }
 
-/**
- * The oldest entry gives way (RFC 4987 section 3.4), of one listener or of any. In a flood of forged SYNs an entry then lasts as long as
- * the flood takes to fill the queue, which is longer than most round trips; refusing the newcomer would shut everyone
- * out for a minute. A full pool hands out the place that was freed last, so the hand meets the entries in order of age.
- */
-static bool
-half_evict(struct tcp_domain *d, tcp_id of)
+/** The connection that a half-open entry describes, in SYN-RECEIVED, at the end of its listener's accept queue. */
+static struct tcp_conn *
+conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h)
 {
-    for (unsigned n = 0; n < EVICT_LOOKS; n++) {
-        d->half_hand = d->half_hand % d->pools[POOL_HALF].high + 1;
-        const struct tcp_half *h = half_at(d, d->half_hand);
-        if (h->link.tuple.local_port != 0 && (of == TCP_NO_ID || h->listener == of)) {
-            half_free(d, d->half_hand);
-            return true;
-        }
+    struct tcp_listener *l = &slot_at(d, h->listener & 0xffffff)->listener;
+    uint32_t flags = l->flags | CONN_F_PENDING;
+
+    flags |= h->flags & HALF_F_TS ? CONN_F_TS : 0;
+    flags |= h->flags & HALF_F_SACK ? CONN_F_SACK : 0;
+    flags |= h->flags & HALF_F_WSCALE ? CONN_F_WSCALE : 0;
+    struct tcp_conn *c = conn_new(d, &h->link.tuple, &l->opts, flags);
+    conn_set_state(env, c, TCP_ST_SYN_RECEIVED);
+    c->iss = h->iss;
+    c->irs = h->irs;
+    c->snd_una = c->snd_nxt = c->snd_end = h->iss + 1;
+    c->rcv_nxt = c->rcv_acked = h->irs + 1;
+    uint32_t space = conn_window_space(c);
+    c->rcv_adv = c->rcv_nxt + (space > UINT16_MAX ? UINT16_MAX : space);
+    c->snd_wscale = h->snd_wscale;
+    c->rcv_wscale = h->rcv_wscale;
+    c->mss_peer = h->mss_peer;
+    c->mss_path = h->mss_path;
+    c->ecn = h->flags & HALF_F_ECN ? CONN_ECN_ON : 0;
+    c->ts_recent = h->ts_recent;
+    c->ts_recent_tick = tick_of(env->now_us);
+    c->retries = h->retries;
+    c->bind = l->bind;
+    port_ref(d, c->bind);
+    counter_inc(env->ctr, CTR_TCP_PASSIVE_OPENS);
+
+    uint32_t ci = conn_index(d, c);
+    *(l->accept_tail != 0 ? &conn_at(d, l->accept_tail)->accept_next : &l->accept_head) = ci;
+    l->accept_tail = ci;
+    l->accept_count++;
+    return c;
+}
+
+/** RFC 7413 section 4.2.2: a connection at once, which may send before its SYN is acknowledged. False if the domain is full. */
+static bool
+open_fast(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, uint32_t listener,
+          const struct tcp_half *h, bool *taken)
+{
+    if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
+        return false;
+    struct tcp_conn *c = conn_from_half(d, env, h);
+    struct tcp_listener *l = &slot_at(d, listener)->listener;
+    c->flags |= CONN_F_FO_CHILD;
+    c->fo_listener = slot_id(d, listener);
+    l->fastopen_pending++;
+    c->snd_wnd = c->snd_wnd_max = in->window; /* a SYN's is not scaled */
+    c->snd_wl1 = in->seq;
+    c->snd_wl2 = c->iss;
+    c->syn_at_us = (uint32_t)env->now_us;
+    conn_ready(d, env, c);
+    if (in->data.len > 0) {
+        c->flags |= CONN_F_SYN_DATA;
+        conn_take_syn_data(d, env, c, in, taken);
     }
-    return false;
+    counter_inc(env->ctr, CTR_TCP_FASTOPEN_PASSIVE);
+    conn_send_syn(d, env, c);
+    if (l->user != 0)
+        env->sink->event(env->sink->ctx, l->user, TCP_EVENT_ACCEPT, 0);
+    return true;
 }
 
 static void
 half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, uint32_t listener,
-          const tcp_seq *iss_floor)
+          const tcp_seq *iss_floor, bool *taken)
 {
     struct tcp_listener *l = &slot_at(d, listener)->listener;
+    struct tcp_half new = {
+        .link.tuple = in->tuple,
+        .listener = slot_id(d, listener),
+        .iss = iss_floor != NULL ? *iss_floor : tcp_isn(d->params.seed, &in->tuple, env->now_us),
+        .sent_at_us = (uint32_t)env->now_us,
+    };
 
     if (accept_queue_full(l)) {
         counter_inc(env->ctr, CTR_TCP_DROP_ACCEPT_QUEUE);
@@ -228,17 +291,23 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     }
     bool full = l->half_open >= l->backlog + HALF_OPEN_MIN;
     if (full || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap) {
+    half_fill(d, &new, in, l);
+    enum fastopen_verdict v = fastopen_judge(d, env, l, in);
+    if (v == FASTOPEN_ACCEPT && open_fast(d, env, in, listener, &new, taken))
+        return;
+    if (v == FASTOPEN_OFFER)
+        new.flags |= (uint8_t)(HALF_F_FO | (in->opts.fo.exp ? HALF_F_FO_EXP : 0));
+    uint32_t i = 0;
+    if (l->half_open < l->backlog + HALF_OPEN_MIN)
+        i = tcp_pool_get(&d->pools[POOL_HALF], half_at(d, 0), sizeof(struct tcp_half));
+    if (i == 0) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
         if (!half_evict(d, full ? slot_id(d, listener) : TCP_NO_ID))
             return;
     }
     uint32_t i = tcp_pool_get(&d->pools[POOL_HALF], half_at(d, 0), sizeof(struct tcp_half));
     struct tcp_half *h = half_at(d, i);
-    h->link.tuple = in->tuple;
-    h->listener = slot_id(d, listener);
-    h->iss = iss_floor != NULL ? *iss_floor : tcp_isn(d->params.seed, &in->tuple, env->now_us);
-    h->sent_at_us = (uint32_t)env->now_us;
-    half_fill(d, h, in, l);
+    memcpy(h, &new, sizeof(*h));
     l->half_open++;
     table_add(d, TABLE_REF(TABLE_HALF, i));
     half_send(d, env, h, l, true);
@@ -263,7 +332,8 @@ half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 
 /** RFC 9293 section 3.10.7.2. */
 void
-listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor)
+listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor,
+             bool *taken)
 {
     uint32_t listener = port_find_listener(d, &in->tuple);
 
@@ -286,7 +356,7 @@ listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_i
         counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
         return;
     }
-    half_open(d, env, in, listener, iss_floor);
+    half_open(d, env, in, listener, iss_floor, taken);
 }
 
 /** A connection takes the half-open entry's place, and waits to be accepted. NULL if the domain is full. */
@@ -294,46 +364,17 @@ static struct tcp_conn *
 half_promote(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in)
 {
     struct tcp_half h = *half_at(d, i);
-    uint32_t li = h.listener & 0xffffff;
-    struct tcp_listener *l = &slot_at(d, li)->listener;
-    uint32_t flags = l->flags | CONN_F_PENDING;
 
     if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
         return NULL;
     half_free(d, i);
-    flags |= h.flags & HALF_F_TS ? CONN_F_TS : 0;
-    flags |= h.flags & HALF_F_SACK ? CONN_F_SACK : 0;
-    flags |= h.flags & HALF_F_WSCALE ? CONN_F_WSCALE : 0;
-    struct tcp_conn *c = conn_new(d, &h.link.tuple, &l->opts, flags);
-    conn_set_state(env, c, TCP_ST_SYN_RECEIVED);
-    c->iss = h.iss;
-    c->irs = h.irs;
-    c->snd_una = c->snd_nxt = c->snd_end = h.iss + 1;
-    c->rcv_nxt = c->rcv_acked = h.irs + 1;
-    uint32_t space = conn_window_space(c);
-    c->rcv_adv = c->rcv_nxt + (space > UINT16_MAX ? UINT16_MAX : space);
-    c->snd_wscale = h.snd_wscale;
-    c->rcv_wscale = h.rcv_wscale;
-    c->mss_peer = h.mss_peer;
-    c->mss_path = h.mss_path;
-    c->ecn = h.flags & HALF_F_ECN ? CONN_ECN_ON : 0;
-    c->ts_recent = h.ts_recent;
-    c->ts_recent_tick = tick_of(env->now_us);
+    struct tcp_conn *c = conn_from_half(d, env, &h);
     c->snd_wnd = c->snd_wnd_max = (uint32_t)in->window << c->snd_wscale;
     c->snd_wl1 = in->seq;
     c->snd_wl2 = in->ack;
-    c->retries = h.retries;
     if (h.retries == 0)
         tcp_rtt_sample(&c->rtt, (uint32_t)env->now_us - h.sent_at_us, d->params.rto_min_us, d->params.rto_max_us);
-    c->bind = l->bind;
-    port_ref(d, c->bind);
     conn_established(d, env, c);
-    counter_inc(env->ctr, CTR_TCP_PASSIVE_OPENS);
-
-    uint32_t ci = conn_index(d, c);
-    *(l->accept_tail != 0 ? &conn_at(d, l->accept_tail)->accept_next : &l->accept_head) = ci;
-    l->accept_tail = ci;
-    l->accept_count++;
     return c;
 }
 

@@ -26,6 +26,8 @@ static const struct {
     [TCP_OPT_WINDOW_CLAMP] = { 0, INT32_MAX },
     [TCP_OPT_DEFER_ACCEPT] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_CONGESTION] = { 0, TCP_CC_COUNT - 1 },
+    [TCP_OPT_FASTOPEN] = { 0, INT32_MAX },
+    [TCP_OPT_FASTOPEN_NO_COOKIE] = { INT32_MIN, INT32_MAX },
 };
 
 #define RCV_BUF_MIN 2304 /* Linux's SOCK_MIN_RCVBUF */
@@ -85,6 +87,9 @@ opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t 
     case TCP_OPT_KEEPALIVE:
         flag_set(flags, CONN_F_KEEPALIVE, value);
         break;
+    case TCP_OPT_FASTOPEN_NO_COOKIE:
+        flag_set(flags, CONN_F_FO_NO_COOKIE, value);
+        break;
     case TCP_OPT_MAXSEG:
         o->max_seg = (uint16_t)value;
         break;
@@ -119,7 +124,7 @@ opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t 
         o->window_clamp_bytes = (uint32_t)value;
         break;
     default:
-        /* SNDBUF is the socket layer's to enforce; REUSEADDR, REUSEPORT and DEFER_ACCEPT belong to bind and listen. */
+        /* SNDBUF is the socket layer's to enforce; REUSEADDR, REUSEPORT, DEFER_ACCEPT and FASTOPEN belong to bind and listen. */
         break;
     }
     return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tcp/domain.h"
+#include "tcp/fastopen.h"
 #include "tcp/isn.h"
 #include "tcp/siphash.h"
 
@@ -194,11 +195,30 @@ ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree)
     return d->params.ecn == 1 || (agree && d->params.ecn == 2) || tcp_cc_by_id(cc_id)->needs_ecn;
 }
 
+/** The first SYN of an active Fast Open: data and cookie, or the request for one (RFC 7413 section 4.2.1). */
+static void
+put_fast_open(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *out)
+{
+    const struct tcp_fo_entry *e = fastopen_entry(d, &c->link.tuple);
+    bool has_cookie = e != NULL && e->cookie.len > 0;
+
+    c->flags &= ~CONN_F_FO_SYN;
+    out->user = c->user;
+    out->payload_len = seq_diff(c->snd_nxt, c->iss + 1);
+    if (!has_cookie && (c->flags & CONN_F_FO_DATA) != 0)
+        return; /* the user does without */
+    out->opts.has_fo = true;
+    if (has_cookie)
+        out->opts.fo = e->cookie;
+    else
+        out->opts.fo.exp = e != NULL && e->exp_try == 1;
+}
+
 /** SYN in SYN-SENT, SYN-ACK in SYN-RECEIVED (simultaneous open): the window of either is never scaled. */
 void
 conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    bool passive = c->state == TCP_ST_SYN_RECEIVED;
+    bool passive = c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0;
     uint32_t space = conn_window_space(c);
     uint16_t mss = c->opts.max_seg != 0 && c->opts.max_seg < c->mss_path ? c->opts.max_seg : c->mss_path;
     struct tcp_out out = {
@@ -227,9 +247,16 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         out.opts.ts_val = tcp_ts_clock(env->now_us, c->ts_offset);
         out.opts.ts_ecr = passive ? c->ts_recent : 0;
     }
+    if (c->flags & CONN_F_FO_SYN)
+        put_fast_open(d, c, &out);
     if (passive) {
-        c->rcv_adv = c->rcv_nxt + out.window;
+        if (c->ecn & CONN_ECN_ON)
+            out.flags |= TCP_FLAG_ECE;
+        if (seq_gt(c->rcv_nxt + out.window, c->rcv_adv))
+            c->rcv_adv = c->rcv_nxt + out.window;
         c->rcv_acked = c->rcv_nxt;
+        c->flags &= ~CONN_F_ACK_NOW;
+        conn_timer_off(c, CONN_T_DELACK);
     }
     c->segs_out++;
     c->last_snd_tick = tick_of(env->now_us);
@@ -490,6 +517,8 @@ can_send_data(const struct tcp_conn *c)
     case TCP_ST_CLOSING:
     case TCP_ST_LAST_ACK:
         return true;
+    case TCP_ST_SYN_RECEIVED:
+        return (c->flags & CONN_F_FO_CHILD) != 0;
     default:
         return false;
     }

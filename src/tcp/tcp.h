@@ -64,7 +64,15 @@ struct tcp_params {
     bool idle_restart; /**< after an RTO of silence start from the initial window again (RFC 5681 section 4.1) */
     uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
     uint32_t steer_count, steer_index; /**< choose ports such that tcp_hash % steer_count is steer_index; 0 = any */
+    uint32_t fastopen; /**< set of TCP_FASTOPEN_*: client and server, the latter for listeners that ask for it */
 };
+
+/* RFC 7413, with the values of Linux's net.ipv4.tcp_fastopen. */
+#define TCP_FASTOPEN_CLIENT 0x1u
+#define TCP_FASTOPEN_SERVER 0x2u
+#define TCP_FASTOPEN_CLIENT_NO_COOKIE 0x4u /**< send data with the SYN though no cookie is known */
+#define TCP_FASTOPEN_SERVER_NO_COOKIE 0x200u /**< accept data with the SYN though it brings no cookie */
+#define TCP_FASTOPEN_ALL_LISTENERS 0x400u /**< every listener, with its backlog for a limit */
 
 /** The values above, filled in. */
 void tcp_params_default(struct tcp_params *p);
@@ -76,6 +84,15 @@ size_t tcp_domain_bytes(const struct tcp_params *p);
 
 /** Initialise an arena of tcp_domain_bytes(p) zeroed bytes, aligned to 64. Returns 0 or -EINVAL (a parameter out of range). */
 int tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_us);
+
+/**
+ * Change parameters of a living domain: retry limits, timeouts, Fast Open, buffers, what is offered. max_* and the seed must
+ * be those of before. Connections that exist keep what they have agreed on. Returns 0 or -EINVAL.
+ */
+int tcp_set_params(struct tcp_domain *d, const struct tcp_params *p);
+
+/** Key of the Fast Open cookies (RFC 7413 section 4.1.2): of the domain for TCP_NO_ID, else of one listener. -EINVAL: no such listener. */
+int tcp_set_fastopen_key(struct tcp_domain *d, tcp_id listener, const uint8_t key[16]);
 
 /* ---- effects ------------------------------------------------------------------------------------------------ */
 
@@ -99,6 +116,13 @@ struct tcp_sack_block {
     tcp_seq start, end; /**< [start, end) */
 };
 
+/** A Fast Open cookie (RFC 7413 section 4.1.1): 4 to 16 bytes, an even number; len 0 = it asks for one. */
+struct tcp_fo_cookie {
+    uint8_t len;
+    bool exp; /**< in the experimental option that came before (kind 254, magic 0xf989) */
+    uint8_t bytes[16];
+};
+
 /** TCP options in parsed form, for both directions (RFC 9293 section 3.1, RFC 7323, RFC 2018). */
 struct tcp_options {
     bool has_mss, has_wscale, has_ts, sack_permitted;
@@ -107,6 +131,8 @@ struct tcp_options {
     uint16_t mss;
     uint32_t ts_val, ts_ecr;
     struct tcp_sack_block sack[TCP_MAX_SACK];
+    bool has_fo; /**< on SYNs: fo holds */
+    struct tcp_fo_cookie fo;
 };
 
 /** A segment to send. Valid during the call only. */
@@ -220,6 +246,8 @@ enum tcp_option {
     TCP_OPT_WINDOW_CLAMP, /**< bytes */
     TCP_OPT_DEFER_ACCEPT, /**< seconds */
     TCP_OPT_CONGESTION, /**< what tcp_congestion_find gives for a name */
+    TCP_OPT_FASTOPEN, /**< listener: how many may have sent data with a SYN and not yet proved their address; 0 = off */
+    TCP_OPT_FASTOPEN_NO_COOKIE, /**< bool */
     TCP_OPT_COUNT
 };
 
@@ -253,6 +281,18 @@ void tcp_unbind(struct tcp_domain *d, const struct ip_addr *local, uint16_t port
  */
 int tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
                 const struct tcp_sockopts *opts, tcp_user user, tcp_id *id);
+
+/**
+ * Active open with Fast Open (RFC 7413 section 4.2.1). n_bytes lie in the user's transmit stream from position 0 on. If a cookie of the
+ * peer is known, as many of them as a segment holds go with the SYN, *taken tells how many; the rest is to be announced by tcp_send as
+ * ever. Else the SYN asks for a cookie and *taken is 0. Data that the peer does not take with the SYN is sent again.
+ * Returns as tcp_connect does, or -EOPNOTSUPP (params.fastopen lacks TCP_FASTOPEN_CLIENT).
+ */
+int tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
+                     const struct tcp_sockopts *opts, tcp_user user, uint32_t n_bytes, uint32_t *taken, tcp_id *id);
+
+/** Whether tcp_connect_fast would send data to t->remote at once; t->local must be set. */
+bool tcp_fastopen_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_sockopts *opts);
 
 /**
  * Take the oldest established connection of a listener for user; data that came before is delivered during the call, and so are FIN and
@@ -325,6 +365,7 @@ struct tcp_conn_info {
     uint32_t snd_wnd, rcv_wnd;
     uint8_t snd_wscale, rcv_wscale;
     bool timestamps, sack, ecn;
+    bool syn_data; /**< data was accepted with the SYN */
     uint8_t ca_state; /**< Linux's TCP_CA_*: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss */
     uint8_t retransmits; /**< in a row, unanswered */
     uint8_t backoff;

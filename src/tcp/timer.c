@@ -44,7 +44,7 @@ on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         return;
     }
     c->flags &= ~CONN_F_TIMING;
-    if (c->state == TCP_ST_SYN_SENT || c->state == TCP_ST_SYN_RECEIVED) {
+    if (c->state == TCP_ST_SYN_SENT || c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0) {
         c->retries++;
         c->backoff++;
         c->retrans_segs++;

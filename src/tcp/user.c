@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "tcp/domain.h"
+#include "tcp/fastopen.h"
 #include "tcp/isn.h"
 
 /** Whether t's tuple may be used; one in TIME-WAIT may give way (RFC 6191). */
@@ -36,9 +37,40 @@ connect_fill(struct tcp_domain *d, struct tcp_conn *c, tcp_seq iss, uint16_t mss
     c->syn_at_us = (uint32_t)d->now_us;
 }
 
-int
-tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
-            const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
+/** How much of n_bytes goes with the SYN: options may take all the room that a header has (RFC 7413 section 4.2.1). */
+static uint32_t
+syn_data_len(const struct tcp_domain *d, const struct tcp_conn *c, uint32_t n_bytes)
+{
+    const struct tcp_fo_entry *e = fastopen_entry(d, &c->link.tuple);
+    bool no_cookie = (d->params.fastopen & TCP_FASTOPEN_CLIENT_NO_COOKIE) != 0 || (c->flags & CONN_F_FO_NO_COOKIE) != 0;
+    uint32_t room = c->mss_path;
+
+    if (!no_cookie && (e == NULL || e->cookie.len == 0))
+        return 0;
+    if (c->opts.max_seg != 0 && c->opts.max_seg < room)
+        room = c->opts.max_seg;
+    if (e != NULL && e->mss < room)
+        room = e->mss;
+    room -= TCP_OPTIONS_MAX;
+    return n_bytes < room ? n_bytes : room;
+}
+
+static uint32_t
+connect_fast_fill(const struct tcp_domain *d, struct tcp_conn *c, uint32_t n_bytes)
+{
+    if (fastopen_is_suspended(d, fastopen_entry(d, &c->link.tuple)))
+        return 0;
+    uint32_t n = syn_data_len(d, c, n_bytes);
+    c->flags |= CONN_F_FO_TRIED | CONN_F_FO_SYN | (n > 0 ? CONN_F_FO_DATA : 0);
+    c->snd_nxt += n;
+    c->snd_end += n;
+    return n;
+}
+
+/** n_bytes: what may go with the SYN; *taken: what went. NULL = without Fast Open. */
+static int
+open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
+            const struct tcp_sockopts *opts, tcp_user user, uint32_t n_bytes, uint32_t *taken, tcp_id *id)
 {
     struct tcp_conn_opts o;
     uint32_t flags;
@@ -65,11 +97,29 @@ tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
     if (bind != 0)
         bind_at(d, bind)->user = 0;
     connect_fill(d, c, iss, mss_out);
+    if (taken != NULL)
+        *taken = connect_fast_fill(d, c, n_bytes);
     conn_set_state(env, c, TCP_ST_SYN_SENT);
     counter_inc(env->ctr, CTR_TCP_ACTIVE_OPENS);
     *id = slot_id(d, conn_index(d, c));
     conn_send_syn(d, env, c);
     return 0;
+}
+
+int
+tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
+            const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
+{
+    return open_active(d, env, t, mss_out, opts, user, 0, NULL, id);
+}
+
+int
+tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
+                 const struct tcp_sockopts *opts, tcp_user user, uint32_t n_bytes, uint32_t *taken, tcp_id *id)
+{
+    if ((d->params.fastopen & TCP_FASTOPEN_CLIENT) == 0)
+        return -EOPNOTSUPP;
+    return open_active(d, env, t, mss_out, opts, user, n_bytes, taken, id);
 }
 
 void
@@ -111,6 +161,14 @@ queue_fin(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     if (c->flags & CONN_F_FIN_QUEUED)
         return;
     switch (c->state) {
+    case TCP_ST_SYN_RECEIVED:
+        /* A listener's child by Fast Open sends before the ACK of its SYN: its FIN too. */
+        if ((c->flags & CONN_F_FO_CHILD) == 0) {
+            c->flags |= CONN_F_FIN_QUEUED;
+            return;
+        }
+        conn_set_state(env, c, TCP_ST_FIN_WAIT_1);
+        break;
     case TCP_ST_ESTABLISHED:
         conn_set_state(env, c, TCP_ST_FIN_WAIT_1);
         break;
@@ -118,7 +176,7 @@ queue_fin(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         conn_set_state(env, c, TCP_ST_LAST_ACK);
         break;
     default:
-        /* In SYN-SENT and SYN-RECEIVED it waits for ESTABLISHED. */
+        /* In SYN-SENT, as in SYN-RECEIVED, it waits for ESTABLISHED. */
         c->flags |= CONN_F_FIN_QUEUED;
         return;
     }
@@ -176,7 +234,8 @@ tcp_close(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, bool unrea
         return;
     c->flags |= CONN_F_ORPHAN;
     c->flags &= ~(CONN_F_CORK | CONN_F_MORE);
-    if (c->state == TCP_ST_SYN_SENT || c->state == TCP_ST_SYN_RECEIVED || (unread && abort_needs_rst(c))) {
+    bool early = c->state == TCP_ST_SYN_SENT || (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0);
+    if (early || (unread && abort_needs_rst(c))) {
         if (abort_needs_rst(c))
             conn_send_rst(env, c);
         conn_end(d, env, c, 0);
@@ -251,6 +310,8 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
     if (l != NULL) {
         if (opt == TCP_OPT_DEFER_ACCEPT)
             l->defer_accept_s = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
+        if (opt == TCP_OPT_FASTOPEN && value >= 0)
+            l->fastopen_qlen = (uint32_t)value;
         return opts_set(&l->opts, &l->flags, opt, value);
     }
     if (c == NULL)

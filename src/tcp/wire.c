@@ -5,7 +5,22 @@
 #include <string.h>
 
 /** Option kinds: IANA "TCP Option Kind Numbers". */
-enum { OPT_END = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_WSCALE = 3, OPT_SACK_PERMITTED = 4, OPT_SACK = 5, OPT_TS = 8 };
+enum {
+    OPT_END = 0,
+    OPT_NOP = 1,
+    OPT_MSS = 2,
+    OPT_WSCALE = 3,
+    OPT_SACK_PERMITTED = 4,
+    OPT_SACK = 5,
+    OPT_TS = 8,
+    OPT_FASTOPEN = 34,
+    OPT_EXP = 254
+};
+
+/** RFC 7413 appendix: what marks the experimental option as Fast Open's (RFC 6994). */
+#define EXP_FASTOPEN 0xf989u
+#define FASTOPEN_MIN 4
+#define FASTOPEN_MAX 16
 
 /** RFC 7323 section 2.3: a larger shift counts as 14. */
 #define WSCALE_MAX 14
@@ -46,6 +61,18 @@ parse_sack(const uint8_t *p, size_t len, struct tcp_options *o)
     o->nb_sack = (uint8_t)(n < TCP_MAX_SACK ? n : TCP_MAX_SACK);
 }
 
+/** A cookie, or a request for one. A length that no cookie can have is as if the option were absent. */
+static void
+parse_fastopen(const uint8_t *p, size_t len, bool exp, struct tcp_options *o)
+{
+    if (len != 0 && (len < FASTOPEN_MIN || len > FASTOPEN_MAX || len % 2 != 0))
+        return;
+    o->has_fo = true;
+    o->fo.exp = exp;
+    o->fo.len = (uint8_t)len;
+    memcpy(o->fo.bytes, p, len);
+}
+
 /** One option of len bytes, kind and length included. A known kind with a length that it cannot have is ignored, as an
  *  unknown kind is (RFC 9293 MUST-6). */
 static void
@@ -77,6 +104,14 @@ parse_option(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
             o->ts_val = get32(p + 2);
             o->ts_ecr = get32(p + 6);
         }
+        break;
+    case OPT_FASTOPEN:
+        if (syn)
+            parse_fastopen(p + 2, len - 2, false, o);
+        break;
+    case OPT_EXP:
+        if (syn && len >= 4 && get16(p + 2) == EXP_FASTOPEN)
+            parse_fastopen(p + 4, len - 4, true, o);
         break;
     default:
         break;
@@ -147,6 +182,13 @@ sack_blocks_that_fit(const struct tcp_options *o, size_t before)
 }
 
 /** Bytes of the options other than SACK, padding included. */
+/** Length of the option, without what pads it. */
+static size_t
+fastopen_len(const struct tcp_fo_cookie *c)
+{
+    return (c->exp ? 4u : 2u) + c->len;
+}
+
 static size_t
 fixed_options_len(const struct tcp_options *o)
 {
@@ -161,6 +203,8 @@ fixed_options_len(const struct tcp_options *o)
         n += 4;
     if (o->has_wscale)
         n += 4;
+    if (o->has_fo)
+        n += (fastopen_len(&o->fo) + 3u) & ~3u;
     return n;
 }
 
@@ -208,6 +252,20 @@ put_sack(uint8_t *p, const struct tcp_options *o, unsigned n)
     return p;
 }
 
+static uint8_t *
+put_fastopen(uint8_t *p, const struct tcp_fo_cookie *c)
+{
+    size_t len = fastopen_len(c), padded = (len + 3) & ~(size_t)3;
+
+    memset(p, OPT_NOP, padded);
+    p[0] = c->exp ? OPT_EXP : OPT_FASTOPEN;
+    p[1] = (uint8_t)len;
+    if (c->exp)
+        put16(p + 2, EXP_FASTOPEN);
+    memcpy(p + (c->exp ? 4 : 2), c->bytes, c->len);
+    return p + padded;
+}
+
 size_t
 tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
 {
@@ -228,6 +286,8 @@ tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
         p[3] = o->wscale;
         p += 4;
     }
+    if (o->has_fo)
+        p = put_fastopen(p, &o->fo);
     if (o->nb_sack > 0)
         p = put_sack(p, o, sack_blocks_that_fit(o, (size_t)(p - hdr) - TCP_HDR_MIN));
 
