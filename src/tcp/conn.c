@@ -31,7 +31,7 @@ conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_
     c->dup_thresh = 3;
     c->rcv_mss = 536; /* RFC 9293 section 3.7.1: what a sender that knows nothing sends */
     c->ts_offset = tcp_ts_offset(d->params.seed, t);
-    c->last_rcv_tick = c->last_snd_tick = c->stall_tick = tick_of(d->now_us);
+    c->last_rcv_tick = c->last_snd_tick = c->last_data_tick = c->stall_tick = tick_of(d->now_us);
     c->cc_id = o->cc_id;
     tcp_rtt_init(&c->rtt, d->params.rto_initial_us);
     table_add(d, TABLE_REF(TABLE_CONN, i));

@@ -142,7 +142,7 @@ struct tcp_conn {
     tcp_seq snd_sml; /**< end of the last segment below the MSS (Minshall's form of Nagle) */
     uint8_t dup_acks, dup_thresh;
     uint16_t mss_path; /**< MTU - 40 */
-    uint32_t last_rcv_tick, last_snd_tick;
+    uint32_t last_rcv_tick, last_snd_tick, last_data_tick;
 
     /* The rest: set-up, options, statistics. */
     tcp_seq iss, irs;

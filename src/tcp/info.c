@@ -58,6 +58,8 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     tcp_seq first = c->snd_una == c->iss ? c->iss + 1 : c->snd_una; /* our SYN is no byte of the stream */
     info->snd_queued = seq_gt(c->snd_end, first) ? seq_diff(c->snd_end, first) : 0;
     info->rcv_queued = c->rcv_used;
+    info->snd_unsent = seq_gt(c->snd_end, c->snd_nxt) ? seq_diff(c->snd_end, c->snd_nxt) : 0;
+    info->adv_mss = c->opts.max_seg != 0 && c->opts.max_seg < c->mss_path ? c->opts.max_seg : c->mss_path;
     info_conn_rates(c, info);
     info->unacked_segs = segs_of(c, flight);
     info->retrans_segs = segs_of(c, tcp_sent_retrans_bytes(sent_store((struct tcp_domain *)(uintptr_t)d), &c->sent));
@@ -70,6 +72,7 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->segs_out = c->segs_out;
     info->last_rcv_at_us = instant_of(d, c->last_rcv_tick);
     info->last_snd_at_us = instant_of(d, c->last_snd_tick);
+    info->last_data_rcv_at_us = instant_of(d, c->last_data_tick);
 }
 
 static void

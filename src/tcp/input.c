@@ -380,10 +380,13 @@ rx_ack(struct rx *r)
         counter_inc(r->env->ctr, CTR_TCP_DROP_FLAGS);
         return false;
     }
-    if (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0)
+    if (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0) {
+        rx_timestamp(r);
         return rx_ack_of_syn(r);
+    }
     if (!rx_ack_acceptable(r))
         return false;
+    rx_timestamp(r); /* not before: a forged segment with a timestamp of the future would end the connection */
     if ((c->flags & CONN_F_FO_CHILD) != 0 && !rx_child_syn_acked(r))
         return false;
 
@@ -868,7 +871,6 @@ rx_run(struct rx *r)
 {
     if (!rx_is_expected(r) && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
         return;
-    rx_timestamp(r);
     rx_ecn(r);
     if (!rx_ack(r) || !rx_fin_acked(r) || !rx_data(r))
         return;
@@ -884,6 +886,8 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     r.fin = (in->flags & TCP_FLAG_FIN) != 0;
     c->segs_in++;
     c->last_rcv_tick = tick_of(env->now_us);
+    if (in->data.len > 0)
+        c->last_data_tick = c->last_rcv_tick;
     c->keep_probes = 0;
     if (c->state == TCP_ST_SYN_SENT) {
         syn_sent_input(&r);

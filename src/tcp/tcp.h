@@ -359,7 +359,9 @@ struct tcp_conn_info {
     enum tcp_state state;
     uint32_t snd_queued; /**< bytes in the transmit stream not yet acknowledged; a listener: its backlog */
     uint32_t rcv_queued; /**< bytes delivered or held, not yet consumed; a listener: connections to accept */
+    uint32_t snd_unsent; /**< of snd_queued, those never sent yet */
     uint32_t snd_mss, rcv_mss;
+    uint32_t adv_mss; /**< the MSS that the peer was told */
     uint32_t cwnd_bytes, ssthresh_bytes;
     uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
     uint32_t snd_wnd, rcv_wnd;
@@ -378,6 +380,7 @@ struct tcp_conn_info {
     uint64_t bytes_acked, bytes_received, bytes_retrans;
     uint64_t segs_in, segs_out;
     uint64_t last_rcv_at_us, last_snd_at_us;
+    uint64_t last_data_rcv_at_us; /**< with payload; before any, when the connection began */
     const char *cc_name; /**< "newreno" ... */
 };
 

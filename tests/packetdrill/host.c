@@ -69,7 +69,7 @@ buf_free(struct host *h, tcp_buf b)
 /* ---- the engine's effects ---- */
 
 static size_t
-put_ip_header(uint8_t *p, const struct tcp_out *out, size_t l4_len)
+put_ip_header(uint8_t *p, const struct tcp_out *out, size_t l4_len, bool df)
 {
     const struct ip_addr *src = &out->tuple->local, *dst = &out->tuple->remote;
     if (!ip_addr_is_v4(src)) {
@@ -87,7 +87,7 @@ put_ip_header(uint8_t *p, const struct tcp_out *out, size_t l4_len)
     p[0] = 0x45;
     p[1] = out->tos;
     put16(p + 2, (uint32_t)(IPV4_HDR_LEN + l4_len));
-    p[6] = 0x40; /* DF */
+    p[6] = df ? 0x40 : 0;
     p[8] = 64;
     p[9] = IPPROTO_TCP;
     memcpy(p + 12, &src->w[3], 4);
@@ -104,7 +104,7 @@ sink_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     size_t hdr_len = tcp_wire_build(out, tcp);
     size_t l4_len = hdr_len + out->payload_len;
     struct host_packet *p = calloc(1, sizeof(*p) + IPV6_HDR_LEN + l4_len);
-    size_t ip_len = put_ip_header(p->bytes, out, l4_len);
+    size_t ip_len = put_ip_header(p->bytes, out, l4_len, !h->socks[out->user].no_df);
     memcpy(p->bytes + ip_len, tcp, hdr_len); /* the payload is zeros: so are all bytes that scripts write */
     p->at_us = now_us;
     p->n_bytes = ip_len + l4_len;
@@ -141,7 +141,12 @@ static void
 sink_acked(void *ctx, tcp_user user, uint32_t n_bytes)
 {
     struct host *h = ctx;
-    h->socks[user].tx_acked += n_bytes;
+    struct host_sock *s = &h->socks[user];
+    s->tx_acked += n_bytes;
+    while (s->zc_done != s->zc_next && (int32_t)(s->zc_end[s->zc_done % HOST_MAX_ZEROCOPY] - s->tx_acked) <= 0) {
+        s->zc_done++;
+        s->edges |= 1;
+    }
     pthread_cond_broadcast(&h->changed);
 }
 
@@ -182,13 +187,26 @@ host_init(struct host *h, uint16_t mtu)
     STAILQ_INIT(&h->wire);
     h->now_us = 1000000;
     h->mtu = mtu;
+    h->wmem_bytes = 256 * 1024;
+    h->notsent_lowat_bytes = UINT32_MAX;
     h->sink = (struct tcp_sink){ h, sink_emit, sink_deliver, sink_release, sink_acked, sink_event };
 }
 
-/** Lines "name=value" that the sysctl of run.sh has noted down. */
 static void
-apply_sysctl(struct tcp_params *p, const char *name, const char *value)
+apply_fastopen_key(struct host *h, const char *value)
 {
+    uint32_t w[4];
+    uint8_t key[16];
+    if (sscanf(value, "%8x-%8x-%8x-%8x", &w[0], &w[1], &w[2], &w[3]) != 4)
+        return;
+    memcpy(key, w, sizeof(key));
+    tcp_set_fastopen_key(h->domain, TCP_NO_ID, key);
+}
+
+static void
+apply_sysctl(struct host *h, const char *name, const char *value)
+{
+    struct tcp_params *p = &h->params;
     long v = strtol(value, NULL, 0);
     if (!strcmp(name, "net.ipv4.tcp_timestamps"))
         p->timestamps = v != 0;
@@ -202,6 +220,10 @@ apply_sysctl(struct tcp_params *p, const char *name, const char *value)
         p->burst_min_segs = (uint8_t)(v > 0 && v < 256 ? v : 1);
     else if (!strcmp(name, "net.ipv4.tcp_slow_start_after_idle"))
         p->idle_restart = v != 0;
+    else if (!strcmp(name, "net.ipv4.tcp_wmem") && sscanf(value, "%*d %ld", &v) == 1)
+        h->wmem_bytes = (uint32_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_notsent_lowat"))
+        h->notsent_lowat_bytes = (uint32_t)strtoul(value, NULL, 0);
     else if (!strcmp(name, "net.ipv4.tcp_ecn"))
         p->ecn = (uint8_t)(v >= 0 && v <= 2 ? v : 0);
     else if (!strcmp(name, "net.ipv4.tcp_congestion_control"))
@@ -210,6 +232,40 @@ apply_sysctl(struct tcp_params *p, const char *name, const char *value)
         p->syn_retries = (uint8_t)v;
     else if (!strcmp(name, "net.ipv4.tcp_synack_retries"))
         p->synack_retries = (uint8_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_fastopen"))
+        p->fastopen = (uint32_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_fastopen_key") && h->started)
+        apply_fastopen_key(h, value);
+}
+
+/** Lines "name=value" that the sysctl of run.sh has noted down. */
+static void
+read_sysctls(struct host *h)
+{
+    const char *path = getenv("SYSCTL_FILE");
+    FILE *f = path ? fopen(path, "r") : NULL;
+    char line[256];
+    if (!f)
+        return;
+    fseek(f, h->sysctl_bytes, SEEK_SET);
+    while (fgets(line, sizeof(line), f)) {
+        char *eq = strchr(line, '=');
+        if (!eq)
+            continue;
+        *eq = '\0';
+        eq[1 + strcspn(eq + 1, "\n")] = '\0';
+        apply_sysctl(h, line, eq + 1);
+    }
+    h->sysctl_bytes = ftell(f);
+    fclose(f);
+}
+
+void
+host_reload(struct host *h)
+{
+    read_sysctls(h);
+    if (tcp_set_params(h->domain, &h->params) != 0)
+        fprintf(stderr, "packetdrill adapter: a sysctl is out of the engine's range\n");
 }
 
 int
@@ -217,33 +273,27 @@ host_start(struct host *h)
 {
     if (h->started)
         return 0;
-    struct tcp_params p;
-    tcp_params_default(&p);
-    p.max_conns = 1024;
-    p.max_half_open = 256;
-    p.max_time_wait = 256;
-    p.max_ooo_bufs = 2048;
-    p.seed[0] = 0x1234;
-    p.seed[1] = 0x5678;
-    const char *path = getenv("SYSCTL_FILE");
-    FILE *f = path ? fopen(path, "r") : NULL;
-    char line[256];
-    while (f && fgets(line, sizeof(line), f)) {
-        char *eq = strchr(line, '=');
-        if (!eq)
-            continue;
-        *eq = '\0';
-        eq[1 + strcspn(eq + 1, "\n")] = '\0';
-        apply_sysctl(&p, line, eq + 1);
-    }
-    if (f)
-        fclose(f);
-    h->domain_bytes = tcp_domain_bytes(&p);
+    struct tcp_params *p = &h->params;
+    tcp_params_default(p);
+    p->max_conns = 1024;
+    p->max_half_open = 256;
+    p->max_time_wait = 256;
+    p->max_ooo_bufs = 2048;
+    p->seed[0] = 0x1234;
+    p->seed[1] = 0x5678;
+    /* First what shapes the domain, then, as it exists, the keys too. */
+    read_sysctls(h);
+    h->sysctl_bytes = 0;
+    h->domain_bytes = tcp_domain_bytes(p);
     h->domain = mmap(NULL, h->domain_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (h->domain == MAP_FAILED)
         return -ENOMEM;
+    int err = tcp_domain_init(h->domain, p, h->now_us);
+    if (err)
+        return err;
     h->started = true;
-    return tcp_domain_init(h->domain, &p, h->now_us);
+    host_reload(h);
+    return 0;
 }
 
 void

@@ -18,6 +18,9 @@
 
 #define HOST_MAX_SOCKS 256
 
+/** MSG_ZEROCOPY calls of a socket whose bytes are not acknowledged yet. */
+#define HOST_MAX_ZEROCOPY 64
+
 struct host_packet {
     STAILQ_ENTRY(host_packet) link;
     uint64_t at_us;
@@ -42,6 +45,18 @@ struct host_sock {
     uint64_t rcv_timeout_us, snd_timeout_us; /**< 0 = none */
     uint32_t edges; /**< events since the last look: for EPOLLET */
     int linger_s; /**< -1 = off */
+    bool fastopen_connect; /**< TCP_FASTOPEN_CONNECT */
+    bool deferred; /**< connect was called, the SYN waits for data */
+    bool has_fastopen_key, inq, zerocopy;
+    bool no_space; /**< a writer was told that the buffer is full */
+    bool no_df; /**< IP_MTU_DISCOVER forbids the DF bit */
+    uint8_t fastopen_key[16];
+    uint32_t notsent_lowat_bytes; /**< TCP_NOTSENT_LOWAT; 0 = the host's */
+    uint32_t zc_next; /**< number of the next MSG_ZEROCOPY call */
+    uint32_t zc_done; /**< completions below it are in the error queue or were read */
+    uint32_t zc_read; /**< completions below it were read */
+    uint32_t
+        zc_end[HOST_MAX_ZEROCOPY]; /**< stream position behind the call of that number, modulo the array's length */
 };
 
 struct host {
@@ -51,6 +66,10 @@ struct host {
     uint64_t now_us;
     uint16_t mtu;
     bool started; /**< the domain exists: made at the first socket, after the script's sysctls */
+    struct tcp_params params; /**< as last given to the domain */
+    uint32_t wmem_bytes; /**< send buffer of a new socket (net.ipv4.tcp_wmem) */
+    uint32_t notsent_lowat_bytes; /**< net.ipv4.tcp_notsent_lowat */
+    long sysctl_bytes; /**< how much of SYSCTL_FILE has been read: it only grows */
     struct tcp_domain *domain;
     size_t domain_bytes;
     struct tcp_sink sink;
@@ -68,6 +87,9 @@ void host_fini(struct host *h);
 
 /** Make the domain if it is not there; reads the sysctls that the script has set (SYSCTL_FILE). */
 int host_start(struct host *h);
+
+/** Take over the sysctls that were set since the last look. */
+void host_reload(struct host *h);
 
 /** What the engine acts through, at the present instant. */
 struct tcp_env host_env(struct host *h);

@@ -32,24 +32,73 @@ cat >"$work/bin/sysctl" <<'SH'
 for a in "$@"; do case $a in *=*) printf '%s\n' "$a" >>"$SYSCTL_FILE" ;; esac; done
 exit 0
 SH
+# google/packetdrill's scripts set some sysctls by a program of their own that writes /proc/sys, and undo it by a file that it
+# leaves in /tmp. They run in a copy in which that program notes down too, so that the machine's settings stay as they are.
+cat >"$work/bin/set_sysctls.py" <<'SH'
+#!/bin/sh
+for a in "$@"; do
+    name=${a%%=*}
+    printf '%s=%s\n' "$(printf '%s' "${name#/proc/sys/}" | tr / .)" "${a#*=}" >>"$SYSCTL_FILE"
+done
+restore=/tmp/sysctl_restore_$PACKETDRILL_PID.sh
+printf '#!/bin/sh\n' >"$restore"
+chmod +x "$restore"
+printf '%s\n' "$restore" >>"$SYSCTL_FILE.restore"
+SH
 chmod +x "$work"/bin/*
 export SYSCTL_FILE=$work/sysctl LOCAL_IPV4=192.168.0.1 LOCAL_IPV6=fd3d:0a7b:d17d::1
 export PATH=$work/bin:$PATH
 
+# Names that google/packetdrill's own runner defines; the cookie is that of the key in its defaults and these addresses.
 case $variant in
-ipv4) args=(--ip_version=ipv4 --local_ip=192.168.0.1 --remote_ip=192.0.2.1) ;;
-mapped) args=(--ip_version=ipv4-mapped-ipv6 --local_ip=192.168.0.1 --remote_ip=192.0.2.1) ;;
-ipv6) args=(--ip_version=ipv6 --local_ip=fd3d:0a7b:d17d::1 --remote_ip=2001:db8::1 --so_flags=mtu=1520 --mtu=1520) ;;
+ipv4)
+    args=(--ip_version=ipv4 -D TFO_COOKIE=3021b9d889017eeb -D CODE=host_unreachable
+        -D CMSG_LEVEL_IP=SOL_IP -D CMSG_TYPE_RECVERR=IP_RECVERR)
+    ips=(--local_ip=192.168.0.1 --remote_ip=192.0.2.1) ;;
+mapped)
+    args=(--ip_version=ipv4-mapped-ipv6 -D TFO_COOKIE=3021b9d889017eeb -D CODE=host_unreachable
+        -D CMSG_LEVEL_IP=SOL_IPV6 -D CMSG_TYPE_RECVERR=IPV6_RECVERR)
+    ips=(--local_ip=192.168.0.1 --remote_ip=192.0.2.1) ;;
+ipv6)
+    args=(--ip_version=ipv6 --so_flags=mtu=1520 --mtu=1520 -D TFO_COOKIE=c1d1e9742a47a9bc -D CODE=host_unreachable
+        -D CMSG_LEVEL_IP=SOL_IPV6 -D CMSG_TYPE_RECVERR=IPV6_RECVERR)
+    ips=(--local_ip=fd3d:0a7b:d17d::1 --remote_ip=2001:db8::1) ;;
 *) echo "variant: ipv4, mapped or ipv6"; exit 2 ;;
 esac
+
+# Where a script lies in a copy of its tree (the outermost folder above it with common/defaults.sh), or the script as it is.
+run_path() {
+    local root='' dir
+    dir=$(dirname "$1")
+    while [ "$dir" != / ]; do
+        [ -e "$dir/common/defaults.sh" ] && root=$dir
+        dir=$(dirname "$dir")
+    done
+    [ -n "$root" ] || { echo "$1"; return; }
+    local copy=$work/tree$(printf '%s' "$root" | tr / _)
+    if [ ! -d "$copy" ]; then
+        mkdir "$copy"
+        (cd "$root" && find -L . \( -name '*.pkt' -o -name '*.sh' -o -name '*.py' \) -print0 | tar -ch --null -T -) |
+            tar -x -C "$copy"
+        find "$copy" -name set_sysctls.py -exec cp "$work/bin/set_sysctls.py" {} \;
+    fi
+    echo "$copy${1#"$root"}"
+}
 
 passed=0
 failed=0
 while IFS= read -r script; do
     : >"$SYSCTL_FILE"
+    path=$(run_path "$script")
+    # Addresses of a script's own matter to it; the command line would win over them.
+    own=("${ips[@]}")
+    if [ "$variant" != ipv6 ] && grep -qE '^--(local|remote)_ip=[0-9.]+$' "$path"; then
+        own=(--local_ip="$(sed -n 's/^--local_ip=\([0-9.]*\)$/\1/p' "$path" | grep . || echo 192.168.0.1)"
+            --remote_ip="$(sed -n 's/^--remote_ip=\([0-9.]*\)$/\1/p' "$path" | grep . || echo 192.0.2.1)")
+    fi
     # The scripts name their helpers relative to their own folder.
-    if (cd "$(dirname "$script")" && LD_PRELOAD=$adapter timeout -s KILL 20 "$packetdrill" "${args[@]}" \
-        --so_filename="$adapter" "$(basename "$script")") >"$work/out" 2>&1 </dev/null; then
+    if (cd "$(dirname "$path")" && LOCAL_IPV4=${own[0]#*=} LD_PRELOAD=$adapter timeout -s KILL 20 "$packetdrill" "${args[@]}" \
+        "${own[@]}" --so_filename="$adapter" "$(basename "$path")") >"$work/out" 2>&1 </dev/null; then
         passed=$((passed + 1))
         echo "pass $script"
     else
@@ -57,6 +106,7 @@ while IFS= read -r script; do
         echo "FAIL $script: $(grep -v '^$' "$work/out" | tail -n 1 | cut -c1-160)"
     fi
     [ -n "$keep" ] && cp "$work/out" "$keep/$(printf '%s' "${script#/}" | tr / _).out"
+    [ -e "$SYSCTL_FILE.restore" ] && xargs rm -f <"$SYSCTL_FILE.restore" && rm -f "$SYSCTL_FILE.restore"
 done < <(for a in "$@"; do find "$(realpath "$a")" -name '*.pkt' | sort; done)
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

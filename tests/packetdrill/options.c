@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Descriptor flags, ioctls and socket options. */
+/* Before the engine's header: both name the flags, one by an enum. */
+#include <linux/tcp.h>
+
+#include "adapter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- flags and options ---- */
+
+int
+pd_fcntl(void *self, int fd, int cmd, ...)
+{
+    (void)self;
+    va_list ap;
+    va_start(ap, cmd);
+    int arg = cmd == F_GETFL || cmd == F_GETFD ? 0 : va_arg(ap, int);
+    va_end(ap);
+    struct host_sock *s = enter(fd);
+    if (!s) {
+        pthread_mutex_unlock(&host.lock);
+        return (int)syscall(SYS_fcntl, fd, cmd, arg);
+    }
+    if (cmd == F_GETFL)
+        return done(O_RDWR | (s->nonblock ? O_NONBLOCK : 0));
+    if (cmd != F_SETFL)
+        return done(-EINVAL);
+    s->nonblock = arg & O_NONBLOCK;
+    return done(0);
+}
+
+int
+pd_ioctl(void *self, int fd, unsigned long request, ...)
+{
+    (void)self;
+    va_list ap;
+    va_start(ap, request);
+    int *value = va_arg(ap, int *);
+    va_end(ap);
+    struct host_sock *s = enter(fd);
+    if (!s)
+        return done(-EBADF);
+    if (s->listening)
+        return done(-EINVAL);
+    switch (request) {
+    case SIOCINQ:
+        *value = (int)s->rx_len;
+        return done(0);
+    case SIOCOUTQ:
+        *value = (int)(s->tx_written - s->tx_acked);
+        return done(0);
+    default:
+        return done(-EINVAL);
+    }
+}
+
+/** Options that go to the engine as they are. */
+static const struct {
+    int level, name;
+    enum tcp_option opt;
+} engine_options[] = {
+    { IPPROTO_TCP, TCP_NODELAY, TCP_OPT_NODELAY },
+    { IPPROTO_TCP, TCP_CORK, TCP_OPT_CORK },
+    { IPPROTO_TCP, TCP_QUICKACK, TCP_OPT_QUICKACK },
+    { IPPROTO_TCP, TCP_MAXSEG, TCP_OPT_MAXSEG },
+    { IPPROTO_TCP, TCP_KEEPIDLE, TCP_OPT_KEEPIDLE },
+    { IPPROTO_TCP, TCP_KEEPINTVL, TCP_OPT_KEEPINTVL },
+    { IPPROTO_TCP, TCP_KEEPCNT, TCP_OPT_KEEPCNT },
+    { IPPROTO_TCP, TCP_SYNCNT, TCP_OPT_SYNCNT },
+    { IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_OPT_USER_TIMEOUT },
+    { IPPROTO_TCP, TCP_LINGER2, TCP_OPT_LINGER2 },
+    { IPPROTO_TCP, TCP_WINDOW_CLAMP, TCP_OPT_WINDOW_CLAMP },
+    { IPPROTO_TCP, TCP_DEFER_ACCEPT, TCP_OPT_DEFER_ACCEPT },
+    { SOL_SOCKET, SO_KEEPALIVE, TCP_OPT_KEEPALIVE },
+    { SOL_SOCKET, SO_REUSEADDR, TCP_OPT_REUSEADDR },
+    { SOL_SOCKET, SO_REUSEPORT, TCP_OPT_REUSEPORT },
+    { SOL_SOCKET, SO_RCVBUF, TCP_OPT_RCVBUF },
+    { SOL_SOCKET, SO_SNDBUF, TCP_OPT_SNDBUF },
+    { IPPROTO_IP, IP_TOS, TCP_OPT_TOS },
+    { IPPROTO_TCP, TCP_FASTOPEN, TCP_OPT_FASTOPEN },
+    { IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, TCP_OPT_FASTOPEN_NO_COOKIE },
+};
+
+static bool
+is_closed(const struct host_sock *s)
+{
+    return !s->connected && !s->connecting && !s->deferred;
+}
+
+/** Options that the adapter itself keeps. -ENOPROTOOPT if it is none of them. */
+static int
+set_own_option(struct host_sock *s, int level, int name, int v)
+{
+    if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
+        s->lowat_bytes = v > 0 ? (uint32_t)v : 1;
+    } else if (level == SOL_SOCKET && name == SO_ZEROCOPY) {
+        if (v < 0 || v > 1)
+            return -EINVAL;
+        s->zerocopy = v;
+    } else if (level == IPPROTO_TCP && name == TCP_INQ) {
+        if (v < 0 || v > 1)
+            return -EINVAL;
+        s->inq = v;
+    } else if (level == IPPROTO_TCP && name == TCP_NOTSENT_LOWAT) {
+        s->notsent_lowat_bytes = (uint32_t)v;
+    } else if (level == IPPROTO_TCP && name == TCP_FASTOPEN_CONNECT) {
+        reload_sysctls();
+        if (v < 0 || v > 1 || !is_closed(s))
+            return -EINVAL;
+        if (!(host.params.fastopen & TCP_FASTOPEN_CLIENT))
+            return -EOPNOTSUPP;
+        s->fastopen_connect = v;
+    } else if (level == IPPROTO_IP && name == IP_MTU_DISCOVER) {
+        if (v < IP_PMTUDISC_DONT || v > IP_PMTUDISC_OMIT)
+            return -EINVAL;
+        s->no_df = v == IP_PMTUDISC_DONT || v == IP_PMTUDISC_OMIT;
+    } else {
+        return -ENOPROTOOPT;
+    }
+    return 0;
+}
+
+static int
+set_fastopen_key(struct host_sock *s, const void *value, socklen_t len)
+{
+    if (len != sizeof(s->fastopen_key))
+        return -EINVAL;
+    memcpy(s->fastopen_key, value, len);
+    s->has_fastopen_key = true;
+    return s->listening ? tcp_set_fastopen_key(host.domain, s->id, s->fastopen_key) : 0;
+}
+
+static int
+set_engine_value(struct host_sock *s, enum tcp_option opt, int value)
+{
+    struct tcp_env env = host_env(&host);
+    int err = s->id ? tcp_set_option(host.domain, &env, s->id, opt, value) : 0;
+    if (err)
+        return err;
+    s->opts.set |= 1u << opt;
+    s->opts.value[opt] = value;
+    return 0;
+}
+
+static int
+set_engine_option(struct host_sock *s, int level, int name, int value)
+{
+    for (size_t i = 0; i < sizeof(engine_options) / sizeof(engine_options[0]); i++) {
+        if (engine_options[i].level != level || engine_options[i].name != name)
+            continue;
+        enum tcp_option opt = engine_options[i].opt;
+        if (opt == TCP_OPT_SNDBUF || opt == TCP_OPT_RCVBUF)
+            value *= 2; /* as Linux books them */
+        if (opt == TCP_OPT_SNDBUF)
+            s->sndbuf_bytes = (uint32_t)value;
+        if (opt == TCP_OPT_RCVBUF)
+            s->rcvbuf_bytes = (uint32_t)value;
+        return set_engine_value(s, opt, value);
+    }
+    return -ENOPROTOOPT;
+}
+
+int
+pd_setsockopt(void *self, int fd, int level, int name, const void *value, socklen_t len)
+{
+    (void)self;
+    struct host_sock *s = enter(fd);
+    if (!s)
+        return done(-EBADF);
+    if (!value)
+        return done(-EFAULT);
+    if (level == SOL_SOCKET && name == SO_LINGER && len >= sizeof(struct linger)) {
+        const struct linger *l = value;
+        s->linger_s = l->l_onoff ? l->l_linger : -1;
+        return done(0);
+    }
+    if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO) && len >= sizeof(struct timeval)) {
+        const struct timeval *tv = value;
+        *(name == SO_RCVTIMEO ? &s->rcv_timeout_us : &s->snd_timeout_us) =
+            (uint64_t)tv->tv_sec * 1000000 + (uint64_t)tv->tv_usec;
+        return done(0);
+    }
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
+        char cc[16] = "";
+        memcpy(cc, value, len < sizeof(cc) ? len : sizeof(cc) - 1);
+        int number = tcp_congestion_find(cc);
+        return done(number < 0 ? number : set_engine_value(s, TCP_OPT_CONGESTION, number));
+    }
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
+        return done(set_fastopen_key(s, value, len));
+    int v = 0;
+    if (level == IPPROTO_IP && len == 1)
+        v = *(const uint8_t *)value; /* IP options may be a byte (ip(7)) */
+    else if (len < sizeof(int))
+        return done(-EINVAL);
+    else
+        memcpy(&v, value, sizeof(v));
+    int err = set_own_option(s, level, name, v);
+    return done(err == -ENOPROTOOPT ? set_engine_option(s, level, name, v) : err);
+}
+
+static int
+put_value(void *value, socklen_t *len, const void *from, socklen_t size)
+{
+    if (*len > size)
+        *len = size;
+    memcpy(value, from, *len);
+    return 0;
+}
+
+static int
+get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
+{
+    struct tcp_conn_info ci;
+    /* packetdrill wants the structure of the newest kernels: fields that this header does not know stay 0. */
+    union {
+        struct tcp_info info;
+        uint8_t bytes[280];
+    } answer = { .info.tcpi_state = TCP_ST_CLOSED };
+    struct tcp_info ti = answer.info;
+    if (s->id && tcp_info(host.domain, s->id, &ci)) {
+        uint32_t mss = ci.snd_mss ? ci.snd_mss : 1;
+        ti.tcpi_state = (uint8_t)ci.state;
+        ti.tcpi_ca_state = ci.ca_state;
+        ti.tcpi_retransmits = ci.retransmits;
+        ti.tcpi_backoff = ci.backoff;
+        ti.tcpi_options =
+            (uint8_t)((ci.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (ci.sack ? TCPI_OPT_SACK : 0) |
+                      (ci.snd_wscale || ci.rcv_wscale ? TCPI_OPT_WSCALE : 0) | (ci.syn_data ? TCPI_OPT_SYN_DATA : 0));
+        ti.tcpi_snd_wscale = ci.snd_wscale & 0xf;
+        ti.tcpi_rcv_wscale = ci.rcv_wscale & 0xf;
+        ti.tcpi_rto = ci.rto_us;
+        ti.tcpi_snd_mss = ci.snd_mss;
+        ti.tcpi_rcv_mss = ci.rcv_mss;
+        ti.tcpi_unacked = ci.unacked_segs;
+        ti.tcpi_rtt = ci.srtt_us;
+        ti.tcpi_rttvar = ci.rttvar_us;
+        ti.tcpi_snd_ssthresh = ci.ssthresh_bytes == UINT32_MAX ? INT_MAX : ci.ssthresh_bytes / mss;
+        ti.tcpi_snd_cwnd = ci.cwnd_bytes / mss;
+        ti.tcpi_total_retrans = ci.retrans_segs_total;
+        ti.tcpi_sacked = ci.sacked_segs;
+        ti.tcpi_lost = ci.lost_segs;
+        ti.tcpi_retrans = ci.retrans_segs;
+        ti.tcpi_reordering = ci.reordering_segs;
+        ti.tcpi_advmss = ci.adv_mss;
+        ti.tcpi_last_data_recv = (uint32_t)((host.now_us - ci.last_data_rcv_at_us) / 1000);
+        ti.tcpi_last_ack_recv = (uint32_t)((host.now_us - ci.last_rcv_at_us) / 1000);
+        ti.tcpi_last_data_sent = (uint32_t)((host.now_us - ci.last_snd_at_us) / 1000);
+        ti.tcpi_bytes_acked = ci.bytes_acked;
+        ti.tcpi_bytes_received = ci.bytes_received;
+        ti.tcpi_segs_in = (uint32_t)ci.segs_in;
+        ti.tcpi_segs_out = (uint32_t)ci.segs_out;
+        ti.tcpi_notsent_bytes = ci.snd_unsent;
+        ti.tcpi_min_rtt = ci.min_rtt_us;
+    }
+    answer.info = ti;
+    return put_value(value, len, &answer, sizeof(answer));
+}
+
+static int
+get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len)
+{
+    if (level == IPPROTO_TCP && name == TCP_INFO)
+        return get_tcp_info(s, value, len);
+    if (level == IPPROTO_TCP && name == TCP_CC_INFO) {
+        *len = 0;
+        return 0;
+    }
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
+        struct tcp_conn_info cc;
+        const char *cc_name = s->id && tcp_info(host.domain, s->id, &cc) ? cc.cc_name : "cubic";
+        return put_value(value, len, cc_name, (socklen_t)strlen(cc_name) + 1);
+    }
+    if (level == SOL_SOCKET && name == SO_MEMINFO) {
+        uint32_t zero[9] = { 0 };
+        return put_value(value, len, zero, sizeof(zero));
+    }
+    int v = 0;
+    if (level == SOL_SOCKET && name == SO_ERROR) {
+        v = s->error;
+        s->error = 0;
+        return put_value(value, len, &v, sizeof(v));
+    }
+    if (level == SOL_SOCKET && name == SO_SNDBUF)
+        return put_value(value, len, &s->sndbuf_bytes, sizeof(v));
+    struct tcp_conn_info ci;
+    if (level == IPPROTO_TCP && name == TCP_MAXSEG && s->connected && s->id && tcp_info(host.domain, s->id, &ci)) {
+        v = (int)ci.snd_mss;
+        return put_value(value, len, &v, sizeof(v));
+    }
+    if (level == IPPROTO_TCP && name == TCP_MAXSEG && !(s->opts.set & 1u << TCP_OPT_MAXSEG)) {
+        v = 536; /* RFC 9293 section 3.7.1: what holds before a peer has told */
+        return put_value(value, len, &v, sizeof(v));
+    }
+    if (level == IPPROTO_TCP && name == TCP_NOTSENT_LOWAT)
+        return put_value(value, len, &s->notsent_lowat_bytes, sizeof(v));
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_CONNECT) {
+        v = s->fastopen_connect;
+        return put_value(value, len, &v, sizeof(v));
+    }
+    for (size_t i = 0; i < sizeof(engine_options) / sizeof(engine_options[0]); i++) {
+        if (engine_options[i].level == level && engine_options[i].name == name) {
+            v = s->opts.value[engine_options[i].opt];
+            return put_value(value, len, &v, sizeof(v));
+        }
+    }
+    return -ENOPROTOOPT;
+}
+
+int
+pd_getsockopt(void *self, int fd, int level, int name, void *value, socklen_t *len)
+{
+    (void)self;
+    struct host_sock *s = enter(fd);
+    if (!s) {
+        pthread_mutex_unlock(&host.lock);
+        return (int)syscall(SYS_getsockopt, fd, level, name, value, len);
+    }
+    return done(!value || !len ? -EFAULT : get_option(s, level, name, value, len));
+}
+
+/* packetdrill's code blocks and its final clean-up call libc with our descriptors: preloaded, these take such calls. */
+int
+getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    return host_up ? pd_getsockopt(NULL, fd, level, name, value, len)
+                   : (int)syscall(SYS_getsockopt, fd, level, name, value, len);
+}
+
+int
+close(int fd)
+{
+    return host_up ? pd_close(NULL, fd) : (int)syscall(SYS_close, fd);
+}
