@@ -372,6 +372,8 @@ pd_netdev_receive(void *self, void *packet, size_t *n_bytes, long long *at_us)
 {
     (void)self;
     pthread_mutex_lock(&host.lock);
+    if (STAILQ_EMPTY(&host.wire))
+        let_waiters_run(); /* one of them may be about to send */
     uint64_t limit_us = host.now_us + RECEIVE_LIMIT_US;
     while (STAILQ_EMPTY(&host.wire)) {
         if (!host_advance_to_next(&host, limit_us)) {

@@ -54,7 +54,7 @@ do_recv(int fd, const struct iovec *iov, size_t n_iov, int flags, struct sockadd
         pthread_mutex_unlock(&host.lock);
         return n_iov ? syscall(SYS_readv, fd, iov, n_iov) : -1;
     }
-    if (s->listening || (!s->connected && !s->connecting && !s->error))
+    if (s->listening || (!s->connected && !s->connecting && !s->deferred && !s->error))
         return done(-ENOTCONN);
     if (flags & MSG_OOB)
         return done(-EINVAL);
@@ -189,8 +189,7 @@ send_locked(struct host_sock *s, size_t total, int flags)
             return sent ? (int)sent : -err;
         }
         if (s->gone || s->shut_write || !s->connected) {
-            int err = s->connecting ? EAGAIN : s->connected || s->gone ? EPIPE : ENOTCONN;
-            return sent ? (int)sent : -(s->shut_write ? EPIPE : err);
+            return sent ? (int)sent : s->connecting && !s->shut_write ? -EAGAIN : -EPIPE;
         }
         if (total == 0)
             return 0;

@@ -404,6 +404,9 @@ host_input(struct host *h, const uint8_t *packet, size_t n_bytes)
     in.data.buf = buf_new(h, packet, (uint32_t)n_bytes);
     in.data.off += (uint32_t)off;
     in.mss_out = host_mss(h, &in.tuple.remote);
+    for (unsigned i = 1; i < HOST_MAX_SOCKS; i++)
+        if (h->socks[i].used && h->socks[i].id)
+            tcp_info(h->domain, h->socks[i].id, &h->socks[i].info);
     struct tcp_env env = host_env(h);
     tcp_input(h->domain, &env, &in);
 }

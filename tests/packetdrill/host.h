@@ -51,6 +51,7 @@ struct host_sock {
     bool no_space; /**< a writer was told that the buffer is full */
     bool no_df; /**< IP_MTU_DISCOVER forbids the DF bit */
     uint8_t fastopen_key[16];
+    struct tcp_conn_info info; /**< before the last packet: what TCP_INFO tells of one that has ended */
     uint32_t notsent_lowat_bytes; /**< TCP_NOTSENT_LOWAT; 0 = the host's */
     uint32_t zc_next; /**< number of the next MSG_ZEROCOPY call */
     uint32_t zc_done; /**< completions below it are in the error queue or were read */

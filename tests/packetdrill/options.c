@@ -124,6 +124,8 @@ set_own_option(struct host_sock *s, int level, int name, int v)
         if (v < IP_PMTUDISC_DONT || v > IP_PMTUDISC_OMIT)
             return -EINVAL;
         s->no_df = v == IP_PMTUDISC_DONT || v == IP_PMTUDISC_OMIT;
+    } else if (level == IPPROTO_IP && name == IP_FREEBIND) {
+        return 0; /* this host takes every address for its own */
     } else {
         return -ENOPROTOOPT;
     }
@@ -228,7 +230,12 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         uint8_t bytes[280];
     } answer = { .info.tcpi_state = TCP_ST_CLOSED };
     struct tcp_info ti = answer.info;
-    if (s->id && tcp_info(host.domain, s->id, &ci)) {
+    bool lives = s->id && tcp_info(host.domain, s->id, &ci);
+    if (!lives && s->gone) {
+        ci = s->info;
+        ci.state = TCP_ST_CLOSED;
+    }
+    if (lives || s->gone) {
         uint32_t mss = ci.snd_mss ? ci.snd_mss : 1;
         ti.tcpi_state = (uint8_t)ci.state;
         ti.tcpi_ca_state = ci.ca_state;
