@@ -208,6 +208,25 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
         h->flags |= HALF_F_ECN;
 }
 
+/**
+ * The oldest entry gives way (RFC 4987 section 3.4), of one listener or of any. In a flood of forged SYNs an entry then lasts as long as
+ * the flood takes to fill the queue, which is longer than most round trips; refusing the newcomer would shut everyone
+ * out for a minute. A full pool hands out the place that was freed last, so the hand meets the entries in order of age.
+ */
+static bool
+half_evict(struct tcp_domain *d, tcp_id of)
+{
+    for (unsigned n = 0; n < EVICT_LOOKS; n++) {
+        d->half_hand = d->half_hand % d->pools[POOL_HALF].high + 1;
+        const struct tcp_half *h = half_at(d, d->half_hand);
+        if (h->link.tuple.local_port != 0 && (of == TCP_NO_ID || h->listener == of)) {
+            half_free(d, d->half_hand);
+            return true;
+        }
+    }
+    return false;
+}
+
 /** The connection that a half-open entry describes, in SYN-RECEIVED, at the end of its listener's accept queue. */
 static struct tcp_conn *
 conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h)
@@ -289,18 +308,14 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         counter_inc(env->ctr, CTR_TCP_DROP_ACCEPT_QUEUE);
         return;
     }
-    bool full = l->half_open >= l->backlog + HALF_OPEN_MIN;
-    if (full || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap) {
     half_fill(d, &new, in, l);
     enum fastopen_verdict v = fastopen_judge(d, env, l, in);
     if (v == FASTOPEN_ACCEPT && open_fast(d, env, in, listener, &new, taken))
         return;
     if (v == FASTOPEN_OFFER)
         new.flags |= (uint8_t)(HALF_F_FO | (in->opts.fo.exp ? HALF_F_FO_EXP : 0));
-    uint32_t i = 0;
-    if (l->half_open < l->backlog + HALF_OPEN_MIN)
-        i = tcp_pool_get(&d->pools[POOL_HALF], half_at(d, 0), sizeof(struct tcp_half));
-    if (i == 0) {
+    bool full = l->half_open >= l->backlog + HALF_OPEN_MIN;
+    if (full || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
         if (!half_evict(d, full ? slot_id(d, listener) : TCP_NO_ID))
             return;
