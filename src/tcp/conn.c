@@ -96,6 +96,7 @@ conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     c->usage_seq = c->snd_una;
     c->recover = c->snd_una - 1; /* RFC 6582 section 3.2 compares with >, and the first segment may be lost */
     c->snd_sml = c->snd_una;
+    c->last_data_tick = tick_of(env->now_us);
     /* Quick acknowledgements while the peer is in slow start, for half the window at most. */
     uint32_t quick = wnd / (2u * c->rcv_mss);
     c->quick_acks = (uint8_t)(quick > 16 ? 16 : quick);

@@ -151,6 +151,9 @@ tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_
     uint32_t most = (uint32_t)UINT16_MAX << c->rcv_wscale; /* the field can offer no more */
     if (space > most)
         space = most;
+    /* The handshake's window is never scaled. While it is mostly unused the next ACK will be early enough to enlarge it. */
+    if (seq_diff(c->rcv_adv, c->irs) < 2u * UINT16_MAX && offered > UINT16_MAX / 2)
+        return;
     uint32_t gain = space > offered ? space - offered : 0;
     /* An update is worth a segment if it opens a fair part of the buffer, or much of a window that is nearly shut. */
     if (gain >= c->rcv_buf / 2 || (gain >= 2u * c->mss && (gain >= c->rcv_buf / 4 || offered <= c->rcv_buf / 8)))

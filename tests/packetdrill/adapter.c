@@ -190,6 +190,17 @@ pd_listen(void *self, int fd, int backlog)
     return done(err);
 }
 
+/** Connections that nobody has yet: one that has ended tells of itself only here. */
+static unsigned
+list_waiting(struct tcp_conn_info *infos, unsigned max)
+{
+    uint64_t cursor = 0;
+    unsigned n = 0;
+    while (n < max && tcp_walk(host.domain, &cursor, &infos[n], 1) == 1)
+        n += infos[n].user == 0;
+    return n;
+}
+
 static int
 pd_accept(void *self, int fd, struct sockaddr *sa, socklen_t *len)
 {
@@ -215,7 +226,12 @@ pd_accept(void *self, int fd, struct sockaddr *sa, socklen_t *len)
     c->notsent_lowat_bytes = s->notsent_lowat_bytes;
     c->lowat_bytes = s->lowat_bytes;
     c->connected = true;
+    static struct tcp_conn_info waiting[64];
+    unsigned n_waiting = list_waiting(waiting, 64);
     tcp_id id = tcp_accept(host.domain, &env, s->id, user_of(c), &c->tuple);
+    for (unsigned i = 0; i < n_waiting; i++)
+        if (!memcmp(&waiting[i].tuple, &c->tuple, sizeof(c->tuple)))
+            c->info = waiting[i];
     if (!c->gone)
         c->id = id;
     put_addr(c, &c->tuple.remote, c->tuple.remote_port, sa, len);
@@ -262,6 +278,10 @@ pd_connect(void *self, int fd, const struct sockaddr *sa, socklen_t len)
     }
     if (s->connecting)
         return done(-EALREADY);
+    if (s->connected && s->unsettled) {
+        s->unsettled = false;
+        return done(0);
+    }
     if (s->connected || s->deferred)
         return done(-EISCONN);
     if (!get_addr(sa, len, &s->tuple.remote, &s->tuple.remote_port))
@@ -285,6 +305,7 @@ pd_connect(void *self, int fd, const struct sockaddr *sa, socklen_t len)
         s->connecting = false;
         return done(err);
     }
+    s->unsettled = s->nonblock;
     return done(s->nonblock ? -EINPROGRESS : wait_connected(s));
 }
 

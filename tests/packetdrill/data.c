@@ -132,6 +132,10 @@ static int
 send_fast(struct host_sock *s, size_t total, int flags, const struct sockaddr *sa, socklen_t len)
 {
     reload_sysctls();
+    if (s->connected && s->unsettled) {
+        s->unsettled = false;
+        return 0;
+    }
     if (!s->deferred) {
         if (!(host.params.fastopen & TCP_FASTOPEN_CLIENT) || (sa && sa->sa_family == AF_UNSPEC))
             return -EOPNOTSUPP;
@@ -155,7 +159,8 @@ send_fast(struct host_sock *s, size_t total, int flags, const struct sockaddr *s
         return err;
     }
     s->tx_written = taken;
-    if (s->nonblock || (flags & MSG_DONTWAIT))
+    s->unsettled = s->nonblock || (flags & MSG_DONTWAIT);
+    if (s->unsettled)
         return taken ? (int)taken : -EINPROGRESS;
     err = wait_connected(s);
     return err ? err : (int)taken;
@@ -230,7 +235,7 @@ do_send(int fd, const struct iovec *iov, size_t n_iov, int flags, const struct s
             return done(0);
     }
     int rest = 0;
-    if ((first == 0 || !(s->nonblock || (flags & MSG_DONTWAIT))) && ((size_t)first < total || total == 0))
+    if ((first == 0 || !s->unsettled) && ((size_t)first < total || total == 0))
         rest = send_locked(s, total - (size_t)first, flags);
     if (rest < 0 && first == 0)
         return done(rest);

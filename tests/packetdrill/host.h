@@ -48,6 +48,7 @@ struct host_sock {
     bool fastopen_connect; /**< TCP_FASTOPEN_CONNECT */
     bool deferred; /**< connect was called, the SYN waits for data */
     bool has_fastopen_key, inq, zerocopy;
+    bool unsettled; /**< connecting without waiting: the next connect or MSG_FASTOPEN finds out, then it is connected */
     bool no_space; /**< a writer was told that the buffer is full */
     bool no_df; /**< IP_MTU_DISCOVER forbids the DF bit */
     uint8_t fastopen_key[16];
