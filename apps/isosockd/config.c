@@ -166,6 +166,13 @@ static const struct option_row rows[] = {
       .max = 9000,
       .help = "Largest IP packet, at least 576; 0 = the port's own." },
 
+    { .name = "eal",
+      .section = "Stack",
+      .type = OPTION_STRING,
+      .metavar = "WORDS",
+      FIELD(eal),
+      .help = "More options of DPDK's EAL, in words between spaces, as if they stood before the `--`: so a file can "
+              "hold all." },
     { .name = "mode",
       .section = "Stack",
       .type = OPTION_STRING,
@@ -392,6 +399,31 @@ config_load(struct config *cfg, struct options *o, int argc, char **argv, char *
     if (rc < 0)
         options_fini(o);
     return rc < 0 ? rc : 0;
+}
+
+char **
+config_eal_args(const struct config *cfg, int nb_eal, char **argv, int *argc)
+{
+    const char *text = cfg->eal != NULL ? cfg->eal : "";
+    char *words = strdup(text), *rest = words, *word;
+    /* Each word of --eal takes a character and a separator at least. */
+    char **args = calloc((size_t)nb_eal + strlen(text) / 2 + 3, sizeof(*args));
+    int n = 0;
+
+    if (words == NULL || args == NULL) {
+        free(words);
+        free(args);
+        return NULL;
+    }
+    while (n <= nb_eal) {
+        args[n] = argv[n];
+        n++;
+    }
+    while ((word = strsep(&rest, " \t")) != NULL)
+        if (*word != '\0')
+            args[n++] = word;
+    *argc = n;
+    return args;
 }
 
 static bool

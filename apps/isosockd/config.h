@@ -23,6 +23,7 @@ struct config {
     char *control;
     char *control_mode;
     char *config_file;
+    char *eal;
     uint32_t mtu_bytes; /**< 0 = the port's own */
     uint32_t rx_buffers;
     uint32_t max_connections;
@@ -61,6 +62,12 @@ int config_load(struct config *cfg, struct options *o, int argc, char **argv, ch
 
 /** Check what hangs together and translate addresses, port, mode and control path. Returns 0, or -EINVAL with one line in err. */
 int config_check(struct config *cfg, char *err, size_t err_len);
+
+/**
+ * The EAL's arguments: argv[0], the words before `--` (of the nb_eal words from argv[1] on), then those of --eal. Returns an argument vector that ends with NULL and
+ * *argc, or NULL without memory. The strings and the vector live as long as the process, since the EAL keeps them.
+ */
+char **config_eal_args(const struct config *cfg, int nb_eal, char **argv, int *argc);
 
 /** The TCP parameters that cfg asks for. */
 void config_tcp_params(const struct config *cfg, struct tcp_params *p);

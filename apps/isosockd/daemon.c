@@ -122,7 +122,7 @@ start_server(struct daemon *d, char *err, size_t err_len)
 }
 
 int
-daemon_start(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len)
+daemon_start_stack(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len)
 {
     int rc;
 
@@ -135,9 +135,15 @@ daemon_start(struct daemon *d, const struct config *cfg, const struct options *o
     rc = start_port(d, err, err_len);
     if (rc == 0)
         rc = start_mode(d, err, err_len);
-    if (rc == 0)
-        rc = start_server(d, err, err_len);
     return rc;
+}
+
+int
+daemon_start(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len)
+{
+    int rc = daemon_start_stack(d, cfg, o, err, err_len);
+
+    return rc == 0 ? start_server(d, err, err_len) : rc;
 }
 
 static void

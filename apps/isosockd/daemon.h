@@ -27,6 +27,9 @@ struct daemon {
     volatile int stop; /**< non-zero: the workers end */
 };
 
+/** Start pool, port and mode alone, for a program that runs the stack itself. Returns and errors as daemon_start. */
+int daemon_start_stack(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len);
+
 /**
  * Start everything but the workers: pool, port, mode, control socket. The EAL runs already. Returns 0, or -errno with one line in
  * err (-EINVAL: what the user asked for makes no sense to the mode). In both cases daemon_stop releases what was started.

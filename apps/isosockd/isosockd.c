@@ -157,11 +157,14 @@ serve(const struct config *cfg, const struct options *o)
 }
 
 static int
-start_eal(int argc, char **argv, int own)
+start_eal(const struct config *cfg, char **argv, int own)
 {
-    char err[ERROR_BYTES] = "";
-    int rc = eal_start(own > 0 ? argc : 1, argv, err, sizeof(err));
+    char err[ERROR_BYTES] = "out of memory";
+    int argc, rc = -ENOMEM;
+    char **args = config_eal_args(cfg, own > 0 ? own - 1 : 0, argv, &argc);
 
+    if (args != NULL)
+        rc = eal_start(argc, args, err, sizeof(err));
     if (rc < 0)
         return fail(rc == -EINVAL ? 2 : 1, err);
     return 0;
@@ -194,7 +197,7 @@ main(int argc, char **argv)
                 cfg.control);
         status = 1;
     } else {
-        status = start_eal(argc, argv, own);
+        status = start_eal(&cfg, argv, own);
         if (status == 0) {
             status = serve(&cfg, &o);
             eal_stop();

@@ -270,6 +270,14 @@ options_set(struct options *o, const char *name, const char *text, enum option_s
     return set_row(o, i, text, source, err, err_len);
 }
 
+enum option_source
+options_source(const struct options *o, const char *name)
+{
+    unsigned i = find_row(o, name, strlen(name));
+
+    return i < o->count ? (enum option_source)o->source[i] : OPTION_FROM_DEFAULT;
+}
+
 /* State of a pass over argv. */
 struct words {
     int argc;

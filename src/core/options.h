@@ -92,6 +92,9 @@ int options_parse_file(struct options *o, const char *path, char *err, size_t er
 int options_set(struct options *o, const char *name, const char *text, enum option_source source, char *err,
                 size_t err_len);
 
+/** Where the value of an option that exists comes from. */
+enum option_source options_source(const struct options *o, const char *name);
+
 /** The help's option list, grouped by section. */
 void options_print_help(const struct options *o, FILE *out);
 

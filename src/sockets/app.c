@@ -281,6 +281,21 @@ serve_slots(struct net *net, struct app *app, bool all)
 }
 
 void
+app_serve(struct net *net, struct app *app, uint32_t slot, uint64_t now_us)
+{
+    net->now_us = now_us;
+    counter_inc(net->ctr, CTR_SOCK_NOTIFICATIONS);
+    net_dispatch(net, app, slot);
+}
+
+void
+app_serve_all(struct net *net, struct app *app, uint64_t now_us)
+{
+    net->now_us = now_us;
+    serve_slots(net, app, false);
+}
+
+void
 app_member_leave(struct app *app, uint16_t member)
 {
     struct host *h = app->host;

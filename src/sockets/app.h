@@ -42,6 +42,15 @@ void app_member_set_pid(struct app *app, uint16_t member, pid_t pid);
  */
 void app_member_leave(struct app *app, uint16_t member);
 
+/**
+ * The application runs on the thread of the only worker and names a socket of its that has something for the stack: what a notification by ring does,
+ * without the ring; between two passes. slot below the arena's max_socks.
+ */
+void app_serve(struct net *net, struct app *app, uint32_t slot, uint64_t now_us);
+
+/** The same for each socket that stands notified. */
+void app_serve_all(struct net *net, struct app *app, uint64_t now_us);
+
 /** Some live member that holds the socket, for the tools; 0 if none. */
 pid_t app_holder_pid(const struct app *app, uint32_t slot);
 

@@ -116,13 +116,13 @@ iso_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
     return set == NULL ? libc()->epoll_ctl(epfd, op, fd, ev) : api_put(set, epoll_control(set, epfd, op, fd, ev));
 }
 
-/* The set, held, if it holds sockets of the stack's. */
+/* The set, held, if it holds sockets of the stack's, or if the stack runs in our waits. */
 static struct obj *
 mixed_set(int epfd)
 {
     const struct obj *peek = fd_peek(epfd);
 
-    if (FRONT_LIKELY(peek == NULL) || peek->kind != OBJ_EPOLL || peek->set == NULL)
+    if (FRONT_LIKELY(peek == NULL) || peek->kind != OBJ_EPOLL || (peek->set == NULL && front_local == NULL))
         return NULL;
     return fd_get(epfd);
 }

@@ -22,6 +22,7 @@
 #define HIDDEN_FDS 64u /* how far below the limit of descriptors ours begin */
 
 struct front front = { .control_fd = -1 };
+const struct front_local *front_local;
 
 static uint32_t attach_lock;
 
@@ -147,6 +148,18 @@ front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *po
     front.pid = getpid();
 }
 
+void
+front_adopt_local(const struct front_local *local, const struct shm_layout *lay, void *f, const void *b,
+                  const void *pool, const void *page, uint16_t member)
+{
+    front_adopt(lay, f, b, pool, page);
+    front.member = member;
+    front_local = local;
+    fork_watch();
+    fd_set_internal(local->wake_fd, true);
+    __atomic_store_n(&front.state, FRONT_ATTACHED, __ATOMIC_RELEASE);
+}
+
 static void *
 map_fd(int fd, uint64_t bytes, int prot)
 {
@@ -268,6 +281,8 @@ front_eventq_create(uint32_t *queue, int *fd)
     int fds[WELCOME_FDS_MAX];
     ssize_t n = -1;
 
+    if (front_local != NULL)
+        return front_local->eventq_create(queue, fd);
     if (!lock_acquire(&front.control_lock))
         return -EDEADLK;
     if (control_send(front.control_fd, &req, sizeof(req)) == (ssize_t)sizeof(req))
@@ -294,7 +309,10 @@ front_eventq_destroy(uint32_t queue, int fd)
 
     fd_set_internal(fd, false);
     libc()->close(fd);
-    control_send(front.control_fd, &req, sizeof(req));
+    if (front_local != NULL)
+        front_local->eventq_destroy(queue);
+    else
+        control_send(front.control_fd, &req, sizeof(req));
 }
 
 int
@@ -325,12 +343,15 @@ front_become_child(int fd, uint16_t member)
 
     front.pid = getpid();
     front.control_lock = attach_lock = 0;
-    fd_set_internal(front.control_fd, false);
-    libc()->close(front.control_fd); /* the parent's lifeline must not hang on us */
+    if (front.control_fd >= 0) {
+        fd_set_internal(front.control_fd, false);
+        libc()->close(front.control_fd); /* the parent's lifeline must not hang on us */
+    }
     front.control_fd = fd;
     front.member = member;
     if (fd < 0) {
         front.dead = 1;
+        front_local = NULL; /* a stack in the parent's memory stays the parent's */
         return;
     }
     front.control_fd = front_hide_fd(fd);

@@ -13,6 +13,7 @@
 
 #define TAKE_MAX 64u
 #define KERNEL_EVERY 8u /* with sockets ready all the time, the kernel's members are asked at each so many waits */
+#define KERNEL_EVERY_PASS 64u /* the same where passes of the stack are counted, each shorter than a system call */
 #define NO_QUEUE_SLEEP_US 2000u
 #define MOVED_SETS_MAX 16u
 /* What Linux lets stand beside EPOLLEXCLUSIVE. */
@@ -136,7 +137,7 @@ copy_members(const struct epset *s, int from, int to)
         if (sscanf(line, "tfd: %d events: %x data: %llx", &fd, &events, &data) != 3)
             continue;
         p = (const char *)(uintptr_t)data;
-        if (p == &s->queue_mark || p == &s->control_mark || p == &s->kick_mark)
+        if (p == &s->queue_mark || p == &s->control_mark || p == &s->kick_mark || p == &s->wake_mark)
             continue;
         ev.events = events;
         ev.data.u64 = data;
@@ -176,7 +177,7 @@ rebuild(struct obj *set, int epfd)
     fdtable_each(replace_fd, &r);
     libc()->close(r.with);
     evq_forget(&s->q);
-    s->has_queue = s->nested = s->inherited = false;
+    s->has_queue = s->has_wake = s->nested = s->inherited = false;
     if (s->kick_fd >= 0) {
         fd_set_internal(s->kick_fd, false);
         libc()->close(s->kick_fd);
@@ -484,7 +485,7 @@ filter(struct epset *s, int epfd, struct epoll_event *ev, int n)
                 drop_member(epfd, s->q.fd);
         } else if (mark == &s->control_mark) {
             drop_member(epfd, front.control_fd);
-        } else if (mark != &s->kick_mark) {
+        } else if (mark != &s->kick_mark && mark != &s->wake_mark) {
             ev[kept++] = ev[i];
         }
     }
@@ -537,6 +538,56 @@ sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uin
     return n;
 }
 
+/* ---- the same where the waiting thread runs the stack --------------------------------------------------------------------- */
+
+/* Between two passes: the kernel's members get a look now and then, and a sleep where the stack allows one. */
+static int
+idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
+{
+    uint64_t us = deadline_us == 0 ? 0 : front_local->sleep_begin();
+    struct timespec ts;
+    int n;
+
+    if (us == 0)
+        return deadline_us == 0 || ++s->turn % KERNEL_EVERY_PASS == 0 ? ask_kernel(s, epfd, out, max, 0, NULL) : 0;
+    if (deadline_us != WAIT_FOREVER) {
+        uint64_t now = wait_now_us(), left = now < deadline_us ? deadline_us - now : 0;
+
+        us = left < us ? left : us;
+    }
+    ts = (struct timespec){ (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
+    n = libc()->epoll_pwait2(epfd, out, max, &ts, mask);
+    n = n < 0 ? -errno : filter(s, epfd, out, n);
+    front_local->sleep_end();
+    return n;
+}
+
+static int
+wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
+{
+    struct epset *s = set_of(set);
+
+    if (s == NULL)
+        return -ENOMEM;
+    if (!s->has_wake) {
+        s->has_wake = true;
+        add_member(epfd, front_local->wake_fd, &s->wake_mark);
+    }
+    for (;;) {
+        int n, k;
+
+        front_local->pass();
+        n = collect(s, out, max);
+        if (n == max || (n > 0 && ++s->turn % KERNEL_EVERY_PASS != 0))
+            return n;
+        k = n > 0 ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : idle_local(s, epfd, out, max, deadline_us, mask);
+        if (n > 0 || k != 0 || deadline_us == 0)
+            return k > 0 ? n + k : (n > 0 ? n : k);
+        if (deadline_us != WAIT_FOREVER && wait_now_us() >= deadline_us)
+            return collect(s, out, max);
+    }
+}
+
 int
 epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us,
                  const sigset_t *mask)
@@ -546,12 +597,14 @@ epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, ui
 
     if (max <= 0)
         return -EINVAL;
-    if (s->inherited && lock_acquire(&s->lock)) {
+    if (s != NULL && s->inherited && lock_acquire(&s->lock)) {
         if (s->inherited)
             rebuild(set, epfd);
         lock_release(&s->lock);
     }
     recv_flush_notice();
+    if (front_local != NULL)
+        return wait_local(set, epfd, out, max, deadline_us, mask);
     n = collect(s, out, max);
     if (n == 0 && deadline_us != 0 && s->has_queue && wait_spin(set_has_news, s))
         n = collect(s, out, max);

@@ -29,13 +29,15 @@ struct epitem {
 struct epset {
     uint32_t lock;
     struct evq q;
+    bool has_wake; /**< the stack runs in this process, and its descriptor is a member */
     bool has_queue; /**< false with items: no queue was to be had; the sockets are looked at every few milliseconds */
     bool nested; /**< stands in another set or in poll: its descriptor must show ready sockets */
     bool inherited; /**< of the parent: to be rebuilt before use */
     bool dead_seen;
     uint32_t turn; /**< counts waits, so that the kernel's members get theirs */
     int kick_fd; /**< eventfd, readable while the ready list is not empty (nested sets) */
-    char queue_mark, control_mark, kick_mark; /**< their addresses are our members' data in the kernel's set */
+    char queue_mark, control_mark, kick_mark,
+        wake_mark; /**< their addresses are our members' data in the kernel's set */
     uint32_t nb_items, nb_buckets, nb_ready;
     struct epitem **buckets;
     struct epitem ready; /**< list head */

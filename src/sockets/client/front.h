@@ -41,6 +41,29 @@ struct front {
 
 extern struct front front;
 
+/**
+ * The stack in this very process: what takes the place of notification rings, doorbells and sleep where the calling thread runs the stack itself. Declared
+ * here, filled in by whoever runs it (front_adopt_local). No other thread serves the stack, so each wait below goes by passes.
+ */
+struct front_local {
+    /** The socket has something for the stack, which the next pass takes. The caller holds the socket's lock. */
+    void (*notify)(uint32_t slot);
+    /** Serve the socket now: a command waits there, and somebody for its result. */
+    void (*serve)(uint32_t slot);
+    /** One pass of the stack, unless another thread is in one. */
+    void (*pass)(void);
+    /** A call that does not wait found nothing: a pass if the last one was long ago, for programs that only try. */
+    void (*tried)(void);
+    /** Before sleeping: for how many us at most, 0 = not now, go on with passes. Unless 0 is returned, sleep_end follows. */
+    uint64_t (*sleep_begin)(void);
+    void (*sleep_end)(void);
+    int wake_fd; /**< readable when a sleeper must come back: watched while asleep */
+    int (*eventq_create)(uint32_t *queue, int *fd);
+    void (*eventq_destroy)(uint32_t queue);
+};
+
+extern const struct front_local *front_local; /**< NULL: the stack is another process */
+
 /* ---- the front-end's own words of a socket ------------------------------------------------------------------------ */
 
 #define SLOT_NONBLOCK 0x01u /**< O_NONBLOCK: of the open file description, so the family shares it */
@@ -165,6 +188,10 @@ bool front_attach(void);
 
 /** The regions are mapped at these places: used by front_attach, and by tests that play the stack in memory. */
 void front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *pool, const void *page);
+
+/** The same for the stack in this process, which is thereby attached. */
+void front_adopt_local(const struct front_local *local, const struct shm_layout *lay, void *f, const void *b,
+                       const void *pool, const void *page, uint16_t member);
 
 /** Look at the control socket: has the stack gone? Sets front.dead. A system call: only after a wait has lasted suspiciously long. */
 bool front_check_alive(void);

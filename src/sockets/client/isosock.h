@@ -43,6 +43,32 @@ extern "C" {
 
 struct mmsghdr; /* in full with _GNU_SOURCE */
 
+/**
+ * A stack in this very process (libisosock-embedded only): the program's own threads run it to completion inside their iso_* calls, and no ring, no other
+ * thread and no copy of state lies between. Any thread may call; one at a time is inside the stack.
+ *
+ * Calls that wait (blocking ones, iso_epoll_wait, iso_poll, iso_select) run passes of the stack until what they wait for has come, and sleep as the option
+ * `idle` says. Bytes that iso_send took leave with the next such call, at the latest: a program that computes for long, or sleeps elsewhere, calls
+ * iso_stack_poll meanwhile, else acknowledgements and timers are late. Signals end such a wait with EINTR only while it sleeps.
+ * A forked child has no stack: its inherited sockets are dead (ENETDOWN).
+ *
+ * iso_stack_start takes the command line of isosockd(8), with EAL options before `--`; the mode is `up`. iso_stack_start_file takes a configuration
+ * file (isosockd.conf(5)), whose option `eal` holds EAL options. Before the first socket call, on the thread that would run the
+ * EAL's main lcore; once per process. They return 0, or -1 with errno and one line on stderr: EINVAL a wrong option or a mode that cannot run so, EALREADY
+ * there is or was one, ENODEV, ENOMEM, EIO from the port.
+ */
+ISO_API int iso_stack_start(int argc, char *const argv[]);
+ISO_API int iso_stack_start_file(const char *path);
+
+/** One pass of the stack. Returns how much it did, 0 if there was nothing; -1 with ENOTCONN if no stack runs. Any thread. */
+ISO_API int iso_stack_poll(void);
+
+/**
+ * End in order: connections that are still open get their last bytes and a FIN, or a reset after two seconds; sockets then say ENETDOWN. Also done by
+ * exit(). No other thread may be inside an iso_* call. Returns 0, or -1 with ENOTCONN if no stack runs.
+ */
+ISO_API int iso_stack_stop(void);
+
 ISO_API int iso_socket(int domain, int type, int protocol);
 ISO_API int iso_bind(int fd, const struct sockaddr *addr, socklen_t len);
 ISO_API int iso_listen(int fd, int backlog);

@@ -115,7 +115,10 @@ notify_stack(uint32_t slot)
     if (load_relaxed(&back_sock(slot)->serviced) != f->notified)
         return; /* it stands in a ring already: the stack will see this too */
     store_release(&f->notified, f->notified + 1);
-    enqueue_safely(slot);
+    if (front_local != NULL)
+        front_local->notify(slot);
+    else
+        enqueue_safely(slot);
 }
 
 /* ---- commands ------------------------------------------------------------------------------------------------------- */
@@ -133,7 +136,7 @@ command_has_room(uint32_t slot)
 }
 
 static int
-command_post(uint32_t slot, const struct shm_cmd *cmd)
+command_post(uint32_t slot, const struct shm_cmd *cmd, bool wait)
 {
     struct shm_front_sock *f = front_sock(slot);
     uint32_t n = load_relaxed(&f->cmd_head);
@@ -149,8 +152,11 @@ command_post(uint32_t slot, const struct shm_cmd *cmd)
     if (!lock_acquire(&slot_hot(f)->lock))
         return -EDEADLK;
     store_release(&f->cmd_head, n + 1);
-    notify_stack(slot);
+    if (front_local == NULL || !wait)
+        notify_stack(slot);
     lock_release(&slot_hot(f)->lock);
+    if (front_local != NULL && wait)
+        front_local->serve(slot);
     return 0;
 }
 
@@ -166,7 +172,7 @@ command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
     if (!lock_acquire(&slot_hot(f)->cmd_lock))
         return -EDEADLK;
     n = load_relaxed(&f->cmd_head);
-    rc = command_post(slot, cmd);
+    rc = command_post(slot, cmd, wait);
     if (rc == 0 && wait) {
         rc = wait_sock(slot, WAIT_CMD, all_commands_done, WAIT_FOREVER);
         if (rc == 0)

@@ -17,6 +17,8 @@
 #define LOCAL_FDS 64u
 #define NO_POLLER_SLEEP_US 2000u /* how often to look if there is no event queue left to sleep on */
 #define TAKE_MAX 64u
+#define KERNEL_EVERY_PASS                                                                                              \
+    64u /* where the waiting thread runs the stack: how often it looks at the kernel's descriptors */
 
 /* A thread takes a free poller, its own of last time if it can, so that subscriptions are of use again. */
 static struct poller {
@@ -107,6 +109,8 @@ poll_is_mixed(const struct pollfd *fds, nfds_t n)
 {
     nfds_t i;
 
+    if (front_local != NULL)
+        return true;
     for (i = 0; i < n; i++) {
         struct obj *o = ours(fds[i].fd);
 
@@ -252,6 +256,35 @@ sleep_in_kernel(struct call *c, struct poller *p, uint64_t deadline_us, const si
     return rc;
 }
 
+/* The thread that waits runs the stack. It looks at its sockets after each pass, so it needs no event queue. */
+static int
+poll_local(struct call *c, uint64_t deadline_us, const sigset_t *mask)
+{
+    struct timespec ts;
+
+    for (unsigned i = 1;; i++) {
+        uint64_t us;
+        int rc = 0;
+
+        front_local->pass();
+        us = look(c, NULL) > 0 ? 0 : front_local->sleep_begin();
+        if (us != 0) {
+            c->kfds[c->n] = (struct pollfd){ .fd = front_local->wake_fd, .events = POLLIN };
+            rc = libc()->ppoll(c->kfds, c->n + 1, time_left(deadline_us, us, &ts), mask);
+        } else if (c->nb_kernel > 0 && i % KERNEL_EVERY_PASS == 0) {
+            rc = libc()->poll(c->kfds, c->n, 0);
+        }
+        rc = rc < 0 ? -errno : 0;
+        if (us != 0)
+            front_local->sleep_end();
+        if (rc < 0)
+            return rc;
+        rc = merge(c);
+        if (rc > 0 || (deadline_us != WAIT_FOREVER && wait_now_us() >= deadline_us))
+            return rc;
+    }
+}
+
 static bool
 entries_came(void *arg)
 {
@@ -318,6 +351,8 @@ poll_wait(struct pollfd *fds, nfds_t n, uint64_t deadline_us, const sigset_t *ma
     }
     recv_flush_notice();
     prepare(&c);
+    if (front_local != NULL)
+        front_local->pass();
     rc = look(&c, NULL);
     if (rc > 0 || deadline_us == 0) {
         if (c.nb_kernel > 0 && libc()->poll(c.kfds, n, 0) < 0)
@@ -325,7 +360,7 @@ poll_wait(struct pollfd *fds, nfds_t n, uint64_t deadline_us, const sigset_t *ma
         else
             rc = merge(&c);
     } else {
-        rc = poll_sleeping(&c, deadline_us, mask);
+        rc = front_local != NULL ? poll_local(&c, deadline_us, mask) : poll_sleeping(&c, deadline_us, mask);
     }
     if (c.kfds != local)
         free(c.kfds);

@@ -201,7 +201,7 @@ recv_loop(uint32_t slot, struct target *t, int flags)
 {
     struct slot_hot *h = slot_hot(front_sock(slot));
     uint64_t deadline_us = 0;
-    bool have_deadline = false;
+    bool have_deadline = false, tried = false;
     ssize_t got = 0, n;
 
     if (notice.slot != slot)
@@ -226,6 +226,11 @@ recv_loop(uint32_t slot, struct target *t, int flags)
             have_deadline = true;
         }
         recv_flush_notice();
+        if (deadline_us == 0 && front_local != NULL && !tried) {
+            front_local->tried();
+            tried = true;
+            continue;
+        }
         n = deadline_us == 0 ? -EAGAIN : wait_sock(slot, WAIT_READ, sock_can_read, deadline_us);
         if (n < 0 && n != -ENETDOWN)
             return got > 0 ? got : n;

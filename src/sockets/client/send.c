@@ -114,7 +114,9 @@ wait_until_serviced(uint32_t slot)
 {
     unsigned i;
 
-    for (i = 1; load_acquire(&back_sock(slot)->serviced) != load_relaxed(&front_sock(slot)->notified); i++) {
+    for (i = 1;
+         front_local == NULL && load_acquire(&back_sock(slot)->serviced) != load_relaxed(&front_sock(slot)->notified);
+         i++) {
         sched_yield();
         if (load_relaxed(&front.dead) || (i % 65536 == 0 && !front_check_alive()))
             return;
@@ -132,6 +134,8 @@ wait_for_space(uint32_t slot, int flags, uint64_t *deadline_us, bool *have_deadl
     recv_flush_notice();
     if (*deadline_us == 0) {
         sock_want_space(slot);
+        if (front_local != NULL)
+            front_local->tried();
         return sock_can_write(slot) && sock_tx_space(slot) > 0 ? 0 : -EAGAIN;
     }
     return wait_sock(slot, WAIT_WRITE, sock_can_write, *deadline_us);
@@ -161,6 +165,8 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
         if (end)
             break;
         if (n == -ENOBUFS && starved++ < CHUNK_RETRIES) {
+            if (front_local != NULL)
+                front_local->pass();
             nanosleep(&ms, NULL);
             continue;
         }

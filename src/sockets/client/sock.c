@@ -503,8 +503,11 @@ sock_accept(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flag
         if (rc != -EAGAIN)
             return rc;
         recv_flush_notice();
-        if (deadline_us == 0)
+        if (deadline_us == 0) {
+            if (front_local != NULL)
+                front_local->tried();
             return -EAGAIN;
+        }
         if (o->where == SOCK_BOTH)
             rc = poll_wait_fd(fd, POLLIN, deadline_us);
         else

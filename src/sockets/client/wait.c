@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -159,12 +160,52 @@ sleep_until_ready(struct slot_wait *w, enum wait_for what, uint64_t deadline_us)
     }
 }
 
+/* Until something comes for the stack or for this thread, for at most us. 0, or -EINTR. */
+static int
+sleep_on_stack(uint64_t us)
+{
+    const struct timespec ts = { (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
+    struct pollfd p = { .fd = front_local->wake_fd, .events = POLLIN };
+
+    return libc()->ppoll(&p, 1, &ts, NULL) < 0 ? -errno : 0;
+}
+
+/* The thread that waits runs the stack. */
+static int
+wait_local(const struct slot_wait *w, enum wait_for what, uint64_t deadline_us)
+{
+    for (;;) {
+        uint64_t us, now;
+        int rc;
+
+        if (w->ready(w->slot))
+            return 0;
+        front_local->pass();
+        if (w->ready(w->slot))
+            return 0;
+        if (load_relaxed(&front.dead))
+            return -ENETDOWN;
+        now = deadline_us != WAIT_FOREVER ? wait_now_us() : 0;
+        if (deadline_us != WAIT_FOREVER && now >= deadline_us)
+            return -EAGAIN;
+        us = front_local->sleep_begin();
+        if (us == 0)
+            continue;
+        rc = sleep_on_stack(deadline_us - now < us ? deadline_us - now : us);
+        front_local->sleep_end();
+        if (rc == -EINTR && what != WAIT_CMD)
+            return w->ready(w->slot) ? 0 : -EINTR;
+    }
+}
+
 int
 wait_sock(uint32_t slot, enum wait_for what, bool (*ready)(uint32_t slot), uint64_t deadline_us)
 {
     struct slot_wait w = { ready, slot };
     int rc;
 
+    if (front_local != NULL)
+        return wait_local(&w, what, deadline_us);
     if (wait_spin(slot_is_ready, &w))
         return ready(slot) ? 0 : -ENETDOWN;
     if (deadline_us == WAIT_FOREVER && what != WAIT_CMD) {
