@@ -371,10 +371,17 @@ make_wake_fd(void)
     return 0;
 }
 
+/* Not in a forked child, whose front-end has let go. */
+static bool
+runs_here(void)
+{
+    return em.runs && front_local != NULL;
+}
+
 static void
 stop_at_exit(void)
 {
-    if (em.runs && front.pid == getpid())
+    if (runs_here())
         iso_stack_stop();
 }
 
@@ -492,7 +499,7 @@ iso_stack_start_file(const char *path)
 int
 iso_stack_poll(void)
 {
-    if (!em.runs) {
+    if (!runs_here()) {
         errno = ENOTCONN;
         return -1;
     }
@@ -508,7 +515,7 @@ iso_stack_stop(void)
 {
     uint64_t end_us = clock_now_us() + DRAIN_MAX_US;
 
-    if (!em.runs || !lock_acquire(&em.lock)) {
+    if (!runs_here() || !lock_acquire(&em.lock)) {
         errno = ENOTCONN;
         return -1;
     }

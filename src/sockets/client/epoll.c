@@ -177,6 +177,7 @@ rebuild(struct obj *set, int epfd)
     fdtable_each(replace_fd, &r);
     libc()->close(r.with);
     evq_forget(&s->q);
+    s->has_foreign = true;
     s->has_queue = s->has_wake = s->nested = s->inherited = false;
     if (s->kick_fd >= 0) {
         fd_set_internal(s->kick_fd, false);
@@ -246,6 +247,7 @@ change_item(struct epset *s, int epfd, int op, int fd, struct obj *sock, struct 
         if (it == NULL)
             return -ENOMEM;
         it->in_kernel = kernel;
+        s->has_foreign |= sock->where != SOCK_STACK;
     }
     it->ev = *ev;
     it->off = false;
@@ -268,6 +270,12 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         if (s->inherited)
             rebuild(set, epfd);
         lock_release(&s->lock);
+    }
+    /* Where waits run the stack, asking the kernel is most of their cost: it is left out while there is nobody to ask for. */
+    if (front_local != NULL && op == EPOLL_CTL_ADD && (target == NULL || target->kind == OBJ_EPOLL)) {
+        s = set_of(set);
+        if (s != NULL)
+            s->has_foreign = true;
     }
     if (target == NULL)
         return fd_is_internal(fd) ? -EBADF : from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
@@ -549,7 +557,9 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
     int n;
 
     if (us == 0)
-        return deadline_us == 0 || ++s->turn % KERNEL_EVERY_PASS == 0 ? ask_kernel(s, epfd, out, max, 0, NULL) : 0;
+        return s->has_foreign && (deadline_us == 0 || ++s->turn % KERNEL_EVERY_PASS == 0)
+                   ? ask_kernel(s, epfd, out, max, 0, NULL)
+                   : 0;
     if (deadline_us != WAIT_FOREVER) {
         uint64_t now = wait_now_us(), left = now < deadline_us ? deadline_us - now : 0;
 
@@ -578,7 +588,7 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
 
         front_local->pass();
         n = collect(s, out, max);
-        if (n == max || (n > 0 && ++s->turn % KERNEL_EVERY_PASS != 0))
+        if (n == max || (n > 0 && (!s->has_foreign || ++s->turn % KERNEL_EVERY != 0)))
             return n;
         k = n > 0 ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : idle_local(s, epfd, out, max, deadline_us, mask);
         if (n > 0 || k != 0 || deadline_us == 0)

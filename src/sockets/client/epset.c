@@ -37,7 +37,7 @@ epset_create(void)
     free(s->buckets);
     s->buckets = buckets;
     s->nb_buckets = BUCKETS_MIN;
-    s->has_queue = s->nested = s->inherited = s->dead_seen = false;
+    s->has_foreign = s->has_wake = s->has_queue = s->nested = s->inherited = s->dead_seen = false;
     s->turn = s->nb_items = s->nb_ready = 0;
     s->kick_fd = -1;
     s->ready.ready_next = s->ready.ready_prev = &s->ready;

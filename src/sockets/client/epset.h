@@ -29,6 +29,7 @@ struct epitem {
 struct epset {
     uint32_t lock;
     struct evq q;
+    bool has_foreign; /**< the kernel's set has, or had, members besides ours */
     bool has_wake; /**< the stack runs in this process, and its descriptor is a member */
     bool has_queue; /**< false with items: no queue was to be had; the sockets are looked at every few milliseconds */
     bool nested; /**< stands in another set or in poll: its descriptor must show ready sockets */

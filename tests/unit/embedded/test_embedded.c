@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "isosock.h"
+
+/*
+ * The stack inside the program, over a net_ring port that nobody else is on: client and server are sockets of the one stack, and what they send comes
+ * back to it by local delivery. Time is real and every wait has a limit.
+ */
+#define PATIENCE_MS 5000
+#define BULK_BYTES (3u << 20)
+#define CONNS 40
+
+static uint16_t next_port = 7000;
+
+static struct sockaddr_in
+address(uint16_t port)
+{
+    return (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x0a090001) };
+}
+
+static int
+listener_open(uint16_t port, int flags)
+{
+    struct sockaddr_in sa = address(port);
+    int fd = iso_socket(AF_INET, SOCK_STREAM | flags, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(iso_bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(iso_listen(fd, 128), 0);
+    return fd;
+}
+
+static int
+connect_to(uint16_t port, int flags)
+{
+    struct sockaddr_in sa = address(port);
+    int fd = iso_socket(AF_INET, SOCK_STREAM | flags, 0);
+    int rc;
+
+    assert_true(fd >= 0);
+    rc = iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa));
+    if (flags & SOCK_NONBLOCK)
+        assert_true(rc == 0 || errno == EINPROGRESS);
+    else
+        assert_int_equal(rc, 0);
+    return fd;
+}
+
+static void
+await(int fd, short events)
+{
+    struct pollfd p = { .fd = fd, .events = events };
+
+    assert_int_equal(iso_poll(&p, 1, PATIENCE_MS), 1);
+    assert_true(p.revents & events);
+}
+
+/* Both ends of a connection, blocking: the accepting side needs no thread of its own, since connect runs the stack. */
+static void
+make_pair(int fds[2])
+{
+    uint16_t port = next_port++;
+    int listener = listener_open(port, 0);
+
+    fds[0] = connect_to(port, 0);
+    fds[1] = iso_accept(listener, NULL, NULL);
+    assert_true(fds[1] >= 0);
+    iso_close(listener);
+}
+
+static uint64_t
+now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void
+test_blocking_calls(void **state)
+{
+    char buf[8] = "";
+    int fds[2];
+
+    (void)state;
+    make_pair(fds);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(iso_send(fds[0], "ping", 4, 0), 4);
+        assert_int_equal(iso_recv(fds[1], buf, sizeof(buf), 0), 4);
+        assert_memory_equal(buf, "ping", 4);
+        assert_int_equal(iso_write(fds[1], "pong!", 5), 5);
+        assert_int_equal(iso_read(fds[0], buf, sizeof(buf)), 5);
+        assert_memory_equal(buf, "pong!", 5);
+    }
+    assert_int_equal(iso_close(fds[0]), 0);
+    assert_int_equal(iso_recv(fds[1], buf, sizeof(buf), 0), 0);
+    iso_close(fds[1]);
+}
+
+static void
+test_timeouts_end_waits(void **state)
+{
+    struct timeval tv = { .tv_usec = 20000 };
+    struct epoll_event ev = { .events = EPOLLIN };
+    struct pollfd p = { .events = POLLIN };
+    int fds[2], epfd = iso_epoll_create1(EPOLL_CLOEXEC);
+    uint64_t start_ms;
+    char byte;
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+    start_ms = now_ms();
+    assert_int_equal(iso_recv(fds[0], &byte, 1, 0), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_in_range(now_ms() - start_ms, 19, PATIENCE_MS);
+    p.fd = fds[0];
+    start_ms = now_ms();
+    assert_int_equal(iso_poll(&p, 1, 20), 0);
+    assert_in_range(now_ms() - start_ms, 19, PATIENCE_MS);
+    assert_int_equal(iso_poll(&p, 1, 0), 0);
+    assert_int_equal(iso_epoll_ctl(epfd, EPOLL_CTL_ADD, fds[0], &ev), 0);
+    start_ms = now_ms();
+    assert_int_equal(iso_epoll_wait(epfd, &ev, 1, 20), 0);
+    assert_in_range(now_ms() - start_ms, 19, PATIENCE_MS);
+    assert_int_equal(iso_epoll_wait(epfd, &ev, 1, 0), 0);
+    iso_close(epfd);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
+static char
+byte_at(size_t i)
+{
+    return (char)(i * 31 + i / 251);
+}
+
+/* Fill the socket; returns bytes in all. */
+static size_t
+push(int fd, size_t from)
+{
+    char buf[10000];
+
+    while (from < BULK_BYTES) {
+        size_t n = BULK_BYTES - from < sizeof(buf) ? BULK_BYTES - from : sizeof(buf);
+        ssize_t sent;
+
+        for (size_t i = 0; i < n; i++)
+            buf[i] = byte_at(from + i);
+        sent = iso_send(fd, buf, n, MSG_NOSIGNAL);
+        if (sent < 0) {
+            assert_int_equal(errno, EAGAIN);
+            break;
+        }
+        from += (size_t)sent;
+    }
+    return from;
+}
+
+static size_t
+pull(int fd, size_t from)
+{
+    char buf[7777];
+    ssize_t n;
+
+    while ((n = iso_recv(fd, buf, sizeof(buf), 0)) > 0) {
+        for (ssize_t i = 0; i < n; i++)
+            if (buf[i] != byte_at(from + (size_t)i))
+                fail_msg("byte %zu is wrong", from + (size_t)i);
+        from += (size_t)n;
+    }
+    return from;
+}
+
+/* One thread, nothing but calls that do not wait, and one wait for both ends. */
+static void
+test_bulk_over_epoll(void **state)
+{
+    uint16_t port = next_port++;
+    int listener = listener_open(port, SOCK_NONBLOCK), epfd = iso_epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event ev = { .events = EPOLLIN, .data.fd = listener };
+    int client = connect_to(port, SOCK_NONBLOCK), server = -1;
+    size_t sent = 0, taken = 0;
+    uint64_t limit_ms = now_ms() + 4 * PATIENCE_MS;
+
+    (void)state;
+    assert_int_equal(iso_epoll_ctl(epfd, EPOLL_CTL_ADD, listener, &ev), 0);
+    ev = (struct epoll_event){ .events = EPOLLOUT | EPOLLET, .data.fd = client };
+    assert_int_equal(iso_epoll_ctl(epfd, EPOLL_CTL_ADD, client, &ev), 0);
+    while (taken < BULK_BYTES && now_ms() < limit_ms) {
+        struct epoll_event got[4];
+        int n = iso_epoll_wait(epfd, got, 4, PATIENCE_MS);
+
+        assert_true(n > 0);
+        for (int i = 0; i < n; i++) {
+            if (got[i].data.fd == listener) {
+                server = iso_accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+                assert_true(server >= 0);
+                ev = (struct epoll_event){ .events = EPOLLIN, .data.fd = server };
+                assert_int_equal(iso_epoll_ctl(epfd, EPOLL_CTL_ADD, server, &ev), 0);
+            } else if (got[i].data.fd == client) {
+                sent = push(client, sent);
+            } else {
+                taken = pull(server, taken);
+            }
+        }
+    }
+    assert_int_equal(taken, BULK_BYTES);
+    iso_close(client);
+    iso_close(server);
+    iso_close(listener);
+    iso_close(epfd);
+}
+
+static void
+test_program_that_only_tries(void **state)
+{
+    uint64_t limit_ms = now_ms() + PATIENCE_MS;
+    char byte = 0;
+    int fds[2];
+    ssize_t n;
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_send(fds[0], "x", 1, MSG_DONTWAIT), 1);
+    do
+        n = iso_recv(fds[1], &byte, 1, MSG_DONTWAIT);
+    while (n < 0 && errno == EAGAIN && now_ms() < limit_ms);
+    assert_int_equal(n, 1);
+    assert_int_equal(byte, 'x');
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
+/* Kernel descriptors and stack sockets in one wait. */
+static void
+test_mixed_waits(void **state)
+{
+    int fds[2], ends[2], n = 0, epfd = iso_epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event ev = { .events = EPOLLIN }, got[2];
+    struct pollfd p[2] = { { .events = POLLIN }, { .events = POLLIN } };
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(pipe(ends), 0);
+    ev.data.fd = ends[0];
+    assert_int_equal(iso_epoll_ctl(epfd, EPOLL_CTL_ADD, ends[0], &ev), 0);
+    ev.data.fd = fds[0];
+    assert_int_equal(iso_epoll_ctl(epfd, EPOLL_CTL_ADD, fds[0], &ev), 0);
+    p[0].fd = ends[0];
+    p[1].fd = fds[0];
+    assert_int_equal(iso_epoll_wait(epfd, got, 2, 5), 0);
+    assert_int_equal(iso_write(ends[1], "k", 1), 1);
+    assert_int_equal(iso_epoll_wait(epfd, got, 2, PATIENCE_MS), 1);
+    assert_int_equal(got[0].data.fd, ends[0]);
+    assert_int_equal(iso_poll(p, 2, PATIENCE_MS), 1);
+    assert_int_equal(p[0].revents, POLLIN);
+    assert_int_equal(iso_send(fds[1], "s", 1, 0), 1);
+    await(fds[0], POLLIN);
+    assert_int_equal(iso_poll(p, 2, 0), 2);
+    /* While sockets are ready the kernel's members are looked at now and then. */
+    for (int i = 0; i < 64 && n < 2; i++)
+        n = iso_epoll_wait(epfd, got, 2, 0);
+    assert_int_equal(n, 2);
+    iso_close(epfd);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void
+test_many_connections(void **state)
+{
+    uint16_t port = next_port++;
+    int listener = listener_open(port, SOCK_NONBLOCK), client[CONNS], server[CONNS];
+
+    (void)state;
+    for (int i = 0; i < CONNS; i++)
+        client[i] = connect_to(port, SOCK_NONBLOCK);
+    for (int i = 0; i < CONNS; i++) {
+        await(listener, POLLIN);
+        server[i] = iso_accept4(listener, NULL, NULL, 0);
+        assert_true(server[i] >= 0);
+    }
+    for (int i = 0; i < CONNS; i++) {
+        await(client[i], POLLOUT);
+        assert_int_equal(iso_send(client[i], "abc", 3, 0), 3);
+    }
+    for (int i = 0; i < CONNS; i++) {
+        char buf[4];
+
+        await(server[i], POLLIN);
+        assert_int_equal(iso_recv(server[i], buf, sizeof(buf), 0), 3);
+        iso_close(server[i]);
+        iso_close(client[i]);
+    }
+    iso_close(listener);
+}
+
+/* ---- two threads ---------------------------------------------------------------------------------------------------------- */
+
+/* Echoes one byte at a time by calls that sleep. */
+static void *
+echo_main(void *arg)
+{
+    int fd = *(int *)arg;
+    char byte;
+
+    while (iso_recv(fd, &byte, 1, 0) == 1)
+        if (iso_send(fd, &byte, 1, MSG_NOSIGNAL) != 1)
+            break;
+    return NULL;
+}
+
+static void
+test_sleeping_thread_is_woken(void **state)
+{
+    const struct timespec nap = { .tv_nsec = 3000000 };
+    struct timeval tv = { .tv_sec = PATIENCE_MS / 1000 };
+    pthread_t thread;
+    int fds[2];
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+    assert_int_equal(pthread_create(&thread, NULL, echo_main, &fds[1]), 0);
+    for (char i = 0; i < 20; i++) {
+        char byte = 0;
+
+        nanosleep(&nap, NULL); /* the other thread sleeps in its recv */
+        assert_int_equal(iso_send(fds[0], &i, 1, 0), 1);
+        if (i % 2 == 0)
+            nanosleep(&nap, NULL); /* and runs the stack alone */
+        assert_int_equal(iso_recv(fds[0], &byte, 1, 0), 1);
+        assert_int_equal(byte, i);
+    }
+    iso_shutdown(fds[0], SHUT_WR);
+    pthread_join(thread, NULL);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
+/* A child has its parent's descriptors but no stack. */
+static void
+test_fork(void **state)
+{
+    int fds[2], status = -1;
+    char byte;
+    pid_t pid;
+
+    (void)state;
+    make_pair(fds);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        bool failed = iso_send(fds[0], "c", 1, MSG_NOSIGNAL) < 0;
+
+        iso_close(fds[0]);
+        _exit(failed && iso_stack_poll() < 0 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(iso_send(fds[0], "p", 1, 0), 1);
+    assert_int_equal(iso_recv(fds[1], &byte, 1, 0), 1);
+    assert_int_equal(byte, 'p');
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
+/* Last: the stack has one life. */
+static void
+test_stop(void **state)
+{
+    char again[] = "again", *argv[] = { again, NULL };
+    char buf[8];
+    int fds[2];
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_send(fds[0], "last", 4, 0), 4);
+    assert_true(iso_stack_poll() >= 0);
+    assert_int_equal(iso_stack_start(1, argv), -1);
+    assert_int_equal(errno, EALREADY);
+    assert_int_equal(iso_stack_stop(), 0);
+    assert_int_equal(iso_stack_stop(), -1);
+    assert_int_equal(errno, ENOTCONN);
+    assert_int_equal(iso_stack_poll(), -1);
+    assert_int_equal(iso_send(fds[0], "x", 1, MSG_NOSIGNAL), -1);
+    assert_true(iso_recv(fds[1], buf, sizeof(buf), 0) <= 4);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocking_calls),
+        cmocka_unit_test(test_timeouts_end_waits),
+        cmocka_unit_test(test_bulk_over_epoll),
+        cmocka_unit_test(test_program_that_only_tries),
+        cmocka_unit_test(test_mixed_waits),
+        cmocka_unit_test(test_many_connections),
+        cmocka_unit_test(test_sleeping_thread_is_woken),
+        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_stop),
+    };
+    char line[] = "test --no-huge --no-pci -m 192 --vdev=net_ring0 -- --address 10.9.0.1/24 --rx-buffers 4096";
+    char *argv[16], *rest = line;
+    int argc = 0;
+
+    while (rest != NULL)
+        argv[argc++] = strsep(&rest, " ");
+    argv[argc] = NULL;
+    if (iso_stack_start(argc, argv) != 0)
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
