@@ -14,7 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <isosock.h>
+#include "../isosock.h"
 
 /**
  * @file
