@@ -326,6 +326,7 @@ attach(void)
         .max_socks = em.config.max_sockets,
         .tx_chunks = (uint32_t)(em.config.app_memory_bytes / SHM_CHUNK_BYTES),
         .nb_rings = 1,
+        .nb_instances = 1,
         .pool_bytes = em.daemon.pool.bytes,
         .stack_bytes = sizeof(struct shm_stack_page),
     };
