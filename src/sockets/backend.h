@@ -196,7 +196,8 @@ struct stack {
     uint32_t max_socks;
     uint32_t socks_used; /**< indices below this have been used */
     uint32_t socks_free; /**< head of the free list */
-    uint32_t nb_socks;
+    uint32_t nb_socks; /**< shadows included */
+    uint32_t nb_shadows;
     uint32_t dirty_first, dirty_last;
     uint32_t nb_connecting; /**< sockets with SHM_ST_CONNECTING */
     bool closing; /**< has begun to shut down */

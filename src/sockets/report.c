@@ -268,11 +268,12 @@ fill_usage(struct host *h, void *arg, uint64_t now_us)
 
         tcp_usage(h->stacks[i]->tcp, &part);
         u->tcp.conns += part.conns;
-        u->tcp.listeners += part.listeners;
+        /* Every listener stands in every domain. */
+        u->tcp.listeners = part.listeners;
         u->tcp.half_open += part.half_open;
         u->tcp.time_wait += part.time_wait;
         u->tcp.ooo_bufs += part.ooo_bufs;
-        u->socks += h->stacks[i]->nb_socks;
+        u->socks += h->stacks[i]->nb_socks - h->stacks[i]->nb_shadows;
     }
     u->apps = h->nb_apps;
     u->rx_bufs = host_rx_bufs(h);

@@ -108,6 +108,7 @@ sock_shadow(struct stack *s, struct app *app, uint32_t slot)
     sk->app = app;
     sk->slot = slot;
     sk->flags = SOCK_SHADOW;
+    s->nb_shadows++;
     return sk;
 }
 
@@ -115,6 +116,7 @@ void
 sock_shadow_free(struct stack *s, struct sock *sk)
 {
     s->nb_socks--;
+    s->nb_shadows -= (sk->flags & SOCK_SHADOW) != 0;
     *sk = (struct sock){ .next = s->socks_free };
     s->socks_free = sock_index(s, sk);
 }

@@ -209,6 +209,8 @@ spread_move(struct stack *s, struct sock *sk, const struct tcp_tuple *t, struct 
     dirty = sk->dirty;
     *sk = (struct sock){ .app = moved->app, .slot = moved->slot, .spread = sp, .next = next, .dirty = dirty };
     sk->flags = SOCK_SHADOW | SOCK_BOUND;
+    s->nb_shadows++;
+    at->nb_shadows--;
     sp->home = at->number;
     __atomic_store_n(&moved->app->slot_ref[moved->slot], (uint64_t)at->number << 32 | sock_index(at, moved),
                      __ATOMIC_RELEASE);

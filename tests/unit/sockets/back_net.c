@@ -182,6 +182,7 @@ net_fini(struct lan *net)
             const struct stack *s = host_stack(n->host, k);
 
             assert_int_equal(s->nb_socks, 0);
+            assert_int_equal(s->nb_shadows, 0);
             assert_int_equal(s->dirty_first, SOCK_NONE);
             assert_int_equal(s->lock.l.locked, 0);
             tcp_usage(s->tcp, &u);
