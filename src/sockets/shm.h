@@ -191,7 +191,7 @@ struct shm_back_sock {
     uint32_t accept_ready; /**< listener: connections that wait */
     uint32_t tx_sent; /**< bytes of the transmit stream that were sent at least once (SIOCOUTQNSD) */
     uint32_t sndbuf_bytes; /**< bound on tx_tail - tx_acked, at most SHM_SNDBUF_MAX */
-    uint32_t instance; /**< the worker that serves it: index of doorbells and rings; SHM_ANY_INSTANCE: the calling CPU's number modulo their number */
+    uint32_t instance; /**< who serves it: index of doorbells, rings; SHM_ANY_INSTANCE: the calling CPU's, modulo */
     uint32_t generation; /**< how often the slot has been taken into use: catches stale numbers in event queues */
     uint32_t reserved0;
     /* line 1 */
