@@ -46,7 +46,7 @@ fuzz: deps
 	@[ -f $(BUILD)-fuzz/build.ninja ] || CC=clang meson setup $(BUILD)-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
 	ninja -C $(BUILD)-fuzz tests/fuzz/$(TARGET)
 	mkdir -p $(BUILD)-fuzz/corpus/$(TARGET)
-	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(BUILD)-fuzz/tests/fuzz/$(TARGET) -max_total_time=$(SECONDS) -max_len=4096 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(BUILD)-fuzz/tests/fuzz/$(TARGET) -max_total_time=$(SECONDS) -max_len=4096 -len_control=0 \
 	    -artifact_prefix=$(BUILD)-fuzz/$(TARGET)- $(BUILD)-fuzz/corpus/$(TARGET) tests/fuzz/corpus/$(TARGET)
 
 # Write the generated pages again after the table of options has changed.
