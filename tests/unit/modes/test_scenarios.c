@@ -61,7 +61,7 @@ poll_in_any_order(struct node *n)
 {
     struct mode *m = run.mode[node_number(n)];
     unsigned nb = run.ops->nb_workers(m);
-    unsigned order[SHM_MAX_INSTANCES];
+    unsigned order[SHM_MAX_INSTANCES] = { 0 };
     unsigned done = 0;
 
     for (unsigned i = 0; i < nb; i++) {
