@@ -63,6 +63,7 @@ static struct embedded {
     int wake_fd; /**< doorbell and receive interrupt */
     bool has_intr, armed;
     bool runs, was_started;
+    char **argv, **eal_args; /**< copies that the EAL refers to until the process ends */
 } em = { .wake_fd = -1, .nap_us = NAP_MIN_US };
 
 /* ---- inside the stack --------------------------------------------------------------------------------------------------- */
@@ -429,6 +430,7 @@ start_eal(int nb_eal, char **argv, char *err, size_t err_len)
         snprintf(err, err_len, "out of memory");
         return -ENOMEM;
     }
+    em.eal_args = args;
     return eal_start(argc, args, err, err_len);
 }
 
@@ -483,6 +485,7 @@ iso_stack_start(int argc, char *const argv[])
         if (own == 0 && i > 0 && strcmp(argv[i], "--") == 0)
             own = i;
     }
+    em.argv = copy;
     return start(argc, copy, own);
 }
 

@@ -422,6 +422,8 @@ config_eal_args(const struct config *cfg, int nb_eal, char **argv, int *argc)
     while ((word = strsep(&rest, " \t")) != NULL)
         if (*word != '\0')
             args[n++] = word;
+    if (n == nb_eal + 1)
+        free(words); /* else they are the arguments' text */
     *argc = n;
     return args;
 }
