@@ -16,6 +16,7 @@
 #include <rte_memory.h>
 
 #include "core/log.h"
+#include "core/memfd.h"
 #include "core/pktpool.h"
 
 #define DATA_MIN_BYTES 2048u
@@ -190,12 +191,7 @@ pktpool_destroy(struct pktpool *p)
 int
 pktpool_readonly_fd(const struct pktpool *p)
 {
-    char path[64];
-    int fd;
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", p->fd);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd >= 0 ? fd : -errno;
+    return memfd_readonly(p->fd);
 }
 
 /* What a copy takes over besides the bytes; that its own data lies in an external buffer stays true. */

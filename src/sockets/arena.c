@@ -13,6 +13,8 @@
 
 #include <rte_ring.h>
 
+#include "core/memfd.h"
+
 #define REGION_ALIGN 4096u
 #define LIMIT SHM_MAX_SLOTS
 
@@ -178,12 +180,7 @@ arena_close_fds(struct arena *a)
 int
 arena_back_readonly_fd(const struct arena *a)
 {
-    char path[64];
-    int fd;
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", a->back_fd);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd >= 0 ? fd : -errno;
+    return memfd_readonly(a->back_fd);
 }
 
 bool

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/memfd.h"
+
 /**
  * @file
  * What domains and workers have in common: the page that applications see, stopping the world, calls from other threads, the end.
@@ -184,12 +186,7 @@ host_pool(const struct host *h)
 int
 host_page_readonly_fd(const struct host *h)
 {
-    char path[64];
-    int fd;
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", h->page_fd);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd >= 0 ? fd : -errno;
+    return memfd_readonly(h->page_fd);
 }
 
 /* ---- where things are --------------------------------------------------------------------------------------------------------- */
