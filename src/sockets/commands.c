@@ -2,7 +2,6 @@
 #include "sockets/backend.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -212,29 +211,6 @@ do_close(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
 /* ---- options and information ------------------------------------------------------------------------------------------------- */
 
-static const struct {
-    int32_t min, max;
-} option_range[TCP_OPT_COUNT] = {
-    [TCP_OPT_NODELAY] = { INT_MIN, INT_MAX },
-    [TCP_OPT_CORK] = { INT_MIN, INT_MAX },
-    [TCP_OPT_QUICKACK] = { INT_MIN, INT_MAX },
-    [TCP_OPT_MAXSEG] = { 88, 32767 },
-    [TCP_OPT_KEEPALIVE] = { INT_MIN, INT_MAX },
-    [TCP_OPT_KEEPIDLE] = { 1, 32767 },
-    [TCP_OPT_KEEPINTVL] = { 1, 32767 },
-    [TCP_OPT_KEEPCNT] = { 1, 127 },
-    [TCP_OPT_SYNCNT] = { 1, 127 },
-    [TCP_OPT_USER_TIMEOUT] = { 0, INT_MAX },
-    [TCP_OPT_LINGER2] = { INT_MIN, INT_MAX },
-    [TCP_OPT_RCVBUF] = { 0, INT_MAX },
-    [TCP_OPT_SNDBUF] = { 0, INT_MAX },
-    [TCP_OPT_REUSEADDR] = { INT_MIN, INT_MAX },
-    [TCP_OPT_REUSEPORT] = { INT_MIN, INT_MAX },
-    [TCP_OPT_TOS] = { 0, 255 },
-    [TCP_OPT_WINDOW_CLAMP] = { 0, INT_MAX },
-    [TCP_OPT_DEFER_ACCEPT] = { INT_MIN, INT_MAX },
-};
-
 /* Kept for the connection or listener to come. */
 static int
 option_keep(struct sock *sk, uint32_t name, int32_t value)
@@ -249,6 +225,34 @@ option_keep(struct sock *sk, uint32_t name, int32_t value)
     return 0;
 }
 
+/* To the connection or listener, or kept for it. */
+static int
+option_set(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
+{
+    if (sk->tcp != TCP_NO_ID)
+        return sk->spread != NULL ? spread_set_option(s, sk, name, value)
+                                  : tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
+    return sk->status & SHM_ST_GONE ? 0 : option_keep(sk, name, value);
+}
+
+/* The socket layer's own: nothing of them is the engine's. */
+static int
+option_set_own(struct stack *s, struct sock *sk, uint32_t name, uint32_t bytes)
+{
+    switch (name) {
+    case SHM_OPT_RCVLOWAT:
+        sk->rcvlowat = bytes;
+        sock_mark(s, sk, DIRTY_READ | DIRTY_TRAIN);
+        return 0;
+    case SHM_OPT_NOTSENT_LOWAT:
+        sk->notsent_lowat = bytes;
+        sock_mark(s, sk, DIRTY_WRITE);
+        return 0;
+    default:
+        return -ENOPROTOOPT;
+    }
+}
+
 static int
 do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
@@ -256,25 +260,34 @@ do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     int32_t value = cmd->opt.value;
     int rc;
 
-    if (name >= TCP_OPT_COUNT)
-        return -ENOPROTOOPT;
-    if (value < option_range[name].min || value > option_range[name].max)
-        return -EINVAL;
-    if (sk->tcp != TCP_NO_ID)
-        rc = sk->spread != NULL ? spread_set_option(s, sk, name, value)
-                                : tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
-    else if (sk->status & SHM_ST_GONE)
-        rc = 0;
-    else
-        rc = option_keep(sk, name, value);
+    if (name >= SHM_OPT_RCVLOWAT)
+        return option_set_own(s, sk, name, value < 0 ? INT32_MAX : (uint32_t)value);
+    rc = tcp_option_check(name, value);
+    if (rc == 0)
+        rc = option_set(s, sk, name, value);
     if (rc == 0 && name == TCP_OPT_SNDBUF) {
         uint32_t bytes = RTE_MAX((uint32_t)value, SNDBUF_MIN);
 
         shm_store(&sock_back(sk)->sndbuf_bytes, RTE_MIN(bytes, SHM_SNDBUF_MAX));
     }
-    if (rc == 0 && name == TCP_OPT_RCVBUF)
+    if (rc == 0 && name == TCP_OPT_RCVBUF) {
         sk->rcvbuf = value;
+        shm_store(&sock_back(sk)->rcvbuf_bytes, (uint32_t)value);
+    }
     return rc;
+}
+
+static int
+do_setname(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    char text[sizeof(cmd->text.value) + 1] = "";
+    int number;
+
+    if (cmd->text.name != TCP_OPT_CONGESTION)
+        return -ENOPROTOOPT;
+    memcpy(text, cmd->text.value, sizeof(cmd->text.value));
+    number = tcp_congestion_find(text);
+    return number < 0 ? number : option_set(s, sk, TCP_OPT_CONGESTION, number);
 }
 
 static uint32_t
@@ -315,7 +328,18 @@ info_fill(const struct stack *s, const struct tcp_conn_info *c, struct shm_info 
         .rcv_wnd = c->rcv_wnd,
         .path_mtu = ip_mtu(s->ip, &c->tuple.remote),
         .last_data_sent_ms = ms_since(s, c->last_snd_at_us),
-        .last_data_recv_ms = ms_since(s, c->last_rcv_at_us),
+        .last_data_recv_ms = ms_since(s, c->last_data_rcv_at_us),
+        .last_ack_recv_ms = ms_since(s, c->last_rcv_at_us),
+        .lost_segs = c->lost_segs,
+        .sacked_segs = c->sacked_segs,
+        .retrans_out_segs = c->retrans_segs,
+        .reordering_segs = c->reordering_segs,
+        .reordering_seen = c->reordering_seen,
+        .adv_mss = c->adv_mss,
+        .notsent_bytes = c->snd_unsent,
+        .ecn = c->ecn,
+        .syn_data = c->syn_data,
+        .bytes_sent = c->bytes_acked + (c->snd_queued - c->snd_unsent) + c->bytes_retrans,
         .bytes_acked = c->bytes_acked,
         .bytes_received = c->bytes_received,
         .bytes_retrans = c->bytes_retrans,
@@ -326,10 +350,19 @@ info_fill(const struct stack *s, const struct tcp_conn_info *c, struct shm_info 
         snprintf(out->cc_name, sizeof(out->cc_name), "%s", c->cc_name);
 }
 
+/* What a socket without a connection would begin with. */
+static const char *
+congestion_to_come(const struct stack *s, const struct sock *sk)
+{
+    bool chosen = sk->opts != NULL && (sk->opts->set & (1u << TCP_OPT_CONGESTION)) != 0;
+
+    return tcp_congestion_name(chosen ? sk->opts->value[TCP_OPT_CONGESTION] : s->cfg.tcp.congestion);
+}
+
 static int
 do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
-    struct tcp_conn_info c = { .state = TCP_ST_CLOSED };
+    struct tcp_conn_info c = { .state = TCP_ST_CLOSED, .cc_name = congestion_to_come(s, sk) };
 
     if (cmd->slot >= SHM_INFO_SLOTS)
         return -EINVAL;
@@ -372,17 +405,10 @@ do_nop(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
 /* Commands on a socket in use; the others are not legal there. */
 static const command_fn command_table[SHM_OP_COUNT] = {
-    [SHM_OP_NOP] = do_nop,
-    [SHM_OP_BIND] = do_bind,
-    [SHM_OP_LISTEN] = do_listen,
-    [SHM_OP_CONNECT] = do_connect,
-    [SHM_OP_ACCEPT] = do_accept,
-    [SHM_OP_SHUTDOWN] = do_shutdown,
-    [SHM_OP_CLOSE] = do_close,
-    [SHM_OP_SETOPT] = do_setopt,
-    [SHM_OP_INFO] = do_info,
-    [SHM_OP_SUBSCRIBE] = do_subscribe,
-    [SHM_OP_UNSUBSCRIBE] = do_unsubscribe,
+    [SHM_OP_NOP] = do_nop,         [SHM_OP_BIND] = do_bind,           [SHM_OP_LISTEN] = do_listen,
+    [SHM_OP_CONNECT] = do_connect, [SHM_OP_ACCEPT] = do_accept,       [SHM_OP_SHUTDOWN] = do_shutdown,
+    [SHM_OP_CLOSE] = do_close,     [SHM_OP_SETOPT] = do_setopt,       [SHM_OP_SETNAME] = do_setname,
+    [SHM_OP_INFO] = do_info,       [SHM_OP_SUBSCRIBE] = do_subscribe, [SHM_OP_UNSUBSCRIBE] = do_unsubscribe,
 };
 
 static int

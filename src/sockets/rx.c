@@ -181,6 +181,21 @@ rx_own_net(struct net *net, struct rte_mbuf *m)
 
 /* ---- to the application ---------------------------------------------------------------------------------------------------- */
 
+/*
+ * SO_RCVLOWAT: what stands in trains can be read at any time, but no reader is to be woken below its mark, and trains are few. So the last place is
+ * kept for the train that reaches it; or that ends the stream, or that shuts the window, after which none would come.
+ */
+static bool
+waits_for_more(const struct stack *s, const struct sock *sk)
+{
+    struct tcp_conn_info info;
+
+    if (sk->rx_delivered - sk->rx_taken >= sk->rcvlowat || sk->train_tail - sk->train_head < SHM_TRAINS - 1 ||
+        (sk->flags & (SOCK_FIN | SOCK_SQUEEZED)) || sk->tcp == TCP_NO_ID)
+        return false;
+    return tcp_info(s->tcp, sk->tcp, &info) && info.rcv_wnd >= 2 * info.rcv_mss;
+}
+
 uint32_t
 rx_publish(struct stack *s, struct sock *sk)
 {
@@ -189,6 +204,8 @@ rx_publish(struct stack *s, struct sock *sk)
     struct shm_train *t;
 
     if (n_bytes == 0 || sk->train_tail - sk->train_head == SHM_TRAINS)
+        return 0;
+    if (unlikely(sk->rcvlowat > 1) && waits_for_more(s, sk))
         return 0;
     t = &b->trains[sk->train_tail % SHM_TRAINS];
     t->first = segment_name(s, sk->rx_growing);

@@ -68,7 +68,7 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 2u
+#define SHM_VERSION 3u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 16u
@@ -105,12 +105,17 @@ enum shm_op {
     SHM_OP_ACCEPT, /**< slot = a free slot: takes it into use for the oldest connection; 0, -EAGAIN, -EINVAL */
     SHM_OP_SHUTDOWN, /**< opt.value = SHUT_RD, SHUT_WR or SHUT_RDWR; 0, -ENOTCONN */
     SHM_OP_CLOSE, /**< this process is done with the socket; the last one closes. opt.value = 1: linger 0 (reset) */
-    SHM_OP_SETOPT, /**< opt.name = enum tcp_option, opt.value; 0, -EINVAL, -ENOPROTOOPT */
+    SHM_OP_SETOPT, /**< opt.name = enum tcp_option or SHM_OPT_*, opt.value; 0, -EINVAL, -ENOPROTOOPT */
+    SHM_OP_SETNAME, /**< text.name = TCP_OPT_CONGESTION, text.value: 0, -ENOENT (no such congestion control), -ENOPROTOOPT */
     SHM_OP_INFO, /**< slot = info slot: fills back->info[] with struct shm_info; 0, -EINVAL */
     SHM_OP_SUBSCRIBE, /**< evq.queue; every later event of the socket goes there too; an event is published at once; 0, -EINVAL */
     SHM_OP_UNSUBSCRIBE, /**< evq.queue; 0 */
     SHM_OP_COUNT
 };
+
+/* Options that are the socket layer's, in SHM_OP_SETOPT beside those of TCP. */
+#define SHM_OPT_RCVLOWAT 0x100u /**< SO_RCVLOWAT in bytes, 0 and 1 alike */
+#define SHM_OPT_NOTSENT_LOWAT 0x101u /**< TCP_NOTSENT_LOWAT in bytes, 0 = none */
 
 struct shm_cmd {
     uint8_t op;
@@ -122,6 +127,10 @@ struct shm_cmd {
             uint32_t name;
             int32_t value;
         } opt;
+        struct {
+            uint32_t name;
+            char value[16]; /**< ends at its first NUL, or with the array */
+        } text;
         uint32_t slot;
         struct {
             uint32_t queue;
@@ -154,10 +163,10 @@ struct shm_front_sock {
     uint32_t private1[2];
     /* line 2 */
     uint32_t tx_chunk[SHM_TX_CHUNKS]; /**< chunk numbers; read again at each (re)transmission, bounded each time */
-    /* line 3: the front-end's own */
-    uint32_t private3[16];
+    /* lines 3 and 4: the front-end's own */
+    uint32_t private3[32];
 } __attribute__((aligned(64)));
-static_assert(sizeof(struct shm_front_sock) == 256, "shm_front_sock");
+static_assert(sizeof(struct shm_front_sock) == 320, "shm_front_sock");
 static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");
 static_assert(offsetof(struct shm_front_sock, tx_chunk) == 128, "chunk numbers fill a line");
 
@@ -193,7 +202,7 @@ struct shm_back_sock {
     uint32_t sndbuf_bytes; /**< bound on tx_tail - tx_acked, at most SHM_SNDBUF_MAX */
     uint32_t instance; /**< who serves it: index of doorbells, rings; SHM_ANY_INSTANCE: the calling CPU's, modulo */
     uint32_t generation; /**< how often the slot has been taken into use: catches stale numbers in event queues */
-    uint32_t reserved0;
+    uint32_t rcvbuf_bytes; /**< receive buffer, for who asks */
     /* line 1 */
     struct shm_train trains[SHM_TRAINS];
     /* line 2 */
@@ -237,9 +246,10 @@ struct shm_info {
     uint8_t snd_wscale, rcv_wscale, timestamps, sack;
     uint32_t rto_us, snd_mss, rcv_mss, unacked_segs, retrans_segs, srtt_us, rttvar_us, min_rtt_us;
     uint32_t cwnd_segs, ssthresh_segs, snd_wnd, rcv_wnd, path_mtu;
-    uint32_t last_data_sent_ms, last_data_recv_ms;
-    uint32_t reserved;
-    uint64_t bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;
+    uint32_t last_data_sent_ms, last_data_recv_ms, last_ack_recv_ms;
+    uint32_t lost_segs, sacked_segs, retrans_out_segs, reordering_segs, adv_mss, notsent_bytes;
+    uint8_t ecn, syn_data, reordering_seen, reserved;
+    uint64_t bytes_sent, bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;
     char cc_name[16];
 };
 

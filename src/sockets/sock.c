@@ -73,6 +73,7 @@ back_init(const struct stack *s, struct shm_back_sock *b)
     b->error = 0;
     b->accept_ready = 0;
     b->sndbuf_bytes = sndbuf < SHM_SNDBUF_MAX ? sndbuf : SHM_SNDBUF_MAX;
+    b->rcvbuf_bytes = s->cfg.tcp.rcv_buf_bytes;
     b->instance = s->host->locking ? SHM_ANY_INSTANCE : host_owner(s->host, s->number)->number;
     b->local = b->peer = (struct shm_addr){ .addr = { 0 } };
     b->generation++;
@@ -316,13 +317,18 @@ flush_engine(struct stack *s, struct sock *sk, uint32_t dirty)
         flush_squeeze(s, sk);
 }
 
-/* A third of the buffer free is worth a wake-up: less would wake the sender for every acknowledgement. */
+/*
+ * A third of the buffer free is worth a wake-up: less would wake the sender for every acknowledgement. With TCP_NOTSENT_LOWAT, half of that
+ * must have been sent too, as in Linux.
+ */
 static bool
 has_space(const struct sock *sk)
 {
     uint32_t room = sock_back(sk)->sndbuf_bytes;
     uint32_t used = sk->tx_tail - sk->tx_acked;
 
+    if (sk->notsent_lowat != 0 && (sk->tx_tail - sk->tx_sent) * 2 >= sk->notsent_lowat)
+        return false;
     return used <= room && room - used >= room / 3;
 }
 

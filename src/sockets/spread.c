@@ -31,6 +31,7 @@ spread_concerns(const struct sock *sk, const struct shm_cmd *cmd)
     case SHM_OP_SHUTDOWN:
     case SHM_OP_CLOSE:
     case SHM_OP_SETOPT:
+    case SHM_OP_SETNAME:
         return sk->spread != NULL;
     default:
         return false;
@@ -278,6 +279,23 @@ spread_next(struct stack *s, const struct sock *sk)
     return NULL;
 }
 
+/* What the engine does not hand down. The listener may live in another domain: its marks are read as they are at this moment. */
+static void
+inherit(struct sock *child, const struct sock *shadow)
+{
+    const struct sock *listener = sock_at(shadow->app, shadow->slot);
+    const struct shm_back_sock *from = sock_back(shadow);
+    struct shm_back_sock *b = sock_back(child);
+
+    b->sndbuf_bytes = from->sndbuf_bytes;
+    b->rcvbuf_bytes = from->rcvbuf_bytes;
+    if (listener == NULL)
+        return;
+    child->rcvbuf = __atomic_load_n(&listener->rcvbuf, __ATOMIC_RELAXED);
+    child->rcvlowat = __atomic_load_n(&listener->rcvlowat, __ATOMIC_RELAXED);
+    child->notsent_lowat = __atomic_load_n(&listener->notsent_lowat, __ATOMIC_RELAXED);
+}
+
 int
 spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t member)
 {
@@ -296,6 +314,7 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
     child = sock_open(s, app, free_slot, member);
     if (child == NULL)
         return -ENFILE;
+    inherit(child, lsk);
     sock_status(s, child, SHM_ST_CONNECTED, 0);
     id = tcp_accept(s->tcp, &s->env, lsk->tcp, sock_index(s, child), &t);
     if (id == TCP_NO_ID) {

@@ -128,13 +128,15 @@ payload_add(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct t
 
 /* tx_sent grows with first transmissions alone; a retransmission lies below it. */
 static void
-note_sent(struct sock *sk, const struct tcp_out *out)
+note_sent(struct stack *s, struct sock *sk, const struct tcp_out *out)
 {
     uint32_t end = out->payload_pos + out->payload_len;
 
     if ((int32_t)(end - sk->tx_sent) > 0) {
         sk->tx_sent = end;
         shm_store(&sock_back(sk)->tx_sent, end);
+        if (unlikely(sk->notsent_lowat != 0))
+            sock_mark(s, sk, DIRTY_ACKED); /* there may be space for its writer */
     }
 }
 
@@ -165,7 +167,7 @@ tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
             rte_pktmbuf_free(m);
             return;
         }
-        note_sent(sk, out);
+        note_sent(s, sk, out);
     }
     ip_output(s->ip, m, &send, now_us);
 }

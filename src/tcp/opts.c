@@ -10,7 +10,7 @@ static const struct {
     [TCP_OPT_NODELAY] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_CORK] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_QUICKACK] = { INT32_MIN, INT32_MAX },
-    [TCP_OPT_MAXSEG] = { 88, 32767 },
+    [TCP_OPT_MAXSEG] = { 0, 32767 },
     [TCP_OPT_KEEPALIVE] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_KEEPIDLE] = { 1, 32767 },
     [TCP_OPT_KEEPINTVL] = { 1, 32767 },
@@ -70,9 +70,19 @@ linger2_bound(int32_t value)
 }
 
 int
+tcp_option_check(uint32_t opt, int32_t value)
+{
+    if (opt >= TCP_OPT_COUNT)
+        return -ENOPROTOOPT;
+    if (value < bounds[opt].min || value > bounds[opt].max)
+        return -EINVAL;
+    return opt == TCP_OPT_MAXSEG && value != 0 && value < TCP_MSS_FLOOR ? -EINVAL : 0;
+}
+
+int
 opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t value)
 {
-    if ((unsigned)opt >= TCP_OPT_COUNT || value < bounds[opt].min || value > bounds[opt].max)
+    if (tcp_option_check(opt, value) != 0)
         return -EINVAL;
     switch (opt) {
     case TCP_OPT_NODELAY:

@@ -230,7 +230,7 @@ enum tcp_option {
     TCP_OPT_NODELAY, /**< bool */
     TCP_OPT_CORK, /**< bool */
     TCP_OPT_QUICKACK, /**< bool */
-    TCP_OPT_MAXSEG, /**< bytes, 88..32767; before the connection */
+    TCP_OPT_MAXSEG, /**< bytes, 88..32767, 0 = as the path has it; before the connection */
     TCP_OPT_KEEPALIVE, /**< bool (SO_KEEPALIVE) */
     TCP_OPT_KEEPIDLE, /**< seconds */
     TCP_OPT_KEEPINTVL, /**< seconds */
@@ -327,8 +327,14 @@ void tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
 /** Returns 0 or -EINVAL (range). May send (TCP_NODELAY, TCP_CORK off flush). */
 int tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value);
 
+/** Whether a value is within the bounds of its option, for one that is kept until there is a connection: 0, -EINVAL, -ENOPROTOOPT (no such option). */
+int tcp_option_check(uint32_t opt, int32_t value);
+
 /** The number of a congestion control ("cubic", "newreno" or "reno", "dctcp") for TCP_OPT_CONGESTION, or -ENOENT. */
 int tcp_congestion_find(const char *name);
+
+/** The other way round; number must be one that tcp_congestion_find gave, or params.congestion. */
+const char *tcp_congestion_name(int number);
 
 /** TCP_CONGESTION: tcp_set_option with the number of that name; a listener hands it down. -ENOENT: no such control; -EINVAL: no such id. */
 int tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, const char *name);

@@ -298,6 +298,12 @@ tcp_congestion_find(const char *name)
     return id < 0 ? -ENOENT : id;
 }
 
+const char *
+tcp_congestion_name(int number)
+{
+    return tcp_cc_by_id((uint8_t)number)->name;
+}
+
 int
 tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, const char *name)
 {

@@ -43,7 +43,7 @@ struct obj {
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */
     uint32_t items_lock;
-    uint32_t kernel_opts; /**< which options were set while it was the kernel's: see opts_note */
+    uint64_t kernel_opts; /**< which options were set while it was the kernel's: see opts_note */
     struct epitem *items; /**< its places in epoll sets */
     struct epset *set; /**< OBJ_EPOLL */
 };

@@ -95,23 +95,27 @@ struct slot_claim {
     uint32_t pid; /**< of the process that claimed it */
 };
 
-/** In private3: options that the stack need not know, or that getsockopt tells. */
+/** In private3: options that the stack need not know, or that getsockopt tells. The first line is touched by every send and receive. */
 struct slot_opts {
-    uint32_t bools; /**< bit (1 << enum opt_bool) */
-    uint16_t keepidle_s, keepintvl_s;
-    uint8_t keepcnt, syncnt, tos, linger_on;
+    uint64_t set; /**< bit for each row of the table in opts.c that was set */
+    uint32_t bools; /**< bit for each of its switches */
+    uint32_t rcvtimeo_us_lo, sndtimeo_us_lo; /**< 0 = none; bounded by 71 minutes, above which it is "none" in effect */
+    uint32_t trains_told; /**< slot_hot.train at the last notification */
+    uint32_t rcvlowat; /**< 0 and 1: any byte wakes a reader */
+    uint32_t notsent_lowat; /**< 0 = none */
     uint32_t linger_s;
+    uint32_t rcvbuf_bytes, sndbuf_bytes; /**< as the user asked; Linux tells the double */
     uint32_t user_timeout_ms;
     int32_t linger2_s;
-    uint32_t rcvbuf_bytes, sndbuf_bytes; /**< as the user asked; Linux tells the double */
+    uint16_t keepidle_s, keepintvl_s;
+    uint8_t keepcnt, syncnt, tos, linger_on;
+    /* line 4 */
     uint32_t maxseg_bytes;
     uint32_t window_clamp_bytes;
-    uint32_t set; /**< bit for each row of the table in opts.c that was set */
-    uint32_t rcvtimeo_us_lo, sndtimeo_us_lo; /**< 0 = none; bounded by 71 minutes, above which it is "none" in effect */
-    uint16_t defer_accept_s;
-    uint16_t reserved;
-    uint32_t backlog;
-    uint32_t trains_told; /**< slot_hot.train at the last notification */
+    uint32_t defer_accept_s;
+    uint32_t fastopen_qlen;
+    int32_t priority;
+    int32_t mtu_discover;
 };
 
 static_assert(sizeof(struct slot_hot) == sizeof(((struct shm_front_sock *)0)->private0), "slot_hot");

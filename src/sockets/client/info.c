@@ -42,7 +42,8 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_retransmits = in->retransmits;
     out->tcpi_backoff = in->backoff;
     out->tcpi_options = (uint8_t)((in->timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (in->sack ? TCPI_OPT_SACK : 0) |
-                                  (in->snd_wscale || in->rcv_wscale ? TCPI_OPT_WSCALE : 0));
+                                  (in->snd_wscale || in->rcv_wscale ? TCPI_OPT_WSCALE : 0) |
+                                  (in->ecn ? TCPI_OPT_ECN : 0) | (in->syn_data ? TCPI_OPT_SYN_DATA : 0));
     out->tcpi_snd_wscale = in->snd_wscale & 0xfu;
     out->tcpi_rcv_wscale = in->rcv_wscale & 0xfu;
     out->tcpi_rto = in->rto_us;
@@ -58,9 +59,17 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_snd_wnd = in->snd_wnd;
     out->tcpi_rcv_space = in->rcv_wnd;
     out->tcpi_pmtu = in->path_mtu;
-    out->tcpi_advmss = in->rcv_mss;
+    out->tcpi_advmss = in->adv_mss;
     out->tcpi_last_data_sent = in->last_data_sent_ms;
     out->tcpi_last_data_recv = in->last_data_recv_ms;
+    out->tcpi_last_ack_recv = in->last_ack_recv_ms;
+    out->tcpi_lost = in->lost_segs;
+    out->tcpi_sacked = in->sacked_segs;
+    out->tcpi_retrans = in->retrans_out_segs;
+    out->tcpi_reordering = in->reordering_segs;
+    out->tcpi_reord_seen = in->reordering_seen;
+    out->tcpi_notsent_bytes = in->notsent_bytes;
+    out->tcpi_bytes_sent = in->bytes_sent;
     out->tcpi_bytes_acked = in->bytes_acked;
     out->tcpi_bytes_received = in->bytes_received;
     out->tcpi_bytes_retrans = in->bytes_retrans;

@@ -15,52 +15,183 @@
 #include "lock.h"
 
 /*
- * One row an option. What is in no row gives ENOPROTOOPT, in both directions: nothing is silently accepted. Rows without a stack option are
- * those that ask for what this stack does anyway, or for nothing that could be seen on a TCP connection.
+ * One row an option. What is in no row and not among the special ones gives ENOPROTOOPT, in both directions: nothing is silently accepted. Rows
+ * without a stack option are those that ask for what this stack does anyway, or for nothing that could be seen on a TCP connection. The table in
+ * docs/usage.md says what becomes of each.
  */
 enum opt_kind { OPT_BOOL, OPT_U8, OPT_U16, OPT_INT, OPT_BUF /* Linux tells the double of what was asked */ };
 
 struct opt_row {
     int level, name;
     enum opt_kind kind;
-    int stack_opt; /* enum tcp_option; -1 = the front-end's alone */
+    int stack_opt; /* enum tcp_option, SHM_OPT_*; -1 = the front-end's alone */
     int32_t min, max;
     size_t field; /* in struct slot_opts; a bool: its bit */
     bool carry; /* read back from the kernel's socket when it changes sides */
+    int (*adjust)(uint32_t slot, int32_t *v); /* to what Linux makes of it, or -errno */
 };
 
 #define FIELD(f) offsetof(struct slot_opts, f)
+#define ANY_INT INT32_MIN, INT32_MAX
+
+/* ---- what Linux makes of a value ------------------------------------------------------------------------------------------ */
+
+#define BUF_BYTES_MIN 1152 /* the halves of Linux's SOCK_MIN_RCVBUF and SOCK_MIN_SNDBUF */
+#define SNDBUF_BYTES_MIN 2304
+#define RCVLOWAT_BYTES_MAX (3 << 20) /* half of its tcp_rmem[2] */
+#define SYN_RTO_MAX_S 120
+#define LINGER2_MAX_S 120
+#define FIN_TIMEOUT_S 60
+#define SOMAXCONN_LINUX 4096
+#define PRIORITY_MAX 6
+
+static int
+adjust_rcvbuf(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    if (*v < 0 || *v > INT32_MAX / 2)
+        *v = INT32_MAX / 2;
+    *v = *v < BUF_BYTES_MIN ? BUF_BYTES_MIN : *v;
+    return 0;
+}
+
+static int
+adjust_sndbuf(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    if (*v < 0 || *v > (int32_t)SHM_SNDBUF_MAX)
+        *v = SHM_SNDBUF_MAX;
+    *v = *v < SNDBUF_BYTES_MIN ? SNDBUF_BYTES_MIN : *v;
+    return 0;
+}
+
+/* A mark above what the buffer holds would never be reached. */
+static int
+adjust_rcvlowat(uint32_t slot, int32_t *v)
+{
+    int32_t rcvbuf = (int32_t)slot_opts(front_sock(slot))->rcvbuf_bytes;
+    int32_t most = rcvbuf > 0 ? rcvbuf : RCVLOWAT_BYTES_MAX;
+
+    *v = *v == 0 ? 1 : *v;
+    *v = *v < 0 || *v > most ? most : *v;
+    return 0;
+}
+
+static int
+adjust_maxseg(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    return *v != 0 && (*v < 88 || *v > 32767) ? -EINVAL : 0;
+}
+
+static int
+adjust_linger2(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    *v = *v < 0 ? -1 : *v > LINGER2_MAX_S ? LINGER2_MAX_S : *v == 0 ? FIN_TIMEOUT_S : *v;
+    return 0;
+}
+
+static int
+adjust_window_clamp(uint32_t slot, int32_t *v)
+{
+    bool fresh = !(load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTING | SHM_ST_CONNECTED | SHM_ST_LISTEN));
+
+    if (*v == 0)
+        return fresh ? 0 : -EINVAL;
+    *v = *v > 0 && *v < BUF_BYTES_MIN ? BUF_BYTES_MIN : *v;
+    return *v < 0 ? -EINVAL : 0;
+}
+
+/* Kept as a number of SYN-ACKs, each of which waits twice as long as the one before. */
+static int
+adjust_defer_accept(uint32_t slot, int32_t *v)
+{
+    int32_t wait_s = 1, sum_s = 1;
+
+    (void)slot;
+    if (*v <= 0) {
+        *v = 0;
+        return 0;
+    }
+    for (unsigned n = 1; sum_s < *v && n < UINT8_MAX; n++) {
+        wait_s = wait_s * 2 > SYN_RTO_MAX_S ? SYN_RTO_MAX_S : wait_s * 2;
+        sum_s += wait_s;
+    }
+    *v = sum_s;
+    return 0;
+}
+
+static int
+adjust_fastopen(uint32_t slot, int32_t *v)
+{
+    if (*v < 0 || (load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTING | SHM_ST_CONNECTED)))
+        return -EINVAL;
+    *v = *v > SOMAXCONN_LINUX ? SOMAXCONN_LINUX : *v;
+    return 0;
+}
+
+static int
+adjust_priority(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    return *v < 0 || *v > PRIORITY_MAX ? -EPERM : 0;
+}
+
+/* TCP discovers the path's MTU, and never lets routers cut a segment. */
+static int
+adjust_mtu_discover(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    if (*v < IP_PMTUDISC_DONT || *v > IP_PMTUDISC_OMIT)
+        return -EINVAL;
+    return *v == IP_PMTUDISC_WANT || *v == IP_PMTUDISC_DO ? 0 : -ENOPROTOOPT;
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------------------------ */
 
 static const struct opt_row rows[] = {
-    { SOL_SOCKET, SO_REUSEADDR, OPT_BOOL, TCP_OPT_REUSEADDR, 0, 0, 0, true },
-    { SOL_SOCKET, SO_REUSEPORT, OPT_BOOL, TCP_OPT_REUSEPORT, 0, 0, 1, true },
-    { SOL_SOCKET, SO_KEEPALIVE, OPT_BOOL, TCP_OPT_KEEPALIVE, 0, 0, 2, true },
-    { SOL_SOCKET, SO_RCVBUF, OPT_BUF, TCP_OPT_RCVBUF, 1, INT32_MAX / 2, FIELD(rcvbuf_bytes), true },
-    { SOL_SOCKET, SO_SNDBUF, OPT_BUF, TCP_OPT_SNDBUF, 1, INT32_MAX / 2, FIELD(sndbuf_bytes), true },
-    { SOL_SOCKET, SO_OOBINLINE, OPT_BOOL, -1, 0, 0, 3, true }, /* urgent data is in line always (RFC 6093) */
-    { SOL_SOCKET, SO_BROADCAST, OPT_BOOL, -1, 0, 0, 4, true }, /* no meaning for TCP */
-    { IPPROTO_TCP, TCP_NODELAY, OPT_BOOL, TCP_OPT_NODELAY, 0, 0, 5, true },
-    { IPPROTO_TCP, TCP_CORK, OPT_BOOL, TCP_OPT_CORK, 0, 0, 6, true },
-    { IPPROTO_TCP, TCP_QUICKACK, OPT_BOOL, TCP_OPT_QUICKACK, 0, 0, 7, false }, /* a mood, not a setting */
-    { IPPROTO_TCP, TCP_MAXSEG, OPT_INT, TCP_OPT_MAXSEG, 88, 32767, FIELD(maxseg_bytes), true },
-    { IPPROTO_TCP, TCP_KEEPIDLE, OPT_U16, TCP_OPT_KEEPIDLE, 1, 32767, FIELD(keepidle_s), true },
-    { IPPROTO_TCP, TCP_KEEPINTVL, OPT_U16, TCP_OPT_KEEPINTVL, 1, 32767, FIELD(keepintvl_s), true },
-    { IPPROTO_TCP, TCP_KEEPCNT, OPT_U8, TCP_OPT_KEEPCNT, 1, 127, FIELD(keepcnt), true },
-    { IPPROTO_TCP, TCP_SYNCNT, OPT_U8, TCP_OPT_SYNCNT, 1, 127, FIELD(syncnt), true },
-    { IPPROTO_TCP, TCP_USER_TIMEOUT, OPT_INT, TCP_OPT_USER_TIMEOUT, 0, INT32_MAX, FIELD(user_timeout_ms), true },
-    { IPPROTO_TCP, TCP_LINGER2, OPT_INT, TCP_OPT_LINGER2, INT32_MIN, INT32_MAX, FIELD(linger2_s), true },
-    { IPPROTO_TCP, TCP_WINDOW_CLAMP, OPT_INT, TCP_OPT_WINDOW_CLAMP, 0, INT32_MAX, FIELD(window_clamp_bytes), true },
-    { IPPROTO_TCP, TCP_DEFER_ACCEPT, OPT_U16, TCP_OPT_DEFER_ACCEPT, INT32_MIN, UINT16_MAX, FIELD(defer_accept_s),
-      true },
-    { IPPROTO_IP, IP_TOS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), true },
-    { IPPROTO_IPV6, IPV6_TCLASS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), false },
+    { SOL_SOCKET, SO_REUSEADDR, OPT_BOOL, TCP_OPT_REUSEADDR, 0, 0, 0, true, NULL },
+    { SOL_SOCKET, SO_REUSEPORT, OPT_BOOL, TCP_OPT_REUSEPORT, 0, 0, 1, true, NULL },
+    { SOL_SOCKET, SO_KEEPALIVE, OPT_BOOL, TCP_OPT_KEEPALIVE, 0, 0, 2, true, NULL },
+    { SOL_SOCKET, SO_RCVBUF, OPT_BUF, TCP_OPT_RCVBUF, ANY_INT, FIELD(rcvbuf_bytes), true, adjust_rcvbuf },
+    { SOL_SOCKET, SO_SNDBUF, OPT_BUF, TCP_OPT_SNDBUF, ANY_INT, FIELD(sndbuf_bytes), true, adjust_sndbuf },
+    { SOL_SOCKET, SO_RCVLOWAT, OPT_INT, SHM_OPT_RCVLOWAT, ANY_INT, FIELD(rcvlowat), true, adjust_rcvlowat },
+    { SOL_SOCKET, SO_PRIORITY, OPT_INT, -1, ANY_INT, FIELD(priority), true, adjust_priority },
+    { SOL_SOCKET, SO_OOBINLINE, OPT_BOOL, -1, 0, 0, 3, true, NULL }, /* urgent data is in line always (RFC 6093) */
+    { SOL_SOCKET, SO_BROADCAST, OPT_BOOL, -1, 0, 0, 4, true, NULL }, /* no meaning for TCP */
+    { IPPROTO_TCP, TCP_NODELAY, OPT_BOOL, TCP_OPT_NODELAY, 0, 0, 5, true, NULL },
+    { IPPROTO_TCP, TCP_CORK, OPT_BOOL, TCP_OPT_CORK, 0, 0, 6, true, NULL },
+    { IPPROTO_TCP, TCP_QUICKACK, OPT_BOOL, TCP_OPT_QUICKACK, 0, 0, 7, false, NULL }, /* a mood, not a setting */
+    { IPPROTO_TCP, TCP_MAXSEG, OPT_INT, TCP_OPT_MAXSEG, ANY_INT, FIELD(maxseg_bytes), true, adjust_maxseg },
+    { IPPROTO_TCP, TCP_KEEPIDLE, OPT_U16, TCP_OPT_KEEPIDLE, 1, 32767, FIELD(keepidle_s), true, NULL },
+    { IPPROTO_TCP, TCP_KEEPINTVL, OPT_U16, TCP_OPT_KEEPINTVL, 1, 32767, FIELD(keepintvl_s), true, NULL },
+    { IPPROTO_TCP, TCP_KEEPCNT, OPT_U8, TCP_OPT_KEEPCNT, 1, 127, FIELD(keepcnt), true, NULL },
+    { IPPROTO_TCP, TCP_SYNCNT, OPT_U8, TCP_OPT_SYNCNT, 1, 127, FIELD(syncnt), true, NULL },
+    { IPPROTO_TCP, TCP_USER_TIMEOUT, OPT_INT, TCP_OPT_USER_TIMEOUT, 0, INT32_MAX, FIELD(user_timeout_ms), true, NULL },
+    { IPPROTO_TCP, TCP_LINGER2, OPT_INT, TCP_OPT_LINGER2, ANY_INT, FIELD(linger2_s), true, adjust_linger2 },
+    { IPPROTO_TCP, TCP_WINDOW_CLAMP, OPT_INT, TCP_OPT_WINDOW_CLAMP, ANY_INT, FIELD(window_clamp_bytes), true,
+      adjust_window_clamp },
+    { IPPROTO_TCP, TCP_DEFER_ACCEPT, OPT_INT, TCP_OPT_DEFER_ACCEPT, ANY_INT, FIELD(defer_accept_s), true,
+      adjust_defer_accept },
+    { IPPROTO_TCP, TCP_NOTSENT_LOWAT, OPT_INT, SHM_OPT_NOTSENT_LOWAT, ANY_INT, FIELD(notsent_lowat), true, NULL },
+    { IPPROTO_TCP, TCP_FASTOPEN, OPT_INT, TCP_OPT_FASTOPEN, ANY_INT, FIELD(fastopen_qlen), true, adjust_fastopen },
+    { IPPROTO_IP, IP_TOS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), true, NULL },
+    { IPPROTO_IP, IP_MTU_DISCOVER, OPT_INT, -1, ANY_INT, FIELD(mtu_discover), true, adjust_mtu_discover },
+    { IPPROTO_IPV6, IPV6_TCLASS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), false, NULL },
     /* The stack chooses a port per connection anyway. */
-    { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, OPT_BOOL, -1, 0, 0, 8, true },
+    { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, OPT_BOOL, -1, 0, 0, 8, true, NULL },
 };
 
 #define NB_ROWS (sizeof(rows) / sizeof(rows[0]))
-static_assert(NB_ROWS <= 31, "slot_opts.set has a bit for each, obj.kernel_opts one more");
-#define OPTS_OTHER (1u << 31)
+static_assert(NB_ROWS <= 63, "slot_opts.set has a bit for each, obj.kernel_opts one more");
+#define OPTS_OTHER (UINT64_C(1) << 63)
+
+static uint64_t
+row_bit(const struct opt_row *r)
+{
+    return UINT64_C(1) << (r - rows);
+}
 
 static const struct opt_row *
 find_row(int level, int name)
@@ -117,7 +248,7 @@ store_value(struct slot_opts *o, const struct opt_row *r, int32_t v)
     default:
         *(int32_t *)(void *)p = v;
     }
-    __atomic_or_fetch(&o->set, 1u << (r - rows), __ATOMIC_RELEASE);
+    __atomic_or_fetch(&o->set, row_bit(r), __ATOMIC_RELEASE);
 }
 
 static int32_t
@@ -148,6 +279,9 @@ set_row(uint32_t slot, const struct opt_row *r, int32_t v)
         v = v != 0;
     else if (v < r->min || v > r->max)
         return -EINVAL;
+    rc = r->adjust != NULL ? r->adjust(slot, &v) : 0;
+    if (rc != 0)
+        return rc;
     if (r->stack_opt >= 0) {
         /* A switch takes any value, so its answer need not be waited for. */
         rc = command_option(slot, (uint32_t)r->stack_opt, v, r->kind != OPT_BOOL);
@@ -163,12 +297,35 @@ opts_note(struct obj *o, int level, int name)
 {
     const struct opt_row *r = find_row(level, name);
 
-    __atomic_or_fetch(&o->kernel_opts, r != NULL ? 1u << (r - rows) : OPTS_OTHER, __ATOMIC_RELAXED);
+    __atomic_or_fetch(&o->kernel_opts, r != NULL ? row_bit(r) : OPTS_OTHER, __ATOMIC_RELAXED);
+}
+
+static int
+name_congestion(uint32_t slot, const char *name, size_t len)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_SETNAME };
+
+    cmd.text.name = TCP_OPT_CONGESTION;
+    memcpy(cmd.text.value, name, len < sizeof(cmd.text.value) ? len : sizeof(cmd.text.value));
+    return command_run(slot, &cmd, true);
+}
+
+/* What the kernel has and the stack has not is left at the stack's own, as with the rows below. */
+static void
+carry_congestion(int fd, int holder, uint32_t slot)
+{
+    char name[16] = "", usual[16] = "";
+    socklen_t len = sizeof(name), usual_len = sizeof(usual);
+
+    if (libc()->getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len) == 0 &&
+        libc()->getsockopt(holder, IPPROTO_TCP, TCP_CONGESTION, usual, &usual_len) == 0 &&
+        strncmp(name, usual, sizeof(name)) != 0)
+        name_congestion(slot, name, strnlen(name, sizeof(name)));
 }
 
 /* Another option than those in the rows may be a twin of one of them (SO_RCVBUFFORCE): then all are looked at. */
 static int
-carry_int_rows(int fd, int holder, uint32_t slot, uint32_t set)
+carry_int_rows(int fd, int holder, uint32_t slot, uint64_t set)
 {
     size_t i;
 
@@ -178,7 +335,8 @@ carry_int_rows(int fd, int holder, uint32_t slot, uint32_t set)
         socklen_t len = sizeof(v), usual_len = sizeof(usual);
         int rc;
 
-        if (!r->carry || !(set & (OPTS_OTHER | 1u << i)) || libc()->getsockopt(fd, r->level, r->name, &v, &len) != 0 ||
+        if (!r->carry || !(set & (OPTS_OTHER | row_bit(r))) ||
+            libc()->getsockopt(fd, r->level, r->name, &v, &len) != 0 ||
             libc()->getsockopt(holder, r->level, r->name, &usual, &usual_len) != 0 || v == usual)
             continue;
         rc = set_row(slot, r, r->kind == OPT_BUF ? v / 2 : v);
@@ -201,7 +359,7 @@ int
 opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
 {
     struct slot_opts *o = slot_opts(front_sock(slot));
-    uint32_t set = load_relaxed(&sock->kernel_opts);
+    uint64_t set = __atomic_load_n(&sock->kernel_opts, __ATOMIC_RELAXED);
     int holder = set != 0 ? sock_placeholder() : 0;
     struct linger lg;
     struct timeval tv;
@@ -221,6 +379,7 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
     len = sizeof(tv);
     if (libc()->getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == 0)
         o->sndtimeo_us_lo = timeval_to_us(&tv);
+    carry_congestion(fd, holder, slot);
     return carry_int_rows(fd, holder, slot, set);
 }
 
@@ -235,7 +394,8 @@ set_linger(uint32_t slot, const void *val, socklen_t len)
     if (len < (socklen_t)sizeof(lg))
         return -EINVAL;
     memcpy(&lg, val, sizeof(lg));
-    o->linger_s = lg.l_linger < 0 ? 0 : (uint32_t)lg.l_linger;
+    if (lg.l_onoff != 0)
+        o->linger_s = lg.l_linger < 0 ? INT32_MAX : (uint32_t)lg.l_linger;
     o->linger_on = lg.l_onoff != 0;
     return 0;
 }
@@ -254,28 +414,10 @@ set_timeout(uint32_t *us, const void *val, socklen_t len)
     return 0;
 }
 
-/* The one algorithm that the stack runs may be "chosen"; others do not exist. */
-static int
-set_congestion(uint32_t slot, const void *val, socklen_t len)
-{
-    struct shm_info info;
-    int rc = info_get(slot, &info);
-
-    if (rc != 0)
-        return rc;
-    if (len == 0)
-        return -EINVAL;
-    return strnlen(val, len) == strnlen(info.cc_name, sizeof(info.cc_name)) &&
-                   strncmp(val, info.cc_name, strnlen(val, len)) == 0
-               ? 0
-               : -ENOENT;
-}
-
 static int
 set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
 {
     struct slot_opts *o = slot_opts(front_sock(slot));
-    int v = 0;
 
     if (level == SOL_SOCKET && name == SO_LINGER)
         return set_linger(slot, val, len);
@@ -284,11 +426,7 @@ set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
     if (level == SOL_SOCKET && name == SO_SNDTIMEO)
         return set_timeout(&o->sndtimeo_us_lo, val, len);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)
-        return set_congestion(slot, val, len);
-    if (level == SOL_SOCKET && name == SO_RCVLOWAT && len >= (socklen_t)sizeof(v)) {
-        memcpy(&v, val, sizeof(v));
-        return v == 0 || v == 1 ? 0 : -ENOPROTOOPT; /* a reader is woken by the first byte */
-    }
+        return len < 1 ? -EINVAL : name_congestion(slot, val, strnlen(val, len));
     return -ENOPROTOOPT;
 }
 
@@ -356,6 +494,15 @@ get_from_info(uint32_t slot, int name, void *val, socklen_t *len)
 }
 
 static int
+get_mtu(uint32_t slot, void *val, socklen_t *len)
+{
+    struct shm_info info;
+    int rc = load_acquire(&back_sock(slot)->status) & SHM_ST_CONNECTED ? info_get(slot, &info) : -ENOTCONN;
+
+    return rc != 0 ? rc : give(val, len, &info.path_mtu, sizeof(info.path_mtu));
+}
+
+static int
 get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
 {
     struct shm_front_sock *f = front_sock(o->slot);
@@ -379,8 +526,11 @@ get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
     case SO_ACCEPTCONN:
         v = (slot_hot(f)->flags & SLOT_LISTENER) != 0;
         break;
-    case SO_RCVLOWAT:
-        v = 1;
+    case SO_SNDBUF: /* never set: what there is, by the same rule of two */
+        v = (int)load_relaxed(&back_sock(o->slot)->sndbuf_bytes) * 2;
+        break;
+    case SO_RCVBUF:
+        v = (int)load_relaxed(&back_sock(o->slot)->rcvbuf_bytes) * 2;
         break;
     case SO_LINGER:
         return give(val, len, &lg, sizeof(lg));
@@ -412,12 +562,14 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
         v = 0; /* a v6-only socket never changes sides */
         return give(val, len, &v, sizeof(v));
     }
-    if (r == NULL)
-        return level == SOL_SOCKET ? get_socket_level(o, name, val, len) : -ENOPROTOOPT;
-    if (load_acquire(&opts->set) & (1u << (r - rows))) {
+    if (level == IPPROTO_IP && name == IP_MTU)
+        return get_mtu(o->slot, val, len);
+    if (r != NULL && (__atomic_load_n(&opts->set, __ATOMIC_ACQUIRE) & row_bit(r))) {
         v = load_value(opts, r);
         return give(val, len, &v, sizeof(v));
     }
+    if (r == NULL || r->kind == OPT_BUF)
+        return level == SOL_SOCKET ? get_socket_level(o, name, val, len) : -ENOPROTOOPT;
     /* Never set: what a fresh socket has. */
     (void)fd;
     if (level == IPPROTO_IPV6) {

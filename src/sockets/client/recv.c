@@ -196,13 +196,26 @@ why_empty(uint32_t slot)
     return st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING) ? -EAGAIN : -ENOTCONN;
 }
 
+/* A call that may wait does so for this many bytes: all of them, or SO_RCVLOWAT. */
+static size_t
+wanted_bytes(uint32_t slot, size_t asked, int flags)
+{
+    size_t mark = slot_opts(front_sock(slot))->rcvlowat;
+
+    if (flags & MSG_PEEK)
+        return 1;
+    if (flags & MSG_WAITALL || mark > asked)
+        return asked;
+    return mark > 1 ? mark : 1;
+}
+
 static ssize_t
 recv_loop(uint32_t slot, struct target *t, int flags)
 {
     struct slot_hot *h = slot_hot(front_sock(slot));
     uint64_t deadline_us = 0;
     bool have_deadline = false, tried = false;
-    ssize_t got = 0, n;
+    ssize_t got = 0, n, enough = (ssize_t)wanted_bytes(slot, t->left, flags);
 
     if (notice.slot != slot)
         recv_flush_notice();
@@ -214,8 +227,10 @@ recv_loop(uint32_t slot, struct target *t, int flags)
         if (n < 0)
             return got > 0 ? got : n;
         got += n;
-        if (t->left == 0 || (got > 0 && (!(flags & MSG_WAITALL) || (flags & MSG_PEEK))))
+        if (got >= enough)
             return got;
+        if (got > 0 && sock_has_error(slot))
+            return got; /* the error is for the next call */
         n = why_empty(slot);
         if (n == -EAGAIN && sock_rx_bytes(slot) != 0)
             continue;

@@ -93,7 +93,7 @@ append(uint32_t slot, struct tx_source *src, int flags, bool *end)
         return n;
     slot_free_acked(f, back_sock(slot));
     store_relaxed(&f->tx_flags, flags & MSG_MORE ? SHM_TX_MORE : 0);
-    while (src->left > 0 && (space = sock_tx_space(slot)) > 0) {
+    while (src->left > 0 && (space = sock_tx_room(slot)) > 0) {
         n = append_piece(slot, src, space);
         if (n == 0)
             *end = true;
@@ -136,7 +136,7 @@ wait_for_space(uint32_t slot, int flags, uint64_t *deadline_us, bool *have_deadl
         sock_want_space(slot);
         if (front_local != NULL)
             front_local->tried();
-        return sock_can_write(slot) && sock_tx_space(slot) > 0 ? 0 : -EAGAIN;
+        return sock_can_write(slot) && sock_tx_room(slot) > 0 ? 0 : -EAGAIN;
     }
     return wait_sock(slot, WAIT_WRITE, sock_can_write, *deadline_us);
 }

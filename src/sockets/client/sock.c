@@ -156,10 +156,8 @@ stack_listen(uint32_t slot, int backlog)
 {
     int rc = command_simple(slot, SHM_OP_LISTEN, backlog);
 
-    if (rc == 0) {
+    if (rc == 0)
         __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, SLOT_LISTENER, __ATOMIC_RELEASE);
-        slot_opts(front_sock(slot))->backlog = (uint32_t)backlog;
-    }
     return rc;
 }
 
@@ -401,9 +399,9 @@ accept_slot(uint32_t listener)
     slot = slot_alloc();
     if (slot == SHM_NO_SLOT)
         return -ENFILE;
-    /* Inherited, as Linux does, but for the list's own length. */
+    /* Inherited, as Linux does. */
     *slot_opts(front_sock(slot)) = *slot_opts(front_sock(listener));
-    slot_opts(front_sock(slot))->backlog = slot_opts(front_sock(slot))->trains_told = 0;
+    slot_opts(front_sock(slot))->trains_told = 0;
     cmd.slot = slot;
     rc = command_run(listener, &cmd, true);
     if (rc != 0) {

@@ -34,6 +34,7 @@ void sock_addr_out(const struct shm_addr *a, bool v6, struct sockaddr *sa, sockl
 
 /* ---- state.c: what can be done without waiting ------------------------------------------------------------------------- */
 
+/** A byte, the end, an error, a connection to accept. SO_RCVLOWAT is for sock_events and for a call that waits for more. */
 bool sock_can_read(uint32_t slot);
 bool sock_can_write(uint32_t slot);
 /** EPOLLIN, EPOLLOUT, ... as they hold now. */
@@ -50,10 +51,14 @@ sock_is_dead_listener(const struct obj *o)
 {
     return FRONT_UNLIKELY(load_relaxed(&front.dead)) && (slot_hot(front_sock(o->slot))->flags & SLOT_LISTENER);
 }
+/** Is there an error that no call has reported yet? */
+bool sock_has_error(uint32_t slot);
 /** The error that a call must report, once (negative), or 0. */
 int sock_take_error(uint32_t slot);
 /** Free bytes in the transmit buffer. */
 uint32_t sock_tx_space(uint32_t slot);
+/** How many bytes may be appended now: the free ones, unless TCP_NOTSENT_LOWAT says to wait. */
+uint32_t sock_tx_room(uint32_t slot);
 /** Bytes that can be read. */
 uint32_t sock_rx_bytes(uint32_t slot);
 /** Ask for an event when there is space again; look once more after it. */

@@ -35,6 +35,42 @@ sock_tx_space(uint32_t slot)
     return used < limit ? limit - used : 0;
 }
 
+/* TCP_NOTSENT_LOWAT: a writer that has so much unsent has no space, whatever the buffer holds; else one piece may exceed the mark, as in Linux. */
+#define NOTSENT_PIECE_BYTES 65536u
+
+static uint32_t
+unsent_bytes(uint32_t slot)
+{
+    return load_relaxed(&front_sock(slot)->tx_tail) - load_acquire(&back_sock(slot)->tx_sent);
+}
+
+uint32_t
+sock_tx_room(uint32_t slot)
+{
+    uint32_t mark = slot_opts(front_sock(slot))->notsent_lowat, space = sock_tx_space(slot);
+
+    if (FRONT_LIKELY(mark == 0))
+        return space;
+    if (unsent_bytes(slot) >= mark)
+        return 0;
+    return space < NOTSENT_PIECE_BYTES ? space : NOTSENT_PIECE_BYTES;
+}
+
+/* Trains are few: when all of them wait, no more bytes are shown (shm.h), so the mark must be forgotten. */
+static bool
+trains_are_full(uint32_t slot)
+{
+    return load_relaxed(&back_sock(slot)->train_tail) - load_relaxed(&slot_hot(front_sock(slot))->train) >= SHM_TRAINS;
+}
+
+static bool
+has_enough(uint32_t slot, uint32_t n_bytes)
+{
+    uint32_t mark = slot_opts(front_sock(slot))->rcvlowat;
+
+    return n_bytes != 0 && (FRONT_LIKELY(mark <= 1) || n_bytes >= mark || trains_are_full(slot));
+}
+
 bool
 sock_can_read(uint32_t slot)
 {
@@ -59,6 +95,9 @@ sock_can_write(uint32_t slot)
     if (!(st & SHM_ST_CONNECTED))
         return !(st & SHM_ST_CONNECTING);
     /* As Linux: writable means that a third is free, so that writers wake up for a worthwhile piece. */
+    if (slot_opts(front_sock(slot))->notsent_lowat != 0 &&
+        unsent_bytes(slot) * 2 >= slot_opts(front_sock(slot))->notsent_lowat)
+        return false;
     return sock_tx_space(slot) * 3 >= load_relaxed(&back_sock(slot)->sndbuf_bytes);
 }
 
@@ -66,6 +105,12 @@ static bool
 error_is_pending(uint32_t slot, uint32_t st)
 {
     return (st & SHM_ST_ERROR) && !(load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_ERROR_TAKEN);
+}
+
+bool
+sock_has_error(uint32_t slot)
+{
+    return error_is_pending(slot, status_of(slot));
 }
 
 uint32_t
@@ -84,7 +129,7 @@ sock_events(uint32_t slot)
     write_over = (st & (SHM_ST_GONE | SHM_ST_ERROR)) || (flags & SLOT_SHUT_WR);
     if (read_over)
         ev |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
-    else if (sock_rx_bytes(slot) != 0)
+    else if (has_enough(slot, sock_rx_bytes(slot)))
         ev |= EPOLLIN | EPOLLRDNORM;
     if (sock_can_write(slot))
         ev |= EPOLLOUT | EPOLLWRNORM;

@@ -376,6 +376,126 @@ options_and_info(void **state)
     assert_true(info[3].segs_out > 30);
 }
 
+static int
+choose_congestion(struct fapp *fa, uint32_t slot, const char *name)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_SETNAME, .text = { .name = TCP_OPT_CONGESTION } };
+
+    memcpy(cmd.text.value, name, RTE_MIN(strlen(name), sizeof(cmd.text.value)));
+    return fapp_cmd(fa, slot, cmd);
+}
+
+/* By name, before a connection and during one; a listener hands its choice down. */
+static void
+congestion_by_name(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client = fapp_open(&f->a), listener = fapp_open(&f->b), server;
+    const struct shm_info *a = (const struct shm_info *)(f->a.back + f->a.layout.back_info_off);
+    const struct shm_info *b = (const struct shm_info *)(f->b.back + f->b.layout.back_info_off);
+    const struct shm_cmd info = { .op = SHM_OP_INFO };
+
+    assert_int_equal(fapp_cmd(&f->a, client, info), 0);
+    assert_string_equal(a->cc_name, "cubic");
+    assert_int_equal(choose_congestion(&f->a, client, "sixteen bytes or more of it"), -ENOENT);
+    assert_int_equal(choose_congestion(&f->a, client, ""), -ENOENT);
+    assert_int_equal(choose_congestion(&f->a, client, "dctcp"), 0);
+    assert_int_equal(fapp_cmd(&f->a, client, info), 0);
+    assert_string_equal(a->cc_name, "dctcp");
+    assert_int_equal(fapp_bind(&f->b, listener, &f->b.node->addr, PORT), 0);
+    assert_int_equal(fapp_listen(&f->b, listener, 5), 0);
+    assert_int_equal(choose_congestion(&f->b, listener, "newreno"), 0);
+    assert_int_equal(fapp_connect(&f->a, client, &f->b.node->addr, PORT), 0);
+    net_until(&f->net, fapp_accept(&f->b, listener, &server) == 0);
+    assert_int_equal(fapp_cmd(&f->a, client, info), 0);
+    assert_string_equal(a->cc_name, "dctcp");
+    assert_int_equal(fapp_cmd(&f->b, server, info), 0);
+    assert_string_equal(b->cc_name, "newreno");
+    assert_int_equal(choose_congestion(&f->b, server, "cubic"), 0);
+    assert_int_equal(fapp_cmd(&f->b, server, info), 0);
+    assert_string_equal(b->cc_name, "cubic");
+    transfer(&f->net, &f->a, client, &f->b, server, 200000);
+}
+
+/* SO_RCVLOWAT: many small segments, each a train of its own, are all shown once the mark is reached, and no reader starves behind them. */
+static void
+rcvlowat_keeps_a_train(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client, listener, server;
+    const uint32_t mark = 1000;
+    uint8_t buf[2000];
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_value_cmd(&f->b, server, SHM_OP_SETOPT, SHM_OPT_RCVLOWAT, (int32_t)mark), 0);
+    assert_int_equal(fapp_value_cmd(&f->a, client, SHM_OP_SETOPT, TCP_OPT_NODELAY, 1), 0);
+    for (uint32_t sent = 0; sent < mark; sent += 50) {
+        assert_true(fapp_back(&f->b, server)->train_tail < SHM_TRAINS);
+        pattern_fill(buf, sent, 50);
+        assert_int_equal(fapp_send(&f->a, client, buf, 50), 50);
+        net_run(&f->net, 50000);
+    }
+    assert_int_equal(fapp_back(&f->b, server)->train_tail, SHM_TRAINS);
+    assert_int_equal(fapp_back(&f->b, server)->rx_tail, mark);
+    assert_int_equal(fapp_recv(&f->b, server, buf, sizeof(buf)), mark);
+    /* What is below the mark is not held back while there are trains, and the end of the stream shows everything. */
+    for (unsigned i = 0; i < 2 * SHM_TRAINS; i++) {
+        assert_int_equal(fapp_send(&f->a, client, "x", 1), 1);
+        net_run(&f->net, 50000);
+    }
+    assert_int_equal(fapp_back(&f->b, server)->rx_tail, mark + SHM_TRAINS - 1);
+    assert_int_equal(fapp_close(&f->a, client, false), 0);
+    net_until(&f->net, status(&f->b, server) & SHM_ST_FIN);
+    assert_int_equal(fapp_back(&f->b, server)->rx_tail, mark + 2 * SHM_TRAINS);
+}
+
+/* A mark that the window cannot hold is forgotten when the window shuts. */
+static void
+rcvlowat_gives_in_to_the_window(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client, listener, server;
+    static uint8_t buf[100000];
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_value_cmd(&f->b, server, SHM_OP_SETOPT, TCP_OPT_RCVBUF, 8000), 0);
+    assert_int_equal(fapp_value_cmd(&f->b, server, SHM_OP_SETOPT, SHM_OPT_RCVLOWAT, 1 << 20), 0);
+    pattern_fill(buf, 0, sizeof(buf));
+    for (uint32_t sent = 0, got = 0; got < sizeof(buf);) {
+        uint32_t n;
+
+        sent += fapp_send(&f->a, client, buf + sent, (uint32_t)sizeof(buf) - sent);
+        net_run(&f->net, 400000);
+        n = fapp_back(&f->b, server)->rx_tail - got;
+        assert_true(n > 0);
+        got += fapp_recv(&f->b, server, buf + got, n);
+    }
+}
+
+static void
+options_are_handed_down(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client = fapp_open(&f->a), listener = fapp_open(&f->b), server;
+    struct sock *sk;
+
+    assert_int_equal(fapp_bind(&f->b, listener, &f->b.node->addr, PORT), 0);
+    assert_int_equal(fapp_value_cmd(&f->b, listener, SHM_OP_SETOPT, TCP_OPT_SNDBUF, 30000), 0);
+    assert_int_equal(fapp_value_cmd(&f->b, listener, SHM_OP_SETOPT, TCP_OPT_RCVBUF, 40000), 0);
+    assert_int_equal(fapp_value_cmd(&f->b, listener, SHM_OP_SETOPT, SHM_OPT_RCVLOWAT, 500), 0);
+    assert_int_equal(fapp_value_cmd(&f->b, listener, SHM_OP_SETOPT, SHM_OPT_NOTSENT_LOWAT, 600), 0);
+    assert_int_equal(fapp_value_cmd(&f->b, listener, SHM_OP_SETOPT, SHM_OPT_NOTSENT_LOWAT + 1, 1), -ENOPROTOOPT);
+    assert_int_equal(fapp_listen(&f->b, listener, 5), 0);
+    assert_int_equal(fapp_connect(&f->a, client, &f->b.node->addr, PORT), 0);
+    net_until(&f->net, fapp_accept(&f->b, listener, &server) == 0);
+    assert_int_equal(fapp_back(&f->b, server)->sndbuf_bytes, 30000);
+    assert_int_equal(fapp_back(&f->b, server)->rcvbuf_bytes, 40000);
+    sk = sock_at(f->b.app, server);
+    assert_int_equal(sk->rcvlowat, 500);
+    assert_int_equal(sk->notsent_lowat, 600);
+    assert_int_equal(sk->rcvbuf, 40000);
+}
+
 /* ---- processes ---------------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -782,6 +902,10 @@ main(void)
         T(trains_are_bounded),
         T(sends_pile_up_behind_one_notification),
         T(options_and_info),
+        T(congestion_by_name),
+        T(rcvlowat_keeps_a_train),
+        T(rcvlowat_gives_in_to_the_window),
+        T(options_are_handed_down),
         T(death_closes_everything),
         T(fork_shares_sockets),
         T(ring_is_repaired),

@@ -46,7 +46,8 @@ static struct {
     int control, queue_fds[64];
     uint32_t nb_queues, pool_units;
     bool hold_connects, lose, dead;
-    int32_t options[64];
+    int32_t options[SHM_OPT_NOTSENT_LOWAT + 1];
+    char congestion[17];
     pthread_mutex_t lock; /* between the thread and the test */
     pthread_t thread;
 } fs = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -181,6 +182,11 @@ execute(uint32_t slot, const struct shm_cmd *c)
         return 0;
     case SHM_OP_SETOPT:
         fs.options[c->opt.name] = c->opt.value;
+        return 0;
+    case SHM_OP_SETNAME:
+        if (strncmp(c->text.value, "cubic", 16) != 0 && strncmp(c->text.value, "dctcp", 16) != 0)
+            return -ENOENT;
+        memcpy(fs.congestion, c->text.value, 16);
         return 0;
     case SHM_OP_SUBSCRIBE:
         fs.fake[slot].queues |= 1ull << c->evq.queue;
@@ -488,6 +494,17 @@ fs_ack(uint32_t slot, uint32_t n)
     pthread_mutex_unlock(&fs.lock);
 }
 
+void
+fs_transmit(uint32_t slot, uint32_t n)
+{
+    struct shm_back_sock *b = &fs.socks[slot];
+
+    pthread_mutex_lock(&fs.lock);
+    store_release(&b->tx_sent, b->tx_sent + n);
+    publish(slot);
+    pthread_mutex_unlock(&fs.lock);
+}
+
 uint32_t
 fs_sent_bytes(uint32_t slot)
 {
@@ -559,6 +576,12 @@ int32_t
 fs_option(uint32_t name)
 {
     return fs.options[name];
+}
+
+const char *
+fs_congestion(void)
+{
+    return fs.congestion;
 }
 
 void

@@ -34,6 +34,8 @@ void fs_error(uint32_t slot, int err);
 void fs_incoming(uint32_t listener);
 /** The peer acknowledges n bytes. */
 void fs_ack(uint32_t slot, uint32_t n);
+/** n more bytes have left for the first time. */
+void fs_transmit(uint32_t slot, uint32_t n);
 /** Copy what the application has sent from position pos on. */
 void fs_sent(uint32_t slot, uint32_t pos, void *out, size_t n);
 uint32_t fs_sent_bytes(uint32_t slot);
@@ -53,6 +55,8 @@ void fs_settle(void);
 void fs_lose_events(bool lose);
 /** The value of the last SHM_OP_SETOPT of that name, or -1. */
 int32_t fs_option(uint32_t name);
+/** What SHM_OP_SETNAME chose last: it knows "cubic" and "dctcp". */
+const char *fs_congestion(void);
 /** The stack dies: its end of the control connection is closed. */
 void fs_die(void);
 

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Socket options against a stack in memory: each value is given to a socket of the kernel's too, and both must say the same. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "front.h"
+#include "isosock.h"
+#include "tcp/tcp.h"
+#include "test_front_stack.h"
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    fs_assert_all_free();
+    return 0;
+}
+
+/* A socket of the stack's that is neither connected nor a listener. */
+static int
+bound(void)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(4000) };
+    int fd = iso_socket(AF_INET, SOCK_STREAM, 0);
+
+    sa.sin_addr.s_addr = inet_addr(FS_ADDRESS);
+    assert_int_equal(iso_bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    return fd;
+}
+
+/* ---- as the kernel has it ------------------------------------------------------------------------------------------------------ */
+
+static const struct row {
+    const char *what;
+    int level, name;
+    int values[8];
+    unsigned n;
+} rows[] = {
+    { "SO_REUSEADDR", SOL_SOCKET, SO_REUSEADDR, { 0, 1, 7, -1 }, 4 },
+    { "SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, { 0, 1, 7 }, 3 },
+    { "SO_OOBINLINE", SOL_SOCKET, SO_OOBINLINE, { 1, 0 }, 2 },
+    { "SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, { 0, 1, 1151, 1152, 5000, 100000 }, 6 },
+    { "SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, { 0, 1, 2303, 2304, 5000, 100000 }, 6 },
+    { "SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT, { 0, 1, 2, 1000 }, 4 },
+    { "SO_PRIORITY", SOL_SOCKET, SO_PRIORITY, { 0, 3, 6 }, 3 },
+    { "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, { 0, 1, 9, -1 }, 4 },
+    { "TCP_CORK", IPPROTO_TCP, TCP_CORK, { 0, 1, 9 }, 3 },
+    { "TCP_MAXSEG", IPPROTO_TCP, TCP_MAXSEG, { -1, 87, 88, 1000, 32767, 32768 }, 6 },
+    { "TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, { 0, 1, 32767, 32768, -1 }, 5 },
+    { "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, { 0, 1, 32767, 32768 }, 4 },
+    { "TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, { 0, 1, 127, 128 }, 4 },
+    { "TCP_SYNCNT", IPPROTO_TCP, TCP_SYNCNT, { 0, 1, 127, 128 }, 4 },
+    { "TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, { -1, 0, 1, 3000000 }, 4 },
+    { "TCP_LINGER2", IPPROTO_TCP, TCP_LINGER2, { -5, 0, 1, 30, 120, 121, 100000 }, 7 },
+    { "TCP_WINDOW_CLAMP", IPPROTO_TCP, TCP_WINDOW_CLAMP, { 0, 1, 1151, 1152, 70000 }, 5 },
+    { "TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT, { -1, 0, 1, 2, 3, 5, 30, 1000 }, 8 },
+    { "TCP_NOTSENT_LOWAT", IPPROTO_TCP, TCP_NOTSENT_LOWAT, { 0, 1, 16384 }, 3 },
+    { "TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, { 0, 5, 4096, -1 }, 4 },
+    { "IP_TOS", IPPROTO_IP, IP_TOS, { 0, 16, 0xb8 }, 3 },
+    { "IP_MTU_DISCOVER", IPPROTO_IP, IP_MTU_DISCOVER, { IP_PMTUDISC_WANT, IP_PMTUDISC_DO, -1, 77 }, 4 },
+};
+
+struct answer {
+    int rc, err, get_rc, value;
+    socklen_t len;
+};
+
+static struct answer
+ask(int fd, const struct row *r, int value, int (*set)(int, int, int, const void *, socklen_t),
+    int (*get)(int, int, int, void *, socklen_t *))
+{
+    struct answer a = { .len = sizeof(a.value) };
+
+    a.rc = set(fd, r->level, r->name, &value, sizeof(value));
+    a.err = a.rc < 0 ? errno : 0;
+    a.get_rc = get(fd, r->level, r->name, &a.value, &a.len);
+    return a;
+}
+
+static void
+test_values_read_back_as_in_linux(void **state)
+{
+    unsigned i, k, wrong = 0;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct row *r = &rows[i];
+        int ours = bound(), theirs = socket(AF_INET, SOCK_STREAM, 0);
+
+        for (k = 0; k < r->n; k++) {
+            struct answer a = ask(ours, r, r->values[k], iso_setsockopt, iso_getsockopt);
+            struct answer b = ask(theirs, r, r->values[k], setsockopt, getsockopt);
+
+            if (a.rc == b.rc && a.err == b.err && a.get_rc == b.get_rc && a.value == b.value && a.len == b.len)
+                continue;
+            print_error("%s %d: %d (%s), then %d; the kernel %d (%s), then %d\n", r->what, r->values[k], a.rc,
+                        strerror(a.err), a.value, b.rc, strerror(b.err), b.value);
+            wrong++;
+        }
+        iso_close(ours);
+        close(theirs);
+    }
+    assert_int_equal(wrong, 0);
+}
+
+/* Fresh sockets agree too, where the answer is a setting and not the size of something. */
+static void
+test_defaults_are_linuxs(void **state)
+{
+    static const int no_setting[] = { SO_RCVBUF, SO_SNDBUF };
+    int ours = bound(), theirs = socket(AF_INET, SOCK_STREAM, 0);
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct row *r = &rows[i];
+        int a = -1, b = -1;
+        socklen_t len = sizeof(a);
+
+        if (r->level == SOL_SOCKET && (r->name == no_setting[0] || r->name == no_setting[1]))
+            continue;
+        assert_int_equal(iso_getsockopt(ours, r->level, r->name, &a, &len), 0);
+        assert_int_equal(getsockopt(theirs, r->level, r->name, &b, &len), 0);
+        if (a != b)
+            fail_msg("%s: %d, the kernel's %d", r->what, a, b);
+    }
+    iso_close(ours);
+    close(theirs);
+}
+
+/* What is not honoured is refused, in both directions. */
+static void
+test_others_are_refused(void **state)
+{
+    static const struct {
+        int level, name;
+    } refused[] = {
+        { SOL_SOCKET, SO_MARK },
+        { SOL_SOCKET, SO_BINDTODEVICE },
+        { SOL_SOCKET, SO_TIMESTAMP },
+        { SOL_SOCKET, SO_ATTACH_FILTER },
+        { SOL_SOCKET, SO_BUSY_POLL },
+        { IPPROTO_TCP, TCP_REPAIR },
+        { IPPROTO_TCP, TCP_ULP },
+        { IPPROTO_TCP, TCP_MD5SIG },
+        { IPPROTO_TCP, TCP_SAVE_SYN },
+        { IPPROTO_TCP, TCP_TX_DELAY },
+        { IPPROTO_IP, IP_TTL },
+        { IPPROTO_IP, IP_TRANSPARENT },
+        { IPPROTO_IPV6, IPV6_UNICAST_HOPS },
+        { 12345, 1 },
+    };
+    int fd = bound(), v = 1;
+    socklen_t len = sizeof(v);
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        assert_int_equal(iso_setsockopt(fd, refused[i].level, refused[i].name, &v, sizeof(v)), -1);
+        assert_int_equal(errno, ENOPROTOOPT);
+        assert_int_equal(iso_getsockopt(fd, refused[i].level, refused[i].name, &v, &len), -1);
+        assert_int_equal(errno, ENOPROTOOPT);
+    }
+    v = IP_PMTUDISC_DONT;
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &v, sizeof(v)), -1);
+    assert_int_equal(errno, ENOPROTOOPT);
+    v = 7;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &v, sizeof(v)), -1);
+    assert_int_equal(errno, EPERM);
+    iso_close(fd);
+}
+
+static void
+test_rcvlowat_is_bounded_by_the_buffer(void **state)
+{
+    int fd = bound(), v = 4000;
+    socklen_t len = sizeof(v);
+
+    (void)state;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &v, sizeof(v)), 0);
+    v = 10000;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &v, sizeof(v)), 0);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &v, &len), 0);
+    assert_int_equal(v, 4000);
+    iso_close(fd);
+}
+
+static void
+test_linger_keeps_its_time_when_switched_off(void **state)
+{
+    int fd = bound();
+    struct linger lg = { 1, 30 };
+    socklen_t len = sizeof(lg);
+
+    (void)state;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, sizeof(lg)), 0);
+    lg = (struct linger){ 0, 7 };
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, sizeof(lg)), 0);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, &len), 0);
+    assert_int_equal(lg.l_onoff, 0);
+    assert_int_equal(lg.l_linger, 30);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, sizeof(lg) - 1), -1);
+    assert_int_equal(errno, EINVAL);
+    iso_close(fd);
+}
+
+static void
+test_congestion_goes_by_name(void **state)
+{
+    int fd = bound();
+
+    (void)state;
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5), 0);
+    assert_string_equal(fs_congestion(), "cubic");
+    /* Behind a NUL nothing counts; nothing behind the fifteenth byte does either. */
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "dctcp\0xyz", 9), 0);
+    assert_string_equal(fs_congestion(), "dctcp");
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "nonesuch", 8), -1);
+    assert_int_equal(errno, ENOENT);
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "a name that is far too long", 27), -1);
+    assert_int_equal(errno, ENOENT);
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 0), -1);
+    assert_int_equal(errno, EINVAL);
+    iso_close(fd);
+}
+
+/* ---- marks ------------------------------------------------------------------------------------------------------------------------ */
+
+static short
+polled(int fd, short events)
+{
+    struct pollfd p = { .fd = fd, .events = events };
+
+    assert_true(iso_poll(&p, 1, 0) >= 0);
+    return p.revents;
+}
+
+static void
+test_rcvlowat_holds_readers(void **state)
+{
+    int fd = fs_connected(0), v = 10, i;
+    uint32_t slot = fs_slot(fd);
+    struct timeval tv = { 0, 20000 };
+    char buf[100];
+
+    (void)state;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &v, sizeof(v)), 0);
+    assert_int_equal(fs_option(SHM_OPT_RCVLOWAT), 10);
+    fs_deliver(slot, "12345", 5, 100);
+    assert_int_equal(polled(fd, POLLIN), 0);
+    /* A call that does not wait takes what is there, one that waits goes on until the mark, or its own size. */
+    assert_int_equal(iso_recv(fd, buf, sizeof(buf), MSG_DONTWAIT), 5);
+    fs_deliver(slot, "1234567890", 10, 100);
+    assert_int_equal(polled(fd, POLLIN), POLLIN);
+    assert_int_equal(iso_recv(fd, buf, 4, 0), 4);
+    assert_int_equal(polled(fd, POLLIN), 0);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+    assert_int_equal(iso_recv(fd, buf, sizeof(buf), 0), 6); /* after 20 ms */
+    /* All trains are in use: no more bytes would ever be shown. */
+    for (i = 0; i < (int)SHM_TRAINS; i++) {
+        assert_int_equal(polled(fd, POLLIN), 0);
+        fs_deliver(slot, "x", 1, 100);
+    }
+    assert_int_equal(polled(fd, POLLIN), POLLIN);
+    assert_int_equal(iso_recv(fd, buf, sizeof(buf), MSG_DONTWAIT), SHM_TRAINS);
+    fs_deliver(slot, "x", 1, 100);
+    fs_fin(slot);
+    assert_int_equal(polled(fd, POLLIN), POLLIN);
+    assert_int_equal(iso_recv(fd, buf, sizeof(buf), 0), 1);
+    assert_int_equal(iso_recv(fd, buf, sizeof(buf), 0), 0);
+    iso_close(fd);
+}
+
+static void
+test_notsent_lowat_holds_writers(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK), v = 1000;
+    uint32_t slot = fs_slot(fd);
+    char buf[3000] = "";
+
+    (void)state;
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &v, sizeof(v)), 0);
+    assert_int_equal(fs_option(SHM_OPT_NOTSENT_LOWAT), 1000);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT);
+    assert_int_equal(iso_write(fd, buf, sizeof(buf)), sizeof(buf)); /* one piece may exceed the mark */
+    assert_int_equal(polled(fd, POLLOUT), 0);
+    assert_int_equal(iso_write(fd, buf, 1), -1);
+    assert_int_equal(errno, EAGAIN);
+    fs_transmit(slot, 2499);
+    assert_int_equal(polled(fd, POLLOUT), 0);
+    assert_int_equal(iso_write(fd, buf, 1), 1); /* below the mark, though not below half of it */
+    fs_transmit(slot, 3);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT);
+    fs_transmit(slot, 499);
+    fs_ack(slot, 3001);
+    iso_close(fd);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_values_read_back_as_in_linux, teardown),
+        cmocka_unit_test_teardown(test_defaults_are_linuxs, teardown),
+        cmocka_unit_test_teardown(test_others_are_refused, teardown),
+        cmocka_unit_test_teardown(test_rcvlowat_is_bounded_by_the_buffer, teardown),
+        cmocka_unit_test_teardown(test_linger_keeps_its_time_when_switched_off, teardown),
+        cmocka_unit_test_teardown(test_congestion_goes_by_name, teardown),
+        cmocka_unit_test_teardown(test_rcvlowat_holds_readers, teardown),
+        cmocka_unit_test_teardown(test_notsent_lowat_holds_writers, teardown),
+    };
+
+    fs_start();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
