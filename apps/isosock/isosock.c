@@ -26,6 +26,7 @@ static const char usage[] =
     "  stats [--json]               counters that are not zero, or all of them as JSON\n"
     "  neigh                        the neighbour table\n"
     "  route                        the route table\n"
+    "  ports                        the port: offloads, queues and how frames are steered to them, frames\n"
     "  config                       the daemon's configuration in force\n"
     "\n"
     "  --control PATH               the daemon's socket; default: $ISOSOCK_CONTROL, or /run/isosock.sock for root,\n"
@@ -168,7 +169,8 @@ command_run(const struct command *cmd, const char *control, int argc, char **arg
 static const struct command commands[] = {
     { "run", command_run, NULL, NULL },         { "ss", command_query, "Hlatin", NULL },
     { "stats", command_query, NULL, "--json" }, { "neigh", command_query, NULL, NULL },
-    { "route", command_query, NULL, NULL },     { "config", command_query, NULL, NULL },
+    { "route", command_query, NULL, NULL },     { "ports", command_query, NULL, NULL },
+    { "config", command_query, NULL, NULL },
 };
 
 static const struct command *
@@ -221,14 +223,14 @@ main(int argc, char **argv)
     if (i < 0)
         return status;
     if (i == argc)
-        return fail(2, "no command: run, ss, stats, neigh, route, config; --help says more");
+        return fail(2, "no command: run, ss, stats, neigh, route, ports, config; --help says more");
     if (strcmp(argv[i], "help") == 0) {
         fputs(usage, stdout);
         return 0;
     }
     cmd = find_command(argv[i]);
     if (cmd == NULL) {
-        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, config, help\n", argv[i]);
+        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, ports, config, help\n", argv[i]);
         return 2;
     }
     if (control == NULL) {

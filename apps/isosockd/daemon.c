@@ -58,10 +58,13 @@ check_port_exists(uint16_t port_id, char *err, size_t err_len)
 static int
 start_port(struct daemon *d, char *err, size_t err_len)
 {
+    const struct mode_config mc = { .knobs = d->cfg->mode_knobs, .nb_workers = rte_lcore_count() };
     struct port_config pc = d->cfg->port_config;
     uint16_t mtu = pc.mtu;
-    int rc = check_port_exists(pc.port_id, err, err_len);
+    int rc = d->ops->plan(&mc, &pc, err, err_len);
 
+    if (rc == 0)
+        rc = check_port_exists(pc.port_id, err, err_len);
     if (rc != 0)
         return rc;
     if (mtu == 0 && rte_eth_dev_get_mtu(pc.port_id, &mtu) != 0)
@@ -73,7 +76,6 @@ start_port(struct daemon *d, char *err, size_t err_len)
         return rc;
     }
     d->has_pool = true;
-    pc.nb_queues = 1;
     rc = port_start(&d->port, &pc, &d->pool, err, err_len);
     if (rc != 0)
         return rc;
@@ -96,7 +98,6 @@ start_mode(struct daemon *d, char *err, size_t err_len)
 
     config_tcp_params(d->cfg, &mc.stack.tcp);
     mc.stack.ip.seed = mc.stack.tcp.seed[0] ^ mc.stack.tcp.seed[1];
-    d->ops = d->cfg->mode_ops;
     errno = 0;
     d->mode = d->ops->create(&mc, err, err_len);
     if (d->mode != NULL)
@@ -128,6 +129,7 @@ daemon_start_stack(struct daemon *d, const struct config *cfg, const struct opti
 
     d->cfg = cfg;
     d->options = o;
+    d->ops = cfg->mode_ops;
     clock_init();
     rc = telemetry_init();
     if (rc != 0)

@@ -155,8 +155,8 @@ answer_ports(struct daemon *d, const char *args, FILE *out)
     if (rte_eth_dev_info_get(d->port.port_id, &info) != 0 || rte_eth_stats_get(d->port.port_id, &st) != 0)
         return -EIO;
     rte_ether_format_addr(mac, sizeof(mac), &d->port.mac);
-    fprintf(out, "port %u  %s  %s  mtu %u  queues %u  link %s\n", d->port.port_id, info.driver_name, mac, d->port.mtu,
-            d->port.nb_queues, port_link_up(&d->port) ? "up" : "down");
+    fprintf(out, "port %u  %s  %s  mtu %u  queues %u (steering: %s)  link %s\n", d->port.port_id, info.driver_name, mac,
+            d->port.mtu, d->port.nb_queues, port_steer_name(d->port.steer), port_link_up(&d->port) ? "up" : "down");
     fprintf(out, "  by the port:%s%s%s%s%s%s\n", c->rx_csum ? " receive checksums," : "",
             c->tx_ip_csum ? " IPv4 checksum," : "", c->tx_tcp_csum ? " TCP checksum," : "",
             c->tso ? " segmentation," : "", c->multi_seg ? " chains," : "",

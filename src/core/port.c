@@ -17,6 +17,7 @@
 
 #include "core/log.h"
 #include "core/port.h"
+#include "core/port_steer.h"
 
 #define DEFAULT_DESCRIPTORS 512
 #define RX_CSUM_OFFLOADS (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
@@ -30,6 +31,7 @@ struct driver_quirk {
     const char *name;
     bool done_on_return; /* the bytes have been taken when rte_eth_tx_burst returns */
     bool no_tx_csum;
+    bool fills_every_queue; /* the kernel spreads frames over all queues that it was made with, read or not */
 };
 
 static const struct driver_quirk quirks[] = {
@@ -40,8 +42,8 @@ static const struct driver_quirk quirks[] = {
      */
     { .name = "net_tap", .done_on_return = true, .no_tx_csum = true },
     { .name = "net_memif", .done_on_return = true },
-    { .name = "net_af_packet", .done_on_return = true },
-    { .name = "net_af_xdp", .done_on_return = true },
+    { .name = "net_af_packet", .done_on_return = true, .fills_every_queue = true },
+    { .name = "net_af_xdp", .done_on_return = true, .fills_every_queue = true },
     { .name = "net_pcap", .done_on_return = true },
 };
 
@@ -85,8 +87,9 @@ choose_caps(struct port *p, const struct rte_eth_dev_info *info)
     c->rx_intr = false;
 }
 
+/* key is the caller's, since the configuration points to it. */
 static struct rte_eth_conf
-device_conf(const struct port *p, const struct rte_eth_dev_info *info, bool rx_intr)
+device_conf(const struct port *p, const struct rte_eth_dev_info *info, bool rx_intr, uint8_t *key)
 {
     const struct port_caps *c = &p->caps;
     struct rte_eth_conf conf;
@@ -103,17 +106,14 @@ device_conf(const struct port *p, const struct rte_eth_dev_info *info, bool rx_i
         conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
     if (c->multi_seg)
         conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-    if (p->nb_queues > 1) {
-        conf.rx_adv_conf.rss_conf.rss_hf =
-            info->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
-        if (conf.rx_adv_conf.rss_conf.rss_hf != 0)
-            conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-    }
+    port_steer_configure(p, info, &conf, key);
     return conf;
 }
 
+/* *nb_rx_bufs: what the receive rings hold. */
 static int
-set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, struct pktpool *pool)
+set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, const struct pktpool *pool,
+              uint32_t *nb_rx_bufs)
 {
     uint16_t nb_rxd = p->config.nb_rxd != 0 ? p->config.nb_rxd : info->default_rxportconf.ring_size;
     uint16_t nb_txd = p->config.nb_txd != 0 ? p->config.nb_txd : info->default_txportconf.ring_size;
@@ -133,8 +133,7 @@ set_up_queues(const struct port *p, const struct rte_eth_dev_info *info, struct 
         if (rc == 0)
             rc = rte_eth_tx_queue_setup(p->port_id, q, nb_txd, (unsigned)socket_id, NULL);
     }
-    if (rc == 0)
-        pool->held += (uint32_t)nb_rxd * p->nb_queues;
+    *nb_rx_bufs = (uint32_t)nb_rxd * p->nb_queues;
     return rc;
 }
 
@@ -189,16 +188,20 @@ start_device(const struct port *p)
 }
 
 static int
-configure_and_start(struct port *p, const struct rte_eth_dev_info *info, struct pktpool *pool, bool rx_intr)
+configure_and_start(const struct port *p, const struct rte_eth_dev_info *info, struct pktpool *pool, bool rx_intr)
 {
-    struct rte_eth_conf conf = device_conf(p, info, rx_intr);
+    uint8_t key[STEER_KEY_MAX];
+    struct rte_eth_conf conf = device_conf(p, info, rx_intr, key);
+    uint32_t nb_rx_bufs;
     int rc = rte_eth_dev_configure(p->port_id, p->nb_queues, p->nb_queues, &conf);
 
     if (rc == 0)
-        rc = set_up_queues(p, info, pool);
-    if (rc != 0)
-        return rc;
-    return start_device(p);
+        rc = set_up_queues(p, info, pool, &nb_rx_bufs);
+    if (rc == 0)
+        rc = start_device(p);
+    if (rc == 0)
+        pool->held += nb_rx_bufs;
+    return rc;
 }
 
 /*
@@ -265,45 +268,115 @@ map_pool(const struct port *p, const struct rte_eth_dev_info *info, const struct
                 p->driver, rte_strerror(rte_errno));
 }
 
+static uint16_t
+max_queues(const struct rte_eth_dev_info *info)
+{
+    return RTE_MIN(info->max_rx_queues, info->max_tx_queues);
+}
+
+/* Frames that a device puts into a queue which nobody reads would be lost. */
+static int
+check_queues(const struct port *p, const struct rte_eth_dev_info *info, char *err, size_t err_len)
+{
+    uint16_t most = max_queues(info);
+
+    if (p->config.nb_queues == 0 || p->nb_queues > most)
+        return fail(-EINVAL, err, err_len, "port %u (%s): %u queues asked for, 1 to %u possible", p->port_id, p->driver,
+                    p->config.nb_queues, most);
+    if (p->nb_queues < most && find_quirk(p->driver)->fills_every_queue)
+        return fail(-EINVAL, err, err_len,
+                    "port %u (%s): it was made with %u queues, but %u are to be read: make it with 1 to %u (--vdev)",
+                    p->port_id, p->driver, most, p->nb_queues, p->nb_queues);
+    return 0;
+}
+
+/* Start with p->nb_queues queues and p->steer. */
+static int
+start_steered(struct port *p, const struct rte_eth_dev_info *info, struct pktpool *pool)
+{
+    bool is_memif = strcmp(p->driver, "net_memif") == 0;
+    int rc = configure_and_start(p, info, pool, true);
+
+    if (rc != 0 && !is_memif)
+        rc = configure_and_start(p, info, pool, false);
+    if (rc != 0)
+        return rc;
+    rc = port_steer_apply(p, info);
+    if (rc != 0)
+        rte_eth_dev_stop(p->port_id);
+    return rc;
+}
+
+static int
+refuse_steer(const struct port *p, const struct rte_eth_dev_info *info, char *err, size_t err_len)
+{
+    char can[64] = "";
+
+    for (enum port_steer s = PORT_STEER_RSS; s <= PORT_STEER_OWN; s++)
+        if (s != p->config.steer && port_steer_possible(p, info, s))
+            snprintf(can + strlen(can), sizeof(can) - strlen(can), "%s, ", port_steer_name(s));
+    return fail(-EINVAL, err, err_len, "port %u (%s): it cannot steer by %s; allowed are auto, %ssoft", p->port_id,
+                p->driver, port_steer_name(p->config.steer), can);
+}
+
+/* The first kind of steering that the port has, or the one that was asked for. */
+static int
+start_with_queues(struct port *p, const struct rte_eth_dev_info *info, struct pktpool *pool, char *err, size_t err_len)
+{
+    bool any = p->config.steer == PORT_STEER_AUTO;
+    uint16_t most = any ? RTE_MIN(p->config.nb_queues, RTE_MAX(max_queues(info), 1)) : p->config.nb_queues;
+    int rc = -ENOTSUP;
+
+    for (p->steer = any ? PORT_STEER_RSS : p->config.steer;; p->steer++) {
+        p->nb_queues = p->steer == PORT_STEER_SOFT ? 1 : most;
+        if (most == 1)
+            p->steer = PORT_STEER_SOFT;
+        if (port_steer_possible(p, info, p->steer)) {
+            rc = check_queues(p, info, err, err_len);
+            if (rc != 0)
+                return rc;
+            rc = start_steered(p, info, pool);
+            if (rc == 0)
+                return 0;
+        }
+        if (p->steer == PORT_STEER_SOFT)
+            break;
+        if (!any)
+            return refuse_steer(p, info, err, err_len);
+    }
+    if (strcmp(p->driver, "net_memif") == 0)
+        return fail(-EIO, err, err_len,
+                    "port %u (net_memif): no server listens on its socket; start the peer, role=server, first",
+                    p->port_id);
+    return fail(-EIO, err, err_len, "port %u (%s): the driver refused to start: %s", p->port_id, p->driver,
+                rte_strerror(-rc));
+}
+
 int
 port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, char *err, size_t err_len)
 {
     struct rte_eth_dev_info info;
-    bool is_memif;
     int rc;
 
     memset(p, 0, sizeof(*p));
     p->config = *cfg;
     p->port_id = cfg->port_id;
-    p->nb_queues = cfg->nb_queues;
     if (!rte_eth_dev_is_valid_port(cfg->port_id) || rte_eth_dev_info_get(cfg->port_id, &info) != 0)
         return fail(-ENODEV, err, err_len, "port %u: no such port (%u found); name one to the EAL with --vdev or -a",
                     cfg->port_id, rte_eth_dev_count_avail());
     snprintf(p->driver, sizeof(p->driver), "%s", info.driver_name);
     p->if_index = (int)info.if_index;
-    if (cfg->nb_queues == 0 || cfg->nb_queues > info.max_rx_queues || cfg->nb_queues > info.max_tx_queues)
-        return fail(-EINVAL, err, err_len, "port %u (%s): %u queues asked for, 1 to %u possible", cfg->port_id,
-                    p->driver, cfg->nb_queues, RTE_MIN(info.max_rx_queues, info.max_tx_queues));
-    is_memif = strcmp(p->driver, "net_memif") == 0;
-    if (is_memif) {
+    if (strcmp(p->driver, "net_memif") == 0) {
         rc = check_memif(p, &info, err, err_len);
         if (rc != 0)
             return rc;
     }
     choose_caps(p, &info);
     rc = map_pool(p, &info, pool, err, err_len);
+    if (rc == 0)
+        rc = start_with_queues(p, &info, pool, err, err_len);
     if (rc != 0)
         return rc;
-    rc = configure_and_start(p, &info, pool, true);
-    if (rc != 0 && !is_memif)
-        rc = configure_and_start(p, &info, pool, false);
-    if (rc != 0 && is_memif)
-        return fail(-EIO, err, err_len,
-                    "port %u (net_memif): no server listens on its socket; start the peer, role=server, first",
-                    cfg->port_id);
-    if (rc != 0)
-        return fail(-EIO, err, err_len, "port %u (%s): the driver refused to start: %s", cfg->port_id, p->driver,
-                    rte_strerror(-rc));
     p->caps.rx_intr = rx_intr_fd(p->port_id, 0) >= 0;
     rte_eth_macaddr_get(p->port_id, &p->mac);
     rc = set_mtu(p, &info, err, err_len);

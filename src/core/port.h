@@ -13,6 +13,7 @@
 #include "core/impair.h"
 #include "core/lock.h"
 #include "core/pktpool.h"
+#include "core/steer.h"
 
 /**
  * @file
@@ -34,9 +35,19 @@ struct port_caps {
                        port_tx then copies payload that is attached from elsewhere, so attaching gains nothing */
 };
 
+/** How arriving frames are divided over the queues. */
+enum port_steer {
+    PORT_STEER_AUTO, /**< the best of the following, in this order, that the port has */
+    PORT_STEER_RSS, /**< receive-side scaling: the Toeplitz hash of addresses and ports, by a key and table that are known */
+    PORT_STEER_FLOW, /**< filters (rte_flow) on the low bits of a port number: core/steer.h */
+    PORT_STEER_OWN, /**< a rule of the device that nobody here knows, but the same for all frames of a connection */
+    PORT_STEER_SOFT, /**< not at all: one queue */
+};
+
 struct port_config {
     uint16_t port_id;
-    uint16_t nb_queues;
+    uint16_t nb_queues; /**< with steer AUTO: at most so many */
+    enum port_steer steer;
     uint16_t nb_rxd, nb_txd; /**< 0 = the driver's preference */
     uint16_t mtu; /**< 0 = the port's own */
     struct impair_config impair; /**< applied to both directions of every queue */
@@ -50,6 +61,10 @@ struct port {
     struct rte_ether_addr mac;
     struct port_caps caps;
     struct port_config config;
+    enum port_steer steer; /**< what came of config.steer: never AUTO */
+    uint32_t
+        steer_buckets; /**< RSS: entries of the table; FLOW: values of the low bits. Bucket b goes to queue b % nb_queues */
+    uint8_t rss_key[STEER_KEY_BYTES]; /**< RSS */
     char driver[32]; /**< e.g. "net_tap" */
     struct lock tx_lock; /**< of the transmit queues, when workers share them */
     bool tx_shared; /**< some worker has no queue of its own */
@@ -73,13 +88,16 @@ struct port_queue {
 
 /**
  * Configure and start a port. Control path. Returns 0, or -errno with one line in err (which port, what to do):
- * -ENODEV no such port, -EINVAL more queues than it has or an MTU that it does not take, -EIO the driver refused, or
+ * -ENODEV no such port, -EINVAL more queues than it has, steering that it cannot do, or an MTU that it does not take, -EIO the driver refused, or
  * (net_memif, role=client) no server came up within three seconds.
  * With impairment on, tso is reported as absent so that segments suffer one by one; with corruption, checksum
  * offload too, so that the damage happens after the sum is formed and before it is checked.
  */
 int port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, char *err, size_t err_len);
 void port_stop(struct port *p);
+
+/** "rss" ... */
+const char *port_steer_name(enum port_steer steer);
 
 /**
  * Whether frames can pass now. Of a kernel interface (net_tap, net_af_packet) the kernel is asked; one that was

@@ -23,6 +23,19 @@ counters_create(struct mode *m)
     return true;
 }
 
+const char *const common_steer_choices[] = { "auto", "rss", "flow", "port", "soft", NULL };
+
+int
+common_plan_one(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len)
+{
+    (void)cfg;
+    (void)err;
+    (void)err_len;
+    pc->nb_queues = 1;
+    pc->steer = PORT_STEER_SOFT;
+    return 0;
+}
+
 struct mode *
 common_create(const struct mode_ops *ops, const struct mode_config *cfg, const struct mode_shape *shape, char *err,
               size_t err_len)
@@ -168,6 +181,14 @@ common_report(const struct mode *m, FILE *out)
     fprintf(out, "mode %s\nworkers %u\ndomains %u\n", m->ops->name, m->nb_workers, host_nb_stacks(m->host));
     fprintf(out, "polls %" PRIu64 "\nidle_polls %" PRIu64 "\nsleeps %" PRIu64 "\n", common_sum(m, CTR_WORKER_POLLS),
             common_sum(m, CTR_WORKER_IDLE_POLLS), common_sum(m, CTR_WORKER_SLEEPS));
+    for (unsigned w = 0; w < m->nb_workers; w++) {
+        uint64_t busy = __atomic_load_n(&m->ctr[w]->v[CTR_WORKER_BUSY_CYCLES], __ATOMIC_RELAXED);
+        uint64_t idle = __atomic_load_n(&m->ctr[w]->v[CTR_WORKER_IDLE_CYCLES], __ATOMIC_RELAXED);
+
+        fprintf(out, "worker%u_busy_cycles %" PRIu64 "\nworker%u_idle_cycles %" PRIu64 "\n", w, busy, w, idle);
+        fprintf(out, "worker%u_busy_percent %.1f\n", w,
+                busy + idle != 0 ? 100.0 * (double)busy / (double)(busy + idle) : 0.0);
+    }
 }
 
 void

@@ -25,6 +25,19 @@ struct mode_shape {
     unsigned rings_per_instance;
 };
 
+/** One queue: for a mode with one worker. */
+int common_plan_one(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len);
+
+/** The knob `steer`, for a mode with several workers. Its value is an enum port_steer. */
+#define COMMON_STEER_ROW(type_, field_)                                                                                \
+    {                                                                                                                  \
+        .name = "steer", .default_text = "auto", .type = OPTION_ENUM, .choices = common_steer_choices,                 \
+        .offset = offsetof(type_, field_),                                                                             \
+        .help = "How the port divides frames over the workers: RSS, filters, its own rule, not at all; auto = the "    \
+                "best it has.",                                                                                        \
+    }
+extern const char *const common_steer_choices[];
+
 /** Create the host of cfg with its workers' counters. NULL with one line in err. */
 struct mode *common_create(const struct mode_ops *ops, const struct mode_config *cfg, const struct mode_shape *shape,
                            char *err, size_t err_len);

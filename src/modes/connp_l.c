@@ -14,6 +14,7 @@
 
 struct connp_l_knobs {
     uint32_t groups;
+    int steer;
 };
 
 static const struct option_row connp_l_rows[] = {
@@ -24,7 +25,10 @@ static const struct option_row connp_l_rows[] = {
       .max = 1024,
       .offset = offsetof(struct connp_l_knobs, groups),
       .help = "Connection groups, each with a lock of its own." },
+    COMMON_STEER_ROW(struct connp_l_knobs, steer),
 };
+
+static int connp_l_plan(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len);
 
 static struct mode *connp_l_create(const struct mode_config *cfg, char *err, size_t err_len);
 static void connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
@@ -33,6 +37,7 @@ static void connp_l_report(const struct mode *m, FILE *out);
 const struct mode_ops mode_connp_l = {
     .name = "connp-l",
     .summary = "groups of connections, each under its own lock; whoever has a packet or a call applies it",
+    .plan = connp_l_plan,
     .create = connp_l_create,
     .destroy = common_destroy,
     .nb_workers = common_nb_workers,
@@ -43,6 +48,19 @@ const struct mode_ops mode_connp_l = {
     .rings_per_instance = common_rings_per_instance,
     .report = connp_l_report,
 };
+
+/* Any worker can apply any packet: the port's division only spreads the work of receiving. */
+static int
+connp_l_plan(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len)
+{
+    struct connp_l_knobs knobs = { .groups = 0 };
+
+    pc->nb_queues = (uint16_t)RTE_MIN(cfg->nb_workers, SHM_MAX_INSTANCES);
+    if (mode_knobs(connp_l_rows, RTE_DIM(connp_l_rows), &knobs, "connp-l", cfg->knobs, err, err_len) != 0)
+        return -errno;
+    pc->steer = (enum port_steer)knobs.steer;
+    return 0;
+}
 
 static struct mode *
 connp_l_create(const struct mode_config *cfg, char *err, size_t err_len)

@@ -15,6 +15,7 @@
 
 struct connp_t_knobs {
     uint32_t threads;
+    int steer;
 };
 
 static const struct option_row connp_t_rows[] = {
@@ -25,7 +26,10 @@ static const struct option_row connp_t_rows[] = {
       .max = SHM_MAX_INSTANCES,
       .offset = offsetof(struct connp_t_knobs, threads),
       .help = "Protocol threads; 0 = as many as there are lcores." },
+    COMMON_STEER_ROW(struct connp_t_knobs, steer),
 };
+
+static int connp_t_plan(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len);
 
 static struct mode *connp_t_create(const struct mode_config *cfg, char *err, size_t err_len);
 static void connp_t_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
@@ -33,6 +37,7 @@ static void connp_t_packets(struct mode *m, unsigned w, struct ip_packet *pkts, 
 const struct mode_ops mode_connp_t = {
     .name = "connp-t",
     .summary = "connections divided among pinned protocol threads, hand-over by FIFO queues",
+    .plan = connp_t_plan,
     .create = connp_t_create,
     .destroy = common_destroy,
     .nb_workers = common_nb_workers,
@@ -44,23 +49,47 @@ const struct mode_ops mode_connp_t = {
     .report = common_report_handover,
 };
 
+/* threads comes out as their number. */
+static int
+connp_t_knobs(const struct mode_config *cfg, struct connp_t_knobs *knobs, char *err, size_t err_len)
+{
+    unsigned lcores = RTE_MIN(cfg->nb_workers, SHM_MAX_INSTANCES);
+    int rc = mode_knobs(connp_t_rows, RTE_DIM(connp_t_rows), knobs, "connp-t", cfg->knobs, err, err_len);
+
+    if (rc != 0)
+        return rc;
+    if (knobs->threads > lcores) {
+        snprintf(err, err_len,
+                 "--mode connp-t: threads=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all",
+                 knobs->threads, lcores);
+        errno = EINVAL;
+        return -EINVAL;
+    }
+    if (knobs->threads == 0)
+        knobs->threads = lcores;
+    return 0;
+}
+
+static int
+connp_t_plan(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len)
+{
+    struct connp_t_knobs knobs = { .threads = 0 };
+    int rc = connp_t_knobs(cfg, &knobs, err, err_len);
+
+    pc->nb_queues = (uint16_t)knobs.threads;
+    pc->steer = (enum port_steer)knobs.steer;
+    return rc;
+}
+
 static struct mode *
 connp_t_create(const struct mode_config *cfg, char *err, size_t err_len)
 {
-    unsigned lcores = RTE_MIN(cfg->nb_workers, SHM_MAX_INSTANCES);
     struct connp_t_knobs knobs = { .threads = 0 };
     struct mode_shape shape = { .locking = false };
 
-    if (mode_knobs(connp_t_rows, RTE_DIM(connp_t_rows), &knobs, "connp-t", cfg->knobs, err, err_len) != 0)
+    if (connp_t_knobs(cfg, &knobs, err, err_len) != 0)
         return NULL;
-    if (knobs.threads > lcores) {
-        snprintf(err, err_len,
-                 "--mode connp-t: threads=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all",
-                 knobs.threads, lcores);
-        errno = EINVAL;
-        return NULL;
-    }
-    shape.nb_workers = shape.nb_domains = knobs.threads != 0 ? knobs.threads : lcores;
+    shape.nb_workers = shape.nb_domains = knobs.threads;
     return common_create(&mode_connp_t, cfg, &shape, err, err_len);
 }
 

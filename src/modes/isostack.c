@@ -21,6 +21,7 @@ struct iso_knobs {
     bool aggregate;
     bool locks;
     uint32_t instances;
+    int steer;
 };
 
 enum { QUEUES_PERCPU, QUEUES_PERTHREAD };
@@ -50,7 +51,10 @@ static const struct option_row iso_rows[] = {
       .max = SHM_MAX_INSTANCES,
       .offset = offsetof(struct iso_knobs, instances),
       .help = "Independent stacks, each on its own core and queue pair." },
+    COMMON_STEER_ROW(struct iso_knobs, steer),
 };
+
+static int iso_plan(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len);
 
 static struct mode *iso_create(const struct mode_config *cfg, char *err, size_t err_len);
 static void iso_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
@@ -59,6 +63,7 @@ static void iso_report(const struct mode *m, FILE *out);
 const struct mode_ops mode_isostack = {
     .name = "isostack",
     .summary = "a stack isolated on its own core, notification rings for each CPU, aggregation on both sides",
+    .plan = iso_plan,
     .create = iso_create,
     .destroy = common_destroy,
     .nb_workers = common_nb_workers,
@@ -85,6 +90,30 @@ iso_report(const struct mode *m, FILE *out)
     fprintf(out, "misrouted %" PRIu64 "\n", common_sum(m, CTR_MISROUTED));
 }
 
+static int
+iso_knobs(const struct mode_config *cfg, struct iso_knobs *knobs, char *err, size_t err_len)
+{
+    int rc = mode_knobs(iso_rows, RTE_DIM(iso_rows), knobs, "isostack", cfg->knobs, err, err_len);
+
+    if (rc != 0 || knobs->instances <= cfg->nb_workers)
+        return rc;
+    snprintf(err, err_len, "--mode isostack: instances=%u: allowed are 1 to %u, the number of lcores (-l)",
+             knobs->instances, cfg->nb_workers);
+    errno = EINVAL;
+    return -EINVAL;
+}
+
+static int
+iso_plan(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len)
+{
+    struct iso_knobs knobs = { .instances = 0 };
+    int rc = iso_knobs(cfg, &knobs, err, err_len);
+
+    pc->nb_queues = (uint16_t)knobs.instances;
+    pc->steer = (enum port_steer)knobs.steer;
+    return rc;
+}
+
 static struct mode *
 iso_create(const struct mode_config *cfg, char *err, size_t err_len)
 {
@@ -93,14 +122,8 @@ iso_create(const struct mode_config *cfg, char *err, size_t err_len)
     struct iso_knobs knobs = { .instances = 0 };
     bool perthread;
 
-    if (mode_knobs(iso_rows, RTE_DIM(iso_rows), &knobs, "isostack", cfg->knobs, err, err_len) != 0)
+    if (iso_knobs(cfg, &knobs, err, err_len) != 0)
         return NULL;
-    if (knobs.instances > cfg->nb_workers) {
-        snprintf(err, err_len, "--mode isostack: instances=%u: allowed are 1 to %u, the number of lcores (-l)",
-                 knobs.instances, cfg->nb_workers);
-        errno = EINVAL;
-        return NULL;
-    }
     shape.nb_workers = shape.nb_domains = knobs.instances;
     perthread = knobs.queues == QUEUES_PERTHREAD;
     made.stack.aggregate = knobs.aggregate;

@@ -29,6 +29,12 @@ struct mode_ops {
     const char *name;
     const char *summary; /**< one line for --help */
 
+    /**
+     * What it wants of the port, before that is started: queue pairs and how frames are steered to them. Main thread; cfg->port is not looked at.
+     * Returns 0 or -errno with one line in err.
+     */
+    int (*plan)(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len);
+
     /** Check knobs and resources, create the host. Main thread. Returns NULL with one line in err (the allowed values). */
     struct mode *(*create)(const struct mode_config *cfg, char *err, size_t err_len);
     void (*destroy)(struct mode *m);

@@ -249,6 +249,7 @@ struct host {
     uint32_t nb_stacks;
     struct net **nets;
     uint32_t nb_nets;
+    struct tcp_steer steer; /**< which domain a tuple belongs to */
     bool locking; /**< any worker may enter any domain, by its lock; else domain i is worker i % nb_nets's alone */
     uint64_t *next_us; /**< [nb_stacks], atomic: when a domain's timers are due */
 

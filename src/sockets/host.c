@@ -90,6 +90,23 @@ parts_create(struct host *h, const struct host_config *cfg)
     return 0;
 }
 
+/* Domains divide the tuples as the port does, if each owner has a queue. Where any worker may enter any domain it does not matter who receives. */
+static struct tcp_steer
+steer_for(const struct host_config *cfg)
+{
+    const struct port *port = cfg->port;
+    struct tcp_steer st = { .by = TCP_STEER_HASH, .count = cfg->nb_stacks, .buckets = port->steer_buckets };
+
+    if (cfg->locking || port->nb_queues != cfg->nb_stacks)
+        return st;
+    if (port->steer == PORT_STEER_RSS)
+        st.by = TCP_STEER_TOEPLITZ;
+    else if (port->steer == PORT_STEER_FLOW)
+        st.by = TCP_STEER_PORTS;
+    memcpy(st.key, port->rss_key, sizeof(st.key));
+    return st;
+}
+
 struct host *
 host_create(const struct host_config *cfg)
 {
@@ -101,6 +118,7 @@ host_create(const struct host_config *cfg)
     h->port = cfg->port;
     h->pool = cfg->pool;
     h->locking = cfg->locking;
+    h->steer = steer_for(cfg);
     h->page_fd = -1;
     pthread_mutex_init(&h->call_lock, NULL);
     if (page_create(h) != 0 || parts_create(h, cfg) != 0) {
@@ -218,18 +236,34 @@ host_rx_bufs(const struct host *h)
     return sum > 0 ? (uint32_t)sum : 0; /* parts are read at different instants */
 }
 
+/* false: it is too short to have one. */
+static bool
+packet_tuple(const struct ip_packet *p, struct tcp_tuple *t)
+{
+    const rte_be16_t *ports = rte_pktmbuf_mtod_offset(p->m, const rte_be16_t *, p->l4_off);
+
+    if (rte_pktmbuf_data_len(p->m) < p->l4_off + 4u || p->l4_len < 4)
+        return false;
+    *t = (struct tcp_tuple){ .local = p->dst, .remote = p->src };
+    t->remote_port = rte_be_to_cpu_16(ports[0]);
+    t->local_port = rte_be_to_cpu_16(ports[1]);
+    return true;
+}
+
 unsigned
 host_classify(const struct host *h, const struct ip_packet *p)
 {
-    struct tcp_tuple t = { .local = p->dst, .remote = p->src };
-    const rte_be16_t *ports = rte_pktmbuf_mtod_offset(p->m, const rte_be16_t *, p->l4_off);
+    const struct rte_mbuf *m = p->m;
+    struct tcp_tuple t;
 
-    /* What is too short for ports is any domain's to drop. */
-    if (h->nb_stacks == 1 || rte_pktmbuf_data_len(p->m) < p->l4_off + 4u || p->l4_len < 4)
+    if (h->nb_stacks == 1)
         return 0;
-    t.remote_port = rte_be_to_cpu_16(ports[0]);
-    t.local_port = rte_be_to_cpu_16(ports[1]);
-    return tcp_hash(&t) % h->nb_stacks;
+    /* The card has done the arithmetic, unless this was put together from fragments. */
+    if (h->steer.by == TCP_STEER_TOEPLITZ && (m->ol_flags & RTE_MBUF_F_RX_RSS_HASH) &&
+        (m->packet_type & RTE_PTYPE_L4_MASK) == RTE_PTYPE_L4_TCP)
+        return tcp_steer_bucket(&h->steer, m->hash.rss);
+    /* What is too short for ports is any domain's to drop. */
+    return packet_tuple(p, &t) ? tcp_steer(&h->steer, &t) : 0;
 }
 
 /* ---- stopping the world ---------------------------------------------------------------------------------------------------------- */

@@ -99,7 +99,7 @@ net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now
         .remote_port = info->remote_port,
     };
     struct host *h = net->host;
-    uint32_t number = tcp_hash(&t) % h->nb_stacks;
+    uint32_t number = tcp_steer(&h->steer, &t);
     struct stack *s = h->stacks[number];
 
     if (!h->locking && host_owner(h, number) != net) {

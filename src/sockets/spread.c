@@ -196,7 +196,7 @@ struct sock *
 spread_move(struct stack *s, struct sock *sk, const struct tcp_tuple *t, struct stack **to)
 {
     struct spread *sp = sk->spread;
-    struct stack *at = s->host->stacks[tcp_hash(t) % s->host->nb_stacks];
+    struct stack *at = s->host->stacks[tcp_steer(&s->host->steer, t)];
     struct sock *moved = shadow_at(sp, at);
     uint32_t next = moved->next, dirty = moved->dirty;
 

@@ -39,7 +39,7 @@ domain_create(struct stack *s)
     p->max_half_open = part_of(p->max_half_open, n);
     p->max_time_wait = part_of(p->max_time_wait, n);
     p->max_ooo_bufs = part_of(p->max_ooo_bufs, n);
-    p->steer_count = n;
+    p->steer = s->host->steer;
     p->steer_index = s->number;
     s->tcp_bytes = tcp_domain_bytes(p);
     s->tcp = lazy_alloc(s->tcp_bytes);

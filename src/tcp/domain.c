@@ -130,7 +130,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->burst_min_segs = p->burst_min_segs;
     to->idle_restart = p->idle_restart;
     to->congestion = p->congestion;
-    to->steer_count = p->steer_count;
+    to->steer = p->steer; /* it has no padding */
     to->steer_index = p->steer_index;
     to->fastopen = p->fastopen;
 }

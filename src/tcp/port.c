@@ -154,7 +154,7 @@ is_free(const struct tcp_domain *d, const struct tcp_tuple *t, bool for_bind)
     if (*port_head(d, t->local_port) != 0)
         return false;
     /* Answers must come to this domain, where several divide the tuples. */
-    if (!for_bind && p->steer_count > 1 && tcp_hash(t) % p->steer_count != p->steer_index)
+    if (!for_bind && tcp_steer(&p->steer, t) != p->steer_index)
         return false;
     return for_bind || table_find(d, t) == 0;
 }

@@ -9,6 +9,7 @@
 #include "core/counter.h"
 #include "ip/addr.h"
 #include "tcp/seq.h"
+#include "tcp/steer.h"
 
 /**
  * @file
@@ -63,7 +64,8 @@ struct tcp_params {
         burst_min_segs; /**< segments sent back to back at least, where cwnd has room for two such bursts: 2 as Linux */
     bool idle_restart; /**< after an RTO of silence start from the initial window again (RFC 5681 section 4.1) */
     uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
-    uint32_t steer_count, steer_index; /**< choose ports such that tcp_hash % steer_count is steer_index; 0 = any */
+    struct tcp_steer steer; /**< which domain a tuple belongs to, where several share an address */
+    uint32_t steer_index; /**< this one's number: ports are chosen so that the tuple belongs to it */
     uint32_t fastopen; /**< set of TCP_FASTOPEN_*: client and server, the latter for listeners that ask for it */
 };
 
@@ -204,7 +206,7 @@ struct tcp_in {
     uint16_t mss_out; /**< largest segment that the path to the peer takes: MTU - 40; used for a SYN's answer */
 };
 
-/** Hash of a connection's tuple: the same in every mode, and what tcp_prefetch and steering use. */
+/** Hash of a connection's tuple: the same in every mode and process. */
 uint32_t tcp_hash(const struct tcp_tuple *t);
 
 /** Start loading what tcp_input will touch for this tuple. */

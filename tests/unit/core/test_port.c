@@ -133,9 +133,9 @@ test_start_errors(void **state)
     assert_int_equal(port_start(&p, &cfg, &pool, err, sizeof(err)), -ENODEV);
     assert_non_null(strstr(err, "port 77: no such port"));
     cfg = config_of("net_ring0");
-    cfg.nb_queues = 999;
+    cfg.nb_queues = 0;
     assert_int_equal(port_start(&p, &cfg, &pool, err, sizeof(err)), -EINVAL);
-    assert_non_null(strstr(err, "999 queues asked for, 1 to "));
+    assert_non_null(strstr(err, "0 queues asked for, 1 to "));
     cfg = config_of("net_memif2");
     cfg.mtu = 2040;
     assert_int_equal(port_start(&p, &cfg, &pool, err, sizeof(err)), -EINVAL);

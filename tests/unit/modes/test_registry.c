@@ -32,7 +32,7 @@ every_mode_is_complete(void **state)
     assert_non_null(mode_table[0]);
     for (const struct mode_ops *const *m = mode_table; *m != NULL; m++) {
         assert_non_null((*m)->summary);
-        assert_true((*m)->create && (*m)->destroy && (*m)->nb_workers && (*m)->poll && (*m)->packets &&
+        assert_true((*m)->plan && (*m)->create && (*m)->destroy && (*m)->nb_workers && (*m)->poll && (*m)->packets &&
                     (*m)->commands && (*m)->host && (*m)->rings_per_instance && (*m)->report);
     }
 }

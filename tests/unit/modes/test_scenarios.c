@@ -492,6 +492,7 @@ counters_tell_the_modes_apart(void **state)
         run.ops->report(run.mode[1], out);
         fclose(out);
         assert_non_null(strstr(text, "workers 2\n"));
+        assert_non_null(strstr(text, "worker1_busy_percent"));
         assert_int_equal(strstr(text, "group_locks_taken") != NULL, expected[i].locks);
         assert_int_equal(strstr(text, "handed_packets") != NULL, expected[i].hands_over);
         free(text);
