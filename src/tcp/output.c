@@ -407,8 +407,9 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
         c->snd_sml = c->snd_nxt;
     tcp_sent_append(sent_store(d), &c->sent, c->snd_nxt, (uint32_t)env->now_us, last);
     c->prr.out_bytes += len;
-    /* Who answers what has just come leads a dialogue: its answers carry the acknowledgements from here on. */
-    if (us_since_tick(env->now_us, c->last_data_tick) < d->params.delack_us)
+    /* Who answers what has just come leads a dialogue: its answers carry the acknowledgements from here on. A first
+     * request answers nothing, nor does a FIN. */
+    if (len > 0 && c->bytes_received > 0 && us_since_tick(env->now_us, c->last_data_tick) < d->params.delack_us)
         c->quick_acks = 0;
     counter_add(env->ctr, CTR_TCP_TX_BYTES, len);
     emit_conn(d, env, c, &out);

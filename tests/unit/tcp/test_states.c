@@ -78,6 +78,31 @@ TRACE_TEST(data_both_ways)
     expect(t, A, 3001, 3031, 0);
 }
 
+/** Nobody leads a dialogue yet: what answers the first request is acknowledged at once, so that slow start does not wait. */
+TRACE_TEST(first_answer_is_acknowledged_at_once)
+{
+    make_established(t);
+    app_send(t, 517);
+    expect(t, A | P, 1, 1, 517);
+    advance(t, 30000);
+    peer(t, A | P, 1, 518, 143);
+    expect(t, A, 518, 144, 0);
+    app_send(t, 51); /* now it does */
+    expect(t, A | P, 518, 144, 51);
+    peer(t, A | P, 144, 569, 100);
+    expect_nothing(t);
+    advance(t, 45000);
+    expect(t, A, 569, 244, 0);
+}
+
+/** A FIN is no answer: what still comes after it is acknowledged as before. */
+TRACE_TEST(fin_leads_no_dialogue)
+{
+    make_fin_wait_2(t);
+    peer(t, A, 1, 2, 1000);
+    expect(t, A, 2, 1001, 0);
+}
+
 TRACE_TEST(reassembly_with_overlap)
 {
     make_established(t);
@@ -462,6 +487,8 @@ main(void)
         cmocka_unit_test(syn_sent_ignores_forged_answers),
         cmocka_unit_test(connect_times_out),
         cmocka_unit_test(data_both_ways),
+        cmocka_unit_test(first_answer_is_acknowledged_at_once),
+        cmocka_unit_test(fin_leads_no_dialogue),
         cmocka_unit_test(reassembly_with_overlap),
         cmocka_unit_test(fin_behind_a_gap),
         cmocka_unit_test(fast_retransmit_newreno),
