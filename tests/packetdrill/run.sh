@@ -46,7 +46,7 @@ chmod +x "$restore"
 printf '%s\n' "$restore" >>"$SYSCTL_FILE.restore"
 SH
 chmod +x "$work"/bin/*
-export SYSCTL_FILE=$work/sysctl LOCAL_IPV4=192.168.0.1 LOCAL_IPV6=fd3d:0a7b:d17d::1
+export SYSCTL_FILE=$work/sysctl LOCAL_IPV4=192.168.0.1 LOCAL_IPV6=fd3d:0a0b:17d6::1
 export PATH=$work/bin:$PATH
 
 # Names that google/packetdrill's own runner defines; the cookie is that of the key in its defaults and these addresses.
@@ -62,7 +62,7 @@ mapped)
 ipv6)
     args=(--ip_version=ipv6 --so_flags=mtu=1520 --mtu=1520 -D TFO_COOKIE=c1d1e9742a47a9bc -D CODE=host_unreachable
         -D CMSG_LEVEL_IP=SOL_IPV6 -D CMSG_TYPE_RECVERR=IPV6_RECVERR)
-    ips=(--local_ip=fd3d:0a7b:d17d::1 --remote_ip=2001:db8::1) ;;
+    ips=(--local_ip=fd3d:0a0b:17d6::1 --remote_ip=fd3d:fa7b:d17d::1) ;;
 *) echo "variant: ipv4, mapped or ipv6"; exit 2 ;;
 esac
 
