@@ -149,6 +149,8 @@ stack_settle(struct stack *s)
     if (unlikely(s->closing)) {
         next_us = RTE_MIN(next_us, s->closing_check_at_us);
         __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
+    } else if (unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE))) {
+        next_us = 0; /* its first step of closing is still to come, and host_shutdown_begin's mark must not be lost */
     }
     /* Whoever sees to the timers may sleep, until later than they are due now. */
     if (next_us < __atomic_load_n(&s->host->next_us[s->number], __ATOMIC_RELAXED) &&
