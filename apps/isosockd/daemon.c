@@ -14,12 +14,6 @@
 #include "sockets/shm.h"
 #include "daemon.h"
 
-/** What one worker needs; lives in daemon_run's frame. */
-struct worker_args {
-    struct daemon *d;
-    unsigned w;
-};
-
 /** The ports that exist, for the message about one that does not. */
 static void
 list_ports(char *out, size_t size)
@@ -58,7 +52,7 @@ check_port_exists(uint16_t port_id, char *err, size_t err_len)
 static int
 start_port(struct daemon *d, char *err, size_t err_len)
 {
-    const struct mode_config mc = { .knobs = d->cfg->mode_knobs, .nb_workers = rte_lcore_count() };
+    const struct mode_config mc = { .knobs = d->cfg->mode_knobs, .nb_workers = d->nb_workers };
     struct port_config pc = d->cfg->port_config;
     uint16_t mtu = pc.mtu;
     int rc = d->ops->plan(&mc, &pc, err, err_len);
@@ -93,7 +87,7 @@ start_mode(struct daemon *d, char *err, size_t err_len)
         .stack = { .ip = d->cfg->ip, .aggregate = true },
         .port = &d->port,
         .pool = &d->pool,
-        .nb_workers = rte_lcore_count(),
+        .nb_workers = d->nb_workers,
     };
 
     config_tcp_params(d->cfg, &mc.stack.tcp);
@@ -130,6 +124,8 @@ daemon_start_stack(struct daemon *d, const struct config *cfg, const struct opti
     d->cfg = cfg;
     d->options = o;
     d->ops = cfg->mode_ops;
+    if (d->nb_workers == 0)
+        d->nb_workers = rte_lcore_count();
     clock_init();
     rc = telemetry_init();
     if (rc != 0)
@@ -176,31 +172,35 @@ start_prompt(struct daemon *d)
 static int
 worker_main(void *arg)
 {
-    const struct worker_args *a = arg;
+    const struct daemon_worker *a = arg;
 
     worker_run(a->d->ops, a->d->mode, a->w, (enum idle_policy)a->d->cfg->idle, &a->d->stop);
     return 0;
 }
 
 void
-daemon_run(struct daemon *d)
+daemon_launch(struct daemon *d, unsigned first)
 {
-    struct worker_args args[RTE_MAX_LCORE];
-    unsigned nb_workers = d->ops->nb_workers(d->mode);
-    unsigned lcore, w = 1;
+    unsigned lcore, w = first, n = d->ops->nb_workers(d->mode);
 
-    if (d->cfg->interactive)
-        start_prompt(d);
     RTE_LCORE_FOREACH_WORKER(lcore)
     {
-        if (w == nb_workers)
+        if (w == n)
             break;
-        args[w] = (struct worker_args){ .d = d, .w = w };
-        rte_eal_remote_launch(worker_main, &args[w], lcore);
+        d->workers[w] = (struct daemon_worker){ .d = d, .w = w };
+        rte_eal_remote_launch(worker_main, &d->workers[w], lcore);
         w++;
     }
-    args[0] = (struct worker_args){ .d = d, .w = 0 };
-    worker_main(&args[0]);
+}
+
+void
+daemon_run(struct daemon *d)
+{
+    if (d->cfg->interactive)
+        start_prompt(d);
+    daemon_launch(d, 1);
+    d->workers[0] = (struct daemon_worker){ .d = d, .w = 0 };
+    worker_main(&d->workers[0]);
     rte_eal_mp_wait_lcore();
 }
 

@@ -14,6 +14,12 @@
  * The running daemon: one port, one mode, one control socket. Main thread unless said otherwise.
  */
 
+/** What a worker's thread is told. */
+struct daemon_worker {
+    struct daemon *d;
+    unsigned w;
+};
+
 struct daemon {
     const struct config *cfg;
     const struct options *options;
@@ -23,7 +29,9 @@ struct daemon {
     struct prompt *prompt;
     struct port port;
     struct pktpool pool;
+    unsigned nb_workers; /**< lcores that the mode may use; set before the start, 0 = all */
     bool has_pool, has_port; /**< i.e. to be released by daemon_stop */
+    struct daemon_worker workers[SHM_MAX_INSTANCES];
     volatile int stop; /**< non-zero: the workers end */
 };
 
@@ -38,6 +46,9 @@ int daemon_start(struct daemon *d, const struct config *cfg, const struct option
 
 /** Start the prompt if it is wanted, and run the workers, number 0 on this thread, until daemon_ask_stop and the end of draining. */
 void daemon_run(struct daemon *d);
+
+/** Run workers on the lcores that are not the main one, beginning with number `first`. They end as those of daemon_run; rte_eal_mp_wait_lcore waits for that. */
+void daemon_launch(struct daemon *d, unsigned first);
 
 /** Ask the workers to end, and wake them. Any thread, also a signal handler. */
 void daemon_ask_stop(struct daemon *d);

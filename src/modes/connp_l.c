@@ -37,6 +37,7 @@ static void connp_l_report(const struct mode *m, FILE *out);
 const struct mode_ops mode_connp_l = {
     .name = "connp-l",
     .summary = "groups of connections, each under its own lock; whoever has a packet or a call applies it",
+    .calling_thread = true,
     .plan = connp_l_plan,
     .create = connp_l_create,
     .destroy = common_destroy,

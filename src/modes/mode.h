@@ -2,6 +2,7 @@
 #ifndef MODES_MODE_H
 #define MODES_MODE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ struct mode; /* an instance of a mode: private to its file */
 struct mode_ops {
     const char *name;
     const char *summary; /**< one line for --help */
+    bool calling_thread; /**< any thread may execute any event: an embedded program's threads are its workers */
 
     /**
      * What it wants of the port, before that is started: queue pairs and how frames are steered to them. Main thread; cfg->port is not looked at.

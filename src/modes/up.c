@@ -26,6 +26,7 @@ static struct mode *up_create(const struct mode_config *cfg, char *err, size_t e
 const struct mode_ops mode_up = {
     .name = "up",
     .summary = "one worker, one domain, one notification ring for each application",
+    .calling_thread = true,
     .plan = common_plan_one,
     .create = up_create,
     .destroy = common_destroy,

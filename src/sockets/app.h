@@ -43,8 +43,8 @@ void app_member_set_pid(struct app *app, uint16_t member, pid_t pid);
 void app_member_leave(struct app *app, uint16_t member);
 
 /**
- * The application runs on the thread of the only worker and names a socket of its that has something for the stack: what a notification by ring does,
- * without the ring; between two passes. slot below the arena's max_socks.
+ * The application runs on a thread that has the worker's side, and names a socket of its that has something for the stack: what a notification by ring does,
+ * without the ring; between net_begin and net_pause. slot below the arena's max_socks.
  */
 void app_serve(struct net *net, struct app *app, uint32_t slot, uint64_t now_us);
 

@@ -169,6 +169,13 @@ net_begin(struct net *net)
         lock_take(&net->pass, net->ctr, CTR_LOCK_PASS);
 }
 
+void
+net_pause(struct net *net)
+{
+    if (net->host->nb_nets > 1)
+        lock_give(&net->pass);
+}
+
 uint16_t
 net_receive(struct net *net, struct ip_packet *out, uint64_t now_us)
 {

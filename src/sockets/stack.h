@@ -63,6 +63,9 @@ struct stack *host_stack(struct host *h, unsigned i);
 /** Opens a pass: control operations wait until it ends. */
 void net_begin(struct net *net);
 
+/** Closes what net_begin opened without a pass's end, which the next pass does: for a socket command that a calling thread executes (app_serve). */
+void net_pause(struct net *net);
+
 /** Receive a burst, run it through the internet layer; transport packets go to out[] (room for 2 * PORT_BURST), local ones included. */
 uint16_t net_receive(struct net *net, struct ip_packet *out, uint64_t now_us);
 

@@ -22,6 +22,7 @@
 #define HIDDEN_FDS 64u /* how far below the limit of descriptors ours begin */
 
 struct front front = { .control_fd = -1 };
+const struct front_home *front_home;
 const struct front_local *front_local;
 
 static uint32_t attach_lock;
@@ -149,14 +150,16 @@ front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *po
 }
 
 void
-front_adopt_local(const struct front_local *local, const struct shm_layout *lay, void *f, const void *b,
-                  const void *pool, const void *page, uint16_t member)
+front_adopt_home(const struct front_home *home, const struct front_local *local, const int *doorbell, uint16_t member)
 {
-    front_adopt(lay, f, b, pool, page);
     front.member = member;
+    front_home = home;
     front_local = local;
     fork_watch();
-    fd_set_internal(local->wake_fd, true);
+    if (local != NULL)
+        fd_set_internal(local->wake_fd, true);
+    else
+        memcpy(front.doorbell, doorbell, front.lay.nb_instances * sizeof(*doorbell));
     __atomic_store_n(&front.state, FRONT_ATTACHED, __ATOMIC_RELEASE);
 }
 
@@ -281,8 +284,8 @@ front_eventq_create(uint32_t *queue, int *fd)
     int fds[WELCOME_FDS_MAX];
     ssize_t n = -1;
 
-    if (front_local != NULL)
-        return front_local->eventq_create(queue, fd);
+    if (front_home != NULL)
+        return front_home->eventq_create(queue, fd);
     if (!lock_acquire(&front.control_lock))
         return -EDEADLK;
     if (control_send(front.control_fd, &req, sizeof(req)) == (ssize_t)sizeof(req))
@@ -309,8 +312,8 @@ front_eventq_destroy(uint32_t queue, int fd)
 
     fd_set_internal(fd, false);
     libc()->close(fd);
-    if (front_local != NULL)
-        front_local->eventq_destroy(queue);
+    if (front_home != NULL)
+        front_home->eventq_destroy(queue);
     else
         control_send(front.control_fd, &req, sizeof(req));
 }
@@ -351,7 +354,8 @@ front_become_child(int fd, uint16_t member)
     front.member = member;
     if (fd < 0) {
         front.dead = 1;
-        front_local = NULL; /* a stack in the parent's memory stays the parent's */
+        front_home = NULL; /* a stack in the parent's memory stays the parent's */
+        front_local = NULL;
         return;
     }
     front.control_fd = front_hide_fd(fd);

@@ -554,6 +554,7 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
 {
     uint64_t us = deadline_us == 0 ? 0 : front_local->sleep_begin();
     struct timespec ts;
+    sigset_t blocked;
     int n;
 
     if (us == 0)
@@ -566,7 +567,7 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
         us = left < us ? left : us;
     }
     ts = (struct timespec){ (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
-    n = libc()->epoll_pwait2(epfd, out, max, &ts, mask);
+    n = libc()->epoll_pwait2(epfd, out, max, &ts, wait_local_mask(mask, &blocked));
     n = n < 0 ? -errno : filter(s, epfd, out, n);
     front_local->sleep_end();
     return n;

@@ -27,7 +27,7 @@ before_fork(void)
     int saved_errno = errno;
 
     child.fd = -1;
-    if (!front.dead && front.pid == getpid() && front_local == NULL)
+    if (!front.dead && front.pid == getpid() && front_home == NULL)
         child.fd = front_open_child(&child.member);
     errno = saved_errno;
 }

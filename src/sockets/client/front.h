@@ -2,6 +2,7 @@
 #ifndef SOCKETS_CLIENT_FRONT_H
 #define SOCKETS_CLIENT_FRONT_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,8 +43,18 @@ struct front {
 extern struct front front;
 
 /**
- * The stack in this very process: what takes the place of notification rings, doorbells and sleep where the calling thread runs the stack itself. Declared
- * here, filled in by whoever runs it (front_adopt_local). No other thread serves the stack, so each wait below goes by passes.
+ * The stack in this very process: what goes by the control socket otherwise. Declared here, filled in by whoever starts it (front_adopt_home).
+ */
+struct front_home {
+    int (*eventq_create)(uint32_t *queue, int *fd);
+    void (*eventq_destroy)(uint32_t queue);
+};
+
+extern const struct front_home *front_home; /**< NULL: the stack is another process */
+
+/**
+ * Besides, what takes the place of notification rings, doorbells and sleep where the calling thread runs the stack itself. No other thread
+ * serves the stack, so each wait below goes by passes.
  */
 struct front_local {
     /** The socket has something for the stack, which the next pass takes. The caller holds the socket's lock. */
@@ -58,11 +69,11 @@ struct front_local {
     uint64_t (*sleep_begin)(void);
     void (*sleep_end)(void);
     int wake_fd; /**< readable when a sleeper must come back: watched while asleep */
-    int (*eventq_create)(uint32_t *queue, int *fd);
-    void (*eventq_destroy)(uint32_t queue);
+    sigset_t
+        driver_signals; /**< blocked while asleep: wake_fd says what they say, and the sleeper's EINTR would be the program's */
 };
 
-extern const struct front_local *front_local; /**< NULL: the stack is another process */
+extern const struct front_local *front_local; /**< NULL: other threads or another process run the stack */
 
 /* ---- the front-end's own words of a socket ------------------------------------------------------------------------ */
 
@@ -193,9 +204,12 @@ bool front_attach(void);
 /** The regions are mapped at these places: used by front_attach, and by tests that play the stack in memory. */
 void front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *pool, const void *page);
 
-/** The same for the stack in this process, which is thereby attached. */
-void front_adopt_local(const struct front_local *local, const struct shm_layout *lay, void *f, const void *b,
-                       const void *pool, const void *page, uint16_t member);
+/**
+ * After front_adopt: the stack is in this process, which is thereby attached as that member. local: NULL if other threads run it, who are rung by
+ * doorbell[nb_instances].
+ */
+void front_adopt_home(const struct front_home *home, const struct front_local *local, const int *doorbell,
+                      uint16_t member);
 
 /** Look at the control socket: has the stack gone? Sets front.dead. A system call: only after a wait has lasted suspiciously long. */
 bool front_check_alive(void);
@@ -260,6 +274,9 @@ int command_queue(uint32_t slot, enum shm_op op, uint32_t queue, bool wait);
 /* ---- wait.c ----------------------------------------------------------------------------------------------------------- */
 
 #define WAIT_FOREVER UINT64_MAX
+
+/** What to block during a sleep between sleep_begin and sleep_end: mask (NULL: the thread's own) and the drivers' signals. Returns *out. */
+const sigset_t *wait_local_mask(const sigset_t *mask, sigset_t *out);
 
 /** CLOCK_MONOTONIC. */
 uint64_t wait_now_us(void);

@@ -44,23 +44,24 @@ extern "C" {
 struct mmsghdr; /* in full with _GNU_SOURCE */
 
 /**
- * A stack in this very process (libisosock-embedded only): the program's own threads run it to completion inside their iso_* calls, and no ring, no other
- * thread and no copy of state lies between. Any thread may call; one at a time is inside the stack.
+ * A stack in this very process (libisosock-embedded only). In the modes up and connp-l the program's own threads run it to completion inside their iso_* calls, and no
+ * ring, no other thread and no copy of state lies between; any thread may call, one at a time is inside in up, as many as the EAL has lcores in connp-l. In other modes
+ * workers run it on all lcores but the main one, which stays the program's.
  *
  * Calls that wait (blocking ones, iso_epoll_wait, iso_poll, iso_select) run passes of the stack until what they wait for has come, and sleep as the option
  * `idle` says. Bytes that iso_send took leave with the next such call, at the latest: a program that computes for long, or sleeps elsewhere, calls
- * iso_stack_poll meanwhile, else acknowledgements and timers are late. Signals end such a wait with EINTR only while it sleeps.
+ * iso_stack_poll meanwhile, else acknowledgements and timers are late (workers need no such help). Signals end such a wait with EINTR only while it sleeps.
  * A forked child has no stack: its inherited sockets are dead (ENETDOWN).
  *
- * iso_stack_start takes the command line of isosockd(8), with EAL options before `--`; the mode is `up`. iso_stack_start_file takes a configuration
+ * iso_stack_start takes the command line of isosockd(8), with EAL options before `--`; the mode is `up` unless said otherwise. iso_stack_start_file takes a configuration
  * file (isosockd.conf(5)), whose option `eal` holds EAL options. Before the first socket call, on the thread that would run the
- * EAL's main lcore; once per process. They return 0, or -1 with errno and one line on stderr: EINVAL a wrong option or a mode that cannot run so, EALREADY
+ * EAL's main lcore; once per process. They return 0, or -1 with errno and one line on stderr: EINVAL a wrong option or a mode that lacks an lcore, EALREADY
  * there is or was one, ENODEV, ENOMEM, EIO from the port.
  */
 ISO_API int iso_stack_start(int argc, char *const argv[]);
 ISO_API int iso_stack_start_file(const char *path);
 
-/** One pass of the stack. Returns how much it did, 0 if there was nothing; -1 with ENOTCONN if no stack runs. Any thread. */
+/** One pass of the stack. Returns how much it did, 0 if there was nothing or workers run it; -1 with ENOTCONN if no stack runs. Any thread. */
 ISO_API int iso_stack_poll(void);
 
 /**

@@ -261,6 +261,7 @@ static int
 poll_local(struct call *c, uint64_t deadline_us, const sigset_t *mask)
 {
     struct timespec ts;
+    sigset_t blocked;
 
     for (unsigned i = 1;; i++) {
         uint64_t us;
@@ -270,7 +271,7 @@ poll_local(struct call *c, uint64_t deadline_us, const sigset_t *mask)
         us = look(c, NULL) > 0 ? 0 : front_local->sleep_begin();
         if (us != 0) {
             c->kfds[c->n] = (struct pollfd){ .fd = front_local->wake_fd, .events = POLLIN };
-            rc = libc()->ppoll(c->kfds, c->n + 1, time_left(deadline_us, us, &ts), mask);
+            rc = libc()->ppoll(c->kfds, c->n + 1, time_left(deadline_us, us, &ts), wait_local_mask(mask, &blocked));
         } else if (c->nb_kernel > 0 && i % KERNEL_EVERY_PASS == 0) {
             rc = libc()->poll(c->kfds, c->n, 0);
         }

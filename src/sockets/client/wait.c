@@ -160,14 +160,28 @@ sleep_until_ready(struct slot_wait *w, enum wait_for what, uint64_t deadline_us)
     }
 }
 
+const sigset_t *
+wait_local_mask(const sigset_t *mask, sigset_t *out)
+{
+    sigset_t own;
+
+    if (mask == NULL) {
+        pthread_sigmask(SIG_BLOCK, NULL, &own);
+        mask = &own;
+    }
+    sigorset(out, mask, &front_local->driver_signals);
+    return out;
+}
+
 /* Until something comes for the stack or for this thread, for at most us. 0, or -EINTR. */
 static int
 sleep_on_stack(uint64_t us)
 {
     const struct timespec ts = { (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
     struct pollfd p = { .fd = front_local->wake_fd, .events = POLLIN };
+    sigset_t mask;
 
-    return libc()->ppoll(&p, 1, &ts, NULL) < 0 ? -errno : 0;
+    return libc()->ppoll(&p, 1, &ts, wait_local_mask(NULL, &mask)) < 0 ? -errno : 0;
 }
 
 /* The thread that waits runs the stack. */

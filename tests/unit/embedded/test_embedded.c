@@ -2,10 +2,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,11 +19,13 @@
 
 /*
  * The stack inside the program, over a net_ring port that nobody else is on: client and server are sockets of the one stack, and what they send comes
- * back to it by local delivery. Time is real and every wait has a limit.
+ * back to it by local delivery. The argument is the mode. Time is real and every wait has a limit.
  */
 #define PATIENCE_MS 5000
 #define BULK_BYTES (3u << 20)
 #define CONNS 40
+/* Well below the deadline at which connections that did not drain are reset. */
+#define DRAIN_MS 1500
 
 static uint16_t next_port = 7000;
 
@@ -72,7 +76,7 @@ await(int fd, short events)
 static void
 make_pair(int fds[2])
 {
-    uint16_t port = next_port++;
+    uint16_t port = __atomic_fetch_add(&next_port, 1, __ATOMIC_RELAXED);
     int listener = listener_open(port, 0);
 
     fds[0] = connect_to(port, 0);
@@ -355,6 +359,63 @@ test_sleeping_thread_is_woken(void **state)
     iso_close(fds[1]);
 }
 
+/* Each thread has both ends of a connection, and none waits for another: their passes meet in the stack. Returns what went wrong. */
+static const char *
+exchange(void)
+{
+    char out[3000], in[sizeof(out)];
+    int fds[2];
+
+    make_pair(fds);
+    for (unsigned round = 0; round < 200; round++) {
+        size_t n = 1 + (round * 997) % sizeof(out), taken = 0;
+
+        for (size_t i = 0; i < n; i++)
+            out[i] = byte_at(round + i);
+        if (iso_send(fds[round & 1], out, n, 0) != (ssize_t)n)
+            return "send";
+        while (taken < n) {
+            ssize_t rc = iso_recv(fds[~round & 1], in + taken, n - taken, 0);
+
+            if (rc <= 0)
+                return "recv";
+            taken += (size_t)rc;
+        }
+        if (memcmp(in, out, n) != 0)
+            return "bytes";
+    }
+    iso_close(fds[0]);
+    return iso_recv(fds[1], in, 1, 0) == 0 && iso_close(fds[1]) == 0 ? NULL : "close";
+}
+
+static void *
+exchange_main(void *result)
+{
+    cpu_set_t all;
+
+    /* Not only on the EAL's CPU, which threads inherit. */
+    memset(&all, 0xff, sizeof(all));
+    sched_setaffinity(0, sizeof(all), &all);
+    *(const char **)result = exchange();
+    return NULL;
+}
+
+static void
+test_threads_meet_in_the_stack(void **state)
+{
+    const char *failed[5];
+    pthread_t threads[5];
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, exchange_main, &failed[i]), 0);
+    for (unsigned i = 0; i < 5; i++) {
+        pthread_join(threads[i], NULL);
+        if (failed[i] != NULL)
+            fail_msg("thread %u: %s", i, failed[i]);
+    }
+}
+
 /* A child has its parent's descriptors but no stack. */
 static void
 test_fork(void **state)
@@ -387,6 +448,7 @@ static void
 test_stop(void **state)
 {
     char again[] = "again", *argv[] = { again, NULL };
+    uint64_t start_ms;
     char buf[8];
     int fds[2];
 
@@ -396,7 +458,9 @@ test_stop(void **state)
     assert_true(iso_stack_poll() >= 0);
     assert_int_equal(iso_stack_start(1, argv), -1);
     assert_int_equal(errno, EALREADY);
+    start_ms = now_ms();
     assert_int_equal(iso_stack_stop(), 0);
+    assert_true(now_ms() - start_ms < DRAIN_MS);
     assert_int_equal(iso_stack_stop(), -1);
     assert_int_equal(errno, ENOTCONN);
     assert_int_equal(iso_stack_poll(), -1);
@@ -407,7 +471,7 @@ test_stop(void **state)
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocking_calls),
@@ -417,17 +481,22 @@ main(void)
         cmocka_unit_test(test_mixed_waits),
         cmocka_unit_test(test_many_connections),
         cmocka_unit_test(test_sleeping_thread_is_woken),
+        cmocka_unit_test(test_threads_meet_in_the_stack),
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_stop),
     };
-    char line[] = "test --no-huge --no-pci -m 192 --vdev=net_ring0 -- --address 10.9.0.1/24 --rx-buffers 4096";
-    char *argv[16], *rest = line;
-    int argc = 0;
+    char line[256], *words[20], *rest = line;
+    int n = 0;
 
+    /* Several lcores on whatever CPUs there are. */
+    snprintf(line, sizeof(line),
+             "test --no-huge --no-pci -m 192 --lcores (0-2)@0 --vdev=net_ring0 -- --address 10.9.0.1/24 --rx-buffers "
+             "4096 --mode %s",
+             argc > 1 ? argv[1] : "up");
     while (rest != NULL)
-        argv[argc++] = strsep(&rest, " ");
-    argv[argc] = NULL;
-    if (iso_stack_start(argc, argv) != 0)
+        words[n++] = strsep(&rest, " ");
+    words[n] = NULL;
+    if (iso_stack_start(n, words) != 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <rte_common.h>
+#include <rte_lcore.h>
+#include <rte_pause.h>
+
+#include "core/clock.h"
+
+#include "embedded.h"
+#include "fdtable.h"
+#include "lock.h"
+
+/**
+ * @file
+ * The program's threads run the stack: struct front_local over a mode in which any thread may execute any event. The front-end and the stack
+ * share the same regions as across processes; what is left out is everything that carries a message between two threads: notification rings, doorbells,
+ * futexes.
+ *
+ * A *seat* is what a worker is elsewhere: a struct net, which one thread at a time uses, by the seat's lock. Threads are spread over the seats, one for each
+ * lcore of the EAL (`up` has one), so that as many of them can be inside the stack at once as there are lcores; what they may do there at the same time, the mode's
+ * locks say. In place of a ring, sockets that stand notified are in their seat's `pending` until the next pass. A thread whose own seat has nothing to
+ * do makes a pass of another's, so that no packet waits for a thread that computes.
+ */
+
+/* Passes without work for so long, and the thread sleeps (idle=adaptive). */
+#define SLEEP_AFTER_US 200u
+/* As the daemon's worker: naps where the port has no interrupt, or where another sleeper may take our wake-up. */
+#define NAP_MIN_US 50u
+#define NAP_MAX_US 1000u
+#define SLEEP_MAX_US 1000000u
+/* A program that tries without ever waiting gets a pass so often. */
+#define TRY_PASS_US 20u
+
+struct seat {
+    uint32_t lock; /**< of everything here, and of the net */
+    uint32_t nb_pending;
+    uint32_t *pending; /**< [max_sockets]: sockets that stand notified */
+    struct net *net;
+    struct counters *ctr;
+    uint64_t passed_at_us; /**< start of the last pass */
+    uint64_t idle_since_us; /**< 0 = the last pass did something */
+    bool has_intr, armed;
+} __attribute__((aligned(64)));
+
+static struct {
+    struct seat *seats;
+    uint32_t nb_seats;
+    uint32_t capacity; /**< of each seat's pending */
+    uint32_t threads; /**< atomic: that were given a seat */
+    uint32_t lost; /**< atomic: some socket stands notified that is in no seat's pending */
+    uint32_t
+        sleep_lock; /**< of going to sleep and waking up; taken before a seat's, and with it these are only tried */
+    uint32_t nb_asleep; /**< atomic for those who look without the lock */
+    uint32_t nap_us;
+} caller = { .nap_us = NAP_MIN_US };
+
+static struct front_local local_ops;
+
+/* ---- inside the stack --------------------------------------------------------------------------------------------------- */
+
+/*
+ * A thread that the EAL does not know has no cache of packet buffers, and each buffer would cost it an operation on a shared ring. So it gets an
+ * lcore's number for its lifetime, if one is left.
+ */
+static pthread_key_t thread_key;
+
+static void
+on_thread_end(void *arg)
+{
+    (void)arg;
+    rte_thread_unregister();
+}
+
+static void
+know_thread(void)
+{
+    static __thread bool known;
+
+    if (likely(known))
+        return;
+    known = true;
+    if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() == 0)
+        pthread_setspecific(thread_key, &caller);
+}
+
+static struct seat *
+own_seat(void)
+{
+    static __thread struct seat *seat;
+
+    if (unlikely(seat == NULL))
+        seat = &caller.seats[__atomic_fetch_add(&caller.threads, 1, __ATOMIC_RELAXED) % caller.nb_seats];
+    return seat;
+}
+
+/* What the seat's sockets were notified of. The seat's lock is held. */
+static void
+serve_pending(struct seat *seat, uint64_t now_us)
+{
+    uint32_t n = seat->nb_pending;
+
+    net_begin(seat->net);
+    for (uint32_t i = 0; i < n; i++) {
+        if (i + 2 < n) {
+            rte_prefetch0(front_sock(seat->pending[i + 2]));
+            rte_prefetch0(back_sock(seat->pending[i + 2]));
+        }
+        app_serve(seat->net, em.app, seat->pending[i], now_us);
+    }
+    seat->nb_pending = 0;
+    if (unlikely(load_relaxed(&caller.lost)) && __atomic_exchange_n(&caller.lost, 0, __ATOMIC_ACQ_REL))
+        app_serve_all(seat->net, em.app, now_us);
+    net_pause(seat->net);
+}
+
+/* The seat's lock is held. */
+static unsigned
+pass_locked(struct seat *seat, uint64_t now_us)
+{
+    unsigned did = seat->nb_pending;
+
+    seat->passed_at_us = now_us;
+    if (did > 0 || unlikely(load_relaxed(&caller.lost)))
+        serve_pending(seat, now_us);
+    did += em.ops->poll(em.mode, (unsigned)(seat - caller.seats), now_us);
+    counter_inc(seat->ctr, CTR_WORKER_POLLS);
+    if (did > 0) {
+        seat->idle_since_us = 0;
+        store_relaxed(&caller.nap_us, NAP_MIN_US);
+    } else {
+        counter_inc(seat->ctr, CTR_WORKER_IDLE_POLLS);
+        if (seat->idle_since_us == 0)
+            seat->idle_since_us = now_us;
+    }
+    return did;
+}
+
+/* Others may sleep for what this pass has done, or until somebody makes one. */
+static void
+wake_others(const struct seat *seat)
+{
+    if (unlikely(__atomic_load_n(&caller.nb_asleep, __ATOMIC_SEQ_CST) != 0))
+        net_wake(seat->net);
+}
+
+static unsigned
+try_pass(struct seat *seat)
+{
+    unsigned did;
+
+    if (!lock_try(&seat->lock))
+        return 0;
+    did = pass_locked(seat, clock_now_us());
+    lock_release(&seat->lock);
+    if (did > 0)
+        wake_others(seat);
+    return did;
+}
+
+unsigned
+caller_pass(void)
+{
+    static __thread uint32_t turn;
+    struct seat *seat = own_seat();
+    unsigned did;
+
+    know_thread();
+    did = try_pass(seat);
+    if (did == 0 && caller.nb_seats > 1) {
+        struct seat *other = &caller.seats[turn++ % caller.nb_seats];
+
+        if (other != seat)
+            did = try_pass(other);
+    }
+    if (did == 0)
+        rte_pause();
+    return did;
+}
+
+static void
+local_pass(void)
+{
+    caller_pass();
+}
+
+static void
+local_tried(void)
+{
+    if (clock_now_us() - own_seat()->passed_at_us >= TRY_PASS_US)
+        caller_pass();
+}
+
+static void
+local_notify(uint32_t slot)
+{
+    struct seat *seat = own_seat();
+
+    /* False: in a signal handler that interrupted this thread inside the stack. */
+    if (!lock_acquire(&seat->lock)) {
+        __atomic_store_n(&caller.lost, 1, __ATOMIC_RELEASE);
+        return;
+    }
+    if (likely(seat->nb_pending < caller.capacity))
+        seat->pending[seat->nb_pending++] = slot;
+    else
+        __atomic_store_n(&caller.lost, 1, __ATOMIC_RELEASE);
+    lock_release(&seat->lock);
+    wake_others(seat);
+}
+
+static void
+local_serve(uint32_t slot)
+{
+    struct seat *seat = own_seat();
+
+    if (!lock_acquire(&seat->lock))
+        return;
+    know_thread();
+    net_begin(seat->net);
+    app_serve(seat->net, em.app, slot, clock_now_us());
+    net_pause(seat->net);
+    lock_release(&seat->lock);
+}
+
+/* ---- sleeping ----------------------------------------------------------------------------------------------------------- */
+
+/* Whether this thread's passes have found nothing for long enough. */
+static bool
+may_sleep(const struct seat *seat, uint64_t now_us)
+{
+    if (em.config.idle == IDLE_POLL || seat->idle_since_us == 0)
+        return false;
+    return em.config.idle == IDLE_SLEEP || now_us - seat->idle_since_us >= SLEEP_AFTER_US;
+}
+
+/* A seat of a sleeper to be: its last look. Whether there was nothing; *next_us is lowered to when there will be. */
+static bool
+is_quiet(struct seat *seat, bool first, uint64_t now_us, uint64_t *next_us)
+{
+    bool quiet;
+
+    /* Announce and arm first, then look: what comes later rings. */
+    if (first) {
+        net_set_sleeping(seat->net, true);
+        seat->armed = seat->has_intr && port_intr_arm(net_queue(seat->net)) == 0;
+    }
+    quiet = pass_locked(seat, now_us) == 0 && seat->nb_pending == 0 && !net_has_work(seat->net);
+    *next_us = RTE_MIN(*next_us, net_next_us(seat->net, now_us));
+    return quiet;
+}
+
+/* sleep_lock is held. For how long; 0 = there is work. */
+static uint64_t
+sleep_time(void)
+{
+    bool first = caller.nb_asleep == 1, all_armed = first;
+    uint64_t now_us = clock_now_us(), next_us = UINT64_MAX, limit_us;
+
+    for (uint32_t i = 0; i < caller.nb_seats; i++) {
+        struct seat *seat = &caller.seats[i];
+        bool quiet;
+
+        /* Somebody is in it and sees to it; but he may leave the stack to compute. */
+        if (!lock_try(&seat->lock)) {
+            all_armed = false;
+            continue;
+        }
+        quiet = is_quiet(seat, first, now_us, &next_us);
+        all_armed &= seat->armed;
+        lock_release(&seat->lock);
+        if (!quiet)
+            return 0;
+    }
+    limit_us = all_armed ? SLEEP_MAX_US : caller.nap_us;
+    store_relaxed(&caller.nap_us, RTE_MIN(2 * caller.nap_us, NAP_MAX_US));
+    return next_us > now_us ? RTE_MIN(next_us - now_us, limit_us) : 0;
+}
+
+/* sleep_lock is held. */
+static void
+awake(void)
+{
+    if (__atomic_sub_fetch(&caller.nb_asleep, 1, __ATOMIC_SEQ_CST) != 0)
+        return;
+    for (uint32_t i = 0; i < caller.nb_seats; i++) {
+        struct seat *seat = &caller.seats[i];
+
+        if (seat->armed)
+            port_intr_disarm(net_queue(seat->net));
+        seat->armed = false;
+        net_doorbell_clear(seat->net);
+        net_set_sleeping(seat->net, false);
+    }
+}
+
+static uint64_t
+local_sleep_begin(void)
+{
+    struct seat *seat = own_seat();
+    uint64_t us;
+
+    if (!may_sleep(seat, clock_now_us()) || !lock_try(&caller.sleep_lock))
+        return 0;
+    __atomic_add_fetch(&caller.nb_asleep, 1, __ATOMIC_SEQ_CST);
+    us = sleep_time();
+    if (us == 0)
+        awake();
+    else
+        counter_inc(seat->ctr, CTR_WORKER_SLEEPS);
+    lock_release(&caller.sleep_lock);
+    return us;
+}
+
+static void
+local_sleep_end(void)
+{
+    if (!lock_acquire(&caller.sleep_lock))
+        return;
+    awake();
+    lock_release(&caller.sleep_lock);
+}
+
+/* ---- event queues ------------------------------------------------------------------------------------------------------- */
+
+/* Every seat's lock: nobody is inside the stack. False in a signal handler that interrupted this thread there. */
+static bool
+stop_all(void)
+{
+    for (uint32_t i = 0; i < caller.nb_seats; i++) {
+        if (lock_acquire(&caller.seats[i].lock))
+            continue;
+        while (i > 0)
+            lock_release(&caller.seats[--i].lock);
+        return false;
+    }
+    return true;
+}
+
+static void
+go_all(void)
+{
+    for (uint32_t i = 0; i < caller.nb_seats; i++)
+        lock_release(&caller.seats[i].lock);
+}
+
+static void
+add_eventq(struct eventq_call *call)
+{
+    call->result = -EDEADLK;
+    if (!stop_all())
+        return;
+    call->result = app_eventq_add(em.app, call->fd);
+    go_all();
+}
+
+static int
+home_eventq_create(uint32_t *queue, int *fd)
+{
+    return eventq_open(add_eventq, queue, fd);
+}
+
+static void
+home_eventq_destroy(uint32_t queue)
+{
+    int fd;
+
+    if (!stop_all())
+        return;
+    fd = app_eventq_remove(em.app, queue);
+    go_all();
+    eventq_close_fd(fd);
+}
+
+static const struct front_home home_ops = {
+    .eventq_create = home_eventq_create,
+    .eventq_destroy = home_eventq_destroy,
+};
+
+static struct front_local local_ops = {
+    .notify = local_notify,
+    .serve = local_serve,
+    .pass = local_pass,
+    .tried = local_tried,
+    .sleep_begin = local_sleep_begin,
+    .sleep_end = local_sleep_end,
+};
+
+/* ---- start and stop ----------------------------------------------------------------------------------------------------- */
+
+static int
+seat_init(struct seat *seat, unsigned number, int wake_fd)
+{
+    struct epoll_event ev = { .events = EPOLLIN };
+
+    seat->net = host_net(em.host, number);
+    seat->ctr = net_queue(seat->net)->ctr;
+    seat->pending = calloc(caller.capacity, sizeof(*seat->pending));
+    if (seat->pending == NULL)
+        return -ENOMEM;
+    if (epoll_ctl(wake_fd, EPOLL_CTL_ADD, net_doorbell_fd(seat->net), &ev) != 0)
+        return -errno;
+    seat->has_intr = port_intr_register(net_queue(seat->net), wake_fd) == 0;
+    return 0;
+}
+
+int
+caller_start(struct embedded_entry *entry)
+{
+    unsigned n = em.ops->nb_workers(em.mode);
+    int fd = epoll_create1(EPOLL_CLOEXEC), rc;
+
+    if (fd < 0)
+        return -errno;
+    local_ops.wake_fd = front_hide_fd(fd);
+    caller.capacity = em.config.max_sockets;
+    caller.seats = aligned_alloc(64, n * sizeof(*caller.seats));
+    if (caller.seats == NULL)
+        return -ENOMEM;
+    memset(caller.seats, 0, n * sizeof(*caller.seats));
+    caller.nb_seats = n;
+    rc = -pthread_key_create(&thread_key, on_thread_end);
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        rc = seat_init(&caller.seats[i], i, local_ops.wake_fd);
+    local_ops.driver_signals = em.driver_signals;
+    entry->home = &home_ops;
+    entry->local = &local_ops;
+    return rc;
+}
+
+static void
+pass_all(void)
+{
+    for (uint32_t i = 0; i < caller.nb_seats; i++)
+        pass_locked(&caller.seats[i], clock_now_us());
+}
+
+bool
+caller_stop(uint64_t end_us)
+{
+    if (!stop_all())
+        return false;
+    pass_all();
+    host_shutdown_begin(em.host, clock_now_us());
+    do
+        pass_all();
+    while (!host_shutdown_done(em.host, clock_now_us()) && clock_now_us() < end_us);
+    go_all();
+    return true;
+}
