@@ -40,7 +40,7 @@ for layer in core ip tcp sockets modes; do
     done
 done
 for header in $(git ls-files 'apps/*.h'); do
-    out=$(gcc $cflags $include -x c "$header" -o /dev/null 2>&1) || alone="$alone$header: $(echo "$out" | head -n 1)
+    out=$(gcc $cflags $include -Iapps -Isrc/sockets/client -x c "$header" -o /dev/null 2>&1) || alone="$alone$header: $(echo "$out" | head -n 1)
 "
 done
 report "headers compile alone" "$alone"
