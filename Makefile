@@ -3,7 +3,7 @@
 BUILD ?= build
 MESON_ARGS := $(if $(filter true 1,$(CI)),-Dwerror=true)
 
-.PHONY: all deps configure demo demo-rootless test check asan fuzz docs install clean
+.PHONY: all deps configure demo demo-rootless test check budget asan fuzz docs install clean
 
 all: configure
 	ninja -C $(BUILD)
@@ -33,6 +33,11 @@ test: all
 # What CI looks at besides the tests: format, headers alone, forbidden calls, generated pages.
 check: all
 	scripts/check.sh $(BUILD)
+
+# Instructions that the hot paths execute, against tests/budget/budget.tsv. RENEW=1 writes that table anew.
+budget: all
+	scripts/deps.sh --optional test
+	$(if $(RENEW),ninja -C $(BUILD) budget-renew,meson test -C $(BUILD) --suite budget --verbose)
 
 # The unit tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan: deps

@@ -60,6 +60,9 @@ struct net_maker {
     uint32_t loss_ppm; /**< of the ports, both directions */
 };
 
+/** What net_init takes: one worker, one domain. */
+const struct net_maker *net_maker_single(void);
+
 /** What every stack of a test is made with; a test may change it before net_init. */
 struct stack_config net_stack_config(unsigned node);
 
