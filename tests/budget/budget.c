@@ -117,6 +117,9 @@ static struct front_local own_ops = {
     .tried = own_tried,
     .sleep_begin = own_sleep_begin,
     .sleep_end = own_tried,
+};
+
+static const struct front_home own_home = {
     .eventq_create = own_eventq_create,
     .eventq_destroy = own_eventq_destroy,
 };
@@ -519,8 +522,8 @@ start(void)
     fapp_attach(&own, &lan.node[0]);
     fapp_attach(&peer, &lan.node[1]);
     own_ops.wake_fd = eventfd(0, EFD_CLOEXEC);
-    front_adopt_local(&own_ops, &own.layout, own.front, own.back, lan.node[0].pool.base, lan.node[0].host->page,
-                      own.member);
+    front_adopt(&own.layout, own.front, own.back, lan.node[0].pool.base, lan.node[0].host->page);
+    front_adopt_home(&own_home, &own_ops, NULL, own.member);
     epfd = iso_epoll_create1(EPOLL_CLOEXEC);
     sa = address_of(0, OWN_PORT);
     listener = iso_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
