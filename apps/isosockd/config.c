@@ -33,9 +33,9 @@ static const struct option_row port_rows[] = {
       .help = "Transmit descriptors; 0 = as the driver likes." },
 };
 
-/** "0,impair=loss:1%,rxd=512" */
+/** "0,impair=loss:1%,rxd=512", or "sink,window=256k" */
 static int
-port_parse(const char *text, struct port_config *pc, char *err, size_t err_len)
+port_parse(const char *text, struct port_config *pc, struct sink_config *sink, char *err, size_t err_len)
 {
     struct port_knobs knobs = { 0 };
     struct options o;
@@ -44,9 +44,13 @@ port_parse(const char *text, struct port_config *pc, char *err, size_t err_len)
     unsigned long id = strtoul(head, &end, 10);
     int rc;
 
+    if (strcmp(head, "sink") == 0) {
+        *pc = (struct port_config){ .wire_ops = &sink_wire_ops, .wire_config = sink };
+        return sink_parse(rest, sink, &pc->impair, err, err_len);
+    }
     if (head[0] < '0' || head[0] > '9' || *end != '\0' || id >= RTE_MAX_ETHPORTS) {
-        snprintf(err, err_len, "'%s' is no port number: 0 to %u, then knobs, as in 0,impair=loss:1%%,delay:10ms", head,
-                 RTE_MAX_ETHPORTS - 1);
+        snprintf(err, err_len, "'%s' is no port: 0 to %u, or sink, then knobs, as in 0,impair=loss:1%%,delay:10ms",
+                 head, RTE_MAX_ETHPORTS - 1);
         return -EINVAL;
     }
     rc = options_init(&o, port_rows, RTE_DIM(port_rows), &knobs, err, err_len);
@@ -66,8 +70,9 @@ static int
 check_port(const char *text, char *err, size_t err_len)
 {
     struct port_config ignored;
+    struct sink_config sink_ignored;
 
-    return port_parse(text, &ignored, err, err_len);
+    return port_parse(text, &ignored, &sink_ignored, err, err_len);
 }
 
 /* An address that a host may have (RFC 1122 section 3.2.1.3): on a link of more than two, not the network's name nor its broadcast. */
@@ -151,13 +156,17 @@ static const struct option_row rows[] = {
     { .name = "port",
       .section = "Network",
       .type = OPTION_STRING,
-      .metavar = "N[,KNOB=VALUE]...",
+      .metavar = "N|sink[,KNOB=VALUE]...",
       FIELD(port),
       .default_text = "0",
       .check = check_port,
-      .help = "DPDK port to own; knobs: impair=loss:1%,delay:10ms,reorder:2%,dup:1%,corrupt:0.1%,seed:7 makes the wire "
-              "bad, "
-              "rxd and txd set the numbers of descriptors." },
+      .help =
+          "DPDK port to own; knobs: impair=loss:1%,delay:10ms,reorder:2%,dup:1%,corrupt:0.1%,seed:7 makes the wire "
+          "bad, "
+          "rxd and txd set the numbers of descriptors. sink is a wire of memory that answers as isobench serve does, "
+          "for "
+          "measuring; its knobs: offload=none|csum|tso, ack=SEGMENTS, window=BYTES, connections=N, "
+          "impair." },
     { .name = "mtu",
       .section = "Network",
       .type = OPTION_U32,
@@ -471,7 +480,7 @@ config_check(struct config *cfg, char *err, size_t err_len)
         snprintf(err, err_len, "--port-min '%u' is above --port-max '%u'", cfg->port_min, cfg->port_max);
         return -EINVAL;
     }
-    rc = port_parse(cfg->port, &cfg->port_config, err, err_len);
+    rc = port_parse(cfg->port, &cfg->port_config, &cfg->sink, err, err_len);
     if (rc != 0)
         return rc;
     cfg->port_config.mtu = (uint16_t)cfg->mtu_bytes;

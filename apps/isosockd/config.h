@@ -8,6 +8,7 @@
 
 #include "core/options.h"
 #include "modes/mode.h"
+#include "sink/sink.h"
 
 /**
  * @file
@@ -50,6 +51,7 @@ struct config {
     /* What config_check makes of them. */
     struct ip_config ip;
     struct port_config port_config;
+    struct sink_config sink; /**< if port_config says so */
     const struct mode_ops *mode_ops;
     const char *mode_knobs; /**< points into mode; "" if there are none */
 };

@@ -54,16 +54,18 @@ start_port(struct daemon *d, char *err, size_t err_len)
 {
     const struct mode_config mc = { .knobs = d->cfg->mode_knobs, .nb_workers = d->nb_workers };
     struct port_config pc = d->cfg->port_config;
+    bool is_device = pc.wire_ops == NULL;
     uint16_t mtu = pc.mtu;
     int rc = d->ops->plan(&mc, &pc, err, err_len);
 
-    if (rc == 0)
+    if (rc == 0 && is_device)
         rc = check_port_exists(pc.port_id, err, err_len);
     if (rc != 0)
         return rc;
-    if (mtu == 0 && rte_eth_dev_get_mtu(pc.port_id, &mtu) != 0)
+    if (mtu == 0 && (!is_device || rte_eth_dev_get_mtu(pc.port_id, &mtu) != 0))
         mtu = RTE_ETHER_MTU;
-    rc = pktpool_create(&d->pool, "isosock", d->cfg->rx_buffers, mtu, rte_eth_dev_socket_id(pc.port_id));
+    rc = pktpool_create(&d->pool, "isosock", d->cfg->rx_buffers, mtu,
+                        is_device ? rte_eth_dev_socket_id(pc.port_id) : SOCKET_ID_ANY);
     if (rc != 0) {
         snprintf(err, err_len, "no memory for %u receive buffers (%s): lower --rx-buffers or give the EAL more",
                  d->cfg->rx_buffers, strerror(-rc));

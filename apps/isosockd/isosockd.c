@@ -13,8 +13,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <rte_ethdev.h>
-
 #include "core/eal.h"
 #include "daemon.h"
 #include "notify.h"
@@ -127,11 +125,8 @@ catch_signals(void)
 static void
 say_ready(const struct daemon *d)
 {
-    struct rte_eth_dev_info info = { .driver_name = "?" };
-
-    rte_eth_dev_info_get(d->port.port_id, &info);
     printf("isosockd: ready, address %s, port %u %s, mode %s, control %s\n", d->cfg->address, d->port.port_id,
-           info.driver_name, d->cfg->mode, d->cfg->control);
+           d->port.driver, d->cfg->mode, d->cfg->control);
     fflush(stdout);
     notify_manager("READY=1");
 }

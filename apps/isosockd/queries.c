@@ -148,19 +148,21 @@ answer_ports(struct daemon *d, const char *args, FILE *out)
 {
     const struct port_caps *c = &d->port.caps;
     char mac[RTE_ETHER_ADDR_FMT_SIZE];
-    struct rte_eth_dev_info info;
     struct rte_eth_stats st;
+    bool is_device = d->port.config.wire_ops == NULL;
 
     (void)args;
-    if (rte_eth_dev_info_get(d->port.port_id, &info) != 0 || rte_eth_stats_get(d->port.port_id, &st) != 0)
+    if (is_device && rte_eth_stats_get(d->port.port_id, &st) != 0)
         return -EIO;
     rte_ether_format_addr(mac, sizeof(mac), &d->port.mac);
-    fprintf(out, "port %u  %s  %s  mtu %u  queues %u (steering: %s)  link %s\n", d->port.port_id, info.driver_name, mac,
+    fprintf(out, "port %u  %s  %s  mtu %u  queues %u (steering: %s)  link %s\n", d->port.port_id, d->port.driver, mac,
             d->port.mtu, d->port.nb_queues, port_steer_name(d->port.steer), port_link_up(&d->port) ? "up" : "down");
     fprintf(out, "  by the port:%s%s%s%s%s%s\n", c->rx_csum ? " receive checksums," : "",
             c->tx_ip_csum ? " IPv4 checksum," : "", c->tx_tcp_csum ? " TCP checksum," : "",
             c->tso ? " segmentation," : "", c->multi_seg ? " chains," : "",
             c->rx_intr ? " interrupts" : " no interrupts");
+    if (!is_device)
+        return 0;
     fprintf(out, "  received    %" PRIu64 " frames, %" PRIu64 " bytes, missed %" PRIu64 ", no buffer %" PRIu64 "\n",
             st.ipackets, st.ibytes, st.imissed, st.rx_nombuf);
     fprintf(out, "  transmitted %" PRIu64 " frames, %" PRIu64 " bytes, errors %" PRIu64 "\n", st.opackets, st.obytes,

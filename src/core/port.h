@@ -44,7 +44,26 @@ enum port_steer {
     PORT_STEER_SOFT, /**< not at all: one queue */
 };
 
+struct port;
+struct port_queue;
+
+/**
+ * A wire that is no DPDK port, as one of memory alone. The core declares what it must do; a program brings one along (apps/sink). start and stop:
+ * control path, main thread; a burst: the queue's worker, or for transmission another one under the port's lock.
+ */
+struct port_wire_ops {
+    const char *name;
+    /** Set p's wire, mtu, mac, caps and steering; nb_queues is what is asked for. Returns 0, or -errno with one line in err. */
+    int (*start)(struct port *p, char *err, size_t err_len);
+    void (*stop)(struct port *p);
+    /** As rte_eth_rx_burst and rte_eth_tx_burst; q->ctr are the caller's counters. */
+    uint16_t (*rx_burst)(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n, uint64_t now_us);
+    uint16_t (*tx_burst)(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n);
+};
+
 struct port_config {
+    const struct port_wire_ops *wire_ops; /**< NULL: the DPDK port port_id */
+    const void *wire_config; /**< the wire's own; it outlives the port */
     uint16_t port_id;
     uint16_t nb_queues; /**< with steer AUTO: at most so many */
     enum port_steer steer;
@@ -65,6 +84,7 @@ struct port {
     uint32_t
         steer_buckets; /**< RSS: entries of the table; FLOW: values of the low bits. Bucket b goes to queue b % nb_queues */
     uint8_t rss_key[STEER_KEY_BYTES]; /**< RSS */
+    void *wire; /**< of config.wire_ops */
     char driver[32]; /**< e.g. "net_tap" */
     struct lock tx_lock; /**< of the transmit queues, when workers share them */
     bool tx_shared; /**< some worker has no queue of its own */
@@ -73,6 +93,7 @@ struct port {
 /** One worker's receive and transmit queue; a worker beyond the port's queues receives nothing and sends by another's, under a lock. */
 struct port_queue {
     struct port *port;
+    const struct port_wire_ops *wire_ops; /**< NULL: a DPDK port's queue */
     struct counters *ctr;
     struct pktpool *pool;
     struct impair *impair_rx; /**< NULL when the port is not impaired */

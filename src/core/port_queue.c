@@ -24,6 +24,7 @@ port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct 
     q->receives = queue_id < p->nb_queues;
     p->tx_shared |= !q->receives;
     q->intr_fd = -1;
+    q->wire_ops = p->config.wire_ops;
     if (!p->config.impair.enabled)
         return 0;
     q->impair_rx = impair_create(&p->config.impair, 2u * queue_id, pool, ctr);
@@ -70,13 +71,29 @@ adopt_foreign(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n)
     return kept;
 }
 
+static inline uint16_t
+rx_burst(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us)
+{
+    if (unlikely(q->wire_ops != NULL))
+        return q->wire_ops->rx_burst(q, pkts, PORT_BURST, now_us);
+    return rte_eth_rx_burst(q->port->port_id, q->queue_id, pkts, PORT_BURST);
+}
+
+static inline uint16_t
+tx_burst(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n)
+{
+    if (unlikely(q->wire_ops != NULL))
+        return q->wire_ops->tx_burst(q, pkts, n);
+    return rte_eth_tx_burst(q->port->port_id, q->tx_queue_id, pkts, n);
+}
+
 uint16_t
 port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us)
 {
     uint16_t n = 0;
 
     if (q->receives)
-        n = rte_eth_rx_burst(q->port->port_id, q->queue_id, pkts, PORT_BURST);
+        n = rx_burst(q, pkts, now_us);
 
     if (n > 0) {
         uint64_t bytes = 0;
@@ -117,7 +134,7 @@ send_queued(struct port_queue *q)
     if (q->port->tx_shared)
         lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);
     while (done < q->tx_count) {
-        uint16_t n = rte_eth_tx_burst(q->port->port_id, q->tx_queue_id, q->tx + done, (uint16_t)(q->tx_count - done));
+        uint16_t n = tx_burst(q, q->tx + done, (uint16_t)(q->tx_count - done));
 
         for (uint16_t i = 0; i < n; i++)
             counter_add(q->ctr, CTR_PORT_TX_BYTES, bytes[done + i]);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The key that Microsoft publishes with its test vectors: every card takes it, and it spreads well. */
-static const uint8_t rss_key[STEER_KEY_BYTES] = {
+const uint8_t port_steer_key[STEER_KEY_BYTES] = {
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3,
     0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3,
     0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
@@ -80,7 +80,7 @@ port_steer_configure(const struct port *p, const struct rte_eth_dev_info *info, 
     if (p->nb_queues == 1 || p->steer != PORT_STEER_RSS)
         return;
     memset(key, 0, STEER_KEY_MAX);
-    memcpy(key, rss_key, sizeof(rss_key));
+    memcpy(key, port_steer_key, sizeof(port_steer_key));
     conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
     conf->rxmode.offloads |= info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_RSS_HASH;
     conf->rx_adv_conf.rss_conf = (struct rte_eth_rss_conf){
@@ -114,11 +114,11 @@ apply_rss(struct port *p, const struct rte_eth_dev_info *info)
         return rc;
     p->steer_buckets = info->reta_size;
     /* Some cards have a key of their own; what counts is the one in use. */
-    memcpy(key, rss_key, sizeof(rss_key));
+    memcpy(key, port_steer_key, sizeof(port_steer_key));
     rc = rte_eth_dev_rss_hash_conf_get(p->port_id, &got);
     if (rc == 0 && (got.rss_hf & RTE_ETH_RSS_NONFRAG_IPV4_TCP) == 0)
         return -ENOTSUP;
-    memcpy(p->rss_key, rc == 0 ? key : rss_key, sizeof(p->rss_key));
+    memcpy(p->rss_key, rc == 0 ? key : port_steer_key, sizeof(p->rss_key));
     return 0;
 }
 

@@ -12,6 +12,9 @@
  * How a port's frames get divided over its queues. For port.c, and for the tests of the arithmetic.
  */
 
+/** The Toeplitz key that ports are given. */
+extern const uint8_t port_steer_key[STEER_KEY_BYTES];
+
 /** Can the port do it as far as it tells before it is started? */
 bool port_steer_possible(const struct port *p, const struct rte_eth_dev_info *info, enum port_steer steer);
 

@@ -21,6 +21,7 @@ expect "unknown mode" one_line_status 2 'mode.*blah.*isostack' $d -- $a --mode b
 expect "unknown idle policy" one_line_status 2 'idle.*nap.*poll.*adaptive.*sleep' $d -- $a --idle nap
 expect "bad port" one_line_status 2 'port.*eth0' $d -- $a --port eth0
 expect "bad port knob" one_line_status 2 'colour' $d -- $a --port 0,colour=red
+expect "bad knob of the sink" one_line_status 2 'offload.*all.*none' $d -- $a --port sink,offload=all
 expect "bad impairment" one_line_status 2 'loss.*200%' $d -- $a --port 0,impair=loss:200%
 expect "unknown impairment" one_line_status 2 'rust' $d -- $a --port 0,impair=rust:1%
 expect "number out of range" one_line_status 2 'rx-buffers.*12' $d -- $a --rx-buffers 12
