@@ -7,6 +7,7 @@ static const struct tcp_cc_ops *const controls[TCP_CC_COUNT] = {
     [TCP_CC_CUBIC] = &tcp_cc_cubic,
     [TCP_CC_NEWRENO] = &tcp_cc_newreno,
     [TCP_CC_DCTCP] = &tcp_cc_dctcp,
+    [TCP_CC_BBR] = &tcp_cc_bbr,
 };
 
 const struct tcp_cc_ops *
@@ -53,4 +54,13 @@ tcp_cc_restart(struct tcp_cc *cc, const struct tcp_cc_event *ev)
 
     if (cc->cwnd_bytes > iw)
         cc->cwnd_bytes = iw;
+}
+
+uint64_t
+tcp_cc_pacing_rate(const struct tcp_cc *cc, uint32_t srtt_us)
+{
+    /* In slow start the window doubles in a round trip; beyond, a fifth is room for what was held up. */
+    uint64_t percent = cc->cwnd_bytes < cc->ssthresh_bytes / 2 ? 200 : 120;
+
+    return srtt_us != 0 ? (uint64_t)cc->cwnd_bytes * 10000 * percent / srtt_us : 0;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tcp/rate.h"
 #include "tcp/seq.h"
 
 /**
@@ -28,12 +29,23 @@ struct tcp_cc_event {
     uint32_t min_rtt_us; /**< UINT32_MAX: no sample yet */
     uint32_t rtt_us; /**< measured by this ACK; 0 = none */
     tcp_seq una, snd_nxt; /**< after the ACK: they tell rounds apart */
+    uint32_t pipe_bytes; /**< thought to be on the way now */
+    uint32_t lost_bytes; /**< newly taken for lost; on_ack only, as are: */
+    const struct tcp_rate_mark *lost_mark; /**< of the last of them; NULL: none */
+    const struct tcp_rate_sample *sample;
+    uint32_t burst_bytes; /**< what is sent back to back */
+    struct tcp_rate *rate; /**< the flow's delivery */
+    void *model; /**< of controls that have one */
     bool cwnd_limited; /**< it was the congestion window that held data back (RFC 7661: else it does not grow) */
+    bool in_recovery; /**< a reduction is going on, or would be */
 };
 
 struct tcp_cc_ops {
     const char *name;
     bool needs_ecn; /**< its connections ask for ECN whatever the domain's parameter says */
+    /** It has TCP_CC_MODEL_BYTES of state of its own, is asked for a pacing rate, hears of every ACK by on_ack, whatever
+     *  state the connection is in, and sets cwnd by itself: no reduction is carried out for it. */
+    bool has_model;
     void (*init)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
     void (*on_ack)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< outside of a reduction: cwnd grows */
     /** A reduction begins: ssthresh is its goal; cwnd comes down to it by PRR, which is not the control's doing. */
@@ -44,11 +56,19 @@ struct tcp_cc_ops {
     void (*on_feedback)(struct tcp_cc *cc, const struct tcp_cc_event *ev, bool marked);
     void (*on_rto)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< first timeout of a segment: ssthresh */
     void (*on_idle)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< nothing was sent for an RTO */
+    /* The rest is for controls with a model. */
+    void (*on_recovered)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< recovery has ended */
+    void (*on_undo)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< the loss was none */
+    void (*on_start)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< sends again, with nothing under way */
+    uint64_t (*pacing_rate)(const struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< bytes per second */
 };
 
-enum tcp_cc_id { TCP_CC_CUBIC, TCP_CC_NEWRENO, TCP_CC_DCTCP, TCP_CC_COUNT }; /* the first is the default */
+/** State of a control with a model. */
+#define TCP_CC_MODEL_BYTES 192
 
-extern const struct tcp_cc_ops tcp_cc_newreno, tcp_cc_cubic, tcp_cc_dctcp;
+enum tcp_cc_id { TCP_CC_CUBIC, TCP_CC_NEWRENO, TCP_CC_DCTCP, TCP_CC_BBR, TCP_CC_COUNT }; /* the first is the default */
+
+extern const struct tcp_cc_ops tcp_cc_newreno, tcp_cc_cubic, tcp_cc_dctcp, tcp_cc_bbr;
 
 const struct tcp_cc_ops *tcp_cc_by_id(unsigned id);
 
@@ -63,6 +83,9 @@ uint32_t tcp_cc_slow_start(struct tcp_cc *cc, uint32_t acked_bytes);
 
 /** RFC 5681 section 4.1: the restart window. */
 void tcp_cc_restart(struct tcp_cc *cc, const struct tcp_cc_event *ev);
+
+/** Pacing of a control without a model: its window over a round trip, with room to grow. Bytes per second, 0 = unknown. */
+uint64_t tcp_cc_pacing_rate(const struct tcp_cc *cc, uint32_t srtt_us);
 
 /** Above it nothing in the engine's 32-bit arithmetic is in danger: 1 GiB. */
 #define TCP_CWND_MAX_BYTES (1u << 30)

@@ -80,12 +80,10 @@ conn_set_mss(struct tcp_conn *c)
 void
 conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    struct tcp_cc_event ev;
     uint32_t wnd = conn_window_space(c);
 
     conn_set_mss(c);
-    cc_event_fill(&ev, env, c, 0);
-    tcp_cc_by_id(c->cc_id)->init(&c->cc, &ev);
+    conn_cc_start(d, env, c);
     /* RFC 5681 section 3.1: who lost a SYN starts with one segment. */
     if (c->retries > 0)
         c->cc.cwnd_bytes = c->mss;
@@ -169,6 +167,8 @@ conn_quiesce(struct tcp_domain *d, struct tcp_conn *c)
     wheel_cancel(&d->wheel, domain_timers(d), i);
     memset(c->timer_at, 0, sizeof(c->timer_at));
     tcp_sent_clear(sent_store(d), &c->sent);
+    conn_cc_release(d, c);
+    memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
     fastopen_child_done(d, c);
     table_remove(d, TABLE_REF(TABLE_CONN, i));
     port_unref(d, c->bind);

@@ -7,8 +7,10 @@
 #include <stdint.h>
 
 #include "tcp/cc.h"
+#include "tcp/pace.h"
 #include "tcp/prr.h"
 #include "tcp/rack.h"
+#include "tcp/rate.h"
 #include "tcp/rtt.h"
 #include "tcp/sent.h"
 #include "tcp/tcp.h"
@@ -37,6 +39,7 @@ struct tcp_conn_opts {
     uint32_t rcv_buf_bytes;
     uint32_t window_clamp_bytes; /**< 0 = none */
     uint32_t user_timeout_ms; /**< 0 = none */
+    uint32_t max_pacing_rate; /**< bytes per second, 0 = none */
     uint16_t keep_idle_s, keep_intvl_s;
     uint16_t linger2_s; /**< TCP_LINGER2_NONE = an orphan has no FIN-WAIT-2 */
     uint16_t max_seg; /**< 0 = none */
@@ -81,8 +84,9 @@ struct tcp_conn_opts {
 #define CONN_F_FO_DATA (1u << 22) /**< it had data */
 #define CONN_F_SYN_DATA (1u << 23) /**< data was accepted with a SYN */
 #define CONN_F_FO_NO_COOKIE (1u << 24) /**< from socket options */
+#define CONN_F_PACED (1u << 25) /**< the flow's pacer has a rate */
 
-enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_COUNT };
+enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_PACE, CONN_T_COUNT };
 
 /** Linux's names of the congestion state. */
 enum conn_ca { CONN_CA_OPEN, CONN_CA_DISORDER, CONN_CA_CWR, CONN_CA_RECOVERY, CONN_CA_LOSS };
@@ -169,6 +173,14 @@ _Static_assert(sizeof(struct tcp_conn) <= 448,
 _Static_assert(offsetof(struct tcp_conn, snd_nxt) == 64, "line 0: lookup, state, the checks' bounds");
 _Static_assert(offsetof(struct tcp_conn, cc) == 128, "line 1: data both ways");
 _Static_assert(offsetof(struct tcp_conn, sent) <= 192 + 16, "line 2: congestion control, timers");
+
+/** What belongs to a connection as well, but not to every segment's path through it. Has the connection's index. */
+struct tcp_flow {
+    struct tcp_rate rate;
+    struct tcp_pace pace;
+    uint32_t model; /**< of a congestion control that has one, 0 = none */
+    uint32_t reserved[15];
+} __attribute__((aligned(64)));
 
 #define LISTEN_F_REUSEPORT (1u << 31)
 

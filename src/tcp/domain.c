@@ -78,10 +78,13 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [POOL_REASS] = (p->max_conns + 1ull) * sizeof(struct tcp_reass),
         [POOL_SENT] = (run_count(p) + 1ull) * sizeof(struct tcp_sent_run),
         [POOL_BIND] = (p->max_conns + p->max_time_wait + 1ull) * sizeof(struct tcp_bind),
+        [POOL_MODEL] = (p->max_conns + 1ull) * TCP_CC_MODEL_BYTES,
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
         [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
         [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 2ull) * sizeof(struct wheel_node),
         [ARRAY_FASTOPEN] = FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry),
+        [ARRAY_FLOWS] = (p->max_conns + 1ull) * sizeof(struct tcp_flow),
+        [ARRAY_MARKS] = (run_count(p) + 1ull) * sizeof(struct tcp_rate_mark),
     };
     uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;
 
@@ -131,6 +134,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->idle_restart = p->idle_restart;
     to->congestion = p->congestion;
     to->steer = p->steer; /* it has no padding */
+    to->pacing = p->pacing;
     to->steer_index = p->steer_index;
     to->fastopen = p->fastopen;
 }
@@ -157,6 +161,7 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
     tcp_pool_init(&d->pools[POOL_REASS], p->max_conns);
     tcp_pool_init(&d->pools[POOL_SENT], run_count(p));
     tcp_pool_init(&d->pools[POOL_BIND], p->max_conns + p->max_time_wait);
+    tcp_pool_init(&d->pools[POOL_MODEL], p->max_conns);
     wheel_init(&d->wheel, now_us);
     return 0;
 }

@@ -13,10 +13,18 @@
  * What lies where in a domain, and the functions by which the connection files call each other. Private to src/tcp.
  */
 
-enum domain_pool { POOL_CONN, POOL_HALF, POOL_TW, POOL_SEG, POOL_REASS, POOL_SENT, POOL_BIND, POOL_COUNT };
+enum domain_pool { POOL_CONN, POOL_HALF, POOL_TW, POOL_SEG, POOL_REASS, POOL_SENT, POOL_BIND, POOL_MODEL, POOL_COUNT };
 
 /** Arrays of the arena beside the pools'. */
-enum domain_array { ARRAY_BUCKETS = POOL_COUNT, ARRAY_PORTS, ARRAY_TIMERS, ARRAY_FASTOPEN, ARRAY_COUNT };
+enum domain_array {
+    ARRAY_BUCKETS = POOL_COUNT,
+    ARRAY_PORTS,
+    ARRAY_TIMERS,
+    ARRAY_FASTOPEN,
+    ARRAY_FLOWS,
+    ARRAY_MARKS,
+    ARRAY_COUNT
+};
 
 /** RFC 6056 algorithm 4: counters that connections to one destination share. */
 #define PORT_COUNTERS 64
@@ -101,7 +109,8 @@ domain_timers(const struct tcp_domain *d)
 static inline struct tcp_sent_store
 sent_store(struct tcp_domain *d)
 {
-    return (struct tcp_sent_store){ &d->pools[POOL_SENT], domain_array(d, POOL_SENT), d->params.max_conns };
+    return (struct tcp_sent_store){ &d->pools[POOL_SENT], domain_array(d, POOL_SENT), domain_array(d, ARRAY_MARKS),
+                                    d->params.max_conns };
 }
 
 static inline struct tcp_reass_store
@@ -114,6 +123,12 @@ static inline uint32_t
 conn_index(const struct tcp_domain *d, const struct tcp_conn *c)
 {
     return (uint32_t)((const union tcp_slot *)(const void *)c - slot_at(d, 0));
+}
+
+static inline struct tcp_flow *
+flow_of(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    return (struct tcp_flow *)domain_array(d, ARRAY_FLOWS) + conn_index(d, c);
 }
 
 static inline tcp_id
@@ -234,6 +249,21 @@ void conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struc
 /** Whether a SYN of a socket with this control asks for ECN; agree: or a SYN-ACK agrees to it. */
 bool ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree);
 
+/* ---- control.c ---- */
+void cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
+                   uint32_t acked);
+/** The control that c->cc_id names begins, with its initial window. */
+void conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void conn_cc_release(struct tcp_domain *d, const struct tcp_conn *c);
+/** Tell the pacer what rate it should keep. */
+void conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** An acknowledgement's sample of the delivery rate. */
+void conn_rate_sample(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
+                      const struct tcp_sent_news *n, uint32_t delivered_bytes, struct tcp_rate_sample *s);
+/** What is to be noted with bytes that are sent now. */
+void conn_rate_mark(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes,
+                    struct tcp_rate_mark *m);
+
 /* ---- recovery.c ---- */
 /** Bytes that are thought to be on the way: sent, not known to have arrived, not taken for lost. */
 uint32_t conn_pipe(const struct tcp_conn *c);
@@ -241,7 +271,6 @@ void recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp
 void recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** Everything under way was too big for the path: it is lost, but not to congestion. */
 void recovery_on_smaller_mss(struct tcp_domain *d, struct tcp_conn *c);
-void cc_event_fill(struct tcp_cc_event *ev, const struct tcp_env *env, const struct tcp_conn *c, uint32_t acked);
 
 /** What an acceptable ACK brought. */
 struct ack_news {

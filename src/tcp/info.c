@@ -68,6 +68,12 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->bytes_acked = c->bytes_acked;
     info->bytes_received = c->bytes_received;
     info->bytes_retrans = c->bytes_retrans;
+    const struct tcp_flow *f = flow_of(d, c);
+    info->delivery_rate = f->rate.bytes_per_s;
+    info->delivery_rate_app_limited = f->rate.info_limited != 0;
+    info->pacing_rate = f->pace.bytes_per_s;
+    info->max_pacing_rate = c->opts.max_pacing_rate;
+    info->bytes_delivered = f->rate.delivered_bytes;
     info->segs_in = c->segs_in;
     info->segs_out = c->segs_out;
     info->last_rcv_at_us = instant_of(d, c->last_rcv_tick);

@@ -27,6 +27,7 @@ static const struct {
     [TCP_OPT_DEFER_ACCEPT] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_CONGESTION] = { 0, TCP_CC_COUNT - 1 },
     [TCP_OPT_FASTOPEN] = { 0, INT32_MAX },
+    [TCP_OPT_MAX_PACING_RATE] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_FASTOPEN_NO_COOKIE] = { INT32_MIN, INT32_MAX },
 };
 
@@ -129,6 +130,9 @@ opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t 
         break;
     case TCP_OPT_CONGESTION:
         o->cc_id = (uint8_t)value;
+        break;
+    case TCP_OPT_MAX_PACING_RATE:
+        o->max_pacing_rate = value > 0 ? (uint32_t)value : 0;
         break;
     case TCP_OPT_WINDOW_CLAMP:
         o->window_clamp_bytes = (uint32_t)value;

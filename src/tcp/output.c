@@ -295,6 +295,13 @@ conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     conn_timer_set(d, c, CONN_T_RTX, at_us);
 }
 
+static void
+note_paced(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t len)
+{
+    if (c->flags & CONN_F_PACED)
+        tcp_pace_sent(&flow_of(d, c)->pace, len, env->now_us);
+}
+
 /** Send [start, end) again, FIN included, at most one segment of it. push: PSH belongs to its end. */
 static void
 send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq start, tcp_seq end,
@@ -302,6 +309,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
 {
     tcp_seq data_end = seq_gt(end, c->snd_end) ? c->snd_end : end;
     uint32_t len = seq_gt(data_end, start) ? seq_diff(data_end, start) : 0;
+    struct tcp_rate_mark mark;
 
     if (len > c->mss)
         len = c->mss;
@@ -313,7 +321,9 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
         .payload_len = len,
         .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (push ? TCP_FLAG_PSH : 0)),
     };
-    tcp_sent_again(sent_store(d), &c->sent, start, start + len + fin, (uint32_t)env->now_us);
+    conn_rate_mark(d, env, c, len + fin, &mark);
+    tcp_sent_again(sent_store(d), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
+    note_paced(d, env, c, len);
     c->undo_bytes += len + fin;
     c->prr.out_bytes += len;
     c->retrans_segs++;
@@ -385,6 +395,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
 {
     /* The end of a write, unless its writer said that more is to come. */
     bool last = c->snd_nxt + len == c->snd_end && len > 0 && (c->flags & CONN_F_MORE) == 0;
+    struct tcp_rate_mark mark;
     struct tcp_out out = {
         .seq = c->snd_nxt,
         .payload_pos = c->snd_nxt - (c->iss + 1),
@@ -400,12 +411,14 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
             out.flags |= TCP_FLAG_CWR;
         c->ecn &= (uint8_t)~CONN_ECN_CWR;
     }
+    conn_rate_mark(d, env, c, len + fin, &mark);
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
     if (len > 0 && len < c->mss)
         c->snd_sml = c->snd_nxt;
-    tcp_sent_append(sent_store(d), &c->sent, c->snd_nxt, (uint32_t)env->now_us, last);
+    tcp_sent_append(sent_store(d), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
+    note_paced(d, env, c, len);
     c->prr.out_bytes += len;
     /* Who answers what has just come leads a dialogue: its answers carry the acknowledgements from here on. A first
      * request answers nothing, nor does a FIN. */
@@ -418,13 +431,16 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
 /**
  * How many bytes form a burst: about what the connection sends in a millisecond at twice its rate, more where the path
  * is so short that acknowledgements cost more than queues, at least burst_min_segs, and never more than half of cwnd,
- * so that the ACK clock keeps two bursts under way.
+ * so that the ACK clock keeps two bursts under way. A pacer knows its rate.
  */
 static uint32_t
 burst_bytes(const struct tcp_domain *d, const struct tcp_conn *c)
 {
     uint64_t burst = c->rtt.srtt_us > 0 ? 2000ull * c->cc.cwnd_bytes / c->rtt.srtt_us : 0;
     uint32_t half = c->cc.cwnd_bytes / 2;
+
+    if (c->flags & CONN_F_PACED)
+        return tcp_pace_burst(&flow_of(d, c)->pace, c->mss, d->params.burst_min_segs);
 
     if (c->rtt.min_us >> 9 < 16)
         burst += BURST_BYTES_MAX >> (c->rtt.min_us >> 9);
@@ -529,15 +545,22 @@ can_send_data(const struct tcp_conn *c)
 
 /** RFC 5681 section 4.1: after an RTO of silence the window that was learnt is stale. */
 static void
-output_after_idle(const struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+output_after_idle(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
+    const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
     struct tcp_cc_event ev;
 
-    if (!d->params.idle_restart || c->snd_una != c->snd_nxt || c->snd_end == c->snd_nxt ||
-        us_since_tick(env->now_us, c->last_snd_tick) <= c->rtt.rto_us)
+    if (c->snd_una != c->snd_nxt || c->snd_end == c->snd_nxt)
         return;
-    cc_event_fill(&ev, env, c, 0);
-    tcp_cc_by_id(c->cc_id)->on_idle(&c->cc, &ev);
+    bool silent = d->params.idle_restart && us_since_tick(env->now_us, c->last_snd_tick) > c->rtt.rto_us;
+    if (!silent && !ops->has_model)
+        return;
+    cc_event_fill(&ev, d, env, c, 0);
+    if (ops->has_model)
+        ops->on_start(&c->cc, &ev);
+    if (silent)
+        ops->on_idle(&c->cc, &ev);
+    conn_pace(d, env, c);
 }
 
 /** RFC 7661 wants to know whether cwnd was what held data back; it is judged over a window. */
@@ -555,6 +578,29 @@ note_cwnd_use(struct tcp_conn *c)
     c->usage_seq = c->snd_nxt;
 }
 
+/** The pacer says no: its timer goes on. */
+static bool
+output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    const struct tcp_pace *p = &flow_of(d, c)->pace;
+
+    if ((c->flags & CONN_F_PACED) == 0 || tcp_pace_ready(p, env->now_us))
+        return false;
+    if (c->timer_at[CONN_T_PACE] == 0)
+        conn_timer_set(d, c, CONN_T_PACE, tcp_pace_next_us(p));
+    return true;
+}
+
+/** Everything has been sent and the window has room: samples from here on tell of the application. */
+static void
+note_app_limited(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    uint32_t pipe = conn_pipe(c);
+
+    if (!seq_gt(c->snd_end, c->snd_nxt) && c->sent.lost_bytes == 0 && pipe < c->cc.cwnd_bytes)
+        tcp_rate_app_limited(&flow_of(d, c)->rate, pipe);
+}
+
 /** Send what may go: first what is lost, then new data. */
 static void
 output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
@@ -563,7 +609,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     tcp_seq first = c->snd_nxt;
 
     output_after_idle(d, env, c);
-    for (;;) {
+    while (!output_paced_out(d, env, c)) {
         tcp_seq before = c->snd_nxt;
         uint32_t pipe = conn_pipe(c);
         bool sent = c->sent.lost_bytes > 0 && output_lost(d, env, c, pipe);
@@ -581,6 +627,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
     if (c->snd_nxt != first)
         note_cwnd_use(c);
+    note_app_limited(d, c);
 }
 
 void

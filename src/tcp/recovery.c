@@ -13,26 +13,6 @@
 #define DUP_THRESH_MIN 3
 #define DUP_THRESH_MAX 250
 
-void
-cc_event_fill(struct tcp_cc_event *ev, const struct tcp_env *env, const struct tcp_conn *c, uint32_t acked)
-{
-    /* RFC 7661's question: was the window used? In slow start it may be twice what was (it doubles in a round trip). */
-    bool used = (c->flags & CONN_F_CWND_LIMITED) != 0 ||
-                (c->cc.cwnd_bytes < c->cc.ssthresh_bytes && c->cc.cwnd_bytes < 2ull * c->usage_bytes);
-
-    *ev = (struct tcp_cc_event){
-        .now_us = env->now_us,
-        .acked_bytes = acked,
-        .flight_bytes = seq_diff(c->snd_nxt, c->snd_una),
-        .mss_bytes = c->mss,
-        .srtt_us = c->rtt.srtt_us,
-        .min_rtt_us = c->rtt.min_us,
-        .cwnd_limited = used,
-        .una = c->snd_una,
-        .snd_nxt = c->snd_nxt,
-    };
-}
-
 /** Without SACK each duplicate says that one segment has left the network (RFC 6582 section 3.2 inflates cwnd instead). */
 static uint32_t
 reno_left_bytes(const struct tcp_conn *c)
@@ -90,11 +70,23 @@ set_open(struct tcp_conn *c)
     c->ca_state = c->sent.sacked_bytes > 0 || c->dup_acks > 0 ? CONN_CA_DISORDER : CONN_CA_OPEN;
 }
 
-static void
-leave_recovery(struct tcp_conn *c)
+static const struct tcp_cc_ops *
+control_of(const struct tcp_conn *c)
 {
+    return tcp_cc_by_id(c->cc_id);
+}
+
+static void
+leave_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    struct tcp_cc_event ev;
+
     if (c->ca_state == CONN_CA_RECOVERY)
         tcp_rack_recovered(&c->rack);
+    if (control_of(c)->has_model) {
+        cc_event_fill(&ev, d, env, c, 0);
+        control_of(c)->on_recovered(&c->cc, &ev);
+    }
     c->dup_acks = 0;
     c->flags &= ~(CONN_F_FRTO | CONN_F_FRTO_NEW);
     set_open(c);
@@ -103,6 +95,8 @@ leave_recovery(struct tcp_conn *c)
 static void
 undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
+    struct tcp_cc_event ev;
+
     counter_inc(env->ctr, CTR_TCP_SPURIOUS_RETRANS);
     c->flags &= ~CONN_F_UNDO;
     c->ecn &= (uint8_t)~CONN_ECN_CWR;
@@ -110,8 +104,12 @@ undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         c->cc.cwnd_bytes = c->prior_cwnd;
     if (c->prior_ssthresh > c->cc.ssthresh_bytes)
         c->cc.ssthresh_bytes = c->prior_ssthresh;
+    if (control_of(c)->has_model) {
+        cc_event_fill(&ev, d, env, c, 0);
+        control_of(c)->on_undo(&c->cc, &ev);
+    }
     tcp_sent_unlose(sent_store(d), &c->sent);
-    leave_recovery(c);
+    leave_recovery(d, env, c);
 }
 
 /** The reduction was needless if its first ACK is older than its first retransmission (Eifel, RFC 3522), or once every
@@ -146,14 +144,14 @@ note_reduction(struct tcp_conn *c)
 
 /** One reduction for a window (RFC 5681 section 4.3): none while one is going on. marked: it was a mark that told. */
 static void
-begin_reduction(const struct tcp_env *env, struct tcp_conn *c, enum conn_ca state, bool marked)
+begin_reduction(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_ca state, bool marked)
 {
+    const struct tcp_cc_ops *ops = control_of(c);
     struct tcp_cc_event ev;
 
     if (c->ca_state < CONN_CA_CWR) {
         remember_for_undo(env, c);
-        cc_event_fill(&ev, env, c, 0);
-        const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
+        cc_event_fill(&ev, d, env, c, 0);
         (marked && ops->on_mark != NULL ? ops->on_mark : ops->on_loss)(&c->cc, &ev);
         tcp_prr_start(&c->prr, ev.flight_bytes);
         note_reduction(c);
@@ -168,6 +166,8 @@ reduce(struct tcp_conn *c, uint32_t delivered_bytes, bool safe)
 {
     bool first = c->prr.out_bytes == 0 && c->sent.lost_bytes > 0;
 
+    if (control_of(c)->has_model)
+        return;
     c->cc.cwnd_bytes =
         tcp_prr_window(&c->prr, delivered_bytes, conn_pipe(c), c->cc.ssthresh_bytes, c->mss, safe, first);
 }
@@ -177,6 +177,8 @@ end_reduction(struct tcp_conn *c)
 {
     uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
 
+    if (control_of(c)->has_model)
+        return;
     c->cc.cwnd_bytes = c->cc.ssthresh_bytes;
     /* RFC 6582 section 3.2 step 3: without SACK much may be acknowledged at once, which is no reason for a burst. */
     uint32_t bound = (flight > c->mss ? flight : c->mss) + c->mss;
@@ -221,14 +223,14 @@ static void
 enter_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     counter_inc(env->ctr, CTR_TCP_FAST_RETRANS);
-    begin_reduction(env, c, CONN_CA_RECOVERY, false);
+    begin_reduction(d, env, c, CONN_CA_RECOVERY, false);
     if ((c->flags & CONN_F_SACK) == 0)
         lose_head(d, c);
 }
 
 /** RFC 8985 section 7.4: was the loss that the probe repaired a real one? */
 static void
-judge_probe(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
+judge_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n)
 {
     if ((c->flags & CONN_F_TLP) == 0 || seq_lt(c->snd_una, c->tlp_end))
         return;
@@ -238,7 +240,7 @@ judge_probe(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news
         return;
     c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN);
     if (again && n->dsack_bytes == 0 && beyond && c->ca_state < CONN_CA_CWR) {
-        begin_reduction(env, c, CONN_CA_CWR, false);
+        begin_reduction(d, env, c, CONN_CA_CWR, false);
         end_reduction(c);
         set_open(c);
     }
@@ -246,17 +248,42 @@ judge_probe(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news
 
 /* ---- an ACK, by state ---------------------------------------- */
 
+static uint32_t
+rtt_of(const struct tcp_env *env, const struct ack_news *n)
+{
+    return n->sent.has_rtt ? (uint32_t)env->now_us - n->sent.newest_us : 0;
+}
+
 static void
-grow(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n, uint32_t delivered_bytes)
+grow(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
+     uint32_t delivered_bytes)
 {
     struct tcp_cc_event ev;
 
-    cc_event_fill(&ev, env, c, delivered_bytes);
-    if (n->sent.has_rtt)
-        ev.rtt_us = (uint32_t)env->now_us - n->sent.newest_us;
+    if (control_of(c)->has_model)
+        return;
+    cc_event_fill(&ev, d, env, c, delivered_bytes);
+    ev.rtt_us = rtt_of(env, n);
     if (c->ca_state == CONN_CA_LOSS)
         ev.cwnd_limited = true;
-    tcp_cc_by_id(c->cc_id)->on_ack(&c->cc, &ev);
+    control_of(c)->on_ack(&c->cc, &ev);
+}
+
+/** A control with a model hears of everything, when everything is known. */
+static void
+update_model(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
+             uint32_t delivered_bytes, uint32_t lost_bytes, const struct tcp_rate_sample *sample)
+{
+    struct tcp_cc_event ev;
+
+    if (!control_of(c)->has_model)
+        return;
+    cc_event_fill(&ev, d, env, c, delivered_bytes);
+    ev.rtt_us = rtt_of(env, n);
+    ev.sample = sample;
+    ev.lost_bytes = lost_bytes;
+    ev.lost_mark = lost_bytes > 0 ? tcp_sent_lost_mark(sent_store(d), &c->sent) : NULL;
+    control_of(c)->on_ack(&c->cc, &ev);
 }
 
 static void
@@ -275,7 +302,7 @@ ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
         }
         set_open(c);
         if (n->acked > 0)
-            grow(env, c, n, delivered_bytes);
+            grow(d, env, c, n, delivered_bytes);
         return;
     }
     enter_recovery(d, env, c);
@@ -299,7 +326,7 @@ ack_while_recovering(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         return;
     if (seq_geq(c->snd_una, c->recover)) {
         end_reduction(c);
-        leave_recovery(c);
+        leave_recovery(d, env, c);
         return;
     }
     if (n->acked > 0)
@@ -343,9 +370,9 @@ ack_after_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     if (try_undo(d, env, c, n) || forward_rto(d, env, c, n))
         return;
     if (n->acked > 0)
-        grow(env, c, n, delivered_bytes);
+        grow(d, env, c, n, delivered_bytes);
     if (seq_geq(c->snd_una, c->recover))
-        leave_recovery(c);
+        leave_recovery(d, env, c);
 }
 
 /** Count duplicates, where they are what there is to go by. Returns the bytes that this ACK has delivered. */
@@ -380,18 +407,19 @@ note_reordering(struct tcp_conn *c, const struct ack_news *n)
 
 /** The ACK's congestion marks (RFC 3168 section 6.1.2; RFC 8257 section 3.3). */
 static void
-take_marks(const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n, uint32_t delivered_bytes)
+take_marks(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
+           uint32_t delivered_bytes)
 {
-    const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
+    const struct tcp_cc_ops *ops = control_of(c);
     struct tcp_cc_event ev;
 
     if (ops->on_feedback != NULL && delivered_bytes > 0) {
-        cc_event_fill(&ev, env, c, delivered_bytes);
+        cc_event_fill(&ev, d, env, c, delivered_bytes);
         ops->on_feedback(&c->cc, &ev, n->marked);
     }
     if (n->marked && c->ca_state < CONN_CA_CWR) {
         counter_inc(env->ctr, CTR_TCP_ECN_REDUCTIONS);
-        begin_reduction(env, c, CONN_CA_CWR, true);
+        begin_reduction(d, env, c, CONN_CA_CWR, true);
         c->flags &= ~CONN_F_UNDO; /* a mark is no guess */
     }
 }
@@ -417,7 +445,7 @@ void
 recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n)
 {
     struct tcp_sent_store st = sent_store(d);
-    uint32_t lost_before = c->sent.lost_bytes;
+    struct tcp_rate_sample sample;
     uint32_t wait_us = 0;
 
     if (n->is_dup)
@@ -429,9 +457,10 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     if (n->dsack_bytes > 0)
         tcp_rack_dsack(&c->rack, c->snd_una, c->snd_nxt);
     note_reordering(c, n);
-    judge_probe(env, c, n);
+    judge_probe(d, env, c, n);
     uint32_t delivered_bytes = count_delivered(c, n);
-    take_marks(env, c, n, delivered_bytes);
+    take_marks(d, env, c, n, delivered_bytes);
+    uint32_t lost_before = c->sent.lost_bytes;
     if (c->sent.sacked_bytes > 0 || c->ca_state != CONN_CA_OPEN)
         wait_us = detect(d, env, c);
     switch (c->ca_state) {
@@ -445,6 +474,12 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
         ack_while_open(d, env, c, n, delivered_bytes);
         break;
     }
+    uint32_t lost_bytes = c->sent.lost_bytes > lost_before ? c->sent.lost_bytes - lost_before : 0;
+    flow_of(d, c)->rate.lost_bytes += lost_bytes;
+    conn_rate_sample(d, env, c, &n->sent, delivered_bytes, &sample);
+    update_model(d, env, c, n, delivered_bytes, lost_bytes, &sample);
+    if ((c->flags & CONN_F_PACED) != 0)
+        conn_pace(d, env, c);
     rearm(d, env, c, n, wait_us);
 }
 
@@ -457,11 +492,15 @@ recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struc
     uint32_t lost_before = c->sent.lost_bytes;
     uint32_t wait_us = detect(d, env, c);
 
-    if (c->sent.lost_bytes > lost_before) {
+    uint32_t lost_bytes = c->sent.lost_bytes - lost_before;
+    if (lost_bytes > 0) {
+        struct tcp_rate_sample none = { .valid = false };
+        flow_of(d, c)->rate.lost_bytes += lost_bytes;
         if (c->ca_state < CONN_CA_RECOVERY)
             enter_recovery(d, env, c);
         if (c->ca_state == CONN_CA_RECOVERY)
             reduce(c, c->mss, false);
+        update_model(d, env, c, &nothing, 0, lost_bytes, &none);
     }
     c->flags |= CONN_F_REO;
     rearm(d, env, c, &nothing, wait_us);
@@ -479,8 +518,8 @@ recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     if (c->retries == 0) {
         if (c->ca_state < CONN_CA_CWR)
             remember_for_undo(env, c);
-        cc_event_fill(&ev, env, c, 0);
-        tcp_cc_by_id(c->cc_id)->on_rto(&c->cc, &ev);
+        cc_event_fill(&ev, d, env, c, 0);
+        control_of(c)->on_rto(&c->cc, &ev);
         note_reduction(c);
     } else {
         /* The peer may have thrown away what it SACKed: RFC 2018 section 8 wants everything sent again. */
@@ -488,7 +527,9 @@ recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     }
     /* What was sent a moment ago may well be on its way (RFC 8985 section 6.3). */
     bool by_time = (c->flags & CONN_F_SACK) != 0 && c->rack.rtt_us != 0 && c->retries == 0;
+    uint32_t lost_before = c->sent.lost_bytes;
     tcp_sent_lose_old(st, &c->sent, by_time ? c->rack.rtt_us + c->rtt.min_us / 4 : 0, (uint32_t)env->now_us);
+    flow_of(d, c)->rate.lost_bytes += c->sent.lost_bytes - lost_before;
     c->dup_acks = 0;
     c->dup_thresh = DUP_THRESH_MIN;
     c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN | CONN_F_FRTO | CONN_F_FRTO_NEW);

@@ -38,7 +38,8 @@ uncount(struct tcp_sent *s, uint32_t flags, uint32_t n)
 }
 
 void
-tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, uint32_t now_us, bool push)
+tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, const struct tcp_rate_mark *m,
+                uint32_t now_us, bool push)
 {
     struct tcp_sent_run *t = &st.runs[s->tail];
     bool same = s->tail != 0 && t->flags == 0 && t->sent_us == now_us;
@@ -54,10 +55,12 @@ tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, uint3
         }
         t->end = end;
         t->sent_us = now_us;
+        st.marks[s->tail] = *m;
         t->flags = push ? TCP_SENT_PUSH : 0;
         return;
     }
     st.runs[i] = (struct tcp_sent_run){ .end = end, .sent_us = now_us, .flags = push ? TCP_SENT_PUSH : 0 };
+    st.marks[i] = *m;
     if (s->tail != 0)
         st.runs[s->tail].next = i;
     else
@@ -67,8 +70,10 @@ tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, uint3
 
 /** [start, end) of a run whose fate was open has arrived. */
 static void
-note_delivered(const struct tcp_sent_run *r, tcp_seq start, tcp_seq end, struct tcp_sent_news *n)
+note_delivered(struct tcp_sent_store st, uint32_t i, tcp_seq start, tcp_seq end, struct tcp_sent_news *n)
 {
+    const struct tcp_sent_run *r = &st.runs[i];
+
     n->delivered_bytes += seq_diff(end, start);
     if ((r->flags & TCP_SENT_RETRANS) == 0) {
         if (!n->has_rtt || (int32_t)(r->sent_us - n->oldest_us) < 0)
@@ -89,6 +94,7 @@ note_delivered(const struct tcp_sent_run *r, tcp_seq start, tcp_seq end, struct 
         n->has_last = true;
         n->last_us = r->sent_us;
         n->last_end = end;
+        n->last_mark = st.marks[i];
         n->last_retrans = (r->flags & TCP_SENT_RETRANS) != 0;
     }
 }
@@ -101,7 +107,7 @@ tcp_sent_ack(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una, struct t
         struct tcp_sent_run *r = &st.runs[i];
         tcp_seq end = seq_lt(r->end, una) ? r->end : una;
         if ((r->flags & TCP_SENT_SACKED) == 0)
-            note_delivered(r, s->una, end, n);
+            note_delivered(st, i, s->una, end, n);
         uncount(s, r->flags, seq_diff(end, s->una));
         s->una = end;
         if (end != r->end)
@@ -123,6 +129,7 @@ run_split(struct tcp_sent_store st, struct tcp_sent *s, uint32_t i, tcp_seq at)
     if (k == 0)
         return false;
     st.runs[k] = st.runs[i];
+    st.marks[k] = st.marks[i];
     st.runs[i].next = k;
     st.runs[i].end = at;
     st.runs[i].flags &= ~TCP_SENT_PUSH;
@@ -168,7 +175,7 @@ tcp_sent_sack(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_s
         }
         if (seq_gt(r->end, end) && !run_split(st, s, i, end))
             return;
-        note_delivered(r, at, r->end, n);
+        note_delivered(st, i, at, r->end, n);
         uncount(s, r->flags, seq_diff(r->end, at));
         s->sacked_bytes += seq_diff(r->end, at);
         r->flags = (r->flags & TCP_SENT_PUSH) | TCP_SENT_SACKED;
@@ -298,7 +305,8 @@ tcp_sent_last(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq *start
 }
 
 void
-tcp_sent_again(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_seq end, uint32_t now_us)
+tcp_sent_again(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_seq end, const struct tcp_rate_mark *m,
+               uint32_t now_us)
 {
     tcp_seq at = s->una;
     uint32_t i = s->head;
@@ -320,6 +328,18 @@ tcp_sent_again(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_
     uncount(s, r->flags, seq_diff(r->end, at));
     r->flags = (r->flags & TCP_SENT_PUSH) | TCP_SENT_RETRANS;
     r->sent_us = now_us;
+    st.marks[i] = *m;
+}
+
+const struct tcp_rate_mark *
+tcp_sent_lost_mark(struct tcp_sent_store st, const struct tcp_sent *s)
+{
+    uint32_t last = 0;
+
+    for (uint32_t i = s->head; i != 0; i = st.runs[i].next)
+        if (st.runs[i].flags & TCP_SENT_LOST)
+            last = i;
+    return last != 0 ? &st.marks[last] : NULL;
 }
 
 uint32_t

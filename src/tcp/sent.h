@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "tcp/pool.h"
+#include "tcp/rate.h"
 #include "tcp/seq.h"
 
 /**
@@ -45,6 +46,7 @@ struct tcp_sent {
 struct tcp_sent_store {
     struct tcp_pool *pool;
     struct tcp_sent_run *runs;
+    struct tcp_rate_mark *marks; /**< of each run: what of the flow was known when it was sent */
     uint32_t reserve; /**< entries kept for the first run of each board, so that this one never fails */
 };
 
@@ -62,6 +64,7 @@ struct tcp_sent_news {
     bool last_retrans;
     uint32_t last_us;
     tcp_seq last_end;
+    struct tcp_rate_mark last_mark;
     bool reordered; /**< some of it, sent once, lies below what had been SACKed before; the lowest: */
     tcp_seq reordered_at;
     uint32_t delivered_bytes;
@@ -71,7 +74,8 @@ struct tcp_sent_news {
 void tcp_sent_init(struct tcp_sent *s, tcp_seq una);
 
 /** [s's end, end) was sent for the first time. push: its last segment carried PSH because a write ends there. */
-void tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, uint32_t now_us, bool push);
+void tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, const struct tcp_rate_mark *m,
+                     uint32_t now_us, bool push);
 
 /** Everything below una is acknowledged. */
 void tcp_sent_ack(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una, struct tcp_sent_news *n);
@@ -112,7 +116,11 @@ bool tcp_sent_next_lost(struct tcp_sent_store st, const struct tcp_sent *s, tcp_
 bool tcp_sent_last(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq *start, tcp_seq *end, bool *push);
 
 /** [start, end), which lies within one run, was sent again. */
-void tcp_sent_again(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_seq end, uint32_t now_us);
+void tcp_sent_again(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_seq end,
+                    const struct tcp_rate_mark *m, uint32_t now_us);
+
+/** What was noted with the last run that is lost; NULL if none is. */
+const struct tcp_rate_mark *tcp_sent_lost_mark(struct tcp_sent_store st, const struct tcp_sent *s);
 
 /** Bytes that were sent again and whose fate is open. */
 uint32_t tcp_sent_retrans_bytes(struct tcp_sent_store st, const struct tcp_sent *s);

@@ -66,6 +66,7 @@ struct tcp_params {
     uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
     struct tcp_steer steer; /**< which domain a tuple belongs to, where several share an address */
     uint32_t steer_index; /**< this one's number: ports are chosen so that the tuple belongs to it */
+    bool pacing; /**< pace sockets whose control does without, too: at a little more than a window a round trip */
     uint32_t fastopen; /**< set of TCP_FASTOPEN_*: client and server, the latter for listeners that ask for it */
 };
 
@@ -250,6 +251,7 @@ enum tcp_option {
     TCP_OPT_CONGESTION, /**< what tcp_congestion_find gives for a name */
     TCP_OPT_FASTOPEN, /**< listener: how many may have sent data with a SYN and not yet proved their address; 0 = off */
     TCP_OPT_FASTOPEN_NO_COOKIE, /**< bool */
+    TCP_OPT_MAX_PACING_RATE, /**< bytes per second (SO_MAX_PACING_RATE); 0 or negative = none */
     TCP_OPT_COUNT
 };
 
@@ -332,7 +334,7 @@ int tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, e
 /** Whether a value is within the bounds of its option, for one that is kept until there is a connection: 0, -EINVAL, -ENOPROTOOPT (no such option). */
 int tcp_option_check(uint32_t opt, int32_t value);
 
-/** The number of a congestion control ("cubic", "newreno" or "reno", "dctcp") for TCP_OPT_CONGESTION, or -ENOENT. */
+/** The number of a congestion control ("cubic", "newreno" or "reno", "dctcp", "bbr") for TCP_OPT_CONGESTION, or -ENOENT. */
 int tcp_congestion_find(const char *name);
 
 /** The other way round; number must be one that tcp_congestion_find gave, or params.congestion. */
@@ -389,6 +391,10 @@ struct tcp_conn_info {
     uint64_t segs_in, segs_out;
     uint64_t last_rcv_at_us, last_snd_at_us;
     uint64_t last_data_rcv_at_us; /**< with payload; before any, when the connection began */
+    uint64_t delivery_rate; /**< bytes per second, the last sample */
+    bool delivery_rate_app_limited;
+    uint64_t pacing_rate, max_pacing_rate; /**< bytes per second; 0 = none */
+    uint64_t bytes_delivered; /**< modulo 2^32: acknowledged or SACKed */
     const char *cc_name; /**< "newreno" ... */
 };
 

@@ -173,6 +173,9 @@ run_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, e
     case CONN_T_KEEP:
         on_keep(d, env, c);
         break;
+    case CONN_T_PACE:
+        conn_output(d, env, c);
+        break;
     default:
         on_send(d, env, c);
         break;

@@ -274,20 +274,21 @@ tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
 
 /** The new control goes on from the window that the old one had reached. */
 static void
-change_congestion(const struct tcp_env *env, struct tcp_conn *c)
+change_congestion(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     struct tcp_cc old = c->cc;
-    struct tcp_cc_event ev;
 
     if (c->cc_id == c->opts.cc_id)
         return;
     c->cc_id = c->opts.cc_id;
     if (c->mss == 0 || old.cwnd_bytes == 0)
         return; /* the handshake's end will start it */
-    cc_event_fill(&ev, env, c, 0);
-    tcp_cc_by_id(c->cc_id)->init(&c->cc, &ev);
+    conn_cc_start(d, env, c);
     c->cc.cwnd_bytes = old.cwnd_bytes;
     c->cc.ssthresh_bytes = old.ssthresh_bytes;
+    /* A reduction that is going on needs a goal, which a control with a model does not set. */
+    if (c->ca_state >= CONN_CA_CWR && c->cc.ssthresh_bytes > c->cc.cwnd_bytes)
+        c->cc.ssthresh_bytes = c->cc.cwnd_bytes;
 }
 
 int
@@ -347,7 +348,12 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
         c->rcv_buf = c->opts.rcv_buf_bytes;
         break;
     case TCP_OPT_CONGESTION:
-        change_congestion(env, c);
+        change_congestion(d, env, c);
+        break;
+    case TCP_OPT_MAX_PACING_RATE:
+        if (c->cc.cwnd_bytes != 0)
+            conn_pace(d, env, c);
+        conn_output(d, env, c);
         break;
     case TCP_OPT_QUICKACK:
         if (value != 0 && c->timer_at[CONN_T_DELACK] != 0)

@@ -11,7 +11,7 @@
 
 /**
  * @file
- * Goodput over congestion control x loss x round-trip time x buffer, against the table that is checked in; how two
+ * Goodput over congestion control x loss x round-trip time x buffer, and over what else a path may do to a flow, against the table that is checked in; how two
  * flows share a bottleneck; and that nothing ever stalls longer than the network explains.
  * sim_sweep TABLE compares, sim_sweep TABLE write renews the table, sim_sweep TABLE SEEDS runs that many seeds of the
  * stall test instead of a few.
@@ -42,15 +42,28 @@ adjust(struct tcp_params *p)
     p->rcv_buf_bytes = 4u << 20;
 }
 
-static const char *const controls[] = { "cubic", "newreno", "dctcp" };
+static const char *const controls[] = { "cubic", "newreno", "dctcp", "bbr" };
+/** Those that need no marks to do well. */
+static const char *const kinds[] = { "cubic", "newreno", "bbr" };
 static const uint32_t losses_ppm[] = { 0, 1000, 10000, 30000 };
 static const uint32_t rtts_ms[] = { 1, 20, 100 };
 static const uint32_t buffers_percent[] = { 50, 100, 200 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define NB_CELLS (COUNT(controls) * COUNT(losses_ppm) * COUNT(rtts_ms) * COUNT(buffers_percent))
+/** Paths that do more than lose at random, each at 20 ms and a buffer of the path's product. */
+static const struct path {
+    const char *name;
+    struct sim_link link; /**< what it does beside delay and bottleneck */
+    bool marks; /**< its queue marks instead of filling, and the ends agree on ECN */
+} paths[] = {
+    { "plain", { .loss_ppm = 0 }, false },     { "bursts", { .burst_ppm = 2000, .burst_segs = 5 }, false },
+    { "copies", { .dup_ppm = 20000 }, false }, { "reorders", { .reorder_ppm = 10000, .reorder_us = 3000 }, false },
+    { "marks", { .loss_ppm = 0 }, true },
+};
+#define NB_PLAIN (COUNT(controls) * COUNT(losses_ppm) * COUNT(rtts_ms) * COUNT(buffers_percent))
+#define NB_CELLS (NB_PLAIN + COUNT(controls) * (COUNT(paths) - 1))
 
 struct cell {
-    char control[16];
+    char control[16], path[16];
     uint32_t loss_ppm, rtt_ms, buffer_percent;
     uint32_t goodput_permille; /**< of what the link can carry */
 };
@@ -83,25 +96,46 @@ run_transfer(const struct sim_link *link, uint64_t seed, uint64_t n_bytes)
     return rate;
 }
 
+static const struct path *
+path_named(const char *name)
+{
+    for (unsigned i = 0; i < COUNT(paths); i++)
+        if (strcmp(paths[i].name, name) == 0)
+            return &paths[i];
+    fail_msg("no path is called %s", name);
+    return NULL;
+}
+
 static void
 run_cell(struct cell *c)
 {
-    struct sim_link link = {
-        .loss_ppm = c->loss_ppm,
-        .delay_us = c->rtt_ms * 500,
-        .rate_bytes_per_ms = RATE_BYTES_PER_MS,
-        .queue_bytes = queue_of(c->rtt_ms, c->buffer_percent),
-    };
-    uint64_t seeds = c->loss_ppm == 0 ? 1 : LOSSY_SEEDS;
+    const struct path *path = path_named(c->path);
+    struct sim_link link = path->link;
+    bool lossy = c->loss_ppm != 0 || link.burst_ppm != 0 || link.reorder_ppm != 0;
+    uint64_t seeds = lossy ? LOSSY_SEEDS : 1;
     uint64_t sum = 0;
 
+    link.loss_ppm = c->loss_ppm;
+    link.delay_us = c->rtt_ms * 500;
+    link.rate_bytes_per_ms = RATE_BYTES_PER_MS;
+    link.queue_bytes = queue_of(c->rtt_ms, c->buffer_percent);
     congestion = (uint8_t)tcp_congestion_find(c->control);
-    ecn = strcmp(c->control, "dctcp") == 0 ? 1 : 0;
+    ecn = path->marks || strcmp(c->control, "dctcp") == 0 ? 1 : 0;
     link.mark_bytes = ecn == 1 ? link.queue_bytes / 4 : 0;
     /* Long enough for the start not to count for much, short enough to run often. */
     for (uint64_t seed = 1; seed <= seeds; seed++)
-        sum += run_transfer(&link, seed, c->loss_ppm == 0 ? 48 * MIB : 6 * MIB);
+        sum += run_transfer(&link, seed, lossy ? 6 * MIB : 48 * MIB);
     c->goodput_permille = (uint32_t)(sum / seeds * 1000 / (RATE_BYTES_PER_MS * 1000ull * PAYLOAD_PERMILLE / 1000));
+}
+
+static struct cell
+cell_of(const char *control, const char *path, uint32_t loss_ppm, uint32_t rtt_ms, uint32_t buffer_percent)
+{
+    struct cell c = { .loss_ppm = loss_ppm, .rtt_ms = rtt_ms, .buffer_percent = buffer_percent };
+
+    snprintf(c.control, sizeof(c.control), "%s", control);
+    snprintf(c.path, sizeof(c.path), "%s", path);
+    return c;
 }
 
 static void
@@ -112,10 +146,11 @@ fill_cells(struct cell *cells)
     for (unsigned i = 0; i < COUNT(controls); i++)
         for (unsigned k = 0; k < COUNT(losses_ppm); k++)
             for (unsigned r = 0; r < COUNT(rtts_ms); r++)
-                for (unsigned b = 0; b < COUNT(buffers_percent); b++, n++) {
-                    cells[n] = (struct cell){ "", losses_ppm[k], rtts_ms[r], buffers_percent[b], 0 };
-                    snprintf(cells[n].control, sizeof(cells[n].control), "%s", controls[i]);
-                }
+                for (unsigned b = 0; b < COUNT(buffers_percent); b++)
+                    cells[n++] = cell_of(controls[i], "plain", losses_ppm[k], rtts_ms[r], buffers_percent[b]);
+    for (unsigned p = 1; p < COUNT(paths); p++)
+        for (unsigned i = 0; i < COUNT(controls); i++)
+            cells[n++] = cell_of(controls[i], paths[p].name, 0, 20, 100);
 }
 
 static void
@@ -124,9 +159,9 @@ write_table(const struct cell *cells)
     FILE *f = fopen(table_path, "w");
 
     assert_non_null(f);
-    fprintf(f, "control\tloss_ppm\trtt_ms\tbuffer_percent_of_bdp\tgoodput_permille_of_capacity\n");
+    fprintf(f, "control\tpath\tloss_ppm\trtt_ms\tbuffer_percent_of_bdp\tgoodput_permille_of_capacity\n");
     for (unsigned i = 0; i < NB_CELLS; i++)
-        fprintf(f, "%s\t%u\t%u\t%u\t%u\n", cells[i].control, cells[i].loss_ppm, cells[i].rtt_ms,
+        fprintf(f, "%s\t%s\t%u\t%u\t%u\t%u\n", cells[i].control, cells[i].path, cells[i].loss_ppm, cells[i].rtt_ms,
                 cells[i].buffer_percent, cells[i].goodput_permille);
     assert_int_equal(fclose(f), 0);
 }
@@ -149,14 +184,16 @@ goodput_meets_the_table(void **state)
     assert_non_null(f);
     assert_non_null(fgets(line, sizeof(line), f));
     for (unsigned i = 0; i < NB_CELLS; i++) {
-        assert_int_equal(fscanf(f, "%15s %u %u %u %u", want.control, &want.loss_ppm, &want.rtt_ms, &want.buffer_percent,
-                                &want.goodput_permille),
-                         5);
+        assert_int_equal(fscanf(f, "%15s %15s %u %u %u %u", want.control, want.path, &want.loss_ppm, &want.rtt_ms,
+                                &want.buffer_percent, &want.goodput_permille),
+                         6);
         assert_string_equal(want.control, cells[i].control);
+        assert_string_equal(want.path, cells[i].path);
         assert_int_equal(want.loss_ppm, cells[i].loss_ppm);
         if (cells[i].goodput_permille * 100 < want.goodput_permille * (100 - TOLERANCE_PERCENT)) {
-            print_message("%s, loss %u ppm, %u ms, buffer %u%%: %u, the table has %u\n", want.control, want.loss_ppm,
-                          want.rtt_ms, want.buffer_percent, cells[i].goodput_permille, want.goodput_permille);
+            print_message("%s, %s, loss %u ppm, %u ms, buffer %u%%: %u, the table has %u\n", want.control, want.path,
+                          want.loss_ppm, want.rtt_ms, want.buffer_percent, cells[i].goodput_permille,
+                          want.goodput_permille);
             worse++;
         }
     }
@@ -169,13 +206,40 @@ static void
 a_clean_link_is_filled(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 2; i++) {
-        struct cell c = { "", 0, 20, 100, 0 };
-        snprintf(c.control, sizeof(c.control), "%s", controls[i]);
+    for (unsigned i = 0; i < COUNT(kinds); i++) {
+        struct cell c = cell_of(kinds[i], "plain", 0, 20, 100);
         run_cell(&c);
         print_message("%s: %u permille of capacity\n", c.control, c.goodput_permille);
         assert_true(c.goodput_permille >= 950);
     }
+}
+
+/** How far apart two flows of one kind are that start together, in percent of what each should have; in the mean of some runs. */
+static unsigned
+flows_apart(const char *control, unsigned *worst)
+{
+    struct sim_link link = { .delay_us = 10000, .rate_bytes_per_ms = RATE_BYTES_PER_MS, .queue_bytes = 200000 };
+    static struct sim s;
+    uint64_t sum = 0;
+
+    congestion = (uint8_t)tcp_congestion_find(control);
+    ecn = 0;
+    *worst = 0;
+    for (uint64_t seed = 1; seed <= SHARE_SEEDS; seed++) {
+        link.loss_ppm = 100; /* else both would move in step for ever, which no network lets them */
+        sim_init(&s, seed, &link, adjust);
+        s.nb_flows = 2;
+        s.gso_max_bytes = 65535;
+        s.host[0].flows[0].to_send = s.host[0].flows[1].to_send = 1000 * MIB;
+        sim_connect(&s);
+        sim_run(&s, s.now_us + 30 * SECOND);
+        uint64_t a = s.host[1].flows[0].received, b = s.host[1].flows[1].received;
+        unsigned apart = (unsigned)((a > b ? a - b : b - a) * 100 / ((a + b) / 2));
+        *worst = apart > *worst ? apart : *worst;
+        sum += apart;
+        sim_fini(&s);
+    }
+    return (unsigned)(sum / SHARE_SEEDS);
 }
 
 /**
@@ -187,29 +251,10 @@ static void
 two_flows_share(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 2; i++) {
-        struct sim_link link = { .delay_us = 10000, .rate_bytes_per_ms = RATE_BYTES_PER_MS, .queue_bytes = 200000 };
-        static struct sim s;
-        uint64_t worst = 0, sum = 0;
-        congestion = (uint8_t)tcp_congestion_find(controls[i]);
-        ecn = 0;
-        for (uint64_t seed = 1; seed <= SHARE_SEEDS; seed++) {
-            link.loss_ppm = 100; /* else both would move in step for ever, which no network lets them */
-            sim_init(&s, seed, &link, adjust);
-            s.nb_flows = 2;
-            s.gso_max_bytes = 65535;
-            s.host[0].flows[0].to_send = s.host[0].flows[1].to_send = 1000 * MIB;
-            sim_connect(&s);
-            sim_run(&s, s.now_us + 30 * SECOND);
-            uint64_t a = s.host[1].flows[0].received, b = s.host[1].flows[1].received;
-            uint64_t apart = (a > b ? a - b : b - a) * 100 / ((a + b) / 2);
-            worst = apart > worst ? apart : worst;
-            sum += apart;
-            sim_fini(&s);
-        }
-        print_message("%s: two flows are %llu%% apart, %llu%% at worst\n", controls[i],
-                      (unsigned long long)(sum / SHARE_SEEDS), (unsigned long long)worst);
-        assert_true(sum / SHARE_SEEDS <= 20);
+    for (unsigned i = 0; i < COUNT(kinds); i++) {
+        unsigned worst, mean = flows_apart(kinds[i], &worst);
+        print_message("%s: two flows are %u%% apart, %u%% at worst\n", kinds[i], mean, worst);
+        assert_true(mean <= 20);
         assert_true(worst <= 50);
     }
 }

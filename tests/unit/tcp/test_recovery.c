@@ -17,6 +17,8 @@ struct model {
     uint32_t una, nxt;
 };
 
+static const struct tcp_rate_mark unmarked;
+
 static void
 board_equals(const struct model *m, struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq base)
 {
@@ -62,7 +64,7 @@ board_step(struct model *m, struct tcp_sent_store st, struct tcp_sent *s, tcp_se
         b = m->nxt + (uint32_t)(rng_next(rng) % 30);
         if (b > SPAN || b == m->nxt)
             break;
-        tcp_sent_append(st, s, base + b, now, false);
+        tcp_sent_append(st, s, base + b, &unmarked, now, false);
         for (; m->nxt < b; m->nxt++)
             m->at_us[m->nxt] = now;
         break;
@@ -87,7 +89,7 @@ board_step(struct model *m, struct tcp_sent_store st, struct tcp_sent *s, tcp_se
             break;
         if (end - start > 10)
             end = start + 10;
-        tcp_sent_again(st, s, start, end, now);
+        tcp_sent_again(st, s, start, end, &unmarked, now);
         for (uint32_t i = start - base; i < end - base; i++) {
             m->lost[i] = false;
             m->at_us[i] = now;
@@ -108,6 +110,7 @@ static void
 board_equals_a_byte_map(void **state)
 {
     static struct tcp_sent_run runs[RUNS + 1];
+    static struct tcp_rate_mark marks[RUNS + 1];
     struct tcp_pool pool;
     struct rng rng;
 
@@ -115,7 +118,7 @@ board_equals_a_byte_map(void **state)
     rng_init(&rng, 11, 0);
     for (unsigned round = 0; round < 300; round++) {
         static struct model m;
-        struct tcp_sent_store st = { &pool, runs, 1 };
+        struct tcp_sent_store st = { &pool, runs, marks, 1 };
         const tcp_seq base = 0xffffff80u;
         struct tcp_sent s;
         memset(&m, 0, sizeof(m));
@@ -136,13 +139,14 @@ static void
 board_survives_a_full_pool(void **state)
 {
     static struct tcp_sent_run runs[9];
+    static struct tcp_rate_mark marks[9];
     struct tcp_pool pool;
     struct rng rng;
 
     (void)state;
     rng_init(&rng, 5, 0);
     for (unsigned round = 0; round < 200; round++) {
-        struct tcp_sent_store st = { &pool, runs, 2 };
+        struct tcp_sent_store st = { &pool, runs, marks, 2 };
         struct tcp_sent_news n = { 0 };
         struct tcp_sent s;
         uint32_t nxt = 0;
@@ -150,7 +154,7 @@ board_survives_a_full_pool(void **state)
         tcp_pool_init(&pool, 8);
         tcp_sent_init(&s, 0);
         for (unsigned i = 0; i < 60; i++) {
-            tcp_sent_append(st, &s, nxt += 100, i, false);
+            tcp_sent_append(st, &s, nxt += 100, &unmarked, i, false);
             uint32_t a = s.una + (uint32_t)(rng_next(&rng) % (nxt - s.una));
             tcp_sent_sack(st, &s, a, a + 50 < nxt ? a + 50 : nxt, &n);
             tcp_sent_lose_below(st, &s, a);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tcp/domain.h"
+
+/**
+ * @file
+ * A connection and its congestion control: what it is told, where its model lies, how its rate reaches the pacer.
+ */
+
+static void *
+model_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (char *)domain_array(d, POOL_MODEL) + (size_t)i * TCP_CC_MODEL_BYTES;
+}
+
+void
+cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
+              uint32_t acked)
+{
+    struct tcp_flow *f = flow_of(d, c);
+    /* RFC 7661's question: was the window used? In slow start it may be twice what was (it doubles in a round trip). */
+    bool used = (c->flags & CONN_F_CWND_LIMITED) != 0 ||
+                (c->cc.cwnd_bytes < c->cc.ssthresh_bytes && c->cc.cwnd_bytes < 2ull * c->usage_bytes);
+
+    *ev = (struct tcp_cc_event){
+        .now_us = env->now_us,
+        .acked_bytes = acked,
+        .flight_bytes = seq_diff(c->snd_nxt, c->snd_una),
+        .mss_bytes = c->mss,
+        .srtt_us = c->rtt.srtt_us,
+        .min_rtt_us = c->rtt.min_us,
+        .cwnd_limited = used,
+        .una = c->snd_una,
+        .snd_nxt = c->snd_nxt,
+        .pipe_bytes = conn_pipe(c),
+        .burst_bytes = tcp_pace_burst(&f->pace, c->mss, d->params.burst_min_segs),
+        .rate = &f->rate,
+        .model = f->model != 0 ? model_at(d, f->model) : NULL,
+        .in_recovery = c->ca_state >= CONN_CA_RECOVERY,
+    };
+}
+
+void
+conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
+    struct tcp_flow *f = flow_of(d, c);
+    struct tcp_cc_event ev;
+
+    /* As many as connections: there is always one left. */
+    if (ops->has_model && f->model == 0)
+        f->model = tcp_pool_get(&d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES);
+    else if (!ops->has_model)
+        conn_cc_release(d, c);
+    cc_event_fill(&ev, d, env, c, 0);
+    ops->init(&c->cc, &ev);
+    conn_pace(d, env, c);
+}
+
+void
+conn_cc_release(struct tcp_domain *d, const struct tcp_conn *c)
+{
+    struct tcp_flow *f = flow_of(d, c);
+
+    if (f->model != 0)
+        tcp_pool_put(&d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES, f->model);
+    f->model = 0;
+}
+
+void
+conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
+    uint64_t rate = 0, most = c->opts.max_pacing_rate;
+    struct tcp_cc_event ev;
+
+    if (ops->has_model) {
+        cc_event_fill(&ev, d, env, c, 0);
+        rate = ops->pacing_rate(&c->cc, &ev);
+    } else if (d->params.pacing) {
+        rate = tcp_cc_pacing_rate(&c->cc, c->rtt.srtt_us);
+    }
+    if (most != 0 && (rate == 0 || rate > most))
+        rate = most;
+    c->flags = rate != 0 ? c->flags | CONN_F_PACED : c->flags & ~CONN_F_PACED;
+    flow_of(d, c)->pace.bytes_per_s = rate;
+}
+
+void
+conn_rate_sample(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
+                 const struct tcp_sent_news *n, uint32_t delivered_bytes, struct tcp_rate_sample *s)
+{
+    tcp_rate_on_ack(&flow_of(d, c)->rate, n->has_last ? &n->last_mark : NULL, n->last_us, delivered_bytes,
+                    c->rtt.min_us, (uint32_t)env->now_us, s);
+}
+
+void
+conn_rate_mark(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes,
+               struct tcp_rate_mark *m)
+{
+    /* What was acknowledged out of order and what is lost is under way no more, but the flight has not ended. */
+    uint32_t under_way = c->snd_una == c->snd_nxt ? 0 : conn_pipe(c);
+
+    tcp_rate_on_send(&flow_of(d, c)->rate, m, bytes, under_way, (uint32_t)env->now_us);
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <string.h>
+
+#include "trace.h"
+
+#include "tcp/cc.h"
+#include "tcp/pace.h"
+#include "tcp/rate.h"
+
+#define MSS 1460u
+#define SECOND 1000000ull
+
+/* ---- delivery-rate samples ---------------------------------------- */
+
+/** Ten segments sent at once come back over 9 ms, one each: the last sample is the path's rate. */
+static void
+a_sample_is_the_paths_rate(void **state)
+{
+    struct tcp_rate r = { 0 };
+    struct tcp_rate_mark m[10];
+    struct tcp_rate_sample s;
+    uint32_t now_us = 0xfffff000u; /* over the wrap of the clock */
+
+    (void)state;
+    for (uint32_t i = 0; i < 10; i++)
+        tcp_rate_on_send(&r, &m[i], MSS, i * MSS, now_us);
+    for (uint32_t i = 0; i < 10; i++)
+        tcp_rate_on_ack(&r, &m[i], now_us, MSS, 20000, now_us + 20000 + i * 1000, &s);
+    assert_true(s.valid);
+    assert_false(s.app_limited);
+    assert_int_equal(s.delivered_bytes, 10 * MSS);
+    assert_int_equal(s.inflight_bytes, 10 * MSS);
+    assert_int_equal(s.bytes_per_s, 10ull * MSS * SECOND / 29000);
+    assert_int_equal(r.bytes_per_s, s.bytes_per_s);
+}
+
+/** Acknowledgements that come in a heap do not make the path faster: the sending side's interval bounds the sample. */
+static void
+compressed_answers_do_not_count_twice(void **state)
+{
+    struct tcp_rate r = { 0 };
+    struct tcp_rate_mark m[10];
+    struct tcp_rate_sample s;
+
+    (void)state;
+    for (uint32_t i = 0; i < 10; i++)
+        tcp_rate_on_send(&r, &m[i], MSS, i * MSS, i * 2000);
+    tcp_rate_on_ack(&r, &m[0], 0, MSS, 20000, 38000, &s);
+    for (uint32_t i = 1; i < 10; i++)
+        tcp_rate_on_ack(&r, &m[i], i * 2000, MSS, 20000, 38001, &s);
+    assert_true(s.bytes_per_s <= 10ull * MSS * SECOND / 18000);
+    /* An interval below the least round-trip time tells nothing. */
+    tcp_rate_on_send(&r, &m[0], MSS, 0, 38002);
+    tcp_rate_on_ack(&r, &m[0], 38002, MSS, 20000, 38010, &s);
+    assert_true(s.valid);
+    assert_int_equal(s.bytes_per_s, 0);
+}
+
+/** What is sent while there is too little to send is marked so, until that has been delivered. */
+static void
+an_idle_application_is_told_apart(void **state)
+{
+    struct tcp_rate r = { 0 };
+    struct tcp_rate_mark m;
+    struct tcp_rate_sample s;
+
+    (void)state;
+    tcp_rate_on_send(&r, &m, MSS, 0, 1000);
+    tcp_rate_app_limited(&r, MSS);
+    tcp_rate_on_send(&r, &m, MSS, MSS, 1100);
+    tcp_rate_on_ack(&r, &m, 1100, 2 * MSS, UINT32_MAX, 21000, &s);
+    assert_true(s.app_limited);
+    tcp_rate_on_send(&r, &m, MSS, 0, 22000);
+    tcp_rate_on_ack(&r, &m, 22000, MSS, UINT32_MAX, 42000, &s);
+    assert_false(s.app_limited);
+}
+
+static void
+losses_are_counted_from_the_sending_on(void **state)
+{
+    struct tcp_rate r = { 0 };
+    struct tcp_rate_mark m;
+    struct tcp_rate_sample s;
+
+    (void)state;
+    r.lost_bytes = 5 * MSS;
+    tcp_rate_on_send(&r, &m, 10 * MSS, 0, 1000);
+    r.lost_bytes += 2 * MSS;
+    tcp_rate_on_ack(&r, &m, 1000, 8 * MSS, UINT32_MAX, 21000, &s);
+    assert_int_equal(s.lost_bytes, 2 * MSS);
+    tcp_rate_on_ack(&r, NULL, 0, 0, UINT32_MAX, 22000, &s);
+    assert_false(s.valid);
+}
+
+/* ---- the pacer ---------------------------------------- */
+
+/** Polled every 100 us, or every 700 us: the rate is met, and no burst is larger than it may be. */
+static void
+the_pacer_keeps_its_rate(void **state)
+{
+    static const uint64_t rates[] = { 20000, 1000000, 125000000, 1250000000 };
+
+    (void)state;
+    for (unsigned k = 0; k < 8; k++) {
+        struct tcp_pace p = { .bytes_per_s = rates[k / 2] };
+        uint64_t step_us = k % 2 == 0 ? 100 : 700, sent = 0, most = 0;
+        uint32_t burst = tcp_pace_burst(&p, MSS, 2);
+        assert_true(burst >= 2 * MSS && burst <= 65536 && burst % MSS == 0);
+        for (uint64_t now_us = SECOND; now_us < 3 * SECOND; now_us += step_us) {
+            uint64_t at_once = 0;
+            while (tcp_pace_ready(&p, now_us)) {
+                tcp_pace_sent(&p, burst, now_us);
+                at_once += burst;
+            }
+            sent += at_once;
+            most = at_once > most ? at_once : most;
+        }
+        uint64_t due = 2 * p.bytes_per_s;
+        uint64_t slack = 2 * burst + p.bytes_per_s * (TCP_PACE_CREDIT_US + step_us) / SECOND;
+        assert_in_range(sent, due > slack ? due - slack : 0, due + slack);
+        assert_true(most <= 2 * burst + p.bytes_per_s * (TCP_PACE_CREDIT_US + step_us) / SECOND);
+    }
+}
+
+/* ---- a connection ---------------------------------------- */
+
+/** SO_MAX_PACING_RATE of 1 MB/s: the window goes out over the time that it takes, not at once. */
+static void
+a_socket_keeps_its_rate(void **state)
+{
+    static struct trace t;
+    struct tcp_conn_info info;
+
+    (void)state;
+    trace_init(&t, NULL);
+    make_established(&t);
+    assert_int_equal(tcp_set_option(t.d, &t.env, t.id, TCP_OPT_MAX_PACING_RATE, 1000000), 0);
+    assert_true(tcp_info(t.d, t.id, &info));
+    assert_int_equal(info.pacing_rate, 1000000);
+    unsigned before = t.nb_out;
+    app_send(&t, 10 * MSS);
+    for (unsigned ms = 0; ms < 14; ms++) {
+        unsigned segs = t.nb_out - before;
+        assert_in_range(segs * MSS, ms * 1000, ms * 1000 + 6 * MSS);
+        advance(&t, 1000);
+    }
+    assert_int_equal(t.nb_out - before, 10);
+    assert_int_equal(tcp_set_option(t.d, &t.env, t.id, TCP_OPT_MAX_PACING_RATE, 0), 0);
+    assert_true(tcp_info(t.d, t.id, &info));
+    assert_int_equal(info.pacing_rate, 0);
+    t.nb_checked = t.nb_out;
+    peer(&t, A, 1, 1 + 10 * MSS, 0);
+    trace_fini(&t);
+}
+
+static void
+pace_all(struct tcp_params *p)
+{
+    p->pacing = true;
+}
+
+/** The domain's option paces controls that need none: a window goes out over half a round trip in slow start. */
+static void
+a_domain_paces_every_control(void **state)
+{
+    static struct trace t;
+    struct tcp_conn_info info;
+
+    (void)state;
+    trace_init(&t, pace_all);
+    make_established(&t);
+    app_send(&t, MSS);
+    advance(&t, 100000);
+    peer(&t, A, 1, 1 + MSS, 0);
+    t.nb_checked = t.nb_out;
+    assert_true(tcp_info(t.d, t.id, &info));
+    assert_int_equal(info.pacing_rate, 2ull * info.cwnd_bytes * SECOND / info.srtt_us);
+    app_send(&t, 10 * MSS);
+    assert_in_range(t.nb_out - t.nb_checked, 2, 4);
+    advance(&t, info.srtt_us);
+    assert_int_equal(t.nb_out - t.nb_checked, 10);
+    t.nb_checked = t.nb_out;
+    peer(&t, A, 1, 1 + 11 * MSS, 0);
+    trace_fini(&t);
+}
+
+/* ---- BBR on a path of its own ---------------------------------------- */
+
+#define PATH_SEGS 65536u
+
+/** A bottleneck of one segment in gap_us behind a delay; what is sent waits in its queue. */
+struct path {
+    struct tcp_cc cc;
+    struct tcp_rate rate;
+    struct tcp_pace pace;
+    uint64_t model[TCP_CC_MODEL_BYTES / sizeof(uint64_t)];
+    struct tcp_rate_mark mark[PATH_SEGS];
+    uint64_t sent_us[PATH_SEGS], back_us[PATH_SEGS];
+    uint32_t sent, back; /**< segments */
+    uint64_t now_us, line_free_us, gap_us, delay_us;
+    uint32_t min_rtt_us, lose_every; /**< 0 = none */
+    uint32_t least_pipe, most_pipe;
+};
+
+static struct tcp_cc_event
+path_event(struct path *p, uint32_t acked)
+{
+    return (struct tcp_cc_event){
+        .now_us = p->now_us,
+        .acked_bytes = acked,
+        .flight_bytes = (p->sent - p->back) * MSS,
+        .pipe_bytes = (p->sent - p->back) * MSS,
+        .mss_bytes = MSS,
+        .srtt_us = p->min_rtt_us == UINT32_MAX ? 0 : p->min_rtt_us,
+        .min_rtt_us = p->min_rtt_us,
+        .una = p->back * MSS,
+        .snd_nxt = p->sent * MSS,
+        .rate = &p->rate,
+        .model = p->model,
+        .burst_bytes = tcp_pace_burst(&p->pace, MSS, 2),
+        .cwnd_limited = (p->sent - p->back + 1) * MSS > p->cc.cwnd_bytes,
+    };
+}
+
+static void
+path_init(struct path *p, uint64_t gap_us, uint64_t delay_us)
+{
+    memset(p, 0, sizeof(*p));
+    p->now_us = SECOND;
+    p->gap_us = gap_us;
+    p->delay_us = delay_us;
+    p->min_rtt_us = UINT32_MAX;
+    struct tcp_cc_event ev = path_event(p, 0);
+    tcp_cc_bbr.init(&p->cc, &ev);
+}
+
+static void
+path_send(struct path *p)
+{
+    while ((p->sent - p->back + 1) * MSS <= p->cc.cwnd_bytes && tcp_pace_ready(&p->pace, p->now_us)) {
+        uint32_t i = p->sent % PATH_SEGS;
+        tcp_rate_on_send(&p->rate, &p->mark[i], MSS, (p->sent - p->back) * MSS, (uint32_t)p->now_us);
+        p->line_free_us = (p->line_free_us > p->now_us ? p->line_free_us : p->now_us) + p->gap_us;
+        p->sent_us[i] = p->now_us;
+        p->back_us[i] = p->line_free_us + p->delay_us;
+        tcp_pace_sent(&p->pace, MSS, p->now_us);
+        p->sent++;
+    }
+}
+
+static void
+path_take(struct path *p)
+{
+    uint32_t i = p->back++ % PATH_SEGS;
+    bool lost = p->lose_every != 0 && p->back % p->lose_every == 0;
+    uint32_t rtt_us = (uint32_t)(p->now_us - p->sent_us[i]);
+    struct tcp_rate_sample s;
+
+    if (lost)
+        p->rate.lost_bytes += MSS;
+    else if (rtt_us < p->min_rtt_us)
+        p->min_rtt_us = rtt_us;
+    tcp_rate_on_ack(&p->rate, &p->mark[i], (uint32_t)p->sent_us[i], lost ? 0 : MSS, p->min_rtt_us, (uint32_t)p->now_us,
+                    &s);
+    struct tcp_cc_event ev = path_event(p, lost ? 0 : MSS);
+    ev.rtt_us = lost ? 0 : rtt_us;
+    ev.sample = &s;
+    ev.lost_bytes = lost ? MSS : 0;
+    ev.lost_mark = lost ? &p->mark[i] : NULL;
+    tcp_cc_bbr.on_ack(&p->cc, &ev);
+    p->pace.bytes_per_s = tcp_cc_bbr.pacing_rate(&p->cc, &ev);
+    uint32_t pipe = (p->sent - p->back) * MSS;
+    p->least_pipe = pipe < p->least_pipe ? pipe : p->least_pipe;
+    p->most_pipe = pipe > p->most_pipe ? pipe : p->most_pipe;
+}
+
+static void
+path_run(struct path *p, uint64_t for_us)
+{
+    uint64_t end_us = p->now_us + for_us;
+
+    p->least_pipe = UINT32_MAX;
+    p->most_pipe = 0;
+    for (; p->now_us < end_us; p->now_us += 50) {
+        while (p->back != p->sent && p->back_us[p->back % PATH_SEGS] <= p->now_us)
+            path_take(p);
+        path_send(p);
+    }
+}
+
+/** The rate settles at the bottleneck's, the queue stays short, and every five seconds it drains for a look at the delay. */
+static void
+bbr_finds_the_path(void **state)
+{
+    static struct path p;
+    uint64_t rate = MSS * SECOND / 200, bdp = rate * 20200 / SECOND;
+
+    (void)state;
+    path_init(&p, 200, 20000);
+    path_run(&p, SECOND);
+    assert_in_range(p.rate.bytes_per_s, rate * 95 / 100, rate * 101 / 100);
+    path_run(&p, 3 * SECOND);
+    assert_in_range(p.pace.bytes_per_s, rate * 85 / 100, rate * 130 / 100);
+    assert_true(p.most_pipe < bdp * 2); /* the start's queue is gone, and probing builds no other */
+    uint32_t before = p.back;
+    path_run(&p, 6 * SECOND);
+    assert_true(p.least_pipe < bdp * 6 / 10); /* PROBE_RTT */
+    assert_true((p.back - before) * (uint64_t)MSS > 6 * rate * 90 / 100);
+}
+
+/** A path that has become half as wide is believed after the two cycles of probing that the filter spans. */
+static void
+bbr_follows_a_narrower_path(void **state)
+{
+    static struct path p;
+    uint64_t rate = MSS * SECOND / 400;
+
+    (void)state;
+    path_init(&p, 200, 20000);
+    path_run(&p, 3 * SECOND);
+    p.gap_us = 400;
+    path_run(&p, 9 * SECOND);
+    assert_in_range(p.pace.bytes_per_s, rate * 80 / 100, rate * 130 / 100);
+}
+
+/** One in a hundred lost is no sign of a queue; one in twenty is, and bounds what is under way. */
+static void
+bbr_bounds_itself_by_loss_beyond_two_percent(void **state)
+{
+    static struct path p;
+    uint64_t rate = MSS * SECOND / 200, bdp = rate * 20200 / SECOND;
+
+    (void)state;
+    path_init(&p, 200, 20000);
+    p.lose_every = 100;
+    path_run(&p, 2 * SECOND);
+    uint32_t before = p.back;
+    path_run(&p, 2 * SECOND);
+    assert_true((p.back - before) * (uint64_t)MSS > 2 * rate * 85 / 100);
+    p.lose_every = 20;
+    path_run(&p, 4 * SECOND);
+    path_run(&p, SECOND);
+    assert_true(p.most_pipe < bdp * 11 / 10);
+}
+
+/** Its choice needs no more than the name, and the state that it takes comes back when another is chosen. */
+static void
+bbr_is_chosen_and_left(void **state)
+{
+    static struct trace t;
+    struct tcp_conn_info info;
+
+    (void)state;
+    trace_init(&t, NULL);
+    make_established(&t);
+    assert_int_equal(tcp_set_congestion(t.d, &t.env, t.id, "bbr"), 0);
+    assert_int_equal(t.d->pools[POOL_MODEL].used, 1);
+    assert_true(tcp_info(t.d, t.id, &info));
+    assert_string_equal(info.cc_name, "bbr");
+    assert_true(info.pacing_rate > 0);
+    assert_int_equal(tcp_set_congestion(t.d, &t.env, t.id, "cubic"), 0);
+    assert_int_equal(t.d->pools[POOL_MODEL].used, 0);
+    assert_true(tcp_info(t.d, t.id, &info));
+    assert_int_equal(info.pacing_rate, 0);
+    assert_int_equal(tcp_set_congestion(t.d, &t.env, t.id, "bbr"), 0);
+    trace_fini(&t);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sample_is_the_paths_rate),
+        cmocka_unit_test(compressed_answers_do_not_count_twice),
+        cmocka_unit_test(an_idle_application_is_told_apart),
+        cmocka_unit_test(losses_are_counted_from_the_sending_on),
+        cmocka_unit_test(the_pacer_keeps_its_rate),
+        cmocka_unit_test(a_socket_keeps_its_rate),
+        cmocka_unit_test(a_domain_paces_every_control),
+        cmocka_unit_test(bbr_finds_the_path),
+        cmocka_unit_test(bbr_follows_a_narrower_path),
+        cmocka_unit_test(bbr_bounds_itself_by_loss_beyond_two_percent),
+        cmocka_unit_test(bbr_is_chosen_and_left),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
