@@ -305,6 +305,7 @@ app_member_leave(struct app *app, uint16_t member)
     /* Bytes that it sent before it ended go out, as they would from a kernel's buffers. */
     if (!app->expelled)
         serve_slots(h->nets[0], app, true);
+    message_run(h->stacks[0]->net, h->stacks[0]->env.now_us);
     for (uint32_t slot = 0; slot < app->slots_used; slot++) {
         struct sock *sk;
 

@@ -169,12 +169,25 @@ struct wake {
     uint32_t dirty;
 };
 
+/**
+ * What goes from domain to domain and is more than a word; its sender's first member. It is in one place at a time: a hand-over queue, a worker's
+ * mail, or the function that it arrives in, which has been given the domain entered, and sends it on or frees it.
+ */
+struct message {
+    void (*arrive)(struct stack *s, struct message *msg);
+    uint32_t to; /**< domain */
+    struct message *next; /**< in the mail */
+};
+
+/** app.slot_ref: the socket is on its way to the domain in the upper half. */
+#define SLOT_TRANSIT 0x80000000u
+
 #define WAKE_BATCH 256
 #define MAX_UNRESOLVED 8
 
 struct host_call_item;
 
-/** A socket command or a closed socket that has to be seen to where more than one domain is within reach. */
+/** An accept that could not enter the domain where a connection waits without waiting itself. */
 struct later {
     uint64_t app_id;
     uint32_t slot;
@@ -234,6 +247,7 @@ struct net {
         uint64_t *words;
         uint32_t n, capacity;
     } unsent; /**< what found a ring full and must not be lost: number of the worker, then the message */
+    struct message *mail_first, *mail_last; /**< messages to domains that this worker can enter itself */
     struct later *later;
     uint32_t nb_later, later_capacity;
 
@@ -257,8 +271,8 @@ struct host {
     uint32_t nb_apps;
     uint32_t apps_capacity;
     uint64_t next_app_id;
+    bool stopped; /**< one worker has stopped the world, and entered every domain; changed with every pass lock held */
     bool stop_wanted; /**< atomic: applications have ended, or are to be expelled or relaxed */
-    struct spread *dead; /**< spread sockets to take down in every domain; atomic list */
 
     struct shm_stack_page *page;
     int page_fd;
@@ -283,7 +297,8 @@ struct spread {
     uint32_t turn; /**< of the domains, in accept */
     struct ip_addr local; /**< what is bound in every domain */
     uint16_t port;
-    struct spread *next; /**< in host.dead */
+    bool busy; /**< a message of its socket's is on its way through the domains; commands wait */
+    bool abandoned; /**< its socket ended meanwhile */
     uint32_t waiting; /**< accept handed over: 1 + the domain that was asked; 0 = no */
     uint32_t free_slot; /**< ... its operands */
     uint16_t member;
@@ -415,13 +430,22 @@ void tx_take(struct stack *s, struct sock *sk);
  */
 void commands_service(struct stack *s, struct app *app, uint32_t slot, bool all);
 
+/** A command's result comes later, by commands_done. */
+#define COMMAND_PENDING 1
+
+/** The command that was pending on a slot has been executed. */
+void commands_done(struct stack *s, struct app *app, uint32_t slot, int result);
+
+/** Open the connection of an SHM_OP_CONNECT in this domain. 0 or -errno. */
+int commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd);
+
 /** The answer to net_post_accept has come. */
 void commands_accepted(struct stack *s, struct app *app, uint32_t slot);
 
 /** Serve the slot wherever its socket lives; hand it over if that is another worker's domain. */
 void net_dispatch(struct net *net, struct app *app, uint32_t slot);
 
-/** Remember a slot for the pass's end, when every domain can be entered. */
+/** Remember a slot for the pass's end, when every domain is entered in order. Where domains have locks. */
 void net_leave_for_later(struct net *net, const struct app *app, uint32_t slot);
 
 /* ---- events.c ---------------------------------------------------------------------------------------------------------------------------- */
@@ -439,28 +463,29 @@ void events_wake(struct net *net);
 
 /* ---- spread.c: sockets that are in every domain ------------------------------------------------------------------------------------------ */
 
-/** Is the command one that needs every domain? */
-bool spread_concerns(const struct sock *sk, const struct shm_cmd *cmd);
-
-/* With every domain entered; each is what the single-domain command does, in all of them. */
-int spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t port);
-int spread_listen(struct stack *s, struct sock *sk, const struct ip_addr *local, uint32_t backlog);
-void spread_set_backlog(struct stack *s, struct sock *sk, uint32_t backlog);
+/*
+ * Each is what the single-domain command does, in all of them: returns COMMAND_PENDING, and the answer comes by commands_done; or -ENOMEM. for_listen: the command is
+ * looked at again when the port is there.
+ */
+int spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t port, bool for_listen);
+int spread_listen(struct stack *s, struct sock *sk, uint32_t backlog);
+int spread_set_backlog(struct stack *s, struct sock *sk, uint32_t backlog);
 int spread_set_option(struct stack *s, struct sock *sk, uint32_t name, int32_t value);
-/** Let the socket live where its tuple belongs. Returns it there. */
-struct sock *spread_move(struct stack *s, struct sock *sk, const struct tcp_tuple *t, struct stack **to);
-/** Take it down in every domain but its own. */
-void spread_end(struct stack *s, struct sock *sk);
-/** From anywhere: take it down when next every domain is within reach. */
+/** Take it down in every domain but its own; then the command is looked at again, and the socket is not spread any more. */
+int spread_end(struct stack *s, struct sock *sk);
+/** As that, but nobody waits. The socket may be freed at once. */
 void spread_abandon(struct stack *s, struct sock *sk);
-/** Work off host.dead. With the world stopped or every domain entered. */
-void spread_reap(struct host *h);
 
 /** The domain to accept from next, or NULL if no connection waits anywhere. */
 struct stack *spread_next(struct stack *s, const struct sock *sk);
 
 /** Take a connection of listener lsk into a free slot. Returns 0, -EAGAIN there is none, -ENFILE. */
 int spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t member);
+
+/* ---- transit.c: sockets that change their domain -------------------------------------------------------------------------------------------- */
+
+/** Execute a connect in domain `to`; tried: this one has no port left, nor perhaps have others. Returns COMMAND_PENDING, or -ENOMEM. */
+int transit_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, uint32_t to, bool tried);
 
 /* ---- stack.c ------------------------------------------------------------------------------------------------------------------------------ */
 
@@ -479,6 +504,12 @@ void handover_destroy(struct net *net);
 void handover_frame(struct net *net, struct net *to, const struct rte_mbuf *m);
 void handover_unreachable(struct net *net, struct net *to, const struct ip_unreachable *info);
 void handover_ring_bells(struct net *net);
+/** With the world stopped: everything that is on its way between workers arrives. */
+void handover_settle(struct net *net, uint64_t now_us);
+/** Send a message to a domain: by its owner's queue, or into the mail. The worker is inside a pass, or has stopped the world. */
+void message_send(struct net *net, struct message *msg, uint32_t to);
+/** Deliver the mail; no domain is entered, or the world is stopped. Returns how many. */
+unsigned message_run(struct net *net, uint64_t now_us);
 bool handover_waits(const struct net *net);
 
 /* ---- host.c, net.c ---------------------------------------------------------------------------------------------------------------------------- */
@@ -502,6 +533,13 @@ host_owner(const struct host *h, uint32_t stack)
     return h->nets[stack % h->nb_nets];
 }
 
+/** May this worker enter the domain? */
+static inline bool
+host_in_reach(const struct host *h, const struct net *net, uint32_t stack)
+{
+    return h->locking || host_owner(h, stack) == net || h->stopped;
+}
+
 /** Where a slot's socket lives; for a free slot, where a fresh one is born. */
 struct stack *host_stack_of(const struct host *h, const struct app *app, uint32_t slot);
 
@@ -520,9 +558,6 @@ count_rx_bufs(struct stack *s, struct app *app, int32_t n)
     app->rx_bufs[s->net->number].n += n;
     s->net->rx_bufs += n;
 }
-
-/** Work that was left for the pass's end, with the world stopped. */
-unsigned net_later(struct net *net);
 
 /* What one worker hands over to another: neither is ever lost. */
 void net_post_notify(struct net *net, struct net *to, const struct app *app, uint32_t slot);

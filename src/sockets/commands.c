@@ -41,7 +41,7 @@ do_bind(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     if (ip_addr_is_any(&local))
         local = ip_addr_v4(0);
     if (s->host->nb_stacks > 1)
-        return spread_bind(s, sk, &local, cmd->sa.port);
+        return spread_bind(s, sk, &local, cmd->sa.port, false);
     return bind_to(s, sk, &local, cmd->sa.port);
 }
 
@@ -63,9 +63,9 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     int rc;
 
     if (sk->flags & SOCK_LISTENER) {
-        tcp_set_backlog(s->tcp, sk->tcp, backlog);
         if (sk->spread != NULL)
-            spread_set_backlog(s, sk, backlog);
+            return spread_set_backlog(s, sk, backlog);
+        tcp_set_backlog(s->tcp, sk->tcp, backlog);
         return 0;
     }
     if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) ||
@@ -73,12 +73,12 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -EINVAL;
     if (!(sk->flags & SOCK_BOUND)) {
         local = ip_addr_v4(0);
-        rc = s->host->nb_stacks > 1 ? spread_bind(s, sk, &local, 0) : bind_to(s, sk, &local, 0);
+        rc = s->host->nb_stacks > 1 ? spread_bind(s, sk, &local, 0, true) : bind_to(s, sk, &local, 0);
         if (rc != 0)
             return rc;
     }
     if (sk->spread != NULL)
-        return spread_listen(s, sk, &local, backlog);
+        return spread_listen(s, sk, backlog);
     rc = tcp_listen(s->tcp, &s->env, &local, b->local.port, backlog, sk->opts, sock_index(s, sk), &id);
     if (rc != 0)
         return rc;
@@ -105,28 +105,30 @@ may_connect(struct stack *s, struct sock *sk)
     return 0;
 }
 
-static int
-do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+/* The port is 0 unless it was bound. */
+static struct tcp_tuple
+tuple_to_be(struct stack *s, const struct sock *sk, const struct shm_cmd *cmd)
 {
-    struct shm_back_sock *b = sock_back(sk);
+    const struct shm_back_sock *b = sock_back(sk);
     struct tcp_tuple t = { .remote = addr_from_shm(&cmd->sa), .remote_port = cmd->sa.port };
-    tcp_id id;
-    int rc = may_connect(s, sk);
 
-    if (rc != 0)
-        return rc;
-    if (cmd->sa.port == 0)
-        return -ECONNREFUSED;
-    if (ip_addr_is_any(&t.remote) || !ip_has_route(s->ip, &t.remote))
-        return -ENETUNREACH;
     if (sk->flags & SOCK_BOUND) {
         t.local = addr_from_shm(&b->local);
         t.local_port = b->local.port;
     }
     if (ip_addr_is_any(&t.local))
         t.local = ip_source_for(s->ip, &t.remote);
-    if (sk->spread != NULL && (sk->flags & SOCK_BOUND))
-        sk = spread_move(s, sk, &t, &s);
+    return t;
+}
+
+int
+commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    struct shm_back_sock *b = sock_back(sk);
+    struct tcp_tuple t = tuple_to_be(s, sk, cmd);
+    tcp_id id;
+    int rc;
+
     /* The reservation, if there is one, is for the address that was bound; it goes over to the connection. */
     rc = tcp_connect(s->tcp, &s->env, &t, (uint16_t)(ip_mtu(s->ip, &t.remote) - 40), sk->opts, sock_index(s, sk), &id);
     if (rc != 0)
@@ -136,6 +138,32 @@ do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     b->peer = addr_to_shm(&t.remote, t.remote_port);
     sock_status(s, sk, SHM_ST_CONNECTING, 0);
     return 0;
+}
+
+static int
+do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    const struct ip_addr remote = addr_from_shm(&cmd->sa);
+    const struct host *h = s->host;
+    int rc = may_connect(s, sk);
+
+    if (rc != 0)
+        return rc;
+    if (cmd->sa.port == 0)
+        return -ECONNREFUSED;
+    if (ip_addr_is_any(&remote) || !ip_has_route(s->ip, &remote))
+        return -ENETUNREACH;
+    if (sk->flags & SOCK_BOUND) {
+        struct tcp_tuple t = tuple_to_be(s, sk, cmd);
+        uint32_t home = tcp_steer(&h->steer, &t);
+
+        return home == s->number ? commands_connect(s, sk, cmd) : transit_connect(s, sk, cmd, home, false);
+    }
+    rc = commands_connect(s, sk, cmd);
+    /* No port is left whose answers would come here. */
+    if (rc == -EADDRNOTAVAIL && h->nb_stacks > 1)
+        rc = transit_connect(s, sk, cmd, (s->number + 1) % h->nb_stacks, true);
+    return rc;
 }
 
 /* What is wrong with it in whichever domain it is executed; 0 = nothing. */
@@ -166,6 +194,8 @@ do_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 static int
 shutdown_listener(struct stack *s, struct sock *sk, bool rd)
 {
+    if (rd && sk->spread != NULL)
+        return spread_end(s, sk);
     if (rd)
         tcp_close(s->tcp, &s->env, sk->tcp, false);
     return rd ? 0 : -ENOTCONN;
@@ -203,6 +233,9 @@ do_close(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
         return -EINVAL;
     }
+    /* First elsewhere. The port of a connection stays taken until its end. */
+    if (sk->holders == 1 && sk->spread != NULL && (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_LISTENER)))
+        return spread_end(s, sk);
     app_member_drop(sk->app, cmd->member, sk->slot);
     if (sk->holders == 0)
         sock_close(s, sk, cmd->opt.value == 1);
@@ -230,8 +263,8 @@ static int
 option_set(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
 {
     if (sk->tcp != TCP_NO_ID)
-        return sk->spread != NULL ? spread_set_option(s, sk, name, value)
-                                  : tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
+        return sk->flags & SOCK_LISTENER && sk->spread != NULL ? spread_set_option(s, sk, name, value)
+                                                               : tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
     return sk->status & SHM_ST_GONE ? 0 : option_keep(sk, name, value);
 }
 
@@ -265,12 +298,14 @@ do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     rc = tcp_option_check(name, value);
     if (rc == 0)
         rc = option_set(s, sk, name, value);
-    if (rc == 0 && name == TCP_OPT_SNDBUF) {
+    if (rc < 0)
+        return rc;
+    if (name == TCP_OPT_SNDBUF) {
         uint32_t bytes = RTE_MAX((uint32_t)value, SNDBUF_MIN);
 
         shm_store(&sock_back(sk)->sndbuf_bytes, RTE_MIN(bytes, SHM_SNDBUF_MAX));
     }
-    if (rc == 0 && name == TCP_OPT_RCVBUF) {
+    if (name == TCP_OPT_RCVBUF) {
         sk->rcvbuf = value;
         shm_store(&sock_back(sk)->rcvbuf_bytes, (uint32_t)value);
     }
@@ -447,8 +482,6 @@ finish_command(struct stack *s, struct app *app, uint32_t slot, uint32_t number,
         sock_wake_slot(s->net, app, slot);
 }
 
-#define PENDING 1 /* not to be executed here, or not now */
-
 /*
  * The connection may wait in any domain. Domains are entered in the order of their numbers, or without waiting; failing that, when all are. Where
  * they have owners, the owner is asked, and the commands behind this one wait for its answer.
@@ -467,18 +500,18 @@ accept_anywhere(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, boo
         return -EAGAIN;
     if (from == s || all)
         return spread_accept(from, &from->socks[sp->in[from->number].index], cmd->slot, cmd->member);
-    if (!s->host->locking && host_owner(s->host, from->number) != s->net) {
+    if (!host_in_reach(s->host, s->net, from->number)) {
         sp->free_slot = cmd->slot;
         sp->member = cmd->member;
         sp->waiting = 1 + from->number;
         net_post_accept(s->net, host_owner(s->host, from->number), sk->app, sk->slot);
-        return PENDING;
+        return COMMAND_PENDING;
     }
     if (from->number > s->number) {
         stack_enter(from, s->net, s->env.now_us);
     } else if (!stack_try_enter(from, s->net, s->env.now_us)) {
         net_leave_for_later(s->net, sk->app, sk->slot);
-        return PENDING;
+        return COMMAND_PENDING;
     }
     rc = spread_accept(from, &from->socks[sp->in[from->number].index], cmd->slot, cmd->member);
     stack_leave(from);
@@ -495,10 +528,6 @@ try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cm
         return execute(s, app, slot, cmd);
     if (cmd->op == SHM_OP_ACCEPT && sk->spread != NULL)
         return accept_anywhere(s, sk, cmd, all);
-    if (!all && spread_concerns(sk, cmd)) {
-        net_leave_for_later(s->net, app, slot);
-        return PENDING;
-    }
     return execute(s, app, slot, cmd);
 }
 
@@ -509,19 +538,14 @@ run_commands(struct stack *s, struct app *app, uint32_t slot, uint32_t head, boo
 
     for (uint32_t done = app->back[slot].cmd_done; done != head; done++) {
         struct shm_cmd cmd;
-        struct sock *sk;
         int rc;
 
         memcpy(&cmd, &f->cmd[done % SHM_CMDS], sizeof(cmd));
         /* From here on the copy counts: the compiler may not read the application's memory a second time. */
         __asm__ volatile("" : "+m"(cmd));
         rc = try_command(s, app, slot, &cmd, all);
-        if (rc == PENDING)
+        if (rc == COMMAND_PENDING)
             return;
-        /* A connect may have moved the socket to the domain of its tuple. */
-        sk = sock_at(app, slot);
-        if (all && sk != NULL)
-            s = host_stack_of(app->host, app, slot);
         finish_command(s, app, slot, done, rc);
     }
 }
@@ -536,6 +560,8 @@ commands_service(struct stack *s, struct app *app, uint32_t slot, bool all)
     uint32_t done = b->cmd_done; /* ours: the region cannot be written by applications */
     uint32_t head;
 
+    if (unlikely(__atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE) & SLOT_TRANSIT))
+        return; /* its arrival looks for what was asked meanwhile */
     shm_store(&b->serviced, shm_load(&f->notified));
     shm_fence();
     head = shm_load(&f->cmd_head);
@@ -550,9 +576,16 @@ commands_service(struct stack *s, struct app *app, uint32_t slot, bool all)
             counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
         return;
     }
-    if (in_use && sk->spread != NULL && sk->spread->waiting != 0)
-        return; /* until commands_accepted */
+    if (in_use && sk->spread != NULL && (sk->spread->waiting != 0 || sk->spread->busy))
+        return; /* until commands_accepted or commands_done */
     run_commands(s, app, slot, head, all);
+}
+
+void
+commands_done(struct stack *s, struct app *app, uint32_t slot, int result)
+{
+    finish_command(s, app, slot, app->back[slot].cmd_done, result);
+    commands_service(s, app, slot, false);
 }
 
 void

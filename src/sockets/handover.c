@@ -11,12 +11,17 @@
  * @file
  * What workers hand over to each other: each has a queue that all others put into and it alone takes from, strictly in order.
  *
- * An entry is a packet buffer, with what is known of it at the start of its headroom, or a word that names a socket: those are odd, and
- * buffers are aligned. A packet may be lost where its queue is full, as anywhere on its way; a word may not, and waits at the sender.
+ * An entry is a packet buffer, with what is known of it at the start of its headroom, or a word that names a socket, or a message (struct message): buffers and
+ * messages are aligned, and the low bits tell the three apart. A packet may be lost where its queue is full, as anywhere on its way; a word or message may not, and
+ * waits at the sender.
  */
 
 #define HANDOVER_ENTRIES 4096u
 #define HANDOVER_BURST 64u
+
+#define ENTRY_IS_WORD 1u
+#define ENTRY_IS_MESSAGE 2u
+#define ENTRY_KIND 3u
 
 enum word_kind { WORD_NOTIFY = 1, WORD_ACCEPT = 3, WORD_ACCEPTED = 5 };
 enum buf_kind { BUF_PACKET, BUF_FRAME, BUF_UNREACHABLE };
@@ -54,7 +59,7 @@ handover_destroy(struct net *net)
     void *entry;
 
     while (net->ring != NULL && rte_ring_sc_dequeue(net->ring, &entry) == 0)
-        if (!((uintptr_t)entry & 1))
+        if (((uintptr_t)entry & ENTRY_KIND) == 0)
             rte_pktmbuf_free(entry);
     free(net->ring);
     free(net->unsent.words);
@@ -151,15 +156,19 @@ keep(struct net *net, const struct net *to, uint64_t word)
     net->unsent.words[net->unsent.n++] = word;
 }
 
+/* Behind what waits already, or order would be lost. */
+static void
+put_or_keep(struct net *net, struct net *to, uint64_t word)
+{
+    counter_inc(net->ctr, CTR_HANDOVER_CMDS);
+    if (net->unsent.n > 0 || !put(net, to, (void *)(uintptr_t)word))
+        keep(net, to, word);
+}
+
 static void
 put_word(struct net *net, struct net *to, enum word_kind kind, const struct app *app, uint32_t slot)
 {
-    uint64_t word = app->id << 24 | (uint64_t)slot << 4 | kind;
-
-    counter_inc(net->ctr, CTR_HANDOVER_CMDS);
-    /* Behind what waits already, or order would be lost. */
-    if (net->unsent.n > 0 || !put(net, to, (void *)(uintptr_t)word))
-        keep(net, to, word);
+    put_or_keep(net, to, app->id << 24 | (uint64_t)slot << 4 | kind);
 }
 
 void
@@ -178,6 +187,24 @@ void
 net_post_accepted(struct net *net, struct net *to, const struct app *app, uint32_t slot)
 {
     put_word(net, to, WORD_ACCEPTED, app, slot);
+}
+
+void
+message_send(struct net *net, struct message *msg, uint32_t to)
+{
+    struct host *h = net->host;
+
+    msg->to = to;
+    if (!host_in_reach(h, net, to)) {
+        put_or_keep(net, host_owner(h, to), (uintptr_t)msg | ENTRY_IS_MESSAGE);
+        return;
+    }
+    msg->next = NULL;
+    if (net->mail_first == NULL)
+        net->mail_first = msg;
+    else
+        net->mail_last->next = msg;
+    net->mail_last = msg;
 }
 
 static void
@@ -228,7 +255,7 @@ serve_accept(struct net *net, const struct app *app, uint32_t slot, uint64_t now
     struct spread *sp = lsk != NULL ? __atomic_load_n(&lsk->spread, __ATOMIC_ACQUIRE) : NULL;
     struct stack *s;
 
-    if (sp == NULL || sp->waiting == 0 || host_owner(h, sp->waiting - 1) != net)
+    if (sp == NULL || sp->waiting == 0 || !host_in_reach(h, net, sp->waiting - 1))
         return; /* it was closed by its process's end meanwhile */
     s = h->stacks[sp->waiting - 1];
     stack_enter(s, net, now_us);
@@ -255,13 +282,41 @@ take_word(struct net *net, uint64_t word, uint64_t now_us)
         break;
     case WORD_ACCEPTED:
         s = host_stack_of(net->host, app, slot);
-        if (host_owner(net->host, s->number) != net)
+        if (!host_in_reach(net->host, net, s->number))
             break;
         stack_enter(s, net, now_us);
         commands_accepted(s, app, slot);
         stack_leave(s);
         break;
     }
+}
+
+static void
+deliver(struct net *net, struct message *msg, uint64_t now_us)
+{
+    struct stack *s = net->host->stacks[msg->to];
+    bool entered = net->host->stopped;
+
+    if (!entered)
+        stack_enter(s, net, now_us);
+    msg->arrive(s, msg);
+    if (!entered)
+        stack_leave(s);
+}
+
+unsigned
+message_run(struct net *net, uint64_t now_us)
+{
+    unsigned n = 0;
+
+    while (net->mail_first != NULL) {
+        struct message *msg = net->mail_first;
+
+        net->mail_first = msg->next;
+        deliver(net, msg, now_us);
+        n++;
+    }
+    return n;
 }
 
 /* Packets in a row for one domain are applied in one go. */
@@ -297,7 +352,7 @@ take_frame(struct net *net, struct rte_mbuf *m, uint64_t now_us)
 }
 
 static void
-take_buffer(struct net *net, struct rte_mbuf *m, struct ip_packet *pkts, uint16_t *n, uint64_t now_us)
+take_buffer(struct net *net, struct net *of, struct rte_mbuf *m, struct ip_packet *pkts, uint16_t *n, uint64_t now_us)
 {
     const struct handed *handed = handed_of(m);
     struct ip_unreachable info;
@@ -307,7 +362,7 @@ take_buffer(struct net *net, struct rte_mbuf *m, struct ip_packet *pkts, uint16_
         pkts[(*n)++] = handed->packet;
         break;
     case BUF_FRAME:
-        take_frame(net, m, now_us);
+        take_frame(of, m, now_us);
         break;
     case BUF_UNREACHABLE:
         info = handed->unreachable;
@@ -317,38 +372,84 @@ take_buffer(struct net *net, struct rte_mbuf *m, struct ip_packet *pkts, uint16_
     }
 }
 
-unsigned
-net_handed(struct net *net, uint64_t now_us)
+/* Entries that are no buffers. */
+static void
+take_entry(struct net *net, uintptr_t entry, uint64_t now_us)
+{
+    if (entry & ENTRY_IS_WORD)
+        take_word(net, entry, now_us);
+    else
+        deliver(net, (struct message *)(entry & ~(uintptr_t)ENTRY_KIND), now_us);
+}
+
+/* Do a burst of what was handed over to `of`, which is the same as net unless the world is stopped. */
+static unsigned
+take_burst(struct net *net, struct net *of, uint64_t now_us)
 {
     void *entries[HANDOVER_BURST];
     struct ip_packet pkts[HANDOVER_BURST];
     uint16_t nb_pkts = 0;
-    unsigned n, queued;
+    unsigned queued;
+    unsigned n = rte_ring_sc_dequeue_burst(of->ring, entries, HANDOVER_BURST, &queued);
 
-    net->now_us = now_us;
-    if (net->ring == NULL)
-        return 0;
-    n = rte_ring_sc_dequeue_burst(net->ring, entries, HANDOVER_BURST, &queued);
     if (n == 0)
         return 0;
     counter_inc(net->ctr, CTR_HANDOVER_BURSTS);
     counter_add(net->ctr, CTR_HANDOVER_QUEUED, n + queued);
     counter_add(net->ctr, CTR_HANDOVER_TAKEN, n);
     for (unsigned i = 0; i < n; i++)
-        if (!((uintptr_t)entries[i] & 1))
+        if (((uintptr_t)entries[i] & ENTRY_KIND) == 0)
             rte_prefetch0(handed_of(entries[i]));
     for (unsigned i = 0; i < n; i++) {
-        if (!((uintptr_t)entries[i] & 1)) {
-            take_buffer(net, entries[i], pkts, &nb_pkts, now_us);
+        if (((uintptr_t)entries[i] & ENTRY_KIND) == 0) {
+            take_buffer(net, of, entries[i], pkts, &nb_pkts, now_us);
             continue;
         }
-        /* In order: what came before the word is applied before it. */
+        /* In order: what came before is applied before. */
         apply(net, pkts, nb_pkts, now_us);
         nb_pkts = 0;
-        take_word(net, (uintptr_t)entries[i], now_us);
+        take_entry(net, (uintptr_t)entries[i], now_us);
     }
     apply(net, pkts, nb_pkts, now_us);
     return n;
+}
+
+unsigned
+net_handed(struct net *net, uint64_t now_us)
+{
+    net->now_us = now_us;
+    return net->ring != NULL ? take_burst(net, net, now_us) : 0;
+}
+
+/* What `of` could not put into a full queue. */
+static unsigned
+take_kept(struct net *net, struct net *of, uint64_t now_us)
+{
+    uint32_t n = of->unsent.n;
+
+    if (n == 0)
+        return 0;
+    for (uint32_t i = 0; i < n; i += 2)
+        take_entry(net, of->unsent.words[i + 1], now_us);
+    memmove(of->unsent.words, of->unsent.words + n, (of->unsent.n - n) * sizeof(of->unsent.words[0]));
+    of->unsent.n -= n;
+    return n;
+}
+
+void
+handover_settle(struct net *net, uint64_t now_us)
+{
+    struct host *h = net->host;
+    unsigned n;
+
+    net->now_us = now_us;
+    do {
+        n = message_run(net, now_us);
+        for (uint32_t i = 0; i < h->nb_nets && h->nets[i]->ring != NULL; i++)
+            n += take_burst(net, h->nets[i], now_us);
+        for (uint32_t i = 0; n == 0 && i < h->nb_nets; i++)
+            n += take_kept(net, h->nets[i], now_us);
+    } while (n > 0);
 }
 
 bool

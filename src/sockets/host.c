@@ -152,6 +152,10 @@ host_destroy(struct host *h)
 {
     if (h == NULL)
         return;
+    if (h->nb_stacks > 1 && h->stacks[h->nb_stacks - 1] != NULL) {
+        host_stop(h, h->nets[0], h->nets[0]->now_us);
+        host_go(h, h->nets[0], h->nets[0]->now_us);
+    }
     while (h->nb_apps > 0)
         drop_app(h, h->apps[0]);
     free(h->apps);
@@ -284,7 +288,21 @@ host_stop(struct host *h, struct net *net, uint64_t now_us)
             lock_take(&h->nets[i]->pass, net->ctr, CTR_LOCK_PASS);
     for (uint32_t i = 0; i < h->nb_stacks; i++)
         stack_enter(h->stacks[i], net, now_us);
-    spread_reap(h);
+    h->stopped = true;
+    counter_inc(net->ctr, CTR_WORKER_STOPS);
+    /* What was on its way between workers arrives: so nothing is in two places, or in none. Where domains have locks nothing ever is. */
+    if (!h->locking)
+        handover_settle(net, now_us);
+}
+
+/* Publish what the domains have changed; that may have to be told to others of them. */
+static void
+settle_all(struct host *h, struct net *net, uint64_t now_us)
+{
+    do {
+        for (uint32_t i = 0; i < h->nb_stacks; i++)
+            stack_settle(h->stacks[i]);
+    } while (message_run(net, now_us) > 0);
 }
 
 void
@@ -294,13 +312,13 @@ host_go(struct host *h, struct net *net, uint64_t now_us)
 
     if (reap)
         app_settle(h);
-    for (uint32_t i = 0; i < h->nb_stacks; i++) {
-        stack_settle(h->stacks[i]);
-        if (h->locking)
-            lock_give(&h->stacks[i]->lock);
-    }
+    message_run(net, now_us);
+    settle_all(h, net, now_us);
+    h->stopped = false;
+    for (uint32_t i = 0; h->locking && i < h->nb_stacks; i++)
+        lock_give(&h->stacks[i]->lock);
     net_wake_all(net);
-    if (reap && __atomic_load_n(&h->dead, __ATOMIC_RELAXED) == NULL)
+    if (reap)
         app_reap(h);
     port_flush(&net->queue, now_us);
     if (h->nb_nets == 1)

@@ -102,7 +102,7 @@ net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now
     uint32_t number = tcp_steer(&h->steer, &t);
     struct stack *s = h->stacks[number];
 
-    if (!h->locking && host_owner(h, number) != net) {
+    if (!host_in_reach(h, net, number)) {
         handover_unreachable(net, host_owner(h, number), info);
         return;
     }
@@ -195,7 +195,7 @@ net_dispatch(struct net *net, struct app *app, uint32_t slot)
     for (;;) {
         struct stack *s = host_stack_of(h, app, slot);
 
-        if (!h->locking && host_owner(h, s->number) != net) {
+        if (!host_in_reach(h, net, s->number)) {
             net_post_notify(net, host_owner(h, s->number), app, slot);
             return;
         }
@@ -268,12 +268,16 @@ net_leave_for_later(struct net *net, const struct app *app, uint32_t slot)
     net->later[net->nb_later++] = (struct later){ .app_id = app->id, .slot = slot };
 }
 
-unsigned
-net_later(struct net *net)
+static unsigned
+run_later(struct net *net, uint64_t now_us)
 {
     struct host *h = net->host;
     unsigned n = net->nb_later;
 
+    if (likely(n == 0))
+        return 0;
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        stack_enter(h->stacks[i], net, now_us);
     for (unsigned i = 0; i < n; i++) {
         struct app *app = host_find_app(h, net->later[i].app_id);
 
@@ -281,6 +285,8 @@ net_later(struct net *net)
             commands_service(host_stack_of(h, app, net->later[i].slot), app, net->later[i].slot, true);
     }
     net->nb_later = 0;
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        stack_leave(h->stacks[i]);
     return n;
 }
 
@@ -289,8 +295,6 @@ wants_stop(const struct net *net)
 {
     const struct host *h = net->host;
 
-    if (net->nb_later > 0)
-        return true;
     return net->number == 0 && (__atomic_load_n(&h->calls_waiting, __ATOMIC_ACQUIRE) != 0 ||
                                 __atomic_load_n(&h->stop_wanted, __ATOMIC_ACQUIRE));
 }
@@ -303,6 +307,7 @@ net_end(struct net *net, uint64_t now_us)
 
     if (unlikely(net->nb_unresolved > 0))
         fail_unresolved(net, now_us);
+    n = run_later(net, now_us) + message_run(net, now_us);
     if (!h->locking) {
         for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets) {
             h->stacks[i]->env.now_us = now_us;
@@ -317,9 +322,7 @@ net_end(struct net *net, uint64_t now_us)
     }
     if (unlikely(wants_stop(net))) {
         host_stop(h, net, now_us);
-        n = net_later(net);
-        if (net->number == 0)
-            n += host_calls(h, now_us);
+        n += host_calls(h, now_us);
         host_go(h, net, now_us);
     }
     return n;

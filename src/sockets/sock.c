@@ -36,7 +36,7 @@ sock_at(const struct app *app, uint32_t slot)
 {
     uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
 
-    return ref == 0 ? NULL : &app->host->stacks[ref >> 32]->socks[(uint32_t)ref];
+    return ref == 0 || (ref & SLOT_TRANSIT) ? NULL : &app->host->stacks[ref >> 32]->socks[(uint32_t)ref];
 }
 
 struct sock *
@@ -44,7 +44,7 @@ sock_in(const struct stack *s, const struct app *app, uint32_t slot)
 {
     uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
 
-    return ref == 0 || ref >> 32 != s->number ? NULL : &s->socks[(uint32_t)ref];
+    return ref == 0 || (ref & SLOT_TRANSIT) || ref >> 32 != s->number ? NULL : &s->socks[(uint32_t)ref];
 }
 
 /* Two domains may be asked for the same free slot at once, by an application that does not keep to the rules: one gets it. */
@@ -212,7 +212,7 @@ sock_close(struct stack *s, struct sock *sk, bool reset)
     rx_drop_all(s, sk);
     events_unsubscribe_all(s->net, sk->app, sk->slot);
     if (sk->flags & SOCK_LISTENER && sk->spread != NULL)
-        spread_end(s, sk);
+        spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
         if (reset && !(sk->flags & SOCK_LISTENER)) {
             sk->tcp = TCP_NO_ID;

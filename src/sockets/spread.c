@@ -8,11 +8,37 @@
 /**
  * @file
  * Sockets that are bound or listen, where there are several domains. Their port must be taken in each of them, and connections come to any of
- * them, so that every domain has a shadow of the socket. What changes all shadows is executed with every domain entered, domain 0 first: whoever
- * gets a port there gets it in all.
+ * them, so that every domain has a shadow of the socket.
+ *
+ * What changes all shadows is a message that goes from domain to domain and does its part in each: up from domain 0, so that whoever gets a port there
+ * gets it in all, and back down, undoing, if some domain refuses. Shooting down goes from the last to domain 0. Meanwhile the socket's further
+ * commands wait (spread.busy), and so does the application, but for the shooting down of what nobody holds any more.
  */
 
 #define BIND_TRIES 64u
+
+enum spread_kind { SPREAD_BIND, SPREAD_LISTEN, SPREAD_BACKLOG, SPREAD_OPTION, SPREAD_END };
+
+struct spread_op {
+    struct message msg;
+    enum spread_kind kind;
+    bool undo; /* on its way back */
+    bool answering; /* on its way home with the result */
+    bool async; /* nobody waits: it carries the spread's last reference */
+    int result;
+    struct spread *sp;
+    struct ip_addr local;
+    uint16_t port; /* as asked for, or chosen */
+    bool any_port;
+    bool for_listen; /* a bind that listen asked for */
+    unsigned tries;
+    uint32_t backlog, name;
+    int32_t value;
+    bool has_opts;
+    struct tcp_sockopts opts;
+};
+
+static void op_arrive(struct stack *s, struct message *msg);
 
 static struct sock *
 shadow_at(const struct spread *sp, const struct stack *s)
@@ -20,244 +46,336 @@ shadow_at(const struct spread *sp, const struct stack *s)
     return &s->socks[sp->in[s->number].index];
 }
 
-bool
-spread_concerns(const struct sock *sk, const struct shm_cmd *cmd)
+/* NULL: no memory. */
+static struct spread_op *
+op_create(const struct sock *sk, enum spread_kind kind)
 {
-    switch (cmd->op) {
-    case SHM_OP_BIND:
-    case SHM_OP_LISTEN:
-        return true;
-    case SHM_OP_CONNECT:
-    case SHM_OP_SHUTDOWN:
-    case SHM_OP_CLOSE:
-    case SHM_OP_SETOPT:
-    case SHM_OP_SETNAME:
-        return sk->spread != NULL;
-    default:
-        return false;
+    struct spread_op *op = calloc(1, sizeof(*op));
+
+    if (op == NULL)
+        return NULL;
+    op->msg.arrive = op_arrive;
+    op->kind = kind;
+    op->sp = sk->spread;
+    if (sk->opts != NULL) {
+        op->has_opts = true;
+        op->opts = *sk->opts;
     }
+    return op;
 }
 
-/* ---- shadows ---------------------------------------------------------------------------------------------------------------- */
+/* The command that is being executed waits for its answer. */
+static int
+op_start(struct stack *s, struct spread_op *op)
+{
+    uint32_t first = op->kind == SPREAD_END ? s->host->nb_stacks - 1 : 0;
 
-/* Domains whose bit of work is done are undone from the last to the first, so that domain 0 stays the judge of who may have the port. */
+    if (op == NULL)
+        return -ENOMEM;
+    op->sp->busy = true;
+    message_send(s->net, &op->msg, first);
+    return COMMAND_PENDING;
+}
+
+static const struct tcp_sockopts *
+op_opts(const struct spread_op *op)
+{
+    return op->has_opts ? &op->opts : NULL;
+}
+
+/* ---- the parts of one domain ------------------------------------------------------------------------------------------------ */
+
+static int
+bind_here(struct stack *s, struct spread_op *op)
+{
+    struct spread *sp = op->sp;
+    bool is_home = s->number == sp->home;
+    struct sock *sk = is_home ? shadow_at(sp, s) : sock_shadow(s, sp->app, sp->slot);
+    int rc;
+
+    if (sk == NULL)
+        return -ENOMEM;
+    rc = tcp_bind(s->tcp, &op->local, op->port, op_opts(op), sock_index(s, sk), &op->port);
+    if (rc != 0) {
+        if (!is_home)
+            sock_shadow_free(s, sk);
+        return rc;
+    }
+    sp->in[s->number].index = sock_index(s, sk);
+    sk->flags |= SOCK_BOUND;
+    sk->spread = sp;
+    return 0;
+}
+
+/* What the shadow holds is given up. Freed when it is flushed, since it may stand among the dirty ones already. */
 static void
-take_down(struct host *h, struct spread *sp, uint32_t nb_stacks)
+end_here(struct stack *s, struct spread *sp, const struct ip_addr *local, uint16_t port)
 {
-    while (nb_stacks-- > 0) {
-        struct stack *s = h->stacks[nb_stacks];
-        struct sock *sk = shadow_at(sp, s);
+    struct sock *sk = shadow_at(sp, s);
 
-        if (nb_stacks == sp->home || sp->in[nb_stacks].index == SOCK_NONE)
-            continue;
-        if (sk->tcp != TCP_NO_ID) {
-            __atomic_sub_fetch(&sock_back(sk)->accept_ready, sk->ready, __ATOMIC_RELEASE);
-            tcp_close(s->tcp, &s->env, sk->tcp, false);
-        }
-        if (sk->flags & SOCK_BOUND)
-            tcp_unbind(s->tcp, &sp->local, sp->port, sp->in[nb_stacks].index);
-        sk->flags = SOCK_SHADOW | SOCK_CLOSING;
-        sk->spread = NULL;
-        sock_mark(s, sk, DIRTY_CMD); /* freed when it is flushed, since it may stand among the dirty ones already */
+    if (s->number == sp->home || sp->in[s->number].index == SOCK_NONE)
+        return;
+    if (sk->tcp != TCP_NO_ID) {
+        __atomic_sub_fetch(&sock_back(sk)->accept_ready, sk->ready, __ATOMIC_RELEASE);
+        tcp_close(s->tcp, &s->env, sk->tcp, false);
+    }
+    if (sk->flags & SOCK_BOUND)
+        tcp_unbind(s->tcp, local, port, sock_index(s, sk));
+    sk->flags = SOCK_SHADOW | SOCK_CLOSING;
+    sk->spread = NULL;
+    sp->in[s->number].index = SOCK_NONE;
+    sock_mark(s, sk, DIRTY_CMD);
+}
+
+static void
+unbind_here(struct stack *s, struct spread_op *op)
+{
+    struct sock *sk = shadow_at(op->sp, s);
+
+    if (s->number != op->sp->home) {
+        end_here(s, op->sp, &op->local, op->port);
+        return;
+    }
+    tcp_unbind(s->tcp, &op->local, op->port, sock_index(s, sk));
+    sk->flags &= (uint16_t)~SOCK_BOUND;
+}
+
+static int
+listen_here(struct stack *s, struct spread_op *op)
+{
+    struct sock *sk = shadow_at(op->sp, s);
+    int rc = tcp_listen(s->tcp, &s->env, &op->local, op->port, op->backlog, op_opts(op), sock_index(s, sk), &sk->tcp);
+
+    if (rc == 0)
+        sk->flags = (uint16_t)((sk->flags & ~SOCK_BOUND) | SOCK_LISTENER);
+    return rc;
+}
+
+/* The reservation went over to the listener and ends with it. The socket itself must not take that for its end. */
+static void
+unlisten_here(struct stack *s, struct spread_op *op)
+{
+    struct sock *sk = shadow_at(op->sp, s);
+    uint16_t flags = (uint16_t)(sk->flags & ~SOCK_LISTENER);
+
+    sk->flags |= SOCK_SHADOW;
+    tcp_close(s->tcp, &s->env, sk->tcp, false);
+    sk->flags = flags;
+}
+
+static int
+option_here(struct stack *s, const struct spread_op *op)
+{
+    const struct sock *sk = shadow_at(op->sp, s);
+
+    return sk->tcp == TCP_NO_ID ? 0 : tcp_set_option(s->tcp, &s->env, sk->tcp, (enum tcp_option)op->name, op->value);
+}
+
+static int
+do_here(struct stack *s, struct spread_op *op)
+{
+    switch (op->kind) {
+    case SPREAD_BIND:
+        return bind_here(s, op);
+    case SPREAD_LISTEN:
+        return listen_here(s, op);
+    case SPREAD_BACKLOG:
+        tcp_set_backlog(s->tcp, shadow_at(op->sp, s)->tcp, op->backlog);
+        return 0;
+    case SPREAD_OPTION:
+        return option_here(s, op);
+    default:
+        end_here(s, op->sp, &op->sp->local, op->sp->port);
+        return 0;
     }
 }
 
-static struct spread *
-spread_create(struct stack *s, struct sock *sk)
+static void
+undo_here(struct stack *s, struct spread_op *op)
 {
-    struct host *h = s->host;
-    struct spread *sp = calloc(1, sizeof(*sp) + h->nb_stacks * sizeof(sp->in[0]));
+    if (op->kind == SPREAD_BIND)
+        unbind_here(s, op);
+    else if (op->kind == SPREAD_LISTEN)
+        unlisten_here(s, op);
+}
+
+/* ---- its way ------------------------------------------------------------------------------------------------------------------ */
+
+/* In the socket's own domain: the outcome, and the next command. */
+static void
+finish(struct stack *s, struct spread_op *op)
+{
+    struct spread *sp = op->sp;
+    struct sock *sk = shadow_at(sp, s);
+    int result = op->result;
+
+    sp->busy = false;
+    if (op->kind == SPREAD_BIND && result == 0) {
+        sp->local = op->local;
+        sp->port = op->port;
+        sock_back(sk)->local = addr_to_shm(&op->local, op->port);
+    }
+    if (op->kind == SPREAD_LISTEN && result == 0)
+        sock_status(s, sk, SHM_ST_LISTEN, 0);
+    if (sp->abandoned) {
+        spread_abandon(s, sk);
+    } else if (op->kind == SPREAD_END || (op->kind == SPREAD_BIND && result != 0)) {
+        sk->spread = NULL;
+        free(sp);
+    }
+    /* A close, shutdown or listen goes on now that its first part is done. */
+    if (op->kind == SPREAD_END || (op->kind == SPREAD_BIND && op->for_listen && result == 0))
+        commands_service(s, sk->app, sk->slot, false);
+    else
+        commands_done(s, sk->app, sk->slot, result);
+    free(op);
+}
+
+static void
+answer(struct stack *s, struct spread_op *op, int result)
+{
+    op->result = result;
+    if (op->async) {
+        free(op->sp);
+        free(op);
+        return;
+    }
+    op->answering = true;
+    message_send(s->net, &op->msg, op->sp->home);
+}
+
+/* Undone down to domain 0. A port that it chose may have been in use in another domain, by a connection that is coming to its end. */
+static void
+undone(struct stack *s, struct spread_op *op)
+{
+    if (op->kind != SPREAD_BIND || !op->any_port || op->result != -EADDRINUSE || ++op->tries == BIND_TRIES) {
+        answer(s, op, op->result);
+        return;
+    }
+    op->undo = false;
+    op->port = 0;
+    message_send(s->net, &op->msg, 0);
+}
+
+static void
+op_arrive(struct stack *s, struct message *msg)
+{
+    struct spread_op *op = (struct spread_op *)msg;
+    uint32_t last = op->kind == SPREAD_END ? 0 : s->host->nb_stacks - 1;
+    bool down = op->undo || op->kind == SPREAD_END;
+    int rc = 0;
+
+    if (op->answering) {
+        finish(s, op);
+        return;
+    }
+    if (op->undo) {
+        undo_here(s, op);
+    } else {
+        rc = do_here(s, op);
+        if (rc != 0) {
+            op->result = rc;
+            op->undo = down = true;
+        }
+    }
+    if (down && s->number == 0) {
+        if (op->undo)
+            undone(s, op);
+        else
+            answer(s, op, 0);
+    } else if (!down && s->number == last) {
+        answer(s, op, 0);
+    } else {
+        message_send(s->net, &op->msg, down ? s->number - 1 : s->number + 1);
+    }
+}
+
+/* ---- commands ------------------------------------------------------------------------------------------------------------------- */
+
+int
+spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t port, bool for_listen)
+{
+    struct spread *sp = calloc(1, sizeof(*sp) + s->host->nb_stacks * sizeof(sp->in[0]));
+    struct spread_op *op;
 
     if (sp == NULL)
-        return NULL;
+        return -ENOMEM;
+    sk->spread = sp;
+    op = op_create(sk, SPREAD_BIND);
+    if (op == NULL) {
+        sk->spread = NULL;
+        free(sp);
+        return -ENOMEM;
+    }
     sp->app = sk->app;
     sp->slot = sk->slot;
     sp->home = s->number;
-    for (uint32_t i = 0; i < h->nb_stacks; i++) {
-        struct sock *shadow = i == sp->home ? sk : sock_shadow(h->stacks[i], sk->app, sk->slot);
-
-        if (shadow == NULL) {
-            take_down(h, sp, i);
-            free(sp);
-            return NULL;
-        }
-        sp->in[i].index = sock_index(h->stacks[i], shadow);
-    }
-    return sp;
-}
-
-/* ---- ports -------------------------------------------------------------------------------------------------------------------- */
-
-/* Take the port in every domain or in none. The first domain chooses if it is 0. */
-static int
-bind_all(struct host *h, struct spread *sp, const struct ip_addr *local, uint16_t *port,
-         const struct tcp_sockopts *opts)
-{
-    for (uint32_t i = 0; i < h->nb_stacks; i++) {
-        int rc = tcp_bind(h->stacks[i]->tcp, local, *port, opts, sp->in[i].index, port);
-
-        if (rc == 0)
-            continue;
-        while (i-- > 0)
-            tcp_unbind(h->stacks[i]->tcp, local, *port, sp->in[i].index);
-        return rc;
-    }
-    return 0;
+    sp->in[s->number].index = sock_index(s, sk);
+    op->local = *local;
+    op->port = port;
+    op->any_port = port == 0;
+    op->for_listen = for_listen;
+    return op_start(s, op);
 }
 
 int
-spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t port)
+spread_listen(struct stack *s, struct sock *sk, uint32_t backlog)
 {
-    struct spread *sp = spread_create(s, sk);
-    uint16_t chosen = port;
-    int rc = -ENOMEM;
+    struct spread_op *op = op_create(sk, SPREAD_LISTEN);
 
-    if (sp == NULL)
-        return rc;
-    /* A port that the first domain chose may be in use in another, by a connection that is coming to its end. */
-    for (unsigned tries = 0; tries < (port == 0 ? BIND_TRIES : 1); tries++) {
-        chosen = port;
-        rc = bind_all(s->host, sp, local, &chosen, sk->opts);
-        if (rc != -EADDRINUSE)
-            break;
+    if (op != NULL) {
+        op->local = sk->spread->local;
+        op->port = sk->spread->port;
+        op->backlog = backlog;
     }
-    if (rc != 0) {
-        take_down(s->host, sp, s->host->nb_stacks);
-        free(sp);
-        return rc;
-    }
-    sp->local = *local;
-    sp->port = chosen;
-    for (uint32_t i = 0; i < s->host->nb_stacks; i++) {
-        struct sock *shadow = shadow_at(sp, s->host->stacks[i]);
-
-        shadow->flags |= SOCK_BOUND;
-        shadow->spread = sp;
-    }
-    sock_back(sk)->local = addr_to_shm(local, chosen);
-    return 0;
+    return op_start(s, op);
 }
 
 int
-spread_listen(struct stack *s, struct sock *sk, const struct ip_addr *local, uint32_t backlog)
-{
-    struct host *h = s->host;
-    struct spread *sp = sk->spread;
-
-    for (uint32_t i = 0; i < h->nb_stacks; i++) {
-        struct stack *at = h->stacks[i];
-        struct sock *shadow = shadow_at(sp, at);
-        int rc = tcp_listen(at->tcp, &at->env, local, sp->port, backlog, sk->opts, sp->in[i].index, &shadow->tcp);
-
-        if (rc == 0) {
-            shadow->flags = (uint16_t)((shadow->flags & ~SOCK_BOUND) | SOCK_LISTENER);
-            continue;
-        }
-        /* The reservation went over to the listener and ends with it. */
-        while (i-- > 0) {
-            at = h->stacks[i];
-            shadow = shadow_at(sp, at);
-            tcp_close(at->tcp, &at->env, shadow->tcp, false);
-            shadow->flags &= (uint16_t)~SOCK_LISTENER;
-        }
-        return rc;
-    }
-    sock_status(s, sk, SHM_ST_LISTEN, 0);
-    return 0;
-}
-
-void
 spread_set_backlog(struct stack *s, struct sock *sk, uint32_t backlog)
 {
-    struct host *h = s->host;
+    struct spread_op *op = op_create(sk, SPREAD_BACKLOG);
 
-    for (uint32_t i = 0; i < h->nb_stacks; i++)
-        tcp_set_backlog(h->stacks[i]->tcp, shadow_at(sk->spread, h->stacks[i])->tcp, backlog);
+    if (op != NULL)
+        op->backlog = backlog;
+    return op_start(s, op);
 }
 
 int
 spread_set_option(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
 {
-    struct host *h = s->host;
-    int rc = 0;
+    struct spread_op *op = op_create(sk, SPREAD_OPTION);
 
-    for (uint32_t i = 0; i < h->nb_stacks && rc == 0; i++) {
-        struct stack *at = h->stacks[i];
-        struct sock *shadow = shadow_at(sk->spread, at);
-
-        if (shadow->tcp != TCP_NO_ID)
-            rc = tcp_set_option(at->tcp, &at->env, shadow->tcp, name, value);
+    if (op != NULL) {
+        op->name = name;
+        op->value = value;
     }
-    return rc;
+    return op_start(s, op);
 }
 
-/* The socket and the shadow of the domain where its tuple belongs change places. */
-struct sock *
-spread_move(struct stack *s, struct sock *sk, const struct tcp_tuple *t, struct stack **to)
-{
-    struct spread *sp = sk->spread;
-    struct stack *at = s->host->stacks[tcp_steer(&s->host->steer, t)];
-    struct sock *moved = shadow_at(sp, at);
-    uint32_t next = moved->next, dirty = moved->dirty;
-
-    *to = at;
-    if (at == s)
-        return sk;
-    *moved = *sk;
-    moved->next = next;
-    moved->dirty = dirty;
-    next = sk->next;
-    dirty = sk->dirty;
-    *sk = (struct sock){ .app = moved->app, .slot = moved->slot, .spread = sp, .next = next, .dirty = dirty };
-    sk->flags = SOCK_SHADOW | SOCK_BOUND;
-    s->nb_shadows++;
-    at->nb_shadows--;
-    sp->home = at->number;
-    __atomic_store_n(&moved->app->slot_ref[moved->slot], (uint64_t)at->number << 32 | sock_index(at, moved),
-                     __ATOMIC_RELEASE);
-    shm_store(&sock_back(moved)->instance,
-              s->host->locking ? SHM_ANY_INSTANCE : host_owner(s->host, at->number)->number);
-    sock_mark(at, moved, dirty | DIRTY_CMD);
-    return moved;
-}
-
-/* ---- the end ------------------------------------------------------------------------------------------------------------------- */
-
-void
+int
 spread_end(struct stack *s, struct sock *sk)
 {
-    struct spread *sp = sk->spread;
-
-    sk->spread = NULL;
-    take_down(s->host, sp, s->host->nb_stacks);
-    free(sp);
+    return op_start(s, op_create(sk, SPREAD_END));
 }
 
 void
 spread_abandon(struct stack *s, struct sock *sk)
 {
-    struct host *h = s->host;
-    struct spread *sp = sk->spread;
+    struct spread_op *op;
 
-    sk->spread = NULL;
-    sp->next = __atomic_load_n(&h->dead, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(&h->dead, &sp->next, sp, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-        ;
-    host_want_stop(h);
-}
-
-void
-spread_reap(struct host *h)
-{
-    struct spread *sp = __atomic_exchange_n(&h->dead, NULL, __ATOMIC_ACQUIRE);
-
-    while (sp != NULL) {
-        struct spread *next = sp->next;
-
-        take_down(h, sp, h->nb_stacks);
-        free(sp);
-        sp = next;
+    if (sk->spread->busy) {
+        sk->spread->abandoned = true; /* and goes when that is done */
+        return;
     }
+    op = op_create(sk, SPREAD_END);
+    sk->spread = NULL;
+    if (op == NULL) {
+        counter_inc(s->ctr, CTR_HANDOVER_DROP); /* the port stays taken */
+        return;
+    }
+    op->async = true;
+    op_start(s, op);
 }
 
 /* ---- accept --------------------------------------------------------------------------------------------------------------------- */

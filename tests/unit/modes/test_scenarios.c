@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "../sockets/back_net.h"
+#include "world.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-
-#include "core/rng.h"
-#include "modes/mode.h"
 
 /**
  * @file
@@ -15,178 +12,10 @@
  * draws anew for each pass, on a virtual clock.
  */
 
-#define PORT 80
 #define CONNS 24u
-
-/* The mode of the run; node 1's twin stands behind node 0's. */
-static struct {
-    const char *text;
-    unsigned nb_workers;
-    const struct mode_ops *ops;
-    struct mode *mode[2];
-    struct rng rng;
-} run;
-
-struct world {
-    struct lan net;
-    struct fapp a, b; /* on nodes 0 and 1 */
-};
-
-/* ---- hosts of a mode --------------------------------------------------------------------------------------------------------- */
-
-static unsigned
-node_number(const struct node *n)
-{
-    return (unsigned)(n - n->net->node);
-}
-
-static struct host *
-make(struct node *n, const struct stack_config *cfg)
-{
-    struct mode_config mc = { .stack = *cfg, .port = &n->port, .pool = &n->pool, .nb_workers = run.nb_workers };
-    char err[256] = "";
-    struct mode *m;
-
-    run.ops = mode_find(run.text, &mc.knobs, err, sizeof(err));
-    assert_non_null(run.ops);
-    m = run.ops->create(&mc, err, sizeof(err));
-    if (m == NULL)
-        fail_msg("%s", err);
-    run.mode[node_number(n)] = m;
-    return run.ops->host(m);
-}
-
-static unsigned
-poll_in_any_order(struct node *n)
-{
-    struct mode *m = run.mode[node_number(n)];
-    unsigned nb = run.ops->nb_workers(m);
-    unsigned order[SHM_MAX_INSTANCES] = { 0 };
-    unsigned done = 0;
-
-    for (unsigned i = 0; i < nb; i++) {
-        unsigned k = rng_below(&run.rng, i + 1);
-
-        order[i] = order[k];
-        order[k] = i;
-    }
-    for (unsigned i = 0; i < nb; i++)
-        done += run.ops->poll(m, order[i], n->net->now_us);
-    return done;
-}
-
-static void
-unmake(struct node *n)
-{
-    run.ops->destroy(run.mode[node_number(n)]);
-}
-
-static struct net_maker maker = { .make = make, .poll = poll_in_any_order, .unmake = unmake };
-
-static void
-world_init(struct world *w, uint32_t loss_ppm)
-{
-    const struct stack_config cfg[2] = { net_stack_config(0), net_stack_config(1) };
-
-    maker.loss_ppm = loss_ppm;
-    net_init_with(&w->net, cfg, &maker);
-    fapp_attach(&w->a, &w->net.node[0]);
-    fapp_attach(&w->b, &w->net.node[1]);
-}
-
-/* The processes end; everything that they held must come back. */
-static void
-world_fini(struct world *w)
-{
-    fapp_leave(&w->a, w->a.member);
-    fapp_leave(&w->b, w->b.member);
-    net_until(&w->net, w->net.node[0].host->nb_apps + w->net.node[1].host->nb_apps == 0);
-    net_run(&w->net, 300000);
-    net_fini(&w->net);
-}
+#define FILLER 1000000u /* a user that no socket is */
 
 /* ---- helpers ---------------------------------------------------------------------------------------------------------------------- */
-
-static uint32_t
-status(const struct fapp *fa, uint32_t slot)
-{
-    return shm_load(&fapp_back(fa, slot)->status);
-}
-
-static uint8_t
-pattern(uint32_t conn, uint32_t pos)
-{
-    return (uint8_t)((pos + conn * 7919) * 2654435761u >> 24);
-}
-
-struct stream {
-    struct fapp *from, *to;
-    uint32_t tx, rx, conn;
-    uint32_t sent, got;
-};
-
-static void
-stream_step(struct stream *st, uint32_t total)
-{
-    static uint8_t buf[20000];
-    uint32_t n = RTE_MIN(total - st->sent, (uint32_t)sizeof(buf));
-
-    for (uint32_t i = 0; i < n; i++)
-        buf[i] = pattern(st->conn, st->sent + i);
-    st->sent += fapp_send(st->from, st->tx, buf, n);
-    n = fapp_recv(st->to, st->rx, buf, sizeof(buf));
-    for (uint32_t i = 0; i < n; i++)
-        if (buf[i] != pattern(st->conn, st->got + i))
-            fail_msg("connection %u: byte %u differs", st->conn, st->got + i);
-    st->got += n;
-}
-
-/* Move bytes on all streams at once, and compare each. */
-static void
-transfer_all(struct lan *net, struct stream *st, unsigned n, uint32_t total)
-{
-    uint64_t limit_us = net->now_us + UINT64_C(900000000);
-    unsigned done = 0;
-
-    while (done < n) {
-        done = 0;
-        for (unsigned i = 0; i < n; i++) {
-            stream_step(&st[i], total);
-            done += st[i].got == total;
-        }
-        net_step(net, 1000);
-        assert_true(net->now_us < limit_us);
-    }
-}
-
-static uint32_t
-listen_on(struct fapp *fa, uint16_t port, bool reuseport)
-{
-    const struct ip_addr any = ip_addr_v4(0);
-    uint32_t slot = fapp_open(fa);
-
-    if (reuseport)
-        assert_int_equal(fapp_value_cmd(fa, slot, SHM_OP_SETOPT, TCP_OPT_REUSEPORT, 1), 0);
-    assert_int_equal(fapp_bind(fa, slot, &any, port), 0);
-    assert_int_equal(fapp_listen(fa, slot, 64), 0);
-    return slot;
-}
-
-static uint32_t
-connect_to(struct fapp *from, const struct fapp *to, uint16_t port)
-{
-    uint32_t slot = fapp_open(from);
-
-    assert_int_equal(fapp_connect(from, slot, &to->node->addr, port), 0);
-    net_until(from->node->net, status(from, slot) & (SHM_ST_CONNECTED | SHM_ST_ERROR));
-    return slot;
-}
-
-static uint16_t
-local_port(const struct fapp *fa, uint32_t slot)
-{
-    return fapp_back(fa, slot)->local.port;
-}
 
 static uint32_t
 waiting(const struct fapp *fa, const uint32_t *listeners, unsigned n)
@@ -344,6 +173,85 @@ ports_are_taken_in_every_domain(struct world *w)
     assert_int_not_equal(local_port(&w->b, listener), 0);
 }
 
+/* Each domain has few ports whose answers come to it: a connection is opened where one is left. */
+static void
+ports_run_out_at_last(struct world *w)
+{
+    uint32_t listener = listen_on(&w->b, PORT, false), client[8], child;
+    uint16_t seen = 0;
+
+    for (unsigned i = 0; i < RTE_DIM(client); i++) {
+        client[i] = connect_to(&w->a, &w->b, PORT);
+        assert_true(status(&w->a, client[i]) & SHM_ST_CONNECTED);
+        seen |= (uint16_t)(1u << (local_port(&w->a, client[i]) - 32768));
+        net_until(&w->net, shm_load(&fapp_back(&w->b, listener)->accept_ready) == 1);
+        assert_int_equal(fapp_accept(&w->b, listener, &child), 0);
+        net_run(&w->net, 1000);
+    }
+    assert_int_equal(seen, 0xff);
+    child = fapp_open(&w->a);
+    assert_int_equal(fapp_connect(&w->a, child, &w->b.node->addr, PORT), -EADDRNOTAVAIL);
+    /* The socket lives on, wherever it has come to. */
+    assert_int_equal(fapp_close(&w->a, client[3], true), 0);
+    net_run(&w->net, 1000);
+    assert_int_equal(fapp_connect(&w->a, child, &w->b.node->addr, PORT), 0);
+    net_until(&w->net, status(&w->a, child) & SHM_ST_CONNECTED);
+}
+
+/* What concerns every domain goes by messages, or by one lock after the other: no worker ever waits for all others. */
+static void
+nobody_stops_the_world(struct world *w)
+{
+    const struct ip_addr any = ip_addr_v4(0);
+    uint64_t before = counted(w, 1, CTR_WORKER_STOPS);
+    uint32_t listener = listen_on(&w->b, PORT, false), bound = fapp_open(&w->b);
+
+    assert_int_equal(fapp_listen(&w->b, listener, 7), 0);
+    assert_int_equal(fapp_value_cmd(&w->b, listener, SHM_OP_SETOPT, TCP_OPT_NODELAY, 1), 0);
+    assert_int_equal(fapp_bind(&w->b, bound, &any, 0), 0);
+    assert_int_equal(fapp_close(&w->b, bound, false), 0);
+    bound = fapp_open(&w->b);
+    assert_int_equal(fapp_listen(&w->b, bound, 3), 0); /* chooses a port */
+    assert_true(local_port(&w->b, bound) >= 32768);
+    /* shutdown ends the listening, everywhere. */
+    assert_int_equal(fapp_value_cmd(&w->b, listener, SHM_OP_SHUTDOWN, 0, 0 /* SHUT_RD */), 0);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(fapp_back(&w->a, connect_to(&w->a, &w->b, PORT))->error, ECONNREFUSED);
+    assert_int_equal(fapp_close(&w->b, listener, false), 0);
+    assert_int_equal(fapp_close(&w->b, bound, false), 0);
+    assert_int_equal(counted(w, 1, CTR_WORKER_STOPS), before);
+}
+
+/* The last domain is full: what the others have done already is undone. */
+static void
+one_domain_refuses(struct world *w)
+{
+    const struct ip_addr any = ip_addr_v4(0);
+    struct host *h = w->net.node[1].host;
+    struct stack *last = host_stack(h, host_nb_stacks(h) - 1);
+    uint32_t bound = fapp_open(&w->b), listener = fapp_open(&w->b);
+    struct tcp_domain *d = last->tcp;
+    uint16_t port, nb_binds = 0;
+    tcp_id ids[256];
+    unsigned n = 0;
+
+    assert_int_equal(fapp_bind(&w->b, listener, &any, PORT + 1), 0);
+    while (tcp_listen(d, &last->env, &any, (uint16_t)(20000 + n), 1, NULL, 0, &ids[n]) == 0)
+        n++;
+    assert_int_equal(fapp_listen(&w->b, listener, 8), -ENOMEM);
+    while (tcp_bind(d, &any, (uint16_t)(10000 + nb_binds), NULL, FILLER, &port) == 0)
+        nb_binds++;
+    assert_int_equal(fapp_bind(&w->b, bound, &any, PORT), -ENOMEM);
+    while (n > 0)
+        tcp_close(d, &last->env, ids[--n], false);
+    while (nb_binds > 0)
+        tcp_unbind(d, &any, (uint16_t)(10000 + --nb_binds), FILLER);
+    assert_int_equal(fapp_bind(&w->b, bound, &any, PORT), 0);
+    assert_int_equal(fapp_close(&w->b, listener, false), 0);
+    listener = listen_on(&w->b, PORT + 1, false);
+    assert_int_equal(status(&w->b, listener) & SHM_ST_GONE, 0);
+}
+
 static void
 aborts(struct world *w)
 {
@@ -386,16 +294,20 @@ static const struct {
     const char *name;
     void (*fn)(struct world *w);
     uint32_t loss_ppm;
+    uint16_t nb_ports;
 } scenarios[] = {
-    { "connect and close", connects_and_closes, 0 },
-    { "transfer both ways", transfers_both_ways, 0 },
-    { "half close", half_closes, 0 },
-    { "many connections", many_connections, 0 },
-    { "SO_REUSEPORT", listeners_share_a_port, 0 },
-    { "ports", ports_are_taken_in_every_domain, 0 },
-    { "abort", aborts, 0 },
-    { "peer death", peer_dies, 0 },
-    { "loss", repairs_losses, 30000 },
+    { "connect and close", connects_and_closes, 0, 0 },
+    { "transfer both ways", transfers_both_ways, 0, 0 },
+    { "half close", half_closes, 0, 0 },
+    { "many connections", many_connections, 0, 0 },
+    { "SO_REUSEPORT", listeners_share_a_port, 0, 0 },
+    { "ports", ports_are_taken_in_every_domain, 0, 0 },
+    { "ports run out", ports_run_out_at_last, 0, 8 },
+    { "no stop", nobody_stops_the_world, 0, 0 },
+    { "a domain refuses", one_domain_refuses, 0, 0 },
+    { "abort", aborts, 0, 0 },
+    { "peer death", peer_dies, 0, 0 },
+    { "loss", repairs_losses, 30000, 0 },
 };
 
 static void
@@ -408,20 +320,11 @@ under(const char *text, unsigned nb_workers)
     for (unsigned i = 0; i < RTE_DIM(scenarios); i++) {
         print_message("%s, %u workers: %s\n", text, nb_workers, scenarios[i].name);
         rng_init(&run.rng, 1000 * nb_workers + i, 1);
+        run.nb_ports = scenarios[i].nb_ports;
         world_init(&w, scenarios[i].loss_ppm);
         scenarios[i].fn(&w);
         world_fini(&w);
     }
-}
-
-static uint64_t
-counted(const struct world *w, unsigned node, enum counter_id id)
-{
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < host_nb_nets(w->net.node[node].host); i++)
-        sum += host_net(w->net.node[node].host, i)->ctr->v[id];
-    return sum;
 }
 
 static void

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "sockets/backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/**
+ * @file
+ * A socket changes its domain: because its connection can be opened in another one only, since that is where the answers to the bound port come to, or
+ * where a port is left.
+ *
+ * It leaves as a message. While it is on its way, its slot belongs to the domain that it goes to, but names no socket (SLOT_TRANSIT): notifications
+ * are left to its arrival.
+ */
+
+struct transit {
+    struct message msg;
+    struct sock sock;
+    struct shm_cmd cmd; /* the connect that waits for it */
+    uint32_t tried; /* domains that had no port left */
+};
+
+static void transit_arrive(struct stack *s, struct message *msg);
+
+/* What remains here: of a spread socket its shadow, else an entry that is freed when it is flushed, since it may stand among the dirty ones. */
+static void
+leave_behind(struct stack *s, struct sock *sk)
+{
+    const struct sock was = *sk;
+
+    *sk = (struct sock){ .app = was.app, .slot = was.slot, .spread = was.spread, .next = was.next, .dirty = was.dirty };
+    sk->flags = was.spread != NULL ? SOCK_SHADOW | SOCK_BOUND : SOCK_SHADOW | SOCK_CLOSING;
+    s->nb_shadows++;
+    if (was.spread == NULL)
+        sock_mark(s, sk, DIRTY_CMD);
+}
+
+static void
+send_on(struct stack *s, struct transit *tr, uint32_t to)
+{
+    struct sock *sk = &tr->sock;
+
+    if (sk->spread != NULL)
+        sk->spread->home = to;
+    __atomic_store_n(&sk->app->slot_ref[sk->slot], (uint64_t)to << 32 | SLOT_TRANSIT, __ATOMIC_RELEASE);
+    message_send(s->net, &tr->msg, to);
+}
+
+static void
+pick_up(struct stack *s, struct sock *sk, struct transit *tr)
+{
+    tr->sock = *sk;
+    leave_behind(s, sk);
+}
+
+int
+transit_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, uint32_t to, bool tried)
+{
+    struct transit *tr = calloc(1, sizeof(*tr));
+
+    if (tr == NULL)
+        return -ENOMEM;
+    tr->msg.arrive = transit_arrive;
+    tr->cmd = *cmd;
+    tr->tried = tried;
+    pick_up(s, sk, tr);
+    send_on(s, tr, to);
+    return COMMAND_PENDING;
+}
+
+/* Its place: the shadow's, or a new one. */
+static struct sock *
+settle_in(struct stack *s, const struct sock *from)
+{
+    struct spread *sp = from->spread;
+    struct sock *sk = sp != NULL ? &s->socks[sp->in[s->number].index] : sock_shadow(s, from->app, from->slot);
+    uint32_t next, dirty;
+
+    if (sk == NULL)
+        return NULL;
+    next = sk->next;
+    dirty = sk->dirty;
+    *sk = *from;
+    sk->next = next;
+    sk->dirty = dirty;
+    s->nb_shadows--;
+    shm_store(&sock_back(sk)->instance, s->host->locking ? SHM_ANY_INSTANCE : host_owner(s->host, s->number)->number);
+    __atomic_store_n(&sk->app->slot_ref[sk->slot], (uint64_t)s->number << 32 | sock_index(s, sk), __ATOMIC_RELEASE);
+    sock_mark(s, sk, from->dirty | DIRTY_CMD);
+    return sk;
+}
+
+static void
+transit_arrive(struct stack *s, struct message *msg)
+{
+    struct transit *tr = (struct transit *)msg;
+    uint32_t nb_stacks = s->host->nb_stacks;
+    struct sock *sk = settle_in(s, &tr->sock);
+    int rc;
+
+    if (sk == NULL) { /* every other domain has the room that this one has not */
+        send_on(s, tr, (s->number + 1) % nb_stacks);
+        return;
+    }
+    rc = commands_connect(s, sk, &tr->cmd);
+    if (rc == -EADDRNOTAVAIL && !(sk->flags & SOCK_BOUND) && ++tr->tried < nb_stacks) {
+        pick_up(s, sk, tr);
+        send_on(s, tr, (s->number + 1) % nb_stacks);
+        return;
+    }
+    commands_done(s, sk->app, sk->slot, rc);
+    free(tr);
+}
