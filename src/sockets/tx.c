@@ -37,7 +37,7 @@ tx_take(struct stack *s, struct sock *sk)
         return;
     if (s->cfg.locks)
         rte_spinlock_lock(&sk->tx_lock);
-    tcp_send(s->tcp, &s->env, sk->tcp, n_bytes, (shm_load(&f->tx_flags) & SHM_TX_MORE) != 0);
+    tcp_send(s->tcp, &s->env, sk->tcp, n_bytes, shm_load(&f->tx_flags) & SHM_TX_MORE ? TCP_SEND_MORE : 0);
     if (s->cfg.locks)
         rte_spinlock_unlock(&sk->tx_lock);
 }

@@ -169,6 +169,7 @@ conn_quiesce(struct tcp_domain *d, struct tcp_conn *c)
     tcp_sent_clear(sent_store(d), &c->sent);
     conn_cc_release(d, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
+    record_clear(d, c);
     fastopen_child_done(d, c);
     table_remove(d, TABLE_REF(TABLE_CONN, i));
     port_unref(d, c->bind);

@@ -163,6 +163,8 @@ struct tcp_conn {
     uint8_t cc_id;
     uint8_t err; /**< what ended it, for a user yet to come */
     uint8_t soft_err; /**< ICMP's word, in place of ETIMEDOUT */
+    uint32_t records; /**< the last of the records' ends that wait to be sent (record.c), 0 = none */
+    uint32_t delivered_segs;
     uint32_t retrans_segs;
     uint32_t segs_in, segs_out;
     uint64_t bytes_acked, bytes_received, bytes_retrans;
@@ -233,6 +235,12 @@ struct tcp_half {
 #define HALF_F_FO 8u /**< the first SYN-ACK brings a cookie */
 #define HALF_F_FO_EXP 16u /**< in the experimental option */
 _Static_assert(sizeof(struct tcp_half) <= 80, "half-open entries are small");
+
+/** The end of a record in what is not sent yet: a ring in the order of the stream, named by its last entry. */
+struct tcp_record {
+    uint32_t next;
+    tcp_seq end;
+};
 
 /** TIME-WAIT. In use <=> link.tuple.local_port is not 0. All live equally long: a list in order of expiry. */
 struct tcp_tw {

@@ -30,7 +30,7 @@ tcp_params_default(struct tcp_params *p)
     p->syn_retries = 6;
     p->synack_retries = 5;
     p->data_retries = 15;
-    p->timestamps = p->window_scaling = p->sack = true;
+    p->timestamps = p->window_scaling = p->sack = p->ts_required = true;
     p->ecn = 2;
     p->burst_min_segs = 2;
     p->idle_restart = true;
@@ -67,6 +67,13 @@ run_count(const struct tcp_params *p)
     return p->max_conns * 5 + 8 * TCP_SENT_RUNS_MAX;
 }
 
+/** Ends of records that wait to be sent: a few programs use them at all. */
+static uint32_t
+record_count(const struct tcp_params *p)
+{
+    return p->max_conns + 1024;
+}
+
 static uint64_t
 layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
 {
@@ -77,6 +84,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [POOL_SEG] = (p->max_ooo_bufs + 1ull) * sizeof(struct tcp_reass_seg),
         [POOL_REASS] = (p->max_conns + 1ull) * sizeof(struct tcp_reass),
         [POOL_SENT] = (run_count(p) + 1ull) * sizeof(struct tcp_sent_run),
+        [POOL_RECORD] = (record_count(p) + 1ull) * sizeof(struct tcp_record),
         [POOL_BIND] = (p->max_conns + p->max_time_wait + 1ull) * sizeof(struct tcp_bind),
         [POOL_MODEL] = (p->max_conns + 1ull) * TCP_CC_MODEL_BYTES,
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
@@ -128,6 +136,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->data_retries = p->data_retries;
     to->timestamps = p->timestamps;
     to->window_scaling = p->window_scaling;
+    to->ts_required = p->ts_required;
     to->sack = p->sack;
     to->ecn = p->ecn;
     to->burst_min_segs = p->burst_min_segs;
@@ -160,6 +169,7 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
     tcp_pool_init(&d->pools[POOL_SEG], p->max_ooo_bufs);
     tcp_pool_init(&d->pools[POOL_REASS], p->max_conns);
     tcp_pool_init(&d->pools[POOL_SENT], run_count(p));
+    tcp_pool_init(&d->pools[POOL_RECORD], record_count(p));
     tcp_pool_init(&d->pools[POOL_BIND], p->max_conns + p->max_time_wait);
     tcp_pool_init(&d->pools[POOL_MODEL], p->max_conns);
     wheel_init(&d->wheel, now_us);

@@ -13,7 +13,18 @@
  * What lies where in a domain, and the functions by which the connection files call each other. Private to src/tcp.
  */
 
-enum domain_pool { POOL_CONN, POOL_HALF, POOL_TW, POOL_SEG, POOL_REASS, POOL_SENT, POOL_BIND, POOL_MODEL, POOL_COUNT };
+enum domain_pool {
+    POOL_CONN,
+    POOL_HALF,
+    POOL_TW,
+    POOL_SEG,
+    POOL_REASS,
+    POOL_SENT,
+    POOL_RECORD,
+    POOL_BIND,
+    POOL_MODEL,
+    POOL_COUNT
+};
 
 /** Arrays of the arena beside the pools'. */
 enum domain_array {
@@ -92,6 +103,12 @@ static inline struct tcp_reass *
 reass_at(const struct tcp_domain *d, uint32_t i)
 {
     return (struct tcp_reass *)domain_array(d, POOL_REASS) + i;
+}
+
+static inline struct tcp_record *
+record_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (struct tcp_record *)domain_array(d, POOL_RECORD) + i;
 }
 
 static inline struct tcp_bind *
@@ -227,11 +244,22 @@ conn_fin_sent(const struct tcp_conn *c)
     return seq_gt(c->snd_nxt, c->snd_end);
 }
 
+/* ---- record.c ---- */
+/** A record ends at snd_end (MSG_EOR). Without room for its mark it runs into the next one, and is counted. */
+void record_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** Where the record that snd_nxt lies in ends; snd_end if no end of one waits. */
+tcp_seq record_next(const struct tcp_domain *d, const struct tcp_conn *c);
+/** snd_nxt has moved: forget the ends that it has passed. */
+void record_sent(struct tcp_domain *d, struct tcp_conn *c);
+void record_clear(struct tcp_domain *d, struct tcp_conn *c);
+
 /* ---- output.c ---- */
 void conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_send_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c,
                    const struct tcp_sack_block *dsack);
 void conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** Send [snd_nxt, end) again as new: data that went with a SYN and was not taken. */
+void conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq end);
 void conn_send_rst(const struct tcp_env *env, struct tcp_conn *c);
 /** A segment without data that proves that the peer is there: it must answer (RFC 9293 section 3.8.4). */
 void conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);

@@ -48,7 +48,7 @@ fastopen_learn(struct tcp_domain *d, const struct tcp_tuple *t, uint16_t mss, co
         e->remote = t->remote;
     }
     e->mss = mss;
-    if (o->has_fo && o->fo.len > 0) {
+    if (o != NULL && o->has_fo && o->fo.len > 0) {
         e->cookie = o->fo;
         e->exp_try = 0;
     } else if (exp_try > e->exp_try && e->cookie.len == 0) {
@@ -72,6 +72,12 @@ fastopen_is_suspended(const struct tcp_domain *d, const struct tcp_fo_entry *e)
     if (doublings > SUSPEND_DOUBLINGS_MAX)
         doublings = SUSPEND_DOUBLINGS_MAX;
     return us_since_tick(d->now_us, e->loss_tick) < SUSPEND_US << doublings;
+}
+
+void
+tcp_forget_peers(struct tcp_domain *d)
+{
+    memset(domain_array(d, ARRAY_FASTOPEN), 0, FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry));
 }
 
 bool

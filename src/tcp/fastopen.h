@@ -30,7 +30,9 @@ _Static_assert(sizeof(struct tcp_fo_entry) == 60, "no padding: replicas are comp
 /** The entry of this pair, or NULL. */
 const struct tcp_fo_entry *fastopen_entry(const struct tcp_domain *d, const struct tcp_tuple *t);
 
-/** Note what a SYN-ACK tells about the peer: RFC 7413 section 4.1.3. syn_lost: the SYN with data was lost, or is believed to be. */
+/** Note what a SYN-ACK tells about the peer: RFC 7413 section 4.1.3. o: the SYN-ACK's options, NULL if
+ *  our SYN had no option that asked for a cookie, so that none is believed. syn_lost: the SYN with data was lost, or is
+ *  believed to be. */
 void fastopen_learn(struct tcp_domain *d, const struct tcp_tuple *t, uint16_t mss, const struct tcp_options *o,
                     uint8_t exp_try, bool syn_lost);
 

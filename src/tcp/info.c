@@ -67,6 +67,7 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->retrans_segs_total = c->retrans_segs;
     info->bytes_acked = c->bytes_acked;
     info->bytes_received = c->bytes_received;
+    info->delivered_segs = c->delivered_segs;
     info->bytes_retrans = c->bytes_retrans;
     const struct tcp_flow *f = flow_of(d, c);
     info->delivery_rate = f->rate.bytes_per_s;

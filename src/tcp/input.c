@@ -65,6 +65,8 @@ rx_paws(struct rx *r)
 
     if ((c->flags & CONN_F_TS) == 0 || (r->in->flags & TCP_FLAG_RST) != 0)
         return true;
+    if (!o->has_ts && !r->d->params.ts_required)
+        return true;
     if (!o->has_ts) {
         counter_inc(r->env->ctr, CTR_TCP_DROP_PAWS); /* section 3.2: agreed, so its absence is no peer's doing */
         return false;
@@ -292,7 +294,7 @@ ack_covers_syn(const struct tcp_conn *c, tcp_seq ack)
     return seq_gt(ack, c->iss) && seq_leq(ack, c->snd_nxt);
 }
 
-/** snd_una moves over our SYN. Data that went with it and was not taken is sent again as if it were new. */
+/** snd_una moves over our SYN. Data that went with it and was not taken is to be sent again. */
 static void
 active_syn_acked(struct rx *r)
 {
@@ -307,6 +309,7 @@ active_syn_acked(struct rx *r)
     }
     c->snd_una = c->snd_nxt = ack;
     c->bytes_acked += data_acked;
+    c->delivered_segs = 1;
     if (data_acked > 0 && c->user != 0)
         r->env->sink->acked(r->env->sink->ctx, c->user, data_acked);
 }
@@ -326,6 +329,7 @@ rx_child_syn_acked(struct rx *r)
     if (c->retries == 0)
         tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->syn_at_us, p->rto_min_us, p->rto_max_us);
     fastopen_child_done(r->d, c);
+    c->delivered_segs++;
     c->retries = c->backoff = 0;
     if (c->snd_una == c->snd_nxt)
         conn_timer_off(c, CONN_T_RTX);
@@ -757,7 +761,8 @@ syn_sent_learn(struct rx *r)
     if (c->retries == 0 && asked && !o->has_fo)
         exp_try = e != NULL && e->exp_try == 1 ? 2 : 1;
     bool syn_lost = c->retries > 0 && !asked && !has_cookie && r->in->ack == c->iss + 1;
-    fastopen_learn(r->d, &c->link.tuple, c->mss_peer, o, exp_try, syn_lost);
+    bool solicited = asked || (e != NULL && e->cookie.len > 0);
+    fastopen_learn(r->d, &c->link.tuple, c->mss_peer, solicited ? o : NULL, exp_try, syn_lost);
 }
 
 /** The SYN-ACK: our open is done. */
@@ -771,12 +776,17 @@ syn_sent_complete(struct rx *r)
                        r->d->params.rto_max_us);
     c->flags &= ~CONN_F_TIMING;
     syn_sent_learn(r);
+    tcp_seq syn_end = c->snd_nxt;
     active_syn_acked(r);
     conn_established(r->d, r->env, c);
+    /* Data that waited for this answers it: a dialogue, in which data carries the acknowledgements. */
+    if (seq_gt(c->snd_end, syn_end))
+        c->quick_acks = 0;
     c->flags |= CONN_F_ACK_NOW;
     conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
     if (!conn_take_syn_data(r->d, r->env, c, r->in, &r->taken))
         return;
+    conn_resend_syn_data(r->d, r->env, c, syn_end);
     conn_output(r->d, r->env, c);
 }
 
@@ -859,6 +869,8 @@ rx_strip_known_syn(struct rx *r, struct tcp_in *copy)
     if (r->c->state != TCP_ST_SYN_RECEIVED || (r->in->flags & TCP_FLAG_SYN) == 0 || r->in->seq != r->c->irs)
         return;
     *copy = *r->in;
+    r->c->flags |= CONN_F_ACK_NOW; /* it may not have seen our answer to its SYN */
+    r->dsack = (struct tcp_sack_block){ r->in->seq, r->in->seq + 1 };
     copy->flags &= (uint8_t)~TCP_FLAG_SYN;
     copy->seq++;
     copy->window = (uint16_t)(copy->window >> r->c->snd_wscale); /* a SYN's window is not scaled */

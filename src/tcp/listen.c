@@ -389,19 +389,23 @@ half_promote(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const 
     c->snd_wl2 = in->ack;
     if (h.retries == 0)
         tcp_rtt_sample(&c->rtt, (uint32_t)env->now_us - h.sent_at_us, d->params.rto_min_us, d->params.rto_max_us);
+    c->delivered_segs = 1;
     conn_established(d, env, c);
     return c;
 }
 
 /** The segment lies in the window that the SYN-ACK offered and is not older than the SYN. */
 static bool
-half_acceptable(const struct tcp_half *h, const struct tcp_listener *l, const struct tcp_in *in)
+half_acceptable(const struct tcp_domain *d, const struct tcp_half *h, const struct tcp_listener *l,
+                const struct tcp_in *in)
 {
     uint32_t offset = seq_diff(in->seq, h->irs + 1);
 
-    if ((h->flags & HALF_F_TS) != 0 && (in->flags & TCP_FLAG_RST) == 0 &&
-        (!in->opts.has_ts || (int32_t)(in->opts.ts_val - h->ts_recent) < 0))
-        return false;
+    if ((h->flags & HALF_F_TS) != 0 && (in->flags & TCP_FLAG_RST) == 0) {
+        bool old = in->opts.has_ts ? (int32_t)(in->opts.ts_val - h->ts_recent) < 0 : d->params.ts_required;
+        if (old)
+            return false;
+    }
     return offset < (l->opts.rcv_buf_bytes > UINT16_MAX ? UINT16_MAX : l->opts.rcv_buf_bytes);
 }
 
@@ -460,7 +464,7 @@ half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const st
         half_send(d, env, h, l, true); /* its SYN again: our answer was lost */
         return;
     }
-    if (!half_acceptable(h, l, in)) {
+    if (!half_acceptable(d, h, l, in)) {
         counter_inc(env->ctr, in->flags & TCP_FLAG_RST ? CTR_TCP_DROP_RST : CTR_TCP_DROP_SEQUENCE);
         if ((in->flags & TCP_FLAG_RST) == 0)
             half_send(d, env, h, l, false);

@@ -362,9 +362,10 @@ may_send_partial(const struct tcp_conn *c)
 
 /** How much new data may go as one emission; 0 = none now. */
 static uint32_t
-new_data_len(struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
+new_data_len(const struct tcp_domain *d, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
 {
-    uint32_t avail = seq_gt(c->snd_end, c->snd_nxt) ? seq_diff(c->snd_end, c->snd_nxt) : 0;
+    tcp_seq stop = record_next(d, c);
+    uint32_t avail = seq_gt(stop, c->snd_nxt) ? seq_diff(stop, c->snd_nxt) : 0;
     tcp_seq edge = c->snd_una + c->snd_wnd;
     uint32_t usable = seq_gt(edge, c->snd_nxt) ? seq_diff(edge, c->snd_nxt) : 0;
     uint32_t len = avail < usable ? avail : usable;
@@ -383,8 +384,8 @@ new_data_len(struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
         len = room;
     if (len >= c->mss)
         return len - len % c->mss;
-    if (len == avail)
-        return may_send_partial(c) ? len : 0;
+    if (len == avail) /* more will not join a record that has ended, if there is more */
+        return stop != c->snd_end || may_send_partial(c) ? len : 0;
     /* The window cuts a segment short: RFC 9293 section 3.8.6.2.1, the sender's silly window avoidance. */
     return len >= c->snd_wnd_max / 2 || (c->flags & CONN_F_PUSH) ? len : 0;
 }
@@ -394,8 +395,9 @@ static void
 send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, bool fin, bool push)
 {
     /* The end of a write, unless its writer said that more is to come. */
-    bool last = c->snd_nxt + len == c->snd_end && len > 0 && (c->flags & CONN_F_MORE) == 0;
     struct tcp_rate_mark mark;
+    bool ends = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_MORE) == 0;
+    bool last = len > 0 && (ends || (c->records != 0 && c->snd_nxt + len == record_next(d, c)));
     struct tcp_out out = {
         .seq = c->snd_nxt,
         .payload_pos = c->snd_nxt - (c->iss + 1),
@@ -418,6 +420,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
     if (len > 0 && len < c->mss)
         c->snd_sml = c->snd_nxt;
     tcp_sent_append(sent_store(d), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
+    record_sent(d, c);
     note_paced(d, env, c, len);
     c->prr.out_bytes += len;
     /* Who answers what has just come leads a dialogue: its answers carry the acknowledgements from here on. A first
@@ -428,6 +431,30 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
     emit_conn(d, env, c, &out);
 }
 
+void
+conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq end)
+{
+    tcp_seq start = c->snd_nxt, sml = c->snd_sml, edge = c->snd_una + c->snd_wnd;
+    struct tcp_rate_mark mark;
+
+    if (seq_gt(end, edge))
+        end = edge;
+    while (seq_lt(c->snd_nxt, end)) {
+        uint32_t left = seq_diff(end, c->snd_nxt);
+        uint32_t n = left < c->mss ? left : c->mss;
+        send_new(d, env, c, n, false, n == left);
+        c->retrans_segs++;
+        counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
+    }
+    if (c->snd_nxt == start)
+        return;
+    c->snd_sml = sml; /* it was sent before: Nagle's rule is about new segments */
+    c->bytes_retrans += seq_diff(c->snd_nxt, start);
+    conn_rate_mark(d, env, c, 0, &mark);
+    tcp_sent_again(sent_store(d), &c->sent, start, c->snd_nxt, &mark, (uint32_t)env->now_us);
+    conn_arm_rtx(d, env, c);
+}
+
 /**
  * How many bytes form a burst: about what the connection sends in a millisecond at twice its rate, more where the path
  * is so short that acknowledgements cost more than queues, at least burst_min_segs, and never more than half of cwnd,
@@ -436,7 +463,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
 static uint32_t
 burst_bytes(const struct tcp_domain *d, const struct tcp_conn *c)
 {
-    uint64_t burst = c->rtt.srtt_us > 0 ? 2000ull * c->cc.cwnd_bytes / c->rtt.srtt_us : 0;
+    uint64_t burst = c->rtt.srtt_us > 0 ? 2000ull * c->cc.cwnd_bytes / c->rtt.srtt_us : BURST_BYTES_MAX;
     uint32_t half = c->cc.cwnd_bytes / 2;
 
     if (c->flags & CONN_F_PACED)
@@ -459,7 +486,7 @@ output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
 {
     bool fin_due = (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
     uint32_t burst = burst_bytes(d, c);
-    uint32_t len = new_data_len(c, pipe, burst < max_bytes ? burst : max_bytes);
+    uint32_t len = new_data_len(d, c, pipe, burst < max_bytes ? burst : max_bytes);
     bool fin = fin_due && c->snd_nxt + len == c->snd_end;
 
     if (len == 0 && !fin)
@@ -487,14 +514,15 @@ output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
 void
 conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    uint32_t avail = seq_gt(c->snd_end, c->snd_nxt) ? seq_diff(c->snd_end, c->snd_nxt) : 0;
+    tcp_seq stop = record_next(d, c);
+    uint32_t avail = seq_gt(stop, c->snd_nxt) ? seq_diff(stop, c->snd_nxt) : 0;
     uint32_t len = avail < c->mss ? avail : c->mss;
     bool room = len > 0 && seq_leq(c->snd_nxt + len, c->snd_una + c->snd_wnd);
     tcp_seq start, end;
     bool push;
 
     if (room) {
-        bool fin = len == avail && (c->flags & CONN_F_FIN_QUEUED) != 0;
+        bool fin = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_FIN_QUEUED) != 0;
         send_new(d, env, c, len, fin, false);
     } else if (tcp_sent_last(sent_store(d), &c->sent, &start, &end, &push)) {
         uint32_t span = c->mss + conn_fin_sent(c);

@@ -459,6 +459,7 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     note_reordering(c, n);
     judge_probe(d, env, c, n);
     uint32_t delivered_bytes = count_delivered(c, n);
+    c->delivered_segs += (delivered_bytes + c->mss - 1) / c->mss;
     take_marks(d, env, c, n, delivered_bytes);
     uint32_t lost_before = c->sent.lost_bytes;
     if (c->sent.sacked_bytes > 0 || c->ca_state != CONN_CA_OPEN)

@@ -59,6 +59,8 @@ struct tcp_params {
     uint32_t delack_us; /**< 40 ms */
     uint8_t syn_retries, synack_retries, data_retries; /**< 6, 5, 15 as Linux */
     bool timestamps, window_scaling, sack; /**< offer them */
+    bool ts_required; /**< drop segments that lack the timestamp that was agreed on (RFC 7323 section 3.2, the default);
+                       *   else take them, as Linux does */
     uint8_t ecn; /**< as Linux: 0 off, 1 ask for it and agree to it, 2 agree to it (the default) */
     uint8_t
         burst_min_segs; /**< segments sent back to back at least, where cwnd has room for two such bursts: 2 as Linux */
@@ -295,6 +297,9 @@ int tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tupl
 int tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
                      const struct tcp_sockopts *opts, tcp_user user, uint32_t n_bytes, uint32_t *taken, tcp_id *id);
 
+/** Forget what earlier connections have told of their peers: cookies, what was lost with a SYN. */
+void tcp_forget_peers(struct tcp_domain *d);
+
 /** Whether tcp_connect_fast would send data to t->remote at once; t->local must be set. */
 bool tcp_fastopen_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_sockopts *opts);
 
@@ -308,8 +313,11 @@ tcp_id tcp_accept(struct tcp_domain *d, const struct tcp_env *env, tcp_id listen
 /** Connections that wait to be accepted. */
 uint32_t tcp_accept_count(const struct tcp_domain *d, tcp_id listener);
 
-/** n_bytes more have been appended to the user's transmit stream; more = hold back less than an MSS (MSG_MORE). */
-void tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes, bool more);
+#define TCP_SEND_MORE 0x1u /**< MSG_MORE: hold back less than an MSS */
+#define TCP_SEND_EOR 0x2u /**< MSG_EOR: a record ends here; no segment has bytes of two records, sent again or not */
+
+/** n_bytes more have been appended to the user's transmit stream; how: a set of TCP_SEND_*. */
+void tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes, uint32_t how);
 
 /** The application has taken n_bytes that were delivered: opens the window, perhaps sends an update. */
 void tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes);
@@ -388,6 +396,7 @@ struct tcp_conn_info {
     uint32_t reordering_segs; /**< how far reordering has been seen to reach, at least 3 */
     bool reordering_seen;
     uint64_t bytes_acked, bytes_received, bytes_retrans;
+    uint32_t delivered_segs; /**< full segments' worth of what has arrived at the peer, by SACK too; a SYN is one */
     uint64_t segs_in, segs_out;
     uint64_t last_rcv_at_us, last_snd_at_us;
     uint64_t last_data_rcv_at_us; /**< with payload; before any, when the connection began */

@@ -123,7 +123,7 @@ tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tup
 }
 
 void
-tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes, bool more)
+tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes, uint32_t how)
 {
     struct tcp_conn *c = conn_by_id(d, id);
 
@@ -131,7 +131,9 @@ tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_
     if (c == NULL || (c->flags & (CONN_F_FIN_QUEUED | CONN_F_ORPHAN)) != 0)
         return;
     c->snd_end += n_bytes;
-    c->flags = more ? c->flags | CONN_F_MORE : c->flags & ~CONN_F_MORE;
+    c->flags = how & TCP_SEND_MORE ? c->flags | CONN_F_MORE : c->flags & ~CONN_F_MORE;
+    if (how & TCP_SEND_EOR)
+        record_end(d, env, c);
     conn_output(d, env, c);
 }
 

@@ -331,7 +331,7 @@ call_conn(struct replica *r, struct input *in, uint32_t number, uint8_t what)
         if (u->shut || !u->connected || u->appended - u->acked + n > OUTSTANDING_MAX)
             return;
         u->appended += n;
-        tcp_send(r->d, &r->env, u->id, n, what & 16);
+        tcp_send(r->d, &r->env, u->id, n, (what & 16 ? TCP_SEND_MORE : 0) | (what & 32 ? TCP_SEND_EOR : 0));
         break;
     case 2:
         n = input_u16(in);

@@ -20,6 +20,9 @@ void packetdrill_interface_init(const char *flags, struct pd_interface *ifc);
 
 #define RECEIVE_LIMIT_US (200ull * 1000000)
 
+/** Real seconds in which a woken call must have come to rest; packetdrill itself gives up after one. */
+#define SETTLE_LIMIT_S 2
+
 struct host host;
 bool host_up;
 uint16_t sock_by_fd[MAX_FD];
@@ -51,14 +54,31 @@ user_of(const struct host_sock *s)
     return (tcp_user)(s - host.socks);
 }
 
+static __thread bool is_running; /**< counted in host.running */
+
+/** The call that this thread was woken in sleeps again, or is over and asks for the time. */
+static void
+settle(void)
+{
+    if (!is_running)
+        return;
+    is_running = false;
+    host.running--;
+    pthread_cond_broadcast(&host.settled);
+}
+
 bool
 wait_change(uint64_t until_us)
 {
     if (until_us && host.now_us >= until_us)
         return false;
+    settle();
     host.waiters++;
     pthread_cond_wait(&host.changed, &host.lock);
     host.waiters--;
+    host.woken -= host.woken > 0;
+    host.running++;
+    is_running = true;
     return true;
 }
 
@@ -66,12 +86,14 @@ wait_change(uint64_t until_us)
 static void
 let_waiters_run(void)
 {
-    static const struct timespec grace = { 0, 1000000 };
-    if (!host.waiters)
-        return;
-    pthread_mutex_unlock(&host.lock);
-    nanosleep(&grace, NULL);
-    pthread_mutex_lock(&host.lock);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += SETTLE_LIMIT_S;
+    host.woken = host.waiters;
+    pthread_cond_broadcast(&host.changed);
+    while (host.woken + host.running > 0)
+        if (pthread_cond_timedwait(&host.settled, &host.lock, &until) != 0)
+            break;
 }
 
 /* ---- addresses ---- */
@@ -427,6 +449,7 @@ pd_gettimeofday(void *self, struct timeval *tv, struct timezone *tz)
     (void)self;
     (void)tz;
     pthread_mutex_lock(&host.lock);
+    settle();
     host_advance(&host, host.now_us + 1); /* packetdrill spins on this call: time must move by itself */
     tv->tv_sec = (time_t)(host.now_us / 1000000);
     tv->tv_usec = (suseconds_t)(host.now_us % 1000000);

@@ -162,8 +162,13 @@ send_fast(struct host_sock *s, size_t total, int flags, const struct sockaddr *s
     s->unsettled = s->nonblock || (flags & MSG_DONTWAIT);
     if (s->unsettled)
         return taken ? (int)taken : -EINPROGRESS;
+    uint32_t rest = (uint32_t)total - taken < s->sndbuf_bytes ? (uint32_t)total - taken : s->sndbuf_bytes;
+    if (rest > 0) {
+        s->tx_written += rest;
+        tcp_send(host.domain, &env, s->id, rest, 0);
+    }
     err = wait_connected(s);
-    return err ? err : (int)taken;
+    return err ? err : (int)(taken + rest);
 }
 
 /** Append as much of `left` as there is room for; 0 if there is none. */
@@ -176,7 +181,10 @@ append(struct host_sock *s, size_t left, int flags)
     if (n == 0)
         return 0;
     s->tx_written += n;
-    tcp_send(host.domain, &env, s->id, n, n < left || (flags & MSG_MORE));
+    uint32_t how = n < left || (flags & MSG_MORE) ? TCP_SEND_MORE : 0;
+    if (n == left && (flags & MSG_EOR))
+        how |= TCP_SEND_EOR;
+    tcp_send(host.domain, &env, s->id, n, how);
     return n;
 }
 

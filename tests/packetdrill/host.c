@@ -184,6 +184,7 @@ host_init(struct host *h, uint16_t mtu)
     memset(h, 0, sizeof(*h));
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->changed, NULL);
+    pthread_cond_init(&h->settled, NULL);
     STAILQ_INIT(&h->wire);
     h->now_us = 1000000;
     h->mtu = mtu;
@@ -234,6 +235,8 @@ apply_sysctl(struct host *h, const char *name, const char *value)
         p->synack_retries = (uint8_t)v;
     else if (!strcmp(name, "net.ipv4.tcp_fastopen"))
         p->fastopen = (uint32_t)v;
+    else if ((!strcmp(name, "tcp_metrics.flush") || !strcmp(name, "net.ipv4.tcp_fastopen_cookies")) && h->started)
+        tcp_forget_peers(h->domain);
     else if (!strcmp(name, "net.ipv4.tcp_fastopen_key") && h->started)
         apply_fastopen_key(h, value);
 }
@@ -275,6 +278,7 @@ host_start(struct host *h)
         return 0;
     struct tcp_params *p = &h->params;
     tcp_params_default(p);
+    p->ts_required = false; /* as Linux, whose scripts leave timestamps out */
     p->max_conns = 1024;
     p->max_half_open = 256;
     p->max_time_wait = 256;
@@ -311,6 +315,7 @@ host_fini(struct host *h)
     if (h->started)
         munmap(h->domain, h->domain_bytes);
     pthread_cond_destroy(&h->changed);
+    pthread_cond_destroy(&h->settled);
     pthread_mutex_destroy(&h->lock);
 }
 

@@ -64,7 +64,10 @@ struct host_sock {
 struct host {
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    pthread_cond_t settled; /**< a woken call sleeps again or is over */
     unsigned waiters; /**< calls asleep on `changed` */
+    unsigned woken; /**< of those, woken and not yet running */
+    unsigned running; /**< woken calls that have neither gone back to sleep nor taken the time of their end */
     uint64_t now_us;
     uint16_t mtu;
     bool started; /**< the domain exists: made at the first socket, after the script's sysctls */

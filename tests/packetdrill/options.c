@@ -124,6 +124,8 @@ set_own_option(struct host_sock *s, int level, int name, int v)
         if (v < IP_PMTUDISC_DONT || v > IP_PMTUDISC_OMIT)
             return -EINVAL;
         s->no_df = v == IP_PMTUDISC_DONT || v == IP_PMTUDISC_OMIT;
+    } else if (level == SOL_SOCKET && name == SO_MARK) {
+        return 0; /* it would choose a route: this host has one */
     } else if (level == IPPROTO_IP && name == IP_FREEBIND) {
         return 0; /* this host takes every address for its own */
     } else {
@@ -269,6 +271,7 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_segs_out = (uint32_t)ci.segs_out;
         ti.tcpi_notsent_bytes = ci.snd_unsent;
         ti.tcpi_min_rtt = ci.min_rtt_us;
+        ti.tcpi_delivered = ci.delivered_segs;
     }
     answer.info = ti;
     return put_value(value, len, &answer, sizeof(answer));

@@ -26,10 +26,19 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/bin"
 # The scripts set up a Linux: sysctls are noted down for the adapter, the rest has nothing to act on here.
-for stub in tc ip nstat ethtool; do printf '#!/bin/sh\nexit 0\n' >"$work/bin/$stub"; done
+for stub in tc nstat ethtool; do printf '#!/bin/sh\nexit 0\n' >"$work/bin/$stub"; done
+cat >"$work/bin/ip" <<'SH'
+#!/bin/sh
+[ "$1 $2" = "tcp_metrics flush" ] && echo tcp_metrics.flush=1 >>"$SYSCTL_FILE"
+exit 0
+SH
 cat >"$work/bin/sysctl" <<'SH'
 #!/bin/sh
-for a in "$@"; do case $a in *=*) printf '%s\n' "$a" >>"$SYSCTL_FILE" ;; esac; done
+for a in "$@"; do
+    case $a in
+    *=*) printf '%s=%s\n' "$(printf '%s' "${a%%=*}" | tr / .)" "${a#*=}" >>"$SYSCTL_FILE" ;;
+    esac
+done
 exit 0
 SH
 # google/packetdrill's scripts set some sysctls by a program of their own that writes /proc/sys, and undo it by a file that it

@@ -425,7 +425,7 @@ app_run(struct sim_host *h, struct sim_flow *f)
         if (f->appended == f->acked)
             f->progress_us = h->sim->now_us;
         f->appended += n;
-        tcp_send(h->d, &h->env, f->id, (uint32_t)n, false);
+        tcp_send(h->d, &h->env, f->id, (uint32_t)n, 0);
     }
     if (f->appended == f->to_send && !f->shut) {
         f->shut = true;

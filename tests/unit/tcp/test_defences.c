@@ -167,6 +167,42 @@ old_timestamps_are_refused(void **state)
     trace_fini(&t);
 }
 
+static void
+lenient(struct tcp_params *p)
+{
+    p->timestamps = true;
+    p->ts_required = false;
+}
+
+/* Some paths lose the option on the way: who prefers their data to the rule takes it (ts_required off). */
+static void
+missing_timestamps_may_be_forgiven(void **state)
+{
+    static struct trace t;
+    struct tcp_tuple remote;
+
+    (void)state;
+    trace_init(&t, lenient);
+    app_listen(&t, 1);
+    t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
+    stamp(&t, PEER_TS);
+    peer(&t, S, 0, 0, 0);
+    assert_true(expect(&t, S | A, 0, 1, 0)->opts.has_ts);
+    stamp(&t, PEER_TS - 1);
+    peer(&t, A, 1, 1, 0); /* an old one is refused still */
+    expect(&t, A, 1, 1, 0);
+    peer(&t, A, 1, 1, 0);
+    t.id = tcp_accept(t.d, &t.env, t.listener, TRACE_USER, &remote);
+    assert_int_not_equal(t.id, 0);
+    peer(&t, A, 1, 1, 100);
+    assert_true(expect(&t, A, 1, 101, 0)->opts.has_ts);
+    stamp(&t, PEER_TS - 1);
+    peer(&t, A, 101, 1, 100);
+    expect(&t, A, 1, 101, 0);
+    assert_int_equal(t.delivered, 100);
+    trace_fini(&t);
+}
+
 /* Section 5.5: after a day of silence the old stamp proves nothing, or the connection would hang for ever. */
 static void
 timestamps_age(void **state)
@@ -220,6 +256,7 @@ main(void)
         cmocka_unit_test(ports_in_use_are_passed_over),
         cmocka_unit_test(listener_keeps_its_port),
         cmocka_unit_test(old_timestamps_are_refused),
+        cmocka_unit_test(missing_timestamps_may_be_forgiven),
         cmocka_unit_test(timestamps_age),
         cmocka_unit_test(reset_means),
     };

@@ -21,6 +21,7 @@ TRACE_TEST(simultaneous_open)
 {
     make_syn_received(t);
     peer(t, S | A, 0, 1, 0);
+    expect(t, A, 1, 1, 0);
     assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
     assert_int_equal(t->events, TCP_EVENT_CONNECTED);
 }
@@ -198,7 +199,7 @@ TRACE_TEST(nagle_holds_the_second_small_segment)
 TRACE_TEST(cork_holds_until_200_ms)
 {
     make_established(t);
-    tcp_send(t->d, &t->env, t->id, 10, true);
+    tcp_send(t->d, &t->env, t->id, 10, TCP_SEND_MORE);
     expect_nothing(t);
     advance(t, 199000);
     expect_nothing(t);

@@ -199,7 +199,7 @@ app_listen(struct trace *t, uint32_t backlog)
 void
 app_send(struct trace *t, uint32_t n)
 {
-    tcp_send(t->d, &t->env, t->id, n, false);
+    tcp_send(t->d, &t->env, t->id, n, 0);
 }
 
 enum tcp_state
