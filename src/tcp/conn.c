@@ -3,6 +3,7 @@
 
 #include "tcp/domain.h"
 #include "tcp/fastopen.h"
+#include "tcp/guard.h"
 #include "tcp/isn.h"
 
 struct tcp_conn *
@@ -17,13 +18,15 @@ conn_by_id(const struct tcp_domain *d, tcp_id id)
 }
 
 struct tcp_conn *
-conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_opts *o, uint32_t flags)
+conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t, const struct tcp_conn_opts *o,
+         uint32_t flags)
 {
     uint32_t i = tcp_pool_get(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot));
 
     if (i == 0)
         return NULL;
     struct tcp_conn *c = conn_at(d, i);
+    guard_slot(env, i);
     c->link.tuple = *t;
     c->flags = flags;
     c->opts = *o;
@@ -99,7 +102,7 @@ conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     uint32_t quick = wnd / (2u * c->rcv_mss);
     c->quick_acks = (uint8_t)(quick > 16 ? 16 : quick);
     if (c->flags & CONN_F_KEEPALIVE)
-        conn_timer_set(d, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
+        conn_timer_set(d, env, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
 }
 
 /** The handshake is complete: rcv_nxt, snd_una and the peer's options are known. */
@@ -123,50 +126,68 @@ conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t events,
     env->sink->event(env->sink->ctx, c->user, events, events & TCP_EVENT_ERROR ? err : 0);
 }
 
-void
-conn_timer_set(struct tcp_domain *d, struct tcp_conn *c, enum conn_timer t, uint64_t at_us)
+/* A node armed too early fires in vain and is armed anew: moving a deadline back costs nothing here. */
+static inline void
+node_arm_by(struct tcp_domain *d, uint32_t node, uint32_t tick, uint64_t at_us)
 {
     struct wheel_node *nodes = domain_timers(d);
-    uint32_t i = conn_index(d, c);
+
+    if (!wheel_is_armed(&nodes[node]) || (int32_t)(nodes[node].due_tick - tick) > 0)
+        wheel_arm(&d->wheel, nodes, node, at_us);
+}
+
+static __attribute__((noinline)) void
+node_arm_by_guarded(struct tcp_domain *d, const struct tcp_locks *l, uint32_t node, uint32_t tick, uint64_t at_us)
+{
+    guard_inner(l, TCP_INNER_TIMERS);
+    node_arm_by(d, node, tick, at_us);
+    unguard_inner(l, TCP_INNER_TIMERS);
+}
+
+void
+conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t, uint64_t at_us)
+{
     uint32_t tick = tick_of(at_us + WHEEL_TICK_US - 1);
 
     if (tick == 0)
         tick = 1;
     c->timer_at[t] = tick;
-    /* A node armed too early fires in vain and is armed anew: moving a deadline back costs nothing here. */
-    if (!wheel_is_armed(&nodes[i]) || (int32_t)(nodes[i].due_tick - tick) > 0)
-        wheel_arm(&d->wheel, nodes, i, at_us);
+    if (GUARDED(env->locks))
+        node_arm_by_guarded(d, env->locks, conn_index(d, c), tick, at_us);
+    else
+        node_arm_by(d, conn_index(d, c), tick, at_us);
 }
 
 struct tcp_reass *
-conn_reass(struct tcp_domain *d, struct tcp_conn *c, bool create)
+conn_reass(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool create)
 {
     if (c->reass == 0 && create)
-        c->reass = tcp_pool_get(&d->pools[POOL_REASS], reass_at(d, 0), sizeof(struct tcp_reass));
+        c->reass = shared_pool_get(env->locks, TCP_INNER_REASS, &d->pools[POOL_REASS], reass_at(d, 0),
+                                   sizeof(struct tcp_reass), 0);
     return c->reass != 0 ? reass_at(d, c->reass) : NULL;
 }
 
 void
-conn_reass_drop_if_empty(struct tcp_domain *d, struct tcp_conn *c)
+conn_reass_drop_if_empty(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (c->reass == 0)
         return;
     struct tcp_reass *q = reass_at(d, c->reass);
     if (q->head != 0 || q->has_fin)
         return;
-    tcp_pool_put(&d->pools[POOL_REASS], reass_at(d, 0), sizeof(*q), c->reass);
+    shared_pool_put(env->locks, TCP_INNER_REASS, &d->pools[POOL_REASS], reass_at(d, 0), sizeof(*q), c->reass);
     c->reass = 0;
 }
 
 /** Give up everything but the slot, the tuple and what waits for an accept. */
 static void
-conn_quiesce(struct tcp_domain *d, struct tcp_conn *c)
+conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     uint32_t i = conn_index(d, c);
 
-    wheel_cancel(&d->wheel, domain_timers(d), i);
+    timer_cancel(d, env, i);
     memset(c->timer_at, 0, sizeof(c->timer_at));
-    tcp_sent_clear(sent_store(d), &c->sent);
+    tcp_sent_clear(sent_store(d, env->locks), &c->sent);
     conn_cc_release(d, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
     record_clear(d, c);
@@ -179,13 +200,13 @@ conn_quiesce(struct tcp_domain *d, struct tcp_conn *c)
 static void
 slot_release(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    struct tcp_reass *q = conn_reass(d, c, false);
+    struct tcp_reass *q = conn_reass(d, env, c, false);
     uint8_t gen = (uint8_t)(c->gen + 1);
 
     if (q != NULL) {
-        tcp_reass_clear(reass_store(d), q, env->sink);
+        tcp_reass_clear(reass_store(d, env->locks), q, env->sink);
         q->has_fin = false;
-        conn_reass_drop_if_empty(d, c);
+        conn_reass_drop_if_empty(d, env, c);
     }
     tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), conn_index(d, c));
     c->gen = gen;
@@ -196,7 +217,7 @@ conn_free(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     /* One that has ended already while it waited for an accept is out of the table and its timers are off. */
     if (c->state != TCP_ST_CLOSED)
-        conn_quiesce(d, c);
+        conn_quiesce(d, env, c);
     slot_release(d, env, c);
 }
 
@@ -210,7 +231,7 @@ conn_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, in
         counter_inc(env->ctr, CTR_TCP_TIMED_OUT);
     if (c->flags & CONN_F_PENDING) {
         /* Whoever accepts it gets what had arrived, then the error, as in Linux. */
-        conn_quiesce(d, c);
+        conn_quiesce(d, env, c);
         conn_set_state(env, c, TCP_ST_CLOSED);
         c->err = (uint8_t)err;
         return;

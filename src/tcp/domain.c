@@ -3,6 +3,7 @@
 
 #include "tcp/domain.h"
 #include "tcp/fastopen.h"
+#include "tcp/guard.h"
 #include "tcp/siphash.h"
 
 /** Ids spend 24 bits on the slot, references 30 on the entry. */
@@ -201,12 +202,18 @@ tcp_state_name(enum tcp_state s)
 void
 tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in)
 {
+    struct guard_hold hold;
     tcp_seq iss_floor;
     bool taken = false;
+    uint32_t ref;
 
-    d->now_us = env->now_us;
     counter_inc(env->ctr, CTR_TCP_RX_SEGS);
-    uint32_t ref = table_find(d, &in->tuple);
+    if (GUARDED(env->locks)) {
+        ref = guard_find(d, env, in, &hold);
+    } else {
+        d->now_us = env->now_us;
+        ref = table_find(d, &in->tuple);
+    }
     switch (TABLE_KIND(ref)) {
     case TABLE_CONN:
         conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in, &taken);
@@ -222,8 +229,25 @@ tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         listen_input(d, env, in, NULL, &taken);
         break;
     }
+    if (GUARDED(env->locks))
+        guard_give(env, &hold);
     if (!taken)
         env->sink->release(env->sink->ctx, in->data.buf);
+}
+
+/** Returns how many entries ended besides. */
+static unsigned
+run_due(struct tcp_domain *d, const struct tcp_env *env, uint32_t node)
+{
+    if (GUARDED(env->locks))
+        return guard_run_due(d, env, node);
+    if (node <= d->params.max_conns)
+        conn_on_timer(d, env, node);
+    else if (node != tw_timer(d))
+        half_on_timer(d, env, node - d->params.max_conns);
+    else
+        return timewait_on_timer(d, env, TIMEWAIT_BUDGET);
+    return 0;
 }
 
 unsigned
@@ -232,18 +256,15 @@ tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
     unsigned ran = 0;
     uint32_t due[32];
 
-    d->now_us = env->now_us;
+    if (!GUARDED(env->locks))
+        d->now_us = env->now_us;
     while (ran < budget) {
         unsigned max = budget - ran < 32 ? budget - ran : 32;
+        guard_inner(env->locks, TCP_INNER_TIMERS);
         unsigned n = wheel_advance(&d->wheel, domain_timers(d), env->now_us, due, max);
-        for (unsigned i = 0; i < n; i++) {
-            if (due[i] <= d->params.max_conns)
-                conn_on_timer(d, env, due[i]);
-            else if (due[i] != tw_timer(d))
-                half_on_timer(d, env, due[i] - d->params.max_conns);
-            else
-                ran += timewait_on_timer(d, env, 64);
-        }
+        unguard_inner(env->locks, TCP_INNER_TIMERS);
+        for (unsigned i = 0; i < n; i++)
+            ran += run_due(d, env, due[i]);
         ran += n;
         if (n < max)
             break;

@@ -124,16 +124,16 @@ domain_timers(const struct tcp_domain *d)
 }
 
 static inline struct tcp_sent_store
-sent_store(struct tcp_domain *d)
+sent_store(struct tcp_domain *d, const struct tcp_locks *locks)
 {
     return (struct tcp_sent_store){ &d->pools[POOL_SENT], domain_array(d, POOL_SENT), domain_array(d, ARRAY_MARKS),
-                                    d->params.max_conns };
+                                    d->params.max_conns, locks };
 }
 
 static inline struct tcp_reass_store
-reass_store(struct tcp_domain *d)
+reass_store(struct tcp_domain *d, const struct tcp_locks *locks)
 {
-    return (struct tcp_reass_store){ &d->pools[POOL_SEG], domain_array(d, POOL_SEG) };
+    return (struct tcp_reass_store){ &d->pools[POOL_SEG], domain_array(d, POOL_SEG), locks };
 }
 
 static inline uint32_t
@@ -193,6 +193,8 @@ enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW };
 #define TABLE_REF(kind, i) ((uint32_t)(kind) << 30 | (i))
 
 uint32_t table_find(const struct tcp_domain *d, const struct tcp_tuple *t);
+/** As table_find, by the hash alone, while others change the table: what is returned is a guess, and so is 0. */
+uint32_t table_peek(const struct tcp_domain *d, const struct tcp_tuple *t, unsigned max_steps);
 void table_add(struct tcp_domain *d, uint32_t ref);
 void table_remove(struct tcp_domain *d, uint32_t ref);
 
@@ -209,8 +211,8 @@ int port_choose(struct tcp_domain *d, struct tcp_tuple *t, bool for_bind);
 
 /* ---- conn.c ---- */
 struct tcp_conn *conn_by_id(const struct tcp_domain *d, tcp_id id);
-struct tcp_conn *conn_new(struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_conn_opts *o,
-                          uint32_t flags);
+struct tcp_conn *conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t,
+                          const struct tcp_conn_opts *o, uint32_t flags);
 void conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state next);
 /** The peer's options and rcv_nxt are known: congestion control starts, and so may data. */
 void conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
@@ -222,9 +224,10 @@ void conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t ev
 void conn_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, int err);
 /** Free the slot without a word. */
 void conn_free(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
-void conn_timer_set(struct tcp_domain *d, struct tcp_conn *c, enum conn_timer t, uint64_t at_us);
-struct tcp_reass *conn_reass(struct tcp_domain *d, struct tcp_conn *c, bool create);
-void conn_reass_drop_if_empty(struct tcp_domain *d, struct tcp_conn *c);
+void conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t,
+                    uint64_t at_us);
+struct tcp_reass *conn_reass(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool create);
+void conn_reass_drop_if_empty(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** Enter TIME-WAIT: an entry takes the connection's place. */
 void conn_time_wait(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void opts_default(const struct tcp_domain *d, struct tcp_conn_opts *o);
@@ -298,7 +301,7 @@ uint32_t conn_pipe(const struct tcp_conn *c);
 void recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** Everything under way was too big for the path: it is lost, but not to congestion. */
-void recovery_on_smaller_mss(struct tcp_domain *d, struct tcp_conn *c);
+void recovery_on_smaller_mss(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 
 /** What an acceptable ACK brought. */
 struct ack_news {
@@ -313,7 +316,8 @@ struct ack_news {
     uint32_t ts_ecr;
     uint32_t flight_before;
 };
-void recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, struct ack_news *n);
+void recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+                        struct ack_news *n);
 void recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n);
 
 /* ---- input.c ---- */
@@ -329,12 +333,15 @@ void conn_deliver(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 void listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor,
                   bool *taken);
 void half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t half, const struct tcp_in *in, bool *taken);
-void half_free(struct tcp_domain *d, uint32_t half);
+void half_free(struct tcp_domain *d, const struct tcp_env *env, uint32_t half);
 void half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t half);
 struct tcp_listener *listener_by_id(const struct tcp_domain *d, tcp_id id);
 void listener_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_listener *l);
 
 /* ---- timewait.c ---- */
+/** Entries that one tick ends at most. */
+#define TIMEWAIT_BUDGET 64
+
 /** Returns true if the segment is a SYN that may start a new connection: the entry is gone, *iss_floor is set. */
 bool timewait_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t tw, const struct tcp_in *in,
                     tcp_seq *iss_floor);
@@ -344,6 +351,8 @@ unsigned timewait_on_timer(struct tcp_domain *d, const struct tcp_env *env, unsi
 bool timewait_can_reuse(const struct tcp_domain *d, uint32_t tw, uint64_t now_us);
 
 /* ---- timer.c ---- */
+void timer_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t node, uint64_t at_us);
+void timer_cancel(struct tcp_domain *d, const struct tcp_env *env, uint32_t node);
 void conn_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t conn);
 
 #endif /* TCP_DOMAIN_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 
-#include "tcp/domain.h"
+#include "tcp/guard.h"
 
 /** Linux's min_snd_mss and min_pmtu: what an ICMP message may lower the segment size to. */
 #define ICMP_MSS_MIN 512
@@ -27,7 +27,7 @@ icmp_too_big(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
         return;
     }
     conn_set_mss(c);
-    recovery_on_smaller_mss(d, c);
+    recovery_on_smaller_mss(d, env, c);
     conn_output(d, env, c);
 }
 
@@ -53,12 +53,16 @@ void
 tcp_unreachable(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t, tcp_seq seq, int err,
                 bool hard, uint16_t mtu)
 {
+    guard_table(d, env);
     uint32_t ref = table_find(d, t);
     uint32_t i = TABLE_INDEX(ref);
 
-    d->now_us = env->now_us;
-    if (TABLE_KIND(ref) == TABLE_CONN)
+    if (TABLE_KIND(ref) == TABLE_CONN) {
+        guard_slot(env, i);
         icmp_conn(d, env, conn_at(d, i), seq, err, hard, mtu);
-    else if (TABLE_KIND(ref) == TABLE_HALF && err != EMSGSIZE && seq == half_at(d, i)->iss)
-        half_free(d, i);
+        unguard_slot(env, i);
+    } else if (TABLE_KIND(ref) == TABLE_HALF && err != EMSGSIZE && seq == half_at(d, i)->iss) {
+        half_free(d, env, i);
+    }
+    unguard_table(env);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "tcp/domain.h"
+#include "tcp/guard.h"
 
 static uint64_t
 instant_of(const struct tcp_domain *d, uint32_t tick)
@@ -62,7 +62,8 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->adv_mss = c->opts.max_seg != 0 && c->opts.max_seg < c->mss_path ? c->opts.max_seg : c->mss_path;
     info_conn_rates(c, info);
     info->unacked_segs = segs_of(c, flight);
-    info->retrans_segs = segs_of(c, tcp_sent_retrans_bytes(sent_store((struct tcp_domain *)(uintptr_t)d), &c->sent));
+    info->retrans_segs =
+        segs_of(c, tcp_sent_retrans_bytes(sent_store((struct tcp_domain *)(uintptr_t)d, NULL), &c->sent));
     info->lost_segs += info->retrans_segs;
     info->retrans_segs_total = c->retrans_segs;
     info->bytes_acked = c->bytes_acked;
@@ -119,6 +120,20 @@ info_small(const struct tcp_link *l, enum tcp_state state, struct tcp_conn_info 
     info->tuple = l->tuple;
     info->state = state;
     return true;
+}
+
+void
+tcp_hold(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
+{
+    guard_table(d, env);
+    guard_slot(env, id_slot_checked(d, id));
+}
+
+void
+tcp_release(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
+{
+    unguard_slot(env, id_slot_checked(d, id));
+    unguard_table(env);
 }
 
 bool

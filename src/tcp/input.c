@@ -244,7 +244,7 @@ rx_ack_advance(struct rx *r, struct ack_news *n)
     uint32_t bytes = seq_diff(ack, c->snd_una) - fin_acked;
 
     n->acked = seq_diff(ack, c->snd_una);
-    tcp_sent_ack(sent_store(r->d), &c->sent, ack, &n->sent);
+    tcp_sent_ack(sent_store(r->d, r->env->locks), &c->sent, ack, &n->sent);
     c->snd_una = ack;
     if (seq_lt(c->snd_sml, ack))
         c->snd_sml = ack;
@@ -404,7 +404,7 @@ rx_ack(struct rx *r)
     };
     /* An ACK that was overtaken may still bring the news of what lies above (RFC 2018 section 4). */
     if ((c->flags & CONN_F_SACK) != 0 && in->opts.nb_sack > 0)
-        recovery_take_sack(r->d, c, in, &n);
+        recovery_take_sack(r->d, r->env, c, in, &n);
     rx_window(r);
     if (seq_gt(in->ack, c->snd_una)) {
         rx_ack_advance(r, &n);
@@ -436,7 +436,7 @@ rx_fin_acked(struct rx *r)
             rx_end(r, 0);
             return false;
         }
-        conn_timer_set(r->d, c, CONN_T_KEEP,
+        conn_timer_set(r->d, r->env, c, CONN_T_KEEP,
                        r->env->now_us +
                            (c->opts.linger2_s != 0 ? c->opts.linger2_s * 1000000ull : r->d->params.fin_wait2_us));
         return true;
@@ -511,15 +511,16 @@ reass_max_segs(const struct tcp_conn *c)
 static bool
 rx_keep(struct rx *r)
 {
-    struct tcp_reass *q = conn_reass(r->d, r->c, true);
+    struct tcp_reass *q = conn_reass(r->d, r->env, r->c, true);
     enum tcp_reass_result res = TCP_REASS_FULL;
     tcp_seq end = r->seq + r->data.len;
 
     if (q != NULL && !r->env->mem_pressure)
-        res = tcp_reass_insert(reass_store(r->d), q, r->seq, r->data, reass_max_segs(r->c), r->env->sink);
+        res =
+            tcp_reass_insert(reass_store(r->d, r->env->locks), q, r->seq, r->data, reass_max_segs(r->c), r->env->sink);
     if (res == TCP_REASS_FULL) {
         counter_inc(r->env->ctr, CTR_TCP_DROP_RCVBUF);
-        conn_reass_drop_if_empty(r->d, r->c);
+        conn_reass_drop_if_empty(r->d, r->env, r->c);
         return false;
     }
     r->taken = res == TCP_REASS_KEPT;
@@ -544,15 +545,15 @@ static void
 rx_drain(struct rx *r)
 {
     struct tcp_conn *c = r->c;
-    struct tcp_reass *q = conn_reass(r->d, c, false);
+    struct tcp_reass *q = conn_reass(r->d, r->env, c, false);
     struct tcp_data data;
 
     if (q == NULL)
         return;
     if (c->flags & CONN_F_PENDING) {
-        rx_advance(c, seq_diff(tcp_reass_run(reass_store(r->d), q, c->rcv_nxt), c->rcv_nxt));
+        rx_advance(c, seq_diff(tcp_reass_run(reass_store(r->d, r->env->locks), q, c->rcv_nxt), c->rcv_nxt));
     } else {
-        while (tcp_reass_pop(reass_store(r->d), q, c->rcv_nxt, &data)) {
+        while (tcp_reass_pop(reass_store(r->d, r->env->locks), q, c->rcv_nxt, &data)) {
             if (data.len == 0) {
                 r->env->sink->release(r->env->sink->ctx, data.buf);
                 continue;
@@ -567,7 +568,7 @@ rx_drain(struct rx *r)
         r->fin = true;
     }
     c->flags |= CONN_F_ACK_NOW; /* a gap is filled, in whole or in part (RFC 5681 section 4.2) */
-    conn_reass_drop_if_empty(r->d, c);
+    conn_reass_drop_if_empty(r->d, r->env, c);
 }
 
 /** RFC 9293 section 3.8.6.3: at the latest every second full segment, or after delack_us. */
@@ -585,7 +586,7 @@ rx_schedule_ack(struct rx *r, uint32_t len)
     } else if (seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss) {
         c->flags |= CONN_F_ACK_NOW;
     } else if (c->timer_at[CONN_T_DELACK] == 0) {
-        conn_timer_set(r->d, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
+        conn_timer_set(r->d, r->env, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
     }
 }
 
@@ -667,7 +668,7 @@ rx_fin_is_next(struct rx *r)
     /* Draining the queue has moved rcv_nxt to the FIN, be it this segment's or one that was remembered. */
     if (!seq_gt(at, c->rcv_nxt))
         return true;
-    struct tcp_reass *q = conn_reass(r->d, c, true);
+    struct tcp_reass *q = conn_reass(r->d, r->env, c, true);
     if (q != NULL) {
         q->has_fin = true;
         q->fin_seq = at;

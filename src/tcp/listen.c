@@ -3,6 +3,7 @@
 
 #include "tcp/domain.h"
 #include "tcp/fastopen.h"
+#include "tcp/guard.h"
 #include "tcp/isn.h"
 
 /** As in Linux: net.core.somaxconn. */
@@ -45,15 +46,14 @@ listen_bind(struct tcp_domain *d, const struct ip_addr *local, uint16_t port, co
     return port_acquire(d, local, port, opts_flag(opts, TCP_OPT_REUSEADDR), reuseport, user, bind);
 }
 
-int
-tcp_listen(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr *local, uint16_t port,
-           uint32_t backlog, const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
+static int
+listener_new(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr *local, uint16_t port,
+             uint32_t backlog, const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
 {
     struct tcp_conn_opts o;
     uint32_t flags, bind;
     bool made;
 
-    d->now_us = env->now_us;
     int rc = opts_apply(d, &o, &flags, opts);
     if (rc == 0)
         rc = listen_bind(d, local, port, opts, user, &bind, &made);
@@ -66,6 +66,7 @@ tcp_listen(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr
         return -ENOMEM;
     }
     struct tcp_listener *l = &slot_at(d, i)->listener;
+    guard_slot(env, i);
     l->link.tuple.local = *local;
     l->link.tuple.local_port = port;
     l->user = user;
@@ -86,7 +87,18 @@ tcp_listen(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr
     bind_at(d, bind)->user = 0;
     d->listeners++;
     *id = slot_id(d, i);
+    unguard_slot(env, i);
     return 0;
+}
+
+int
+tcp_listen(struct tcp_domain *d, const struct tcp_env *env, const struct ip_addr *local, uint16_t port,
+           uint32_t backlog, const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
+{
+    guard_table(d, env);
+    int rc = listener_new(d, env, local, port, backlog, opts, user, id);
+    unguard_table(env);
+    return rc;
 }
 
 void
@@ -116,14 +128,14 @@ accept_queue_full(const struct tcp_listener *l)
 /* ---- half-open entries ---------------------------------------- */
 
 void
-half_free(struct tcp_domain *d, uint32_t i)
+half_free(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 {
     struct tcp_half *h = half_at(d, i);
     struct tcp_listener *l = listener_by_id(d, h->listener);
 
     if (l != NULL)
         l->half_open--;
-    wheel_cancel(&d->wheel, domain_timers(d), half_timer(d, i));
+    timer_cancel(d, env, half_timer(d, i));
     table_remove(d, TABLE_REF(TABLE_HALF, i));
     tcp_pool_put(&d->pools[POOL_HALF], half_at(d, 0), sizeof(*h), i);
 }
@@ -177,7 +189,7 @@ half_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 
     if (rto_us > d->params.rto_max_us)
         rto_us = d->params.rto_max_us;
-    wheel_arm(&d->wheel, domain_timers(d), half_timer(d, i), env->now_us + rto_us);
+    timer_arm(d, env, half_timer(d, i), env->now_us + rto_us);
 }
 
 static void
@@ -214,20 +226,20 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
  * out for a minute. A full pool hands out the place that was freed last, so the hand meets the entries in order of age.
  */
 static bool
-half_evict(struct tcp_domain *d, tcp_id of)
+half_evict(struct tcp_domain *d, const struct tcp_env *env, tcp_id of)
 {
     for (unsigned n = 0; n < EVICT_LOOKS; n++) {
         d->half_hand = d->half_hand % d->pools[POOL_HALF].high + 1;
         const struct tcp_half *h = half_at(d, d->half_hand);
         if (h->link.tuple.local_port != 0 && (of == TCP_NO_ID || h->listener == of)) {
-            half_free(d, d->half_hand);
+            half_free(d, env, d->half_hand);
             return true;
         }
     }
     return false;
 }
 
-/** The connection that a half-open entry describes, in SYN-RECEIVED, at the end of its listener's accept queue. */
+/** The connection that a half-open entry describes, in SYN-RECEIVED, at the end of its listener's accept queue. It is held: unguard_slot. */
 static struct tcp_conn *
 conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h)
 {
@@ -237,7 +249,7 @@ conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp
     flags |= h->flags & HALF_F_TS ? CONN_F_TS : 0;
     flags |= h->flags & HALF_F_SACK ? CONN_F_SACK : 0;
     flags |= h->flags & HALF_F_WSCALE ? CONN_F_WSCALE : 0;
-    struct tcp_conn *c = conn_new(d, &h->link.tuple, &l->opts, flags);
+    struct tcp_conn *c = conn_new(d, env, &h->link.tuple, &l->opts, flags);
     conn_set_state(env, c, TCP_ST_SYN_RECEIVED);
     c->iss = h->iss;
     c->irs = h->irs;
@@ -287,6 +299,7 @@ open_fast(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     }
     counter_inc(env->ctr, CTR_TCP_FASTOPEN_PASSIVE);
     conn_send_syn(d, env, c);
+    unguard_slot(env, conn_index(d, c));
     if (l->user != 0)
         env->sink->event(env->sink->ctx, l->user, TCP_EVENT_ACCEPT, 0);
     return true;
@@ -317,7 +330,7 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     bool full = l->half_open >= l->backlog + HALF_OPEN_MIN;
     if (full || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
-        if (!half_evict(d, full ? slot_id(d, listener) : TCP_NO_ID))
+        if (!half_evict(d, env, full ? slot_id(d, listener) : TCP_NO_ID))
             return;
     }
     uint32_t i = tcp_pool_get(&d->pools[POOL_HALF], half_at(d, 0), sizeof(struct tcp_half));
@@ -336,7 +349,7 @@ half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
     const struct tcp_listener *l = listener_by_id(d, h->listener);
 
     if (l == NULL || h->retries >= d->params.synack_retries) {
-        half_free(d, i);
+        half_free(d, env, i);
         return;
     }
     h->retries++;
@@ -374,7 +387,7 @@ listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_i
     half_open(d, env, in, listener, iss_floor, taken);
 }
 
-/** A connection takes the half-open entry's place, and waits to be accepted. NULL if the domain is full. */
+/** A connection takes the half-open entry's place, and waits to be accepted; it is held. NULL if the domain is full. */
 static struct tcp_conn *
 half_promote(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in)
 {
@@ -382,7 +395,7 @@ half_promote(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const 
 
     if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
         return NULL;
-    half_free(d, i);
+    half_free(d, env, i);
     struct tcp_conn *c = conn_from_half(d, env, &h);
     c->snd_wnd = c->snd_wnd_max = (uint32_t)in->window << c->snd_wscale;
     c->snd_wl1 = in->seq;
@@ -444,6 +457,7 @@ half_ack(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const stru
         return;
     }
     conn_input(d, env, c, in, taken);
+    unguard_slot(env, conn_index(d, c));
     l = &slot_at(d, li)->listener;
     if (l->user != 0)
         env->sink->event(env->sink->ctx, l->user, TCP_EVENT_ACCEPT, 0);
@@ -456,7 +470,7 @@ half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const st
     const struct tcp_listener *l = listener_by_id(d, h->listener);
 
     if (l == NULL) {
-        half_free(d, i);
+        half_free(d, env, i);
         reply_rst(env, in);
         return;
     }
@@ -475,7 +489,7 @@ half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const st
         bool exact = in->seq == h->irs + 1;
         counter_inc(env->ctr, exact ? CTR_TCP_RST_RX : CTR_TCP_DROP_RST);
         if (exact)
-            half_free(d, i);
+            half_free(d, env, i);
         return;
     }
     if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_ACK) {
@@ -487,12 +501,14 @@ half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const st
 
 /* ---- accept, close ---------------------------------------- */
 
+/** The oldest, held: unguard_slot. NULL if none waits. */
 static struct tcp_conn *
-accept_pop(struct tcp_domain *d, struct tcp_listener *l)
+accept_pop(struct tcp_domain *d, const struct tcp_env *env, struct tcp_listener *l)
 {
     if (l->accept_head == 0)
         return NULL;
     struct tcp_conn *c = conn_at(d, l->accept_head);
+    guard_slot(env, l->accept_head);
     l->accept_head = c->accept_next;
     if (l->accept_head == 0)
         l->accept_tail = 0;
@@ -502,32 +518,44 @@ accept_pop(struct tcp_domain *d, struct tcp_listener *l)
     return c;
 }
 
-tcp_id
-tcp_accept(struct tcp_domain *d, const struct tcp_env *env, tcp_id listener, tcp_user user, struct tcp_tuple *t)
+/** Its user takes over what came before. */
+static void
+accept_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    struct tcp_listener *l = listener_by_id(d, listener);
-    struct tcp_conn *c = l != NULL ? accept_pop(d, l) : NULL;
+    struct tcp_reass *q = conn_reass(d, env, c, false);
     struct tcp_data data;
 
-    d->now_us = env->now_us;
-    if (c == NULL)
-        return TCP_NO_ID;
-    tcp_id id = slot_id(d, conn_index(d, c));
-    c->user = user;
-    *t = c->link.tuple;
-    struct tcp_reass *q = conn_reass(d, c, false);
     if (q != NULL) {
         tcp_seq at = c->irs + 1;
-        while (tcp_reass_pop(reass_store(d), q, at, &data)) {
+        while (tcp_reass_pop(reass_store(d, env->locks), q, at, &data)) {
             at += data.len;
             conn_deliver(d, env, c, data);
         }
-        conn_reass_drop_if_empty(d, c);
+        conn_reass_drop_if_empty(d, env, c);
     }
     if (c->flags & CONN_F_FIN_RCVD)
         conn_event(env, c, TCP_EVENT_FIN, 0);
     if (c->state == TCP_ST_CLOSED)
         conn_end(d, env, c, c->err);
+}
+
+tcp_id
+tcp_accept(struct tcp_domain *d, const struct tcp_env *env, tcp_id listener, tcp_user user, struct tcp_tuple *t)
+{
+    tcp_id id = TCP_NO_ID;
+
+    guard_table(d, env);
+    struct tcp_listener *l = listener_by_id(d, listener);
+    struct tcp_conn *c = l != NULL ? accept_pop(d, env, l) : NULL;
+    if (c != NULL) {
+        uint32_t i = conn_index(d, c);
+        id = slot_id(d, i);
+        c->user = user;
+        *t = c->link.tuple;
+        accept_conn(d, env, c);
+        unguard_slot(env, i);
+    }
+    unguard_table(env);
     return id;
 }
 
@@ -539,10 +567,12 @@ listener_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_liste
     uint8_t gen = (uint8_t)(l->gen + 1);
     struct tcp_conn *c;
 
-    while ((c = accept_pop(d, l)) != NULL) {
+    while ((c = accept_pop(d, env, l)) != NULL) {
+        uint32_t slot = conn_index(d, c);
         if (c->state != TCP_ST_CLOSED)
             conn_send_rst(env, c);
         conn_free(d, env, c);
+        unguard_slot(env, slot);
     }
     bind_at(d, l->bind)->listener = 0;
     port_unref(d, l->bind);

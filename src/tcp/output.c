@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tcp/domain.h"
 #include "tcp/fastopen.h"
+#include "tcp/guard.h"
 #include "tcp/isn.h"
 #include "tcp/siphash.h"
 
@@ -46,22 +47,33 @@ reply_rst(const struct tcp_env *env, const struct tcp_in *in)
     emit_segment(env, &out);
 }
 
-bool
-challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t *last_tick)
+/** Whether the domain's budget of this second has one left; if so it is taken. */
+static bool
+challenge_take(struct tcp_domain *d, uint32_t second)
 {
-    uint32_t second = (uint32_t)(env->now_us / 1000000);
+    uint32_t limit =
+        CHALLENGE_MIN_PER_S + (uint32_t)(siphash24(d->params.seed, &second, sizeof(second)) % CHALLENGE_SPREAD);
 
-    if (*last_tick != 0 && us_since_tick(env->now_us, *last_tick) < CHALLENGE_CONN_US)
-        return false;
     if (second != d->challenge_second) {
         d->challenge_second = second;
         d->challenge_count = 0;
     }
-    uint32_t limit =
-        CHALLENGE_MIN_PER_S + (uint32_t)(siphash24(d->params.seed, &second, sizeof(second)) % CHALLENGE_SPREAD);
     if (d->challenge_count >= limit)
         return false;
     d->challenge_count++;
+    return true;
+}
+
+bool
+challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t *last_tick)
+{
+    if (*last_tick != 0 && us_since_tick(env->now_us, *last_tick) < CHALLENGE_CONN_US)
+        return false;
+    guard_inner(env->locks, TCP_INNER_CHALLENGE);
+    bool allowed = challenge_take(d, (uint32_t)(env->now_us / 1000000));
+    unguard_inner(env->locks, TCP_INNER_CHALLENGE);
+    if (!allowed)
+        return false;
     *last_tick = tick_of(env->now_us) | 1;
     counter_inc(env->ctr, CTR_TCP_CHALLENGE_ACKS);
     return true;
@@ -292,7 +304,7 @@ conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
         if (probe_us < at_us)
             at_us = probe_us;
     }
-    conn_timer_set(d, c, CONN_T_RTX, at_us);
+    conn_timer_set(d, env, c, CONN_T_RTX, at_us);
 }
 
 static void
@@ -322,7 +334,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
         .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (push ? TCP_FLAG_PSH : 0)),
     };
     conn_rate_mark(d, env, c, len + fin, &mark);
-    tcp_sent_again(sent_store(d), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
+    tcp_sent_again(sent_store(d, env->locks), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
     note_paced(d, env, c, len);
     c->undo_bytes += len + fin;
     c->prr.out_bytes += len;
@@ -340,7 +352,7 @@ output_lost(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c,
     bool push;
 
     if ((c->flags & CONN_F_FRTO_NEW) != 0 || (pipe > 0 && pipe + c->mss > c->cc.cwnd_bytes) ||
-        !tcp_sent_next_lost(sent_store(d), &c->sent, &start, &end, &push))
+        !tcp_sent_next_lost(sent_store(d, env->locks), &c->sent, &start, &end, &push))
         return false;
     send_retransmission(d, env, c, start, end, push);
     if (c->timer_at[CONN_T_RTX] == 0)
@@ -419,7 +431,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
     c->snd_nxt += len + fin;
     if (len > 0 && len < c->mss)
         c->snd_sml = c->snd_nxt;
-    tcp_sent_append(sent_store(d), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
+    tcp_sent_append(sent_store(d, env->locks), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
     record_sent(d, c);
     note_paced(d, env, c, len);
     c->prr.out_bytes += len;
@@ -451,7 +463,7 @@ conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp
     c->snd_sml = sml; /* it was sent before: Nagle's rule is about new segments */
     c->bytes_retrans += seq_diff(c->snd_nxt, start);
     conn_rate_mark(d, env, c, 0, &mark);
-    tcp_sent_again(sent_store(d), &c->sent, start, c->snd_nxt, &mark, (uint32_t)env->now_us);
+    tcp_sent_again(sent_store(d, env->locks), &c->sent, start, c->snd_nxt, &mark, (uint32_t)env->now_us);
     conn_arm_rtx(d, env, c);
 }
 
@@ -524,7 +536,7 @@ conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp
     if (room) {
         bool fin = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_FIN_QUEUED) != 0;
         send_new(d, env, c, len, fin, false);
-    } else if (tcp_sent_last(sent_store(d), &c->sent, &start, &end, &push)) {
+    } else if (tcp_sent_last(sent_store(d, env->locks), &c->sent, &start, &end, &push)) {
         uint32_t span = c->mss + conn_fin_sent(c);
         if (seq_diff(end, start) > span)
             start = end - span;
@@ -546,7 +558,7 @@ output_arm_held(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     bool corked = (c->flags & (CONN_F_CORK | CONN_F_MORE)) != 0 && avail < c->mss && avail <= c->snd_wnd;
     if (corked) {
         if (c->timer_at[CONN_T_SEND] == 0)
-            conn_timer_set(d, c, CONN_T_SEND, env->now_us + (c->rtt.srtt_us != 0 ? c->rtt.rto_us : CORK_US));
+            conn_timer_set(d, env, c, CONN_T_SEND, env->now_us + (c->rtt.srtt_us != 0 ? c->rtt.rto_us : CORK_US));
     } else if (c->snd_una == c->snd_nxt && c->timer_at[CONN_T_RTX] == 0) {
         c->flags |= CONN_F_PERSIST;
         c->stall_tick = tick_of(env->now_us);
@@ -615,7 +627,7 @@ output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
     if ((c->flags & CONN_F_PACED) == 0 || tcp_pace_ready(p, env->now_us))
         return false;
     if (c->timer_at[CONN_T_PACE] == 0)
-        conn_timer_set(d, c, CONN_T_PACE, tcp_pace_next_us(p));
+        conn_timer_set(d, env, c, CONN_T_PACE, tcp_pace_next_us(p));
     return true;
 }
 
@@ -645,7 +657,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
             break;
         uint32_t cost = c->snd_nxt - before > c->mss ? c->snd_nxt - before : c->mss;
         if (cost >= budget) {
-            conn_timer_set(d, c, CONN_T_SEND, env->now_us + 1);
+            conn_timer_set(d, env, c, CONN_T_SEND, env->now_us + 1);
             break;
         }
         budget -= cost;

@@ -1,10 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tcp/reass.h"
 
+#include "tcp/guard.h"
+
 static tcp_seq
 seg_end(const struct tcp_reass_seg *g)
 {
     return g->seq + g->data.len;
+}
+
+static uint32_t
+seg_get(struct tcp_reass_store s)
+{
+    return shared_pool_get(s.locks, TCP_INNER_REASS, s.pool, s.segs, sizeof(*s.segs), 0);
+}
+
+static void
+seg_put(struct tcp_reass_store s, uint32_t i)
+{
+    shared_pool_put(s.locks, TCP_INNER_REASS, s.pool, s.segs, sizeof(*s.segs), i);
 }
 
 static void
@@ -12,7 +26,7 @@ seg_free(struct tcp_reass_store s, struct tcp_reass *q, uint32_t i)
 {
     q->bytes -= s.segs[i].data.len;
     q->count--;
-    tcp_pool_put(s.pool, s.segs, sizeof(*s.segs), i);
+    seg_put(s, i);
 }
 
 /** Remove the segments after prev that [.., end) covers whole; the first that it covers in part shortens it. */
@@ -61,7 +75,7 @@ tcp_reass_insert(struct tcp_reass_store s, struct tcp_reass *q, tcp_seq seq, str
     }
     if (q->count >= max_segs)
         return TCP_REASS_FULL;
-    uint32_t i = tcp_pool_get(s.pool, s.segs, sizeof(*s.segs));
+    uint32_t i = seg_get(s);
     if (i == 0)
         return TCP_REASS_FULL;
 
@@ -69,7 +83,7 @@ tcp_reass_insert(struct tcp_reass_store s, struct tcp_reass *q, tcp_seq seq, str
     tcp_seq end = cut_successors(s, q, link, seq + data.len, sink);
     data.len = seq_diff(end, seq);
     if (data.len == 0) {
-        tcp_pool_put(s.pool, s.segs, sizeof(*s.segs), i);
+        seg_put(s, i);
         return TCP_REASS_DUP;
     }
     s.segs[i] = (struct tcp_reass_seg){ .next = *link, .seq = seq, .data = data };

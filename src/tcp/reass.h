@@ -36,6 +36,7 @@ struct tcp_reass {
 struct tcp_reass_store {
     struct tcp_pool *pool;
     struct tcp_reass_seg *segs;
+    const struct tcp_locks *locks; /**< for the pool; NULL = one thread at a time */
 };
 
 enum tcp_reass_result {

@@ -30,7 +30,8 @@ conn_pipe(const struct tcp_conn *c)
 }
 
 void
-recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, struct ack_news *n)
+recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+                   struct ack_news *n)
 {
     tcp_seq floor = seq_gt(in->ack, c->snd_una) ? in->ack : c->snd_una;
 
@@ -47,7 +48,7 @@ recovery_take_sack(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in
             continue;
         }
         if (seq_geq(b.start, floor))
-            tcp_sent_sack(sent_store(d), &c->sent, b.start, b.end, &n->sent);
+            tcp_sent_sack(sent_store(d, env->locks), &c->sent, b.start, b.end, &n->sent);
     }
     n->sacked_bytes = n->sent.delivered_bytes;
 }
@@ -108,7 +109,7 @@ undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         cc_event_fill(&ev, d, env, c, 0);
         control_of(c)->on_undo(&c->cc, &ev);
     }
-    tcp_sent_unlose(sent_store(d), &c->sent);
+    tcp_sent_unlose(sent_store(d, env->locks), &c->sent);
     leave_recovery(d, env, c);
 }
 
@@ -198,16 +199,16 @@ detect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         return 0;
     uint32_t window_us =
         tcp_rack_window_us(&c->rack, c->rtt.min_us, c->rtt.srtt_us, c->ca_state >= CONN_CA_RECOVERY, many);
-    return tcp_sent_detect(sent_store(d), &c->sent, c->rack.sent_us, c->rack.end, c->rack.rtt_us + window_us,
-                           (uint32_t)env->now_us);
+    return tcp_sent_detect(sent_store(d, env->locks), &c->sent, c->rack.sent_us, c->rack.end,
+                           c->rack.rtt_us + window_us, (uint32_t)env->now_us);
 }
 
 static void
-lose_head(struct tcp_domain *d, struct tcp_conn *c)
+lose_head(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     tcp_seq end = c->snd_una + c->mss;
 
-    tcp_sent_lose_below(sent_store(d), &c->sent, seq_gt(end, c->snd_nxt) ? c->snd_nxt : end);
+    tcp_sent_lose_below(sent_store(d, env->locks), &c->sent, seq_gt(end, c->snd_nxt) ? c->snd_nxt : end);
 }
 
 static bool
@@ -225,7 +226,7 @@ enter_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
     counter_inc(env->ctr, CTR_TCP_FAST_RETRANS);
     begin_reduction(d, env, c, CONN_CA_RECOVERY, false);
     if ((c->flags & CONN_F_SACK) == 0)
-        lose_head(d, c);
+        lose_head(d, env, c);
 }
 
 /** RFC 8985 section 7.4: was the loss that the probe repaired a real one? */
@@ -282,7 +283,7 @@ update_model(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     ev.rtt_us = rtt_of(env, n);
     ev.sample = sample;
     ev.lost_bytes = lost_bytes;
-    ev.lost_mark = lost_bytes > 0 ? tcp_sent_lost_mark(sent_store(d), &c->sent) : NULL;
+    ev.lost_mark = lost_bytes > 0 ? tcp_sent_lost_mark(sent_store(d, env->locks), &c->sent) : NULL;
     control_of(c)->on_ack(&c->cc, &ev);
 }
 
@@ -311,11 +312,11 @@ ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
 
 /** RFC 6582 section 3.2 step 3: the next segment is missing too, and the duplicates that are left count on. */
 static void
-partial_ack(struct tcp_domain *d, struct tcp_conn *c)
+partial_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (c->flags & CONN_F_SACK)
         return;
-    lose_head(d, c);
+    lose_head(d, env, c);
 }
 
 static void
@@ -330,7 +331,7 @@ ack_while_recovering(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         return;
     }
     if (n->acked > 0)
-        partial_ack(d, c);
+        partial_ack(d, env, c);
     if (delivered_bytes > 0)
         reduce(c, delivered_bytes, n->acked > 0 && !more_lost);
 }
@@ -435,7 +436,7 @@ rearm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const
     }
     if (wait_us > 0) {
         c->flags = (c->flags & ~CONN_F_PTO) | CONN_F_REO;
-        conn_timer_set(d, c, CONN_T_RTX, env->now_us + wait_us);
+        conn_timer_set(d, env, c, CONN_T_RTX, env->now_us + wait_us);
     } else if (n->acked > 0 || n->sacked_bytes > 0 || (c->flags & CONN_F_REO) != 0) {
         conn_arm_rtx(d, env, c);
     }
@@ -444,7 +445,7 @@ rearm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const
 void
 recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n)
 {
-    struct tcp_sent_store st = sent_store(d);
+    struct tcp_sent_store st = sent_store(d, env->locks);
     struct tcp_rate_sample sample;
     uint32_t wait_us = 0;
 
@@ -510,7 +511,7 @@ recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struc
 void
 recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    struct tcp_sent_store st = sent_store(d);
+    struct tcp_sent_store st = sent_store(d, env->locks);
     struct tcp_cc_event ev;
     bool fresh = c->ca_state < CONN_CA_RECOVERY;
 
@@ -542,9 +543,9 @@ recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
 }
 
 void
-recovery_on_smaller_mss(struct tcp_domain *d, struct tcp_conn *c)
+recovery_on_smaller_mss(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    tcp_sent_lose_below(sent_store(d), &c->sent, c->snd_nxt);
+    tcp_sent_lose_below(sent_store(d, env->locks), &c->sent, c->snd_nxt);
     c->ca_state = CONN_CA_LOSS;
     c->recover = c->snd_nxt;
     c->dup_acks = 0;

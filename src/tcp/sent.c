@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tcp/sent.h"
 
+#include "tcp/guard.h"
+
 void
 tcp_sent_init(struct tcp_sent *s, tcp_seq una)
 {
@@ -12,9 +14,9 @@ run_get(struct tcp_sent_store st, struct tcp_sent *s)
 {
     bool first = s->head == 0;
 
-    if (!first && (s->count >= TCP_SENT_RUNS_MAX || st.pool->used + st.reserve >= st.pool->cap))
+    if (!first && s->count >= TCP_SENT_RUNS_MAX)
         return 0;
-    uint32_t i = tcp_pool_get(st.pool, st.runs, sizeof(*st.runs));
+    uint32_t i = shared_pool_get(st.locks, TCP_INNER_SENT, st.pool, st.runs, sizeof(*st.runs), first ? 0 : st.reserve);
     if (i != 0)
         s->count++;
     return i;
@@ -24,7 +26,7 @@ static void
 run_put(struct tcp_sent_store st, struct tcp_sent *s, uint32_t i)
 {
     s->count--;
-    tcp_pool_put(st.pool, st.runs, sizeof(*st.runs), i);
+    shared_pool_put(st.locks, TCP_INNER_SENT, st.pool, st.runs, sizeof(*st.runs), i);
 }
 
 /** The sums lose n bytes of these flags. */

@@ -27,6 +27,8 @@
 #define TCP_SENT_RETRANS 4u /**< sent more than once: ambiguous in Karn's sense */
 #define TCP_SENT_PUSH 8u /**< PSH belongs to its last byte */
 
+struct tcp_locks;
+
 struct tcp_sent_run {
     uint32_t next; /**< index, 0 at the end */
     tcp_seq end; /**< it starts where the one before ends, the first at una */
@@ -48,6 +50,7 @@ struct tcp_sent_store {
     struct tcp_sent_run *runs;
     struct tcp_rate_mark *marks; /**< of each run: what of the flow was known when it was sent */
     uint32_t reserve; /**< entries kept for the first run of each board, so that this one never fails */
+    const struct tcp_locks *locks; /**< for the pool; NULL = one thread at a time */
 };
 
 /** What an acknowledgement tells of bytes whose receipt was unknown. The caller sets the first group. */

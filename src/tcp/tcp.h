@@ -21,7 +21,8 @@
  * through the sink. Two domains with the same parameters that see the same events in the same order stay identical byte
  * for byte.
  *
- * Thread rule: at most one thread is inside a domain at a time. The sink's functions run inside the call that caused them and must
+ * Thread rule: at most one thread is inside a domain at a time, unless tcp_env.locks is set: then calls that take an env may run at once, each with an env of its own,
+ * and the others need the table's lock or, those that say so, more. The sink's functions run inside the call that caused them and must
  * not call the engine back for that domain.
  *
  * Addresses are 16 bytes in network order (ip/addr.h), ports are in host order, instants are microseconds.
@@ -184,9 +185,38 @@ struct tcp_sink {
     void (*event)(void *ctx, tcp_user user, uint32_t events, int err);
 };
 
+/** What connections share and an event of one connection touches too: short locks, innermost, no two held at once. */
+enum tcp_inner {
+    TCP_INNER_TIMERS, /**< the timing wheel */
+    TCP_INNER_SENT, /**< the pool of send records */
+    TCP_INNER_REASS, /**< the pools of the reassembly queues */
+    TCP_INNER_CHALLENGE, /**< the budget of challenge ACKs */
+    TCP_INNER_COUNT
+};
+
+/**
+ * How a domain stays whole where several threads are inside of it at once (tcp_env.locks; NULL: executed serially, nothing is locked). The engine says
+ * what it is about to touch, whoever fills this in sees to it that nobody else does. The order is table, connection, inner: the table's is never waited for
+ * with another held, a connection's only with the table's held or none, and a second connection's only with the table's.
+ *
+ * The table's guards which entries there are: connection table, ports, listeners, half-open and TIME-WAIT entries, and the pools of all these. What only changes
+ * a connection runs under that connection's; what starts or ends one, or concerns its listener, under both.
+ */
+struct tcp_locks {
+    void *ctx;
+    void (*table_take)(void *ctx); /**< may be nested */
+    void (*table_give)(void *ctx);
+    void (*conn_take)(void *ctx, uint32_t slot); /**< 0 .. max_conns: the lower 24 bits of the id */
+    void (*conn_give)(void *ctx, uint32_t slot);
+    void (*inner_take)(void *ctx, enum tcp_inner which);
+    void (*inner_give)(void *ctx, enum tcp_inner which);
+    bool free_lookup; /**< find established connections without the table's lock */
+};
+
 /** What the engine acts through in one call: not part of the domain, since replicas differ in it. */
 struct tcp_env {
     const struct tcp_sink *sink;
+    const struct tcp_locks *locks; /**< NULL = at most one thread is inside the domain */
     struct counters *ctr;
     uint64_t now_us;
     uint32_t gso_max_bytes; /**< largest payload_len to emit at once; 0 = one MSS */
@@ -225,7 +255,7 @@ void tcp_unreachable(struct tcp_domain *d, const struct tcp_env *env, const stru
 /** Run the timers that are due at env->now_us, at most budget of them; returns how many ran. */
 unsigned tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget);
 
-/** When tcp_tick must run next; UINT64_MAX if never. */
+/** When tcp_tick must run next; UINT64_MAX if never. With locks, under TCP_INNER_TIMERS. */
 uint64_t tcp_next_us(const struct tcp_domain *d, uint64_t now_us);
 
 /* ---- events: socket commands ------------------------------------------------------------------------------------ */
@@ -407,12 +437,16 @@ struct tcp_conn_info {
     const char *cc_name; /**< "newreno" ... */
 };
 
-/** false if id names nothing. */
+/** With locks: keep a connection or listener as it is until tcp_release, for tcp_info. No other call may come between. Without: nothing. */
+void tcp_hold(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
+void tcp_release(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
+
+/** false if id names nothing. With locks, between tcp_hold and tcp_release. */
 bool tcp_info(const struct tcp_domain *d, tcp_id id, struct tcp_conn_info *info);
 
 /**
  * Walk over everything the domain holds (listeners, connections, half-open, TIME-WAIT): start with *cursor = 0; fills
- * up to max, returns how many; 0 = the end. Entries may appear or vanish between calls.
+ * up to max, returns how many; 0 = the end. Entries may appear or vanish between calls. With locks, while no other thread is inside; so is tcp_usage.
  */
 unsigned tcp_walk(const struct tcp_domain *d, uint64_t *cursor, struct tcp_conn_info *out, unsigned max);
 

@@ -1,10 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 
-#include "tcp/domain.h"
+#include "tcp/guard.h"
 
 /** Linux's tcp_orphan_retries: nobody waits for an orphan's data. */
 #define ORPHAN_RETRIES 8
+
+void
+timer_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t node, uint64_t at_us)
+{
+    guard_inner(env->locks, TCP_INNER_TIMERS);
+    wheel_arm(&d->wheel, domain_timers(d), node, at_us);
+    unguard_inner(env->locks, TCP_INNER_TIMERS);
+}
+
+void
+timer_cancel(struct tcp_domain *d, const struct tcp_env *env, uint32_t node)
+{
+    guard_inner(env->locks, TCP_INNER_TIMERS);
+    wheel_cancel(&d->wheel, domain_timers(d), node);
+    unguard_inner(env->locks, TCP_INNER_TIMERS);
+}
 
 /** The user's patience (TCP_USER_TIMEOUT, RFC 9293 section 3.8.3) is over. */
 static bool
@@ -120,7 +136,7 @@ on_keep(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     if (c->snd_una != c->snd_nxt || (c->keep_probes == 0 && idle_us < limit_us)) {
         /* Data under way probes by itself; a peer that spoke lately needs no probe. */
         uint64_t rest_us = c->snd_una != c->snd_nxt || idle_us >= limit_us ? limit_us : limit_us - idle_us;
-        conn_timer_set(d, c, CONN_T_KEEP, env->now_us + rest_us);
+        conn_timer_set(d, env, c, CONN_T_KEEP, env->now_us + rest_us);
         return;
     }
     bool impatient = c->opts.user_timeout_ms != 0 && idle_us >= (uint64_t)c->opts.user_timeout_ms * 1000;
@@ -132,7 +148,7 @@ on_keep(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     c->keep_probes++;
     counter_inc(env->ctr, CTR_TCP_KEEPALIVE_PROBES);
     conn_send_probe(d, env, c);
-    conn_timer_set(d, c, CONN_T_KEEP, env->now_us + c->opts.keep_intvl_s * 1000000ull);
+    conn_timer_set(d, env, c, CONN_T_KEEP, env->now_us + c->opts.keep_intvl_s * 1000000ull);
 }
 
 /** More of a burst is due, or a cork has held data for long enough. */
@@ -201,7 +217,7 @@ conn_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
     /* The node stood for the earliest deadline; arm it for the next. */
     for (unsigned t = 0; t < CONN_T_COUNT; t++)
         if (c->timer_at[t] != 0)
-            conn_timer_set(d, c, (enum conn_timer)t,
+            conn_timer_set(d, env, c, (enum conn_timer)t,
                            env->now_us +
                                ticks_to_us((uint32_t)((int32_t)(c->timer_at[t] - now) > 0 ? c->timer_at[t] - now : 0)) -
                                (env->now_us & (WHEEL_TICK_US - 1)));

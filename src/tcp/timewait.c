@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "tcp/domain.h"
+#include "tcp/guard.h"
 #include "tcp/isn.h"
 
 /** RFC 7323 section 5.5 voids a timestamp after 24 days; ticks wrap after three, so a day must do here. */
@@ -16,18 +16,20 @@ tw_unlink(struct tcp_domain *d, uint32_t i)
 
 /** At the list's end with a full lifetime ahead, so that the list stays in the order of expiry. */
 static void
-tw_append(struct tcp_domain *d, uint32_t i, uint64_t now_us)
+tw_append(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 {
     struct tcp_tw *tw = tw_at(d, i);
-    uint64_t expire_us = now_us + d->params.time_wait_us;
+    uint64_t expire_us = env->now_us + d->params.time_wait_us;
 
     tw->expire_tick = tick_of(expire_us + WHEEL_TICK_US - 1);
     tw->prev = d->tw_tail;
     tw->next = 0;
     *(d->tw_tail != 0 ? &tw_at(d, d->tw_tail)->next : &d->tw_head) = i;
     d->tw_tail = i;
+    guard_inner(env->locks, TCP_INNER_TIMERS);
     if (!wheel_is_armed(&domain_timers(d)[tw_timer(d)]))
         wheel_arm(&d->wheel, domain_timers(d), tw_timer(d), expire_us);
+    unguard_inner(env->locks, TCP_INNER_TIMERS);
 }
 
 void
@@ -60,7 +62,7 @@ conn_time_wait(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
     tw->bind = c->bind;
     c->bind = 0;
     conn_set_state(env, c, TCP_ST_TIME_WAIT);
-    tw_append(d, i, env->now_us);
+    tw_append(d, env, i);
     conn_end(d, env, c, 0);
     table_add(d, TABLE_REF(TABLE_TW, i));
 }
@@ -126,7 +128,7 @@ timewait_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, cons
     }
     if (!is_old && (in->flags & TCP_FLAG_FIN) != 0) {
         tw_unlink(d, i);
-        tw_append(d, i, env->now_us);
+        tw_append(d, env, i);
     }
     return false;
 }
@@ -142,8 +144,7 @@ timewait_on_timer(struct tcp_domain *d, const struct tcp_env *env, unsigned budg
     }
     if (d->tw_head != 0) {
         int32_t ticks = (int32_t)(tw_at(d, d->tw_head)->expire_tick - tick_of(env->now_us));
-        wheel_arm(&d->wheel, domain_timers(d), tw_timer(d),
-                  env->now_us + (ticks > 0 ? ticks_to_us((uint32_t)ticks) : 0));
+        timer_arm(d, env, tw_timer(d), env->now_us + (ticks > 0 ? ticks_to_us((uint32_t)ticks) : 0));
     }
     return n;
 }

@@ -3,6 +3,7 @@
 
 #include "tcp/domain.h"
 #include "tcp/fastopen.h"
+#include "tcp/guard.h"
 #include "tcp/isn.h"
 
 /** Whether t's tuple may be used; one in TIME-WAIT may give way (RFC 6191). */
@@ -77,7 +78,6 @@ open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
     uint32_t bind = 0;
     tcp_seq iss;
 
-    d->now_us = env->now_us;
     int rc = opts_apply(d, &o, &flags, opts);
     if (rc != 0)
         return rc;
@@ -91,7 +91,7 @@ open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
         rc = connect_claim(d, t, env->now_us, &iss);
     if (rc != 0)
         return rc;
-    struct tcp_conn *c = conn_new(d, t, &o, flags);
+    struct tcp_conn *c = conn_new(d, env, t, &o, flags);
     c->user = user;
     c->bind = bind;
     if (bind != 0)
@@ -103,6 +103,7 @@ open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
     counter_inc(env->ctr, CTR_TCP_ACTIVE_OPENS);
     *id = slot_id(d, conn_index(d, c));
     conn_send_syn(d, env, c);
+    unguard_slot(env, conn_index(d, c));
     return 0;
 }
 
@@ -110,7 +111,10 @@ int
 tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
             const struct tcp_sockopts *opts, tcp_user user, tcp_id *id)
 {
-    return open_active(d, env, t, mss_out, opts, user, 0, NULL, id);
+    guard_table(d, env);
+    int rc = open_active(d, env, t, mss_out, opts, user, 0, NULL, id);
+    unguard_table(env);
+    return rc;
 }
 
 int
@@ -119,14 +123,18 @@ tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tup
 {
     if ((d->params.fastopen & TCP_FASTOPEN_CLIENT) == 0)
         return -EOPNOTSUPP;
-    return open_active(d, env, t, mss_out, opts, user, n_bytes, taken, id);
+    guard_table(d, env);
+    int rc = open_active(d, env, t, mss_out, opts, user, n_bytes, taken, id);
+    unguard_table(env);
+    return rc;
 }
 
 void
 tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes, uint32_t how)
 {
-    struct tcp_conn *c = conn_by_id(d, id);
+    struct tcp_conn *c = conn_enter(d, env, id);
 
+<<<<<<< HEAD
     d->now_us = env->now_us;
     if (c == NULL || (c->flags & (CONN_F_FIN_QUEUED | CONN_F_ORPHAN)) != 0)
         return;
@@ -143,8 +151,21 @@ tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_
     struct tcp_conn *c = conn_by_id(d, id);
 
     d->now_us = env->now_us;
+=======
+>>>>>>> cc06123 (tcp: tell a lock policy what an event touches)
     if (c == NULL)
         return;
+    if ((c->flags & (CONN_F_FIN_QUEUED | CONN_F_ORPHAN)) == 0) {
+        c->snd_end += n_bytes;
+        c->flags = more ? c->flags | CONN_F_MORE : c->flags & ~CONN_F_MORE;
+        conn_output(d, env, c);
+    }
+    conn_leave(env, id);
+}
+
+static void
+conn_consumed(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t n_bytes)
+{
     c->rcv_used -= n_bytes < c->rcv_used ? n_bytes : c->rcv_used;
     if (c->flags & CONN_F_FIN_RCVD)
         return;
@@ -160,6 +181,17 @@ tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_
     /* An update is worth a segment if it opens a fair part of the buffer, or much of a window that is nearly shut. */
     if (gain >= c->rcv_buf / 2 || (gain >= 2u * c->mss && (gain >= c->rcv_buf / 4 || offered <= c->rcv_buf / 8)))
         conn_send_ack(d, env, c, NULL);
+}
+
+void
+tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes)
+{
+    struct tcp_conn *c = conn_enter(d, env, id);
+
+    if (c == NULL)
+        return;
+    conn_consumed(d, env, c, n_bytes);
+    conn_leave(env, id);
 }
 
 /** Queue the FIN: FIN-WAIT-1 and LAST-ACK begin with the user's call (RFC 9293 section 3.10.4). */
@@ -195,11 +227,12 @@ queue_fin(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 void
 tcp_shutdown(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
 {
-    struct tcp_conn *c = conn_by_id(d, id);
+    struct tcp_conn *c = conn_enter(d, env, id);
 
-    d->now_us = env->now_us;
-    if (c != NULL)
-        queue_fin(d, env, c);
+    if (c == NULL)
+        return;
+    queue_fin(d, env, c);
+    conn_leave(env, id);
 }
 
 /** RFC 9293 section 3.10.5: the states in which the peer must hear of an abort. */
@@ -226,20 +259,12 @@ start_fin_wait2(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
         return;
     }
     uint64_t wait_us = c->opts.linger2_s != 0 ? c->opts.linger2_s * 1000000ull : d->params.fin_wait2_us;
-    conn_timer_set(d, c, CONN_T_KEEP, env->now_us + wait_us);
+    conn_timer_set(d, env, c, CONN_T_KEEP, env->now_us + wait_us);
 }
 
-void
-tcp_close(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, bool unread)
+static void
+conn_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool unread)
 {
-    struct tcp_listener *l = listener_by_id(d, id);
-    struct tcp_conn *c = conn_by_id(d, id);
-
-    d->now_us = env->now_us;
-    if (l != NULL)
-        listener_close(d, env, l);
-    if (c == NULL)
-        return;
     c->flags |= CONN_F_ORPHAN;
     c->flags &= ~(CONN_F_CORK | CONN_F_MORE);
     bool early = c->state == TCP_ST_SYN_SENT || (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0);
@@ -257,21 +282,34 @@ tcp_close(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, bool unrea
 }
 
 void
-tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
+tcp_close(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, bool unread)
 {
+    tcp_hold(d, env, id);
     struct tcp_listener *l = listener_by_id(d, id);
     struct tcp_conn *c = conn_by_id(d, id);
+    if (l != NULL)
+        listener_close(d, env, l);
+    if (c != NULL)
+        conn_close(d, env, c, unread);
+    tcp_release(d, env, id);
+}
 
-    d->now_us = env->now_us;
+void
+tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
+{
+    tcp_hold(d, env, id);
+    struct tcp_listener *l = listener_by_id(d, id);
+    struct tcp_conn *c = conn_by_id(d, id);
     if (l != NULL) {
         l->user = 0;
         listener_close(d, env, l);
     }
-    if (c == NULL)
-        return;
-    if (abort_needs_rst(c))
-        conn_send_rst(env, c);
-    conn_free(d, env, c);
+    if (c != NULL) {
+        if (abort_needs_rst(c))
+            conn_send_rst(env, c);
+        conn_free(d, env, c);
+    }
+    tcp_release(d, env, id);
 }
 
 /** The new control goes on from the window that the old one had reached. */
@@ -315,22 +353,19 @@ tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, c
     return cc < 0 ? cc : tcp_set_option(d, env, id, TCP_OPT_CONGESTION, cc);
 }
 
-int
-tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value)
+static int
+listener_set_option(struct tcp_listener *l, enum tcp_option opt, int32_t value)
 {
-    struct tcp_listener *l = listener_by_id(d, id);
-    struct tcp_conn *c = conn_by_id(d, id);
+    if (opt == TCP_OPT_DEFER_ACCEPT)
+        l->defer_accept_s = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
+    if (opt == TCP_OPT_FASTOPEN && value >= 0)
+        l->fastopen_qlen = (uint32_t)value;
+    return opts_set(&l->opts, &l->flags, opt, value);
+}
 
-    d->now_us = env->now_us;
-    if (l != NULL) {
-        if (opt == TCP_OPT_DEFER_ACCEPT)
-            l->defer_accept_s = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
-        if (opt == TCP_OPT_FASTOPEN && value >= 0)
-            l->fastopen_qlen = (uint32_t)value;
-        return opts_set(&l->opts, &l->flags, opt, value);
-    }
-    if (c == NULL)
-        return -EINVAL;
+static int
+conn_set_option(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum tcp_option opt, int32_t value)
+{
     int rc = opts_set(&c->opts, &c->flags, opt, value);
     if (rc != 0)
         return rc;
@@ -344,7 +379,7 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
     case TCP_OPT_KEEPALIVE:
     case TCP_OPT_KEEPIDLE:
         if ((c->flags & CONN_F_KEEPALIVE) != 0 && c->state != TCP_ST_SYN_SENT)
-            conn_timer_set(d, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
+            conn_timer_set(d, env, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
         break;
     case TCP_OPT_RCVBUF:
         c->rcv_buf = c->opts.rcv_buf_bytes;
@@ -365,4 +400,20 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
         break;
     }
     return 0;
+}
+
+int
+tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum tcp_option opt, int32_t value)
+{
+    int rc = -EINVAL;
+
+    tcp_hold(d, env, id);
+    struct tcp_listener *l = listener_by_id(d, id);
+    struct tcp_conn *c = conn_by_id(d, id);
+    if (l != NULL)
+        rc = listener_set_option(l, opt, value);
+    else if (c != NULL)
+        rc = conn_set_option(d, env, c, opt, value);
+    tcp_release(d, env, id);
+    return rc;
 }

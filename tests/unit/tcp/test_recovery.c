@@ -118,7 +118,7 @@ board_equals_a_byte_map(void **state)
     rng_init(&rng, 11, 0);
     for (unsigned round = 0; round < 300; round++) {
         static struct model m;
-        struct tcp_sent_store st = { &pool, runs, marks, 1 };
+        struct tcp_sent_store st = { &pool, runs, marks, 1, NULL };
         const tcp_seq base = 0xffffff80u;
         struct tcp_sent s;
         memset(&m, 0, sizeof(m));
@@ -146,7 +146,7 @@ board_survives_a_full_pool(void **state)
     (void)state;
     rng_init(&rng, 5, 0);
     for (unsigned round = 0; round < 200; round++) {
-        struct tcp_sent_store st = { &pool, runs, marks, 2 };
+        struct tcp_sent_store st = { &pool, runs, marks, 2, NULL };
         struct tcp_sent_news n = { 0 };
         struct tcp_sent s;
         uint32_t nxt = 0;
