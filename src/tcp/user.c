@@ -134,30 +134,13 @@ tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_
 {
     struct tcp_conn *c = conn_enter(d, env, id);
 
-<<<<<<< HEAD
-    d->now_us = env->now_us;
-    if (c == NULL || (c->flags & (CONN_F_FIN_QUEUED | CONN_F_ORPHAN)) != 0)
-        return;
-    c->snd_end += n_bytes;
-    c->flags = how & TCP_SEND_MORE ? c->flags | CONN_F_MORE : c->flags & ~CONN_F_MORE;
-    if (how & TCP_SEND_EOR)
-        record_end(d, env, c);
-    conn_output(d, env, c);
-}
-
-void
-tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes)
-{
-    struct tcp_conn *c = conn_by_id(d, id);
-
-    d->now_us = env->now_us;
-=======
->>>>>>> cc06123 (tcp: tell a lock policy what an event touches)
     if (c == NULL)
         return;
     if ((c->flags & (CONN_F_FIN_QUEUED | CONN_F_ORPHAN)) == 0) {
         c->snd_end += n_bytes;
-        c->flags = more ? c->flags | CONN_F_MORE : c->flags & ~CONN_F_MORE;
+        c->flags = how & TCP_SEND_MORE ? c->flags | CONN_F_MORE : c->flags & ~CONN_F_MORE;
+        if (how & TCP_SEND_EOR)
+            record_end(d, env, c);
         conn_output(d, env, c);
     }
     conn_leave(env, id);
