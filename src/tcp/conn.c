@@ -190,7 +190,7 @@ conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     tcp_sent_clear(sent_store(d, env->locks), &c->sent);
     conn_cc_release(d, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
-    record_clear(d, c);
+    record_clear(d, env, c);
     fastopen_child_done(d, c);
     table_remove(d, TABLE_REF(TABLE_CONN, i));
     port_unref(d, c->bind);

@@ -253,8 +253,8 @@ void record_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
 /** Where the record that snd_nxt lies in ends; snd_end if no end of one waits. */
 tcp_seq record_next(const struct tcp_domain *d, const struct tcp_conn *c);
 /** snd_nxt has moved: forget the ends that it has passed. */
-void record_sent(struct tcp_domain *d, struct tcp_conn *c);
-void record_clear(struct tcp_domain *d, struct tcp_conn *c);
+void record_sent(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void record_clear(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 
 /* ---- output.c ---- */
 void conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);

@@ -432,7 +432,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
     if (len > 0 && len < c->mss)
         c->snd_sml = c->snd_nxt;
     tcp_sent_append(sent_store(d, env->locks), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
-    record_sent(d, c);
+    record_sent(d, env, c);
     note_paced(d, env, c, len);
     c->prr.out_bytes += len;
     /* Who answers what has just come leads a dialogue: its answers carry the acknowledgements from here on. A first

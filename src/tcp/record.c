@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tcp/domain.h"
+#include "tcp/guard.h"
 
 /**
  * @file
@@ -8,9 +9,10 @@
  */
 
 static void
-record_put(struct tcp_domain *d, uint32_t i)
+record_put(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 {
-    tcp_pool_put(&d->pools[POOL_RECORD], record_at(d, 0), sizeof(struct tcp_record), i);
+    shared_pool_put(env->locks, TCP_INNER_RECORDS, &d->pools[POOL_RECORD], record_at(d, 0), sizeof(struct tcp_record),
+                    i);
 }
 
 void
@@ -18,7 +20,8 @@ record_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (c->snd_end == c->snd_nxt || (c->records != 0 && record_at(d, c->records)->end == c->snd_end))
         return;
-    uint32_t i = tcp_pool_get(&d->pools[POOL_RECORD], record_at(d, 0), sizeof(struct tcp_record));
+    uint32_t i = shared_pool_get(env->locks, TCP_INNER_RECORDS, &d->pools[POOL_RECORD], record_at(d, 0),
+                                 sizeof(struct tcp_record), 0);
     if (i == 0) {
         counter_inc(env->ctr, CTR_TCP_RECORDS_MERGED);
         return;
@@ -37,7 +40,7 @@ record_next(const struct tcp_domain *d, const struct tcp_conn *c)
 }
 
 void
-record_sent(struct tcp_domain *d, struct tcp_conn *c)
+record_sent(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     while (c->records != 0) {
         uint32_t last = c->records, first = record_at(d, last)->next;
@@ -46,18 +49,18 @@ record_sent(struct tcp_domain *d, struct tcp_conn *c)
         record_at(d, last)->next = record_at(d, first)->next;
         if (first == last)
             c->records = 0;
-        record_put(d, first);
+        record_put(d, env, first);
     }
 }
 
 void
-record_clear(struct tcp_domain *d, struct tcp_conn *c)
+record_clear(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     while (c->records != 0) {
         uint32_t last = c->records, first = record_at(d, last)->next;
         record_at(d, last)->next = record_at(d, first)->next;
         if (first == last)
             c->records = 0;
-        record_put(d, first);
+        record_put(d, env, first);
     }
 }

@@ -189,6 +189,7 @@ struct tcp_sink {
 enum tcp_inner {
     TCP_INNER_TIMERS, /**< the timing wheel */
     TCP_INNER_SENT, /**< the pool of send records */
+    TCP_INNER_RECORDS, /**< the pool of records' ends that wait to be sent */
     TCP_INNER_REASS, /**< the pools of the reassembly queues */
     TCP_INNER_CHALLENGE, /**< the budget of challenge ACKs */
     TCP_INNER_COUNT
