@@ -197,6 +197,33 @@ conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     c->bind = 0;
 }
 
+void
+conn_moved_out(struct tcp_domain *d, struct tcp_conn *c)
+{
+    uint32_t i = conn_index(d, c);
+    uint8_t gen = (uint8_t)(c->gen + 1);
+
+    wheel_cancel(&d->wheel, domain_timers(d), i);
+    conn_cc_release(d, c);
+    memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
+    tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), i);
+    c->gen = gen;
+}
+
+void
+conn_arm_timers(struct tcp_domain *d, struct tcp_conn *c)
+{
+    uint32_t now = tick_of(d->now_us);
+    int32_t first = INT32_MAX;
+
+    for (unsigned t = 0; t < CONN_T_COUNT; t++)
+        if (c->timer_at[t] != 0 && (int32_t)(c->timer_at[t] - now) < first)
+            first = (int32_t)(c->timer_at[t] - now);
+    if (first != INT32_MAX)
+        wheel_arm(&d->wheel, domain_timers(d), conn_index(d, c),
+                  d->now_us / WHEEL_TICK_US * WHEEL_TICK_US + ticks_to_us((uint32_t)(first > 0 ? first : 0)));
+}
+
 static void
 slot_release(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {

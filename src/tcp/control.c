@@ -46,14 +46,31 @@ conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     struct tcp_flow *f = flow_of(d, c);
     struct tcp_cc_event ev;
 
-    /* As many as connections: there is always one left. */
     if (ops->has_model && f->model == 0)
-        f->model = tcp_pool_get(&d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES);
+        conn_model_take(d, c);
     else if (!ops->has_model)
         conn_cc_release(d, c);
     cc_event_fill(&ev, d, env, c, 0);
     ops->init(&c->cc, &ev);
     conn_pace(d, env, c);
+}
+
+void *
+conn_model(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    uint32_t i = flow_of(d, c)->model;
+
+    return i != 0 ? model_at(d, i) : NULL;
+}
+
+void *
+conn_model_take(struct tcp_domain *d, const struct tcp_conn *c)
+{
+    struct tcp_flow *f = flow_of(d, c);
+
+    /* As many as connections: there is always one left. */
+    f->model = tcp_pool_get(&d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES);
+    return model_at(d, f->model);
 }
 
 void

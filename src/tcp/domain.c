@@ -6,7 +6,7 @@
 #include "tcp/guard.h"
 #include "tcp/siphash.h"
 
-/** Ids spend 24 bits on the slot, references 30 on the entry. */
+/** Ids spend 24 bits on the slot, references 29 on the entry. */
 #define MAX_CONNS ((1u << 24) - 1)
 #define MAX_ENTRIES ((1u << 28) - 1)
 
@@ -43,10 +43,11 @@ params_ok(const struct tcp_params *p)
 {
     return p->max_conns > 0 && p->max_conns <= MAX_CONNS && p->max_half_open > 0 && p->max_half_open <= MAX_ENTRIES &&
            p->max_time_wait > 0 && p->max_time_wait <= MAX_ENTRIES && p->max_ooo_bufs > 0 &&
-           p->max_ooo_bufs <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 && p->rcv_buf_bytes <= 1u << 30 &&
-           p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 && p->rto_min_us <= p->rto_initial_us &&
-           p->rto_initial_us <= p->rto_max_us && p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 &&
-           p->ecn <= 2 && p->burst_min_segs >= 1 && p->congestion < TCP_CC_COUNT;
+           p->max_ooo_bufs <= MAX_ENTRIES && p->max_moved <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 &&
+           p->rcv_buf_bytes <= 1u << 30 && p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 &&
+           p->rto_min_us <= p->rto_initial_us && p->rto_initial_us <= p->rto_max_us &&
+           p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 && p->ecn <= 2 && p->burst_min_segs >= 1 &&
+           p->congestion < TCP_CC_COUNT;
 }
 
 /** Buckets: a power of two, one for each entry or a few fewer. */
@@ -87,6 +88,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [POOL_SENT] = (run_count(p) + 1ull) * sizeof(struct tcp_sent_run),
         [POOL_RECORD] = (record_count(p) + 1ull) * sizeof(struct tcp_record),
         [POOL_BIND] = (p->max_conns + p->max_time_wait + 1ull) * sizeof(struct tcp_bind),
+        [POOL_MOVED] = (p->max_moved + 1ull) * sizeof(struct tcp_moved),
         [POOL_MODEL] = (p->max_conns + 1ull) * TCP_CC_MODEL_BYTES,
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
         [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
@@ -120,6 +122,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->max_half_open = p->max_half_open;
     to->max_time_wait = p->max_time_wait;
     to->max_ooo_bufs = p->max_ooo_bufs;
+    to->max_moved = p->max_moved;
     to->seed[0] = p->seed[0];
     to->seed[1] = p->seed[1];
     to->rcv_buf_bytes = p->rcv_buf_bytes;
@@ -173,6 +176,7 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
     tcp_pool_init(&d->pools[POOL_RECORD], record_count(p));
     tcp_pool_init(&d->pools[POOL_BIND], p->max_conns + p->max_time_wait);
     tcp_pool_init(&d->pools[POOL_MODEL], p->max_conns);
+    tcp_pool_init(&d->pools[POOL_MOVED], p->max_moved);
     wheel_init(&d->wheel, now_us);
     return 0;
 }
@@ -183,8 +187,8 @@ tcp_set_params(struct tcp_domain *d, const struct tcp_params *p)
     const struct tcp_params *o = &d->params;
 
     if (!params_ok(p) || p->max_conns != o->max_conns || p->max_half_open != o->max_half_open ||
-        p->max_time_wait != o->max_time_wait || p->max_ooo_bufs != o->max_ooo_bufs || p->seed[0] != o->seed[0] ||
-        p->seed[1] != o->seed[1])
+        p->max_time_wait != o->max_time_wait || p->max_ooo_bufs != o->max_ooo_bufs || p->max_moved != o->max_moved ||
+        p->seed[0] != o->seed[0] || p->seed[1] != o->seed[1])
         return -EINVAL;
     params_copy(&d->params, p);
     return 0;
@@ -224,6 +228,9 @@ tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     case TABLE_TW:
         if (timewait_input(d, env, TABLE_INDEX(ref), in, &iss_floor))
             listen_input(d, env, in, &iss_floor, &taken);
+        break;
+    case TABLE_MOVED:
+        counter_inc(env->ctr, CTR_TCP_DROP_MOVED);
         break;
     default:
         listen_input(d, env, in, NULL, &taken);

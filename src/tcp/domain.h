@@ -23,6 +23,7 @@ enum domain_pool {
     POOL_RECORD,
     POOL_BIND,
     POOL_MODEL,
+    POOL_MOVED,
     POOL_COUNT
 };
 
@@ -67,6 +68,13 @@ struct tcp_bind {
     uint32_t listener; /**< slot index, 0 = nobody listens */
     uint16_t port;
     bool reuseaddr, reuseport;
+};
+
+/** The tuple of a connection that another domain has. */
+struct tcp_moved {
+    struct tcp_link link;
+    uint32_t to;
+    uint32_t bind; /**< the port's entry, 0 = none */
 };
 
 static inline void *
@@ -187,10 +195,10 @@ us_since_tick(uint64_t now_us, uint32_t tick)
 }
 
 /* ---- table.c ---- */
-enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW };
-#define TABLE_KIND(ref) ((enum table_kind)((ref) >> 30))
-#define TABLE_INDEX(ref) ((ref)&0x3fffffffu)
-#define TABLE_REF(kind, i) ((uint32_t)(kind) << 30 | (i))
+enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW, TABLE_MOVED };
+#define TABLE_KIND(ref) ((enum table_kind)((ref) >> 29))
+#define TABLE_INDEX(ref) ((ref)&0x1fffffffu)
+#define TABLE_REF(kind, i) ((uint32_t)(kind) << 29 | (i))
 
 uint32_t table_find(const struct tcp_domain *d, const struct tcp_tuple *t);
 /** As table_find, by the hash alone, while others change the table: what is returned is a guess, and so is 0. */
@@ -224,6 +232,10 @@ void conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t ev
 void conn_end(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, int err);
 /** Free the slot without a word. */
 void conn_free(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** The connection has left: its slot is free, its timers are off; what it held has been taken out before. */
+void conn_moved_out(struct tcp_domain *d, struct tcp_conn *c);
+/** Arm the wheel for its timers as they are. */
+void conn_arm_timers(struct tcp_domain *d, struct tcp_conn *c);
 void conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t,
                     uint64_t at_us);
 struct tcp_reass *conn_reass(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool create);
@@ -285,6 +297,9 @@ void cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct t
                    uint32_t acked);
 /** The control that c->cc_id names begins, with its initial window. */
 void conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** Where its model lies; NULL = its congestion control has none. */
+void *conn_model(const struct tcp_domain *d, const struct tcp_conn *c);
+void *conn_model_take(struct tcp_domain *d, const struct tcp_conn *c);
 void conn_cc_release(struct tcp_domain *d, const struct tcp_conn *c);
 /** Tell the pacer what rate it should keep. */
 void conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);

@@ -4,7 +4,7 @@
 /**
  * @file
  * The connection table: a fixed array of bucket heads, touched only where entries are, chained through the entries'
- * 32-bit references (kind in the upper two bits). Connections, half-open and TIME-WAIT entries share it: one lookup.
+ * 32-bit references (kind in the upper three bits). Connections, half-open and TIME-WAIT entries share it: one lookup.
  */
 
 /**
@@ -48,6 +48,8 @@ link_of(const struct tcp_domain *d, uint32_t ref)
         return &half_at(d, i)->link;
     case TABLE_TW:
         return &tw_at(d, i)->link;
+    case TABLE_MOVED:
+        return &((struct tcp_moved *)domain_array(d, POOL_MOVED) + i)->link;
     default:
         return NULL;
     }

@@ -49,6 +49,7 @@ struct tcp_params {
     uint32_t max_conns; /**< connections and listeners together; memory is touched only as it is used */
     uint32_t max_half_open; /**< SYN-RECEIVED entries over all listeners */
     uint32_t max_time_wait; /**< TIME-WAIT entries; the oldest is recycled beyond */
+    uint32_t max_moved; /**< entries for connections that moved to other domains; 0 = none ever moves */
     uint32_t max_ooo_bufs; /**< buffers held for reassembly or before accept, over all connections */
     uint64_t seed[2]; /**< key for ISNs (RFC 6528), port choice (RFC 6056), timestamp offsets (RFC 7323) */
     uint32_t rcv_buf_bytes; /**< receive buffer of a new connection */
@@ -381,6 +382,47 @@ const char *tcp_congestion_name(int number);
 
 /** TCP_CONGESTION: tcp_set_option with the number of that name; a listener hands it down. -ENOENT: no such control; -EINVAL: no such id. */
 int tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, const char *name);
+
+/* ---- connections that move ----------------------------------------------------------------------------------------- */
+
+/**
+ * A connection can leave a domain as bytes and go on in another one of equal parameters, seed and clock, neither its user nor its peer noticing. The domain that it
+ * left keeps an entry for the tuple (params.max_moved of them): the tuple is not free there, its port stays taken, and segments for it are the caller's to pass on.
+ */
+
+/**
+ * ESTABLISHED, FIN-WAIT-1, FIN-WAIT-2 or CLOSE-WAIT, with a user, accepted, its handshake complete, and no end of a record (MSG_EOR) waiting to be sent; and is there room
+ * for an entry?
+ */
+bool tcp_can_move(const struct tcp_domain *d, tcp_id id);
+
+/** How many bytes it is now; 0: no such connection. */
+size_t tcp_export_bytes(const struct tcp_domain *d, tcp_id id);
+
+/**
+ * Take it out into bytes (aligned to 8), leaving an entry that says `to`. Buffers held for reassembly are owned by the bytes. No event; the id is invalid. Returns 0, or -EINVAL:
+ * it cannot move, or len is not tcp_export_bytes.
+ */
+int tcp_export(struct tcp_domain *d, tcp_id id, uint32_t to, void *bytes, size_t len);
+
+/**
+ * Go on with it here, for user; takes the place of an entry for its tuple if there is one. No event. Returns 0 and *id; or without effect -ENOMEM, or -EADDRINUSE: another
+ * connection has the tuple.
+ */
+int tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, tcp_user user, tcp_id *id);
+
+/** No domain takes it: reset the peer, release the buffers. */
+void tcp_import_give_up(const struct tcp_env *env, const void *bytes);
+void tcp_moving_tuple(const void *bytes, struct tcp_tuple *t);
+
+/** Is there an entry for a connection that moved, and where to? */
+bool tcp_moved(const struct tcp_domain *d, const struct tcp_tuple *t, uint32_t *to);
+/** Make one. 0, -EADDRINUSE (the domain has the tuple), -ENOMEM. */
+int tcp_moved_set(struct tcp_domain *d, const struct tcp_tuple *t, uint32_t to);
+/** Take it away, its hold on the port too. */
+void tcp_moved_end(struct tcp_domain *d, const struct tcp_tuple *t);
+/** Does the domain hold the tuple itself, in whatever state, TIME-WAIT included? */
+bool tcp_has(const struct tcp_domain *d, const struct tcp_tuple *t);
 
 /* ---- looking ---------------------------------------------------------------------------------------------------- */
 

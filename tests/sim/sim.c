@@ -480,6 +480,8 @@ sim_run(struct sim *s, uint64_t limit_us)
             for (unsigned k = 0; k < s->nb_flows; k++)
                 app_run(h, &h->flows[k]);
         }
+        if (s->between != NULL)
+            s->between(s);
     }
     return true;
 }

@@ -77,6 +77,7 @@ struct sim {
     uint64_t order;
     uint32_t gso_max_bytes;
     uint32_t snd_buf_bytes;
+    void (*between)(struct sim *s); /**< called between events; NULL = nothing */
     unsigned nb_flows; /**< 1 unless set before sim_connect */
 };
 
