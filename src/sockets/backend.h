@@ -40,7 +40,7 @@
 /* sock.flags */
 #define SOCK_CLOSING 0x01u /**< no member holds it: waits for the transport's end */
 #define SOCK_LISTENER 0x02u
-#define SOCK_SHUT_RD 0x04u /**< what arrives is thrown away */
+#define SOCK_SHUT_RD 0x04u /**< with SOCK_SHUT_WR: what arrives is answered by a reset */
 #define SOCK_SHUT_WR 0x08u
 #define SOCK_FIN 0x10u /**< the peer has ended its stream, at rx_delivered */
 #define SOCK_BOUND 0x20u /**< the port in back->local is reserved by tcp_bind */
@@ -53,7 +53,6 @@
 #define DIRTY_CMD 0x04u /**< a command was executed */
 #define DIRTY_ACKED 0x08u /**< tx_acked moved */
 #define DIRTY_TRAIN 0x10u /**< bytes wait to be published */
-#define DIRTY_DISCARDED 0x20u /**< bytes were thrown away: the engine must hear that they are consumed */
 #define DIRTY_ABORT 0x40u /**< reset the connection with abort_error */
 #define DIRTY_SPACE 0x100u /**< of a wake-up: a third of the transmit buffer is free */
 #define DIRTY_SQUEEZE 0x80u /**< compare its application's share of the packet buffers with the limit */
@@ -75,7 +74,6 @@ struct sock {
     uint32_t rx_published; /**< i.e. back->rx_tail */
     uint32_t rx_taken; /**< front->rx_head, checked: rx_taken <= rx_published <= rx_delivered modulo 2^32 */
     uint32_t rx_freed; /**< position of rx_first's first byte */
-    uint32_t rx_discarded; /**< bytes delivered and thrown away, not yet reported as consumed */
     uint32_t train_tail, train_head; /**< trains published, and finished by the application */
     uint32_t train_base; /**< position of the first byte of train train_head */
     uint32_t rx_bufs; /**< buffers in the list */
@@ -454,6 +452,9 @@ void net_leave_for_later(struct net *net, const struct app *app, uint32_t slot);
 int events_subscribe(struct net *net, struct app *app, uint32_t slot, uint32_t queue);
 void events_unsubscribe(struct net *net, struct app *app, uint32_t slot, uint32_t queue);
 void events_unsubscribe_all(struct net *net, struct app *app, uint32_t slot);
+
+/** Append the slot to one of its queues, for what happened before this call. */
+void events_announce(struct net *net, struct app *app, uint32_t slot, uint32_t queue);
 
 /** Append the slot to its socket's queues. A full fence lies between the change that it tells of and this call. */
 void events_append(struct net *net, struct app *app, uint32_t slot);

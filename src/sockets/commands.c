@@ -198,7 +198,7 @@ shutdown_listener(struct stack *s, struct sock *sk, bool rd)
         return spread_end(s, sk);
     if (rd)
         tcp_close(s->tcp, &s->env, sk->tcp, false);
-    return rd ? 0 : -ENOTCONN;
+    return 0;
 }
 
 static int
@@ -212,13 +212,12 @@ do_shutdown(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -EINVAL;
     if (sk->flags & SOCK_LISTENER)
         return shutdown_listener(s, sk, rd);
+    /* As in Linux: everyone who waits looks again, whatever comes of it, and reading ends for a connection to come too. */
+    sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
+    if (rd)
+        sk->flags |= SOCK_SHUT_RD;
     if (!(sk->status & SHM_ST_CONNECTED) || sk->tcp == TCP_NO_ID)
         return -ENOTCONN;
-    if (rd && !(sk->flags & SOCK_SHUT_RD)) {
-        /* Readers see the end behind the bytes that they have; what comes later is taken from the peer and thrown away. */
-        sk->flags |= SOCK_SHUT_RD | SOCK_FIN;
-        sock_mark(s, sk, DIRTY_READ | DIRTY_TRAIN);
-    }
     if (wr && !(sk->flags & SOCK_SHUT_WR)) {
         sk->flags |= SOCK_SHUT_WR;
         tcp_shutdown(s->tcp, &s->env, sk->tcp);
@@ -275,11 +274,11 @@ option_set_own(struct stack *s, struct sock *sk, uint32_t name, uint32_t bytes)
     switch (name) {
     case SHM_OPT_RCVLOWAT:
         sk->rcvlowat = bytes;
-        sock_mark(s, sk, DIRTY_READ | DIRTY_TRAIN);
+        sock_mark(s, sk, DIRTY_TRAIN | (sk->rx_delivered - sk->rx_taken >= RTE_MAX(bytes, 1u) ? DIRTY_READ : 0));
         return 0;
     case SHM_OPT_NOTSENT_LOWAT:
         sk->notsent_lowat = bytes;
-        sock_mark(s, sk, DIRTY_WRITE);
+        sock_mark(s, sk, DIRTY_ACKED); /* there may be space by the new measure */
         return 0;
     default:
         return -ENOPROTOOPT;
@@ -414,9 +413,9 @@ do_subscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     int rc = events_subscribe(s->net, sk->app, sk->slot, cmd->evq.queue);
 
-    /* Whatever happened before the subscription is announced by this event. */
-    if (rc == 0)
-        sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
+    /* What happened since the front-end looked is announced; what happens in this pass will be. */
+    if (rc == 0 && sock_back(sk)->event_seq != cmd->evq.seen)
+        events_announce(s->net, sk->app, sk->slot, cmd->evq.queue);
     return rc;
 }
 

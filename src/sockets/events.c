@@ -164,6 +164,17 @@ events_append(struct net *net, struct app *app, uint32_t slot)
 }
 
 void
+events_announce(struct net *net, struct app *app, uint32_t slot, uint32_t queue)
+{
+    shm_fence();
+    events_enter(net, app);
+    for (uint32_t i = app->slot_subs[slot]; i != NO_SUB; i = app->subs[i].next)
+        if (app->subs[i].queue == queue)
+            append(net, app, slot, &app->subs[i]);
+    events_leave(net, app);
+}
+
+void
 events_wake(struct net *net)
 {
     static const uint64_t one = 1;

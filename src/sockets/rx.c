@@ -118,11 +118,23 @@ rx_relax(struct stack *s, struct app *app)
     }
 }
 
+/* Nobody will read it. As Linux, tell the peer so where the application has ended both directions; a closed socket's peer hears it from the engine. */
 static void
-discard(struct stack *s, struct sock *sk, uint32_t n_bytes)
+refuse(struct stack *s, struct sock *sk, struct rte_mbuf *m)
 {
-    sk->rx_discarded += n_bytes;
-    sock_mark(s, sk, DIRTY_DISCARDED);
+    rte_pktmbuf_free(m);
+    if (sk->flags & SOCK_CLOSING)
+        return;
+    sk->abort_error = ECONNRESET;
+    sock_mark(s, sk, DIRTY_ABORT);
+}
+
+static bool
+nobody_reads(const struct sock *sk)
+{
+    const uint16_t both = SOCK_SHUT_RD | SOCK_SHUT_WR;
+
+    return (sk->flags & SOCK_CLOSING) || (sk->flags & both) == both;
 }
 
 void
@@ -136,9 +148,8 @@ rx_on_deliver(void *ctx, tcp_user user, struct tcp_data data)
         rte_pktmbuf_free(m);
         return;
     }
-    if (unlikely(sk->flags & (SOCK_CLOSING | SOCK_SHUT_RD))) {
-        rte_pktmbuf_free(m);
-        discard(s, sk, data.len);
+    if (unlikely(nobody_reads(sk))) {
+        refuse(s, sk, m);
         return;
     }
     if (s->cfg.locks)
@@ -203,10 +214,12 @@ rx_publish(struct stack *s, struct sock *sk)
     uint32_t n_bytes = sk->rx_delivered - sk->rx_published;
     struct shm_train *t;
 
-    if (n_bytes == 0 || sk->train_tail - sk->train_head == SHM_TRAINS)
+    if (n_bytes == 0)
         return 0;
-    if (unlikely(sk->rcvlowat > 1) && waits_for_more(s, sk))
+    if (unlikely(sk->train_tail - sk->train_head == SHM_TRAINS || (sk->rcvlowat > 1 && waits_for_more(s, sk)))) {
+        shm_store(&b->rx_held, n_bytes);
         return 0;
+    }
     t = &b->trains[sk->train_tail % SHM_TRAINS];
     t->first = segment_name(s, sk->rx_growing);
     t->n_bytes = n_bytes;
@@ -214,6 +227,8 @@ rx_publish(struct stack *s, struct sock *sk)
     sk->rx_published = sk->rx_delivered;
     shm_store(&b->train_tail, ++sk->train_tail);
     shm_store(&b->rx_tail, sk->rx_published);
+    if (unlikely(b->rx_held != 0))
+        shm_store(&b->rx_held, 0);
     return DIRTY_READ;
 }
 

@@ -103,12 +103,12 @@ enum shm_op {
     SHM_OP_LISTEN, /**< opt.value = backlog; 0, -EADDRINUSE, -EINVAL */
     SHM_OP_CONNECT, /**< sa; 0 = SYN sent (back->local is set; then SHM_ST_CONNECTED or an error), or -errno */
     SHM_OP_ACCEPT, /**< slot = a free slot: takes it into use for the oldest connection; 0, -EAGAIN, -EINVAL */
-    SHM_OP_SHUTDOWN, /**< opt.value = SHUT_RD, SHUT_WR or SHUT_RDWR; 0, -ENOTCONN */
+    SHM_OP_SHUTDOWN, /**< opt.value = SHUT_RD, SHUT_WR or SHUT_RDWR; 0, -ENOTCONN. Reading is the front-end's affair: what comes later is still delivered */
     SHM_OP_CLOSE, /**< this process is done with the socket; the last one closes. opt.value = 1: linger 0 (reset) */
     SHM_OP_SETOPT, /**< opt.name = enum tcp_option or SHM_OPT_*, opt.value; 0, -EINVAL, -ENOPROTOOPT */
     SHM_OP_SETNAME, /**< text.name = TCP_OPT_CONGESTION, text.value: 0, -ENOENT (no such congestion control), -ENOPROTOOPT */
     SHM_OP_INFO, /**< slot = info slot: fills back->info[] with struct shm_info; 0, -EINVAL */
-    SHM_OP_SUBSCRIBE, /**< evq.queue; every later event of the socket goes there too; an event is published at once; 0, -EINVAL */
+    SHM_OP_SUBSCRIBE, /**< evq.queue; every later event of the socket goes there too, and one now if event_seq is not evq.seen any more; 0, -EINVAL */
     SHM_OP_UNSUBSCRIBE, /**< evq.queue; 0 */
     SHM_OP_COUNT
 };
@@ -134,6 +134,7 @@ struct shm_cmd {
         uint32_t slot;
         struct {
             uint32_t queue;
+            uint32_t seen; /**< event_seq before the socket was looked at */
         } evq;
         uint8_t bytes[24];
     };
@@ -176,7 +177,7 @@ static_assert(offsetof(struct shm_front_sock, tx_chunk) == 128, "chunk numbers f
 #define SHM_ST_LISTEN 0x02u
 #define SHM_ST_CONNECTING 0x04u
 #define SHM_ST_CONNECTED 0x08u /**< has been established (stays set after the end) */
-#define SHM_ST_FIN 0x10u /**< end of the receive stream is at rx_tail (set after the last bytes are published) */
+#define SHM_ST_FIN 0x10u /**< the receive stream ends at rx_tail + rx_held (set after both) */
 #define SHM_ST_ERROR 0x20u /**< `error` holds an errno; the connection is gone */
 #define SHM_ST_GONE 0x40u /**< the transport is done: nothing more can be sent (EPIPE) */
 #define SHM_ST_DRAINED 0x80u /**< after SHM_OP_CLOSE: the stack reads tx chunks no more, they can be reused */
@@ -202,12 +203,14 @@ struct shm_back_sock {
     uint32_t sndbuf_bytes; /**< bound on tx_tail - tx_acked, at most SHM_SNDBUF_MAX */
     uint32_t instance; /**< who serves it: index of doorbells, rings; SHM_ANY_INSTANCE: the calling CPU's, modulo */
     uint32_t generation; /**< how often the slot has been taken into use: catches stale numbers in event queues */
-    uint32_t rcvbuf_bytes; /**< receive buffer, for who asks */
+    uint32_t
+        rx_held; /**< bytes that arrived and are not in rx_tail for want of a train; they follow when bytes are taken */
     /* line 1 */
     struct shm_train trains[SHM_TRAINS];
     /* line 2 */
     struct shm_addr local, peer; /**< stored before the status that says so */
-    uint32_t reserved2[6];
+    uint32_t rcvbuf_bytes; /**< receive buffer, for who asks */
+    uint32_t reserved2[5];
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct shm_back_sock) == 192, "shm_back_sock");
 static_assert(offsetof(struct shm_back_sock, trains) == 64, "trains fill a line");

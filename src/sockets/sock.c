@@ -69,7 +69,7 @@ back_init(const struct stack *s, struct shm_back_sock *b)
 {
     uint32_t sndbuf = s->cfg.tcp.snd_buf_bytes;
 
-    b->tx_acked = b->rx_tail = b->train_tail = b->tx_sent = 0;
+    b->tx_acked = b->rx_tail = b->rx_held = b->train_tail = b->tx_sent = 0;
     b->error = 0;
     b->accept_ready = 0;
     b->sndbuf_bytes = sndbuf < SHM_SNDBUF_MAX ? sndbuf : SHM_SNDBUF_MAX;
@@ -208,12 +208,13 @@ sock_close(struct stack *s, struct sock *sk, bool reset)
     bool unread = sk->rx_delivered != sk->rx_taken;
 
     sk->flags |= SOCK_CLOSING;
-    sk->rx_discarded = 0;
     rx_drop_all(s, sk);
     events_unsubscribe_all(s->net, sk->app, sk->slot);
     if (sk->flags & SOCK_LISTENER && sk->spread != NULL)
         spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
+        /* A reset that is due is not forgotten for the close that overtook it. */
+        reset = reset || (sk->dirty & DIRTY_ABORT) != 0;
         if (reset && !(sk->flags & SOCK_LISTENER)) {
             sk->tcp = TCP_NO_ID;
             tcp_abort(s->tcp, &s->env, id);
@@ -307,12 +308,6 @@ flush_engine(struct stack *s, struct sock *sk, uint32_t dirty)
         flush_abort(s, sk);
     if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_LISTENER))
         return;
-    if (dirty & DIRTY_DISCARDED) {
-        uint32_t n_bytes = sk->rx_discarded;
-
-        sk->rx_discarded = 0;
-        tcp_consumed(s->tcp, &s->env, sk->tcp, n_bytes);
-    }
     if (dirty & DIRTY_SQUEEZE)
         flush_squeeze(s, sk);
 }
@@ -368,7 +363,7 @@ flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
     }
     if ((dirty & (DIRTY_TRAIN | DIRTY_READ)) && !(sk->flags & (SOCK_CLOSING | SOCK_SHADOW))) {
         dirty |= rx_publish(s, sk);
-        if ((sk->flags & SOCK_FIN) && sk->rx_published == sk->rx_delivered && !(sk->status & SHM_ST_FIN)) {
+        if ((sk->flags & SOCK_FIN) && !(sk->status & SHM_ST_FIN)) {
             sock_status(s, sk, SHM_ST_FIN, 0);
             dirty |= DIRTY_READ;
         }

@@ -172,7 +172,7 @@ stack_ioctl(struct obj *o, int fd, unsigned long request, void *arg)
     case FIONBIO:
         return set_nonblock(o, *(const int *)arg != 0);
     case FIONREAD: /* SIOCINQ is the same number */
-        v = sock_rx_bytes(o->slot);
+        v = sock_rx_arrived(o->slot);
         break;
     case SIOCOUTQ:
         v = load_relaxed(&f->tx_tail) - load_acquire(&b->tx_acked);

@@ -340,21 +340,33 @@ epoll_sock_moved(struct obj *o)
     }
 }
 
+/* An item of the socket's, of any set or of one; NULL if there is none, or the lock is not to be had. It stays one only while its set's lock is held. */
+static struct epitem *
+find_item(struct obj *o, const struct epset *of, struct epset **set)
+{
+    struct epitem *it;
+
+    if (!lock_acquire(&o->items_lock))
+        return NULL;
+    for (it = o->items; it != NULL && of != NULL && it->set != of; it = it->sock_next)
+        ;
+    if (it != NULL)
+        *set = it->set;
+    lock_release(&o->items_lock);
+    return it;
+}
+
 void
 epoll_forget_sock(struct obj *o)
 {
-    for (;;) {
-        struct epitem *it;
-        struct epset *s;
+    struct epset *s;
 
-        if (!lock_acquire(&o->items_lock))
-            return;
-        it = o->items;
-        s = it != NULL ? it->set : NULL;
-        lock_release(&o->items_lock);
-        if (s == NULL || !lock_acquire(&s->lock))
-            return;
-        if (it->set == s && it->sock == o)
+    while (find_item(o, NULL, &s) != NULL && lock_acquire(&s->lock)) {
+        struct epset *same;
+        struct epitem *it = find_item(o, s, &same);
+
+        /* Meanwhile it may have left the set with its descriptor, or the set may be gone. */
+        if (it != NULL)
             epset_remove(s, it);
         lock_release(&s->lock);
     }

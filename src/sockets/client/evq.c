@@ -129,7 +129,7 @@ evq_subscribe(struct evq *q, uint32_t slot)
     if (load_relaxed(&q->subscribed[slot]) == state)
         return;
     store_relaxed(&q->subscribed[slot], state);
-    command_queue(slot, SHM_OP_SUBSCRIBE, q->queue, false);
+    command_queue(slot, SHM_OP_SUBSCRIBE, q->queue, load_acquire(&back_sock(slot)->event_seq));
 }
 
 void
@@ -139,7 +139,7 @@ evq_unsubscribe(struct evq *q, uint32_t slot)
         return;
     store_relaxed(&q->subscribed[slot], 0);
     if (load_acquire(&back_sock(slot)->status) & SHM_ST_OPEN)
-        command_queue(slot, SHM_OP_UNSUBSCRIBE, q->queue, false);
+        command_queue(slot, SHM_OP_UNSUBSCRIBE, q->queue, 0);
 }
 
 bool

@@ -85,6 +85,7 @@ extern const struct front_local *front_local; /**< NULL: other threads or anothe
 #define SLOT_CONNECTING 0x20u /**< connect() was called */
 #define SLOT_V6 0x40u /**< AF_INET6: addresses are shown as such */
 #define SLOT_LISTENER 0x80u
+#define SLOT_CONNECT_FAILED 0x100u /**< connect() has told its error: the socket is as good as new */
 
 /** In private0: line 0, what each call touches. */
 struct slot_hot {
@@ -269,7 +270,8 @@ int command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait);
 /** The common ones. */
 int command_simple(uint32_t slot, enum shm_op op, int32_t value);
 int command_option(uint32_t slot, uint32_t name, int32_t value, bool wait);
-int command_queue(uint32_t slot, enum shm_op op, uint32_t queue, bool wait);
+/** seen: event_seq as it was before the socket was looked at. */
+int command_queue(uint32_t slot, enum shm_op op, uint32_t queue, uint32_t seen);
 
 /* ---- wait.c ----------------------------------------------------------------------------------------------------------- */
 

@@ -202,10 +202,11 @@ command_option(uint32_t slot, uint32_t name, int32_t value, bool wait)
 }
 
 int
-command_queue(uint32_t slot, enum shm_op op, uint32_t queue, bool wait)
+command_queue(uint32_t slot, enum shm_op op, uint32_t queue, uint32_t seen)
 {
     struct shm_cmd cmd = { .op = (uint8_t)op };
 
     cmd.evq.queue = queue;
-    return command_run(slot, &cmd, wait);
+    cmd.evq.seen = seen;
+    return command_run(slot, &cmd, false);
 }

@@ -125,7 +125,9 @@ adjust_defer_accept(uint32_t slot, int32_t *v)
 static int
 adjust_fastopen(uint32_t slot, int32_t *v)
 {
-    if (*v < 0 || (load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTING | SHM_ST_CONNECTED)))
+    uint32_t st = load_acquire(&back_sock(slot)->status);
+
+    if (*v < 0 || ((st & (SHM_ST_CONNECTING | SHM_ST_CONNECTED)) && !(st & (SHM_ST_ERROR | SHM_ST_GONE))))
         return -EINVAL;
     *v = *v > SOMAXCONN_LINUX ? SOMAXCONN_LINUX : *v;
     return 0;

@@ -177,14 +177,25 @@ take(uint32_t slot, struct target *t, int flags)
     return n;
 }
 
+/* In this order: bytes that are shown leave rx_held after they have come to rx_tail. */
+static bool
+is_drained(uint32_t slot)
+{
+    return load_acquire(&back_sock(slot)->rx_held) == 0 && sock_rx_bytes(slot) == 0;
+}
+
 /* Nothing is there: why? 0 = the end of the stream, -EAGAIN = it may come, or another -errno. */
 static int
 why_empty(uint32_t slot)
 {
     uint32_t st = load_acquire(&back_sock(slot)->status);
     uint32_t flags = load_relaxed(&slot_hot(front_sock(slot))->flags);
-    int err = sock_take_error(slot);
+    int err;
 
+    /* An error behind the peer's end of the stream is the next send's, as in Linux. */
+    if ((st & SHM_ST_FIN) && !load_relaxed(&front.dead))
+        return is_drained(slot) ? 0 : -EAGAIN;
+    err = sock_take_error(slot);
     if (err != 0)
         return err;
     if (flags & SLOT_LISTENER)
@@ -192,7 +203,7 @@ why_empty(uint32_t slot)
     if ((st & (SHM_ST_CONNECTED | SHM_ST_ERROR)) == SHM_ST_ERROR)
         return -ENOTCONN; /* it was never made */
     if (load_relaxed(&front.dead) || (st & (SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_RD))
-        return sock_rx_bytes(slot) != 0 && !load_relaxed(&front.dead) ? -EAGAIN : 0; /* FIN came after we looked */
+        return is_drained(slot) || load_relaxed(&front.dead) ? 0 : -EAGAIN; /* bytes came after we looked */
     return st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING) ? -EAGAIN : -ENOTCONN;
 }
 
@@ -207,6 +218,25 @@ wanted_bytes(uint32_t slot, size_t asked, int flags)
     if (flags & MSG_WAITALL || mark > asked)
         return asked;
     return mark > 1 ? mark : 1;
+}
+
+/* More has arrived than there were trains for: it follows as soon as the stack hears of what was taken. */
+static bool
+held_is_shown(uint32_t slot)
+{
+    const struct shm_back_sock *b = back_sock(slot);
+
+    return load_acquire(&b->rx_held) == 0 || sock_rx_bytes(slot) != 0 || load_relaxed(&front.dead) ||
+           (load_relaxed(&b->status) & SHM_ST_GONE);
+}
+
+static bool
+wait_for_held(uint32_t slot, const struct target *t, int flags)
+{
+    if (FRONT_LIKELY(load_relaxed(&back_sock(slot)->rx_held) == 0) || t->left == 0 || (flags & MSG_PEEK))
+        return false;
+    recv_flush_notice();
+    return wait_sock(slot, WAIT_READ, held_is_shown, WAIT_FOREVER) == 0 && sock_rx_bytes(slot) != 0;
 }
 
 static ssize_t
@@ -227,6 +257,8 @@ recv_loop(uint32_t slot, struct target *t, int flags)
         if (n < 0)
             return got > 0 ? got : n;
         got += n;
+        if (wait_for_held(slot, t, flags))
+            continue;
         if (got >= enough)
             return got;
         if (got > 0 && sock_has_error(slot))

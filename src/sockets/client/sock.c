@@ -259,14 +259,19 @@ connect_again(uint32_t slot)
 {
     struct slot_hot *h = slot_hot(front_sock(slot));
     uint32_t st = load_acquire(&back_sock(slot)->status);
-    int err = sock_take_error(slot);
+    int err;
 
+    if (h->flags & SLOT_CONNECT_TOLD)
+        return -EISCONN; /* what became of it since is another call's to tell */
+    err = sock_take_error(slot);
+    if (!(st & SHM_ST_CONNECTED) && (err != 0 || st & SHM_ST_ERROR || load_relaxed(&front.dead))) {
+        __atomic_or_fetch(&h->flags, SLOT_CONNECT_FAILED, __ATOMIC_RELEASE);
+        return err != 0 ? err : -ECONNABORTED; /* SO_ERROR has told it */
+    }
     if (err != 0)
         return err;
     if (st & SHM_ST_CONNECTED)
         return __atomic_fetch_or(&h->flags, SLOT_CONNECT_TOLD, __ATOMIC_ACQ_REL) & SLOT_CONNECT_TOLD ? -EISCONN : 0;
-    if (st & SHM_ST_ERROR || load_relaxed(&front.dead))
-        return -ECONNABORTED; /* told already */
     return h->flags & SLOT_NONBLOCK ? -EALREADY : 1;
 }
 
@@ -277,7 +282,7 @@ connect_wait(uint32_t slot)
     int rc;
 
     if (deadline_us == 0)
-        return connect_is_over(slot) ? connect_again(slot) : -EINPROGRESS;
+        return -EINPROGRESS; /* even if it is over: Linux does not say so here */
     rc = wait_sock(slot, WAIT_WRITE, connect_is_over, deadline_us);
     if (rc == -EAGAIN)
         return -EINPROGRESS; /* SO_SNDTIMEO has passed */
@@ -291,10 +296,10 @@ connect_wait(uint32_t slot)
 static int
 reopen_if_failed(struct obj *o, int fd)
 {
-    uint32_t old = o->slot, st = load_acquire(&back_sock(old)->status);
+    uint32_t old = o->slot;
     int64_t slot;
 
-    if (!(st & SHM_ST_ERROR) || (st & SHM_ST_CONNECTED) || !(slot_hot(front_sock(old))->flags & SLOT_ERROR_TAKEN))
+    if (!(load_acquire(&slot_hot(front_sock(old))->flags) & SLOT_CONNECT_FAILED) || load_relaxed(&front.dead))
         return 0;
     slot = open_slot(o, fd);
     if (slot < 0)
@@ -522,21 +527,18 @@ sock_shutdown(struct obj *o, int fd, int how)
 {
     struct slot_hot *h = slot_hot(front_sock(o->slot));
     uint32_t set = 0;
-    int rc;
 
     if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
         return -EINVAL;
     if (o->where == SOCK_BOTH)
         libc()->shutdown(fd, how);
-    rc = command_simple(o->slot, SHM_OP_SHUTDOWN, how);
-    if (rc != 0)
-        return rc;
     if (how != SHUT_WR)
         set |= SLOT_SHUT_RD;
-    if (how != SHUT_RD)
+    if (how != SHUT_RD && !(h->flags & SLOT_LISTENER))
         set |= SLOT_SHUT_WR;
+    /* Before the command, which wakes those that are to see it. As in Linux it counts where there is no connection (ENOTCONN) too. */
     __atomic_or_fetch(&h->flags, set, __ATOMIC_RELEASE);
-    return 0;
+    return command_simple(o->slot, SHM_OP_SHUTDOWN, how);
 }
 
 void

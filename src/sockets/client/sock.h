@@ -59,8 +59,10 @@ int sock_take_error(uint32_t slot);
 uint32_t sock_tx_space(uint32_t slot);
 /** How many bytes may be appended now: the free ones, unless TCP_NOTSENT_LOWAT says to wait. */
 uint32_t sock_tx_room(uint32_t slot);
-/** Bytes that can be read. */
+/** Bytes that can be read at once. */
 uint32_t sock_rx_bytes(uint32_t slot);
+/** The same with those that follow when these are taken. */
+uint32_t sock_rx_arrived(uint32_t slot);
 /** Ask for an event when there is space again; look once more after it. */
 void sock_want_space(uint32_t slot);
 /** When a call on this socket that may wait must give up: 0 = at once, WAIT_FOREVER. */

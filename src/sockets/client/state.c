@@ -24,6 +24,12 @@ sock_rx_bytes(uint32_t slot)
 }
 
 uint32_t
+sock_rx_arrived(uint32_t slot)
+{
+    return sock_rx_bytes(slot) + load_acquire(&back_sock(slot)->rx_held);
+}
+
+uint32_t
 sock_tx_space(uint32_t slot)
 {
     const struct shm_back_sock *b = back_sock(slot);
@@ -121,8 +127,8 @@ sock_events(uint32_t slot)
 
     if ((flags & SLOT_LISTENER) && !(st & SHM_ST_ERROR))
         return load_relaxed(&back_sock(slot)->accept_ready) != 0 ? EPOLLIN | EPOLLRDNORM : 0;
-    if (!(st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING | SHM_ST_ERROR)))
-        return EPOLLOUT | EPOLLWRNORM | EPOLLHUP;
+    if ((flags & SLOT_CONNECT_FAILED) || !(st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING | SHM_ST_ERROR)))
+        return EPOLLOUT | EPOLLWRNORM | EPOLLHUP | (flags & SLOT_SHUT_RD ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0);
     if ((st & SHM_ST_CONNECTING) && !(st & (SHM_ST_CONNECTED | SHM_ST_ERROR)))
         return 0;
     read_over = (st & (SHM_ST_FIN | SHM_ST_ERROR)) || (flags & SLOT_SHUT_RD);

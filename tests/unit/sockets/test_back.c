@@ -496,6 +496,73 @@ options_are_handed_down(void **state)
     assert_int_equal(sk->rcvbuf, 40000);
 }
 
+/* What found no train is counted, and so is the end of the stream behind it; all of it comes as trains are taken. */
+static void
+arrivals_beyond_the_trains(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client, listener, server;
+    const struct shm_back_sock *b;
+    uint8_t buf[100];
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    b = fapp_back(&f->b, server);
+    assert_int_equal(fapp_value_cmd(&f->a, client, SHM_OP_SETOPT, TCP_OPT_NODELAY, 1), 0);
+    for (unsigned i = 0; i < SHM_TRAINS + 5; i++) {
+        assert_int_equal(fapp_send(&f->a, client, "x", 1), 1);
+        net_run(&f->net, 50000);
+    }
+    assert_int_equal(b->rx_tail, SHM_TRAINS);
+    assert_int_equal(b->rx_held, 5);
+    assert_int_equal(fapp_value_cmd(&f->a, client, SHM_OP_SHUTDOWN, 0, SHUT_WR), 0);
+    net_until(&f->net, status(&f->b, server) & SHM_ST_FIN);
+    assert_int_equal(b->rx_held, 5);
+    assert_int_equal(fapp_recv(&f->b, server, buf, sizeof(buf)), SHM_TRAINS);
+    net_run(&f->net, 1000);
+    assert_int_equal(b->rx_held, 0);
+    assert_int_equal(fapp_recv(&f->b, server, buf, sizeof(buf)), 5);
+}
+
+/* After shutdown(SHUT_RD) bytes still come; after SHUT_RDWR they are answered by a reset, even if close follows in the same pass. */
+static void
+shutdown_of_reading(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client, listener, server;
+    uint8_t buf[10];
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_value_cmd(&f->b, server, SHM_OP_SHUTDOWN, 0, SHUT_RD), 0);
+    assert_int_equal(fapp_send(&f->a, client, "abc", 3), 3);
+    net_run(&f->net, 100000);
+    assert_int_equal(fapp_recv(&f->b, server, buf, sizeof(buf)), 3);
+    assert_int_equal(fapp_value_cmd(&f->b, server, SHM_OP_SHUTDOWN, 0, SHUT_WR), 0);
+    net_until(&f->net, status(&f->a, client) & SHM_ST_FIN);
+    assert_int_equal(fapp_send(&f->a, client, "abc", 3), 3);
+    net_until(&f->net, status(&f->a, client) & SHM_ST_ERROR);
+    assert_int_equal(fapp_back(&f->a, client)->error, EPIPE);
+    assert_int_equal(fapp_back(&f->b, server)->error, ECONNRESET);
+}
+
+static void
+reset_is_not_lost_to_a_close(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t client, listener, server;
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_value_cmd(&f->b, server, SHM_OP_SHUTDOWN, 0, SHUT_RDWR), 0);
+    net_until(&f->net, status(&f->a, client) & SHM_ST_FIN);
+    assert_int_equal(fapp_send(&f->a, client, "abc", 3), 3);
+    node_poll(f->a.node);
+    /* The next pass of node 1 takes the segment first, then the command. */
+    fapp_front(&f->b, server)->cmd[fapp_front(&f->b, server)->cmd_head % SHM_CMDS] =
+        (struct shm_cmd){ .op = SHM_OP_CLOSE, .member = f->b.member };
+    shm_store(&fapp_front(&f->b, server)->cmd_head, fapp_front(&f->b, server)->cmd_head + 1);
+    fapp_notify(&f->b, server);
+    net_until(&f->net, status(&f->a, client) & SHM_ST_ERROR);
+}
+
 /* ---- processes ---------------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -906,6 +973,9 @@ main(void)
         T(rcvlowat_keeps_a_train),
         T(rcvlowat_gives_in_to_the_window),
         T(options_are_handed_down),
+        T(arrivals_beyond_the_trains),
+        T(shutdown_of_reading),
+        T(reset_is_not_lost_to_a_close),
         T(death_closes_everything),
         T(fork_shares_sockets),
         T(ring_is_repaired),

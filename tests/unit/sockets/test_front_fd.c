@@ -208,6 +208,12 @@ test_a_refused_connect_can_be_repeated(void **state)
     assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_ERROR, &v, &len), 0);
     assert_int_equal(v, ECONNREFUSED);
     fs_hold_connects(false);
+    /* Linux: the error was told by SO_ERROR, so connect() tells only that it failed, and then the socket is new. */
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), -1);
+    assert_int_equal(errno, ECONNABORTED);
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), -1);
+    assert_int_equal(errno, EINPROGRESS);
+    fs_settle();
     assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     assert_int_equal(iso_write(fd, "x", 1), 1);
     assert_int_equal(iso_fcntl(fd, F_GETFL), O_RDWR | O_NONBLOCK);
