@@ -238,6 +238,14 @@ bcast_reserve(struct bcast *b, unsigned n, uint64_t *position)
     return (unsigned)room;
 }
 
+uint32_t
+bcast_room(struct bcast *b)
+{
+    uint64_t limit = refresh_limit(b), tail = __atomic_load_n(&b->tail, __ATOMIC_RELAXED);
+
+    return limit > tail ? (uint32_t)(limit - tail) : 0;
+}
+
 void
 bcast_put(struct bcast *b, uint64_t position, const void *entry)
 {

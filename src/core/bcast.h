@@ -111,6 +111,12 @@ int bcast_init(void *memory, const struct bcast_config *config);
  */
 unsigned bcast_reserve(struct bcast *b, unsigned n, uint64_t *position);
 
+/**
+ * How many entries have room now: what bcast_reserve would give if nobody else produced. A producer's thread; it looks at the heads, which costs a
+ * cache line for each replica.
+ */
+uint32_t bcast_room(struct bcast *b);
+
 /** Write the entry at a reserved position (entry_bytes are copied) and show it to the replicas. A producer's thread. */
 void bcast_put(struct bcast *b, uint64_t position, const void *entry);
 
