@@ -44,6 +44,7 @@
 #define SOCK_SHUT_WR 0x08u
 #define SOCK_FIN 0x10u /**< the peer has ended its stream, at rx_delivered */
 #define SOCK_BOUND 0x20u /**< the port in back->local is reserved by tcp_bind */
+#define SOCK_ABORTED 0x100u /**< with a relay: tcp_abort is on its way, effects are of the connection that was */
 #define SOCK_SHADOW 0x80u /**< stands for a bound or listening socket that lives in another domain */
 #define SOCK_SQUEEZED 0x40u /**< its receive buffer is small while its application holds too many packet buffers */
 
@@ -184,6 +185,7 @@ struct message {
 #define MAX_UNRESOLVED 8
 
 struct host_call_item;
+struct relay; /* sockets/relay.h: whoever applies engine calls to the replicas of a domain */
 
 /** An accept that could not enter the domain where a connection waits without waiting itself. */
 struct later {
@@ -200,7 +202,8 @@ struct stack {
     struct stack_config cfg;
     uint32_t number;
     struct lock lock; /**< the group lock; not taken where a domain has an owner */
-    struct tcp_domain *tcp;
+    struct tcp_domain *tcp; /**< with a relay: the one to look at */
+    const struct relay *relay; /**< who applies engine calls; NULL = this stack, to tcp */
     size_t tcp_bytes;
     struct tcp_sink sink;
     struct tcp_env env;
@@ -417,6 +420,9 @@ rx_own(struct stack *s, struct rte_mbuf *m)
 
 void tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us);
 
+/** A part of the socket's transmit stream was sent. */
+void tx_on_sent(struct stack *s, struct sock *sk, uint32_t pos, uint32_t n_bytes);
+
 /** The application may have moved tx_tail: tell the engine. */
 void tx_take(struct stack *s, struct sock *sk);
 
@@ -504,6 +510,7 @@ int handover_create(struct net *net);
 void handover_destroy(struct net *net);
 void handover_frame(struct net *net, struct net *to, const struct rte_mbuf *m);
 void handover_unreachable(struct net *net, struct net *to, const struct ip_unreachable *info);
+void handover_unresolved(struct net *net, struct net *to, const struct ip_addr *dst);
 void handover_ring_bells(struct net *net);
 /** With the world stopped: everything that is on its way between workers arrives. */
 void handover_settle(struct net *net, uint64_t now_us);
@@ -547,6 +554,8 @@ struct stack *host_stack_of(const struct host *h, const struct app *app, uint32_
 struct net *net_create(struct host *h, uint32_t number, uint32_t nb_nets, struct counters *ctr);
 void net_destroy(struct net *net);
 void net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now_us);
+/** Remember a neighbour that did not answer, until the pass's end. */
+void net_note_unresolved(struct net *net, const struct ip_addr *dst);
 
 struct app *host_find_app(const struct host *h, uint64_t id);
 uint32_t host_rx_bufs(const struct host *h);

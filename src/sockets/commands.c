@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "sockets/backend.h"
+#include "sockets/engine.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ static int
 bind_to(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t port)
 {
     uint16_t chosen;
-    int rc = tcp_bind(s->tcp, local, port, sk->opts, sock_index(s, sk), &chosen);
+    int rc = engine_bind(s, local, port, sk, &chosen);
 
     if (rc != 0)
         return rc;
@@ -65,7 +65,7 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     if (sk->flags & SOCK_LISTENER) {
         if (sk->spread != NULL)
             return spread_set_backlog(s, sk, backlog);
-        tcp_set_backlog(s->tcp, sk->tcp, backlog);
+        engine_set_backlog(s, sk->tcp, backlog);
         return 0;
     }
     if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) ||
@@ -79,7 +79,7 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     }
     if (sk->spread != NULL)
         return spread_listen(s, sk, backlog);
-    rc = tcp_listen(s->tcp, &s->env, &local, b->local.port, backlog, sk->opts, sock_index(s, sk), &id);
+    rc = engine_listen(s, &local, b->local.port, backlog, sk, &id);
     if (rc != 0)
         return rc;
     take_over_port(sk, id);
@@ -130,7 +130,7 @@ commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     int rc;
 
     /* The reservation, if there is one, is for the address that was bound; it goes over to the connection. */
-    rc = tcp_connect(s->tcp, &s->env, &t, (uint16_t)(ip_mtu(s->ip, &t.remote) - 40), sk->opts, sock_index(s, sk), &id);
+    rc = engine_connect(s, &t, (uint16_t)(ip_mtu(s->ip, &t.remote) - 40), sk, &id);
     if (rc != 0)
         return rc;
     take_over_port(sk, id);
@@ -197,7 +197,7 @@ shutdown_listener(struct stack *s, struct sock *sk, bool rd)
     if (rd && sk->spread != NULL)
         return spread_end(s, sk);
     if (rd)
-        tcp_close(s->tcp, &s->env, sk->tcp, false);
+        engine_close(s, sk->tcp, false);
     return 0;
 }
 
@@ -220,7 +220,7 @@ do_shutdown(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -ENOTCONN;
     if (wr && !(sk->flags & SOCK_SHUT_WR)) {
         sk->flags |= SOCK_SHUT_WR;
-        tcp_shutdown(s->tcp, &s->env, sk->tcp);
+        engine_shutdown(s, sk->tcp);
     }
     return 0;
 }
@@ -263,7 +263,7 @@ option_set(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
 {
     if (sk->tcp != TCP_NO_ID)
         return sk->flags & SOCK_LISTENER && sk->spread != NULL ? spread_set_option(s, sk, name, value)
-                                                               : tcp_set_option(s->tcp, &s->env, sk->tcp, name, value);
+                                                               : engine_set_option(s, sk->tcp, name, value);
     return sk->status & SHM_ST_GONE ? 0 : option_keep(sk, name, value);
 }
 

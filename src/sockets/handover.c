@@ -24,7 +24,7 @@
 #define ENTRY_KIND 3u
 
 enum word_kind { WORD_NOTIFY = 1, WORD_ACCEPT = 3, WORD_ACCEPTED = 5 };
-enum buf_kind { BUF_PACKET, BUF_FRAME, BUF_UNREACHABLE };
+enum buf_kind { BUF_PACKET, BUF_FRAME, BUF_UNREACHABLE, BUF_UNRESOLVED };
 
 /* In the buffer itself, before its data. */
 struct handed {
@@ -32,6 +32,7 @@ struct handed {
     union {
         struct ip_packet packet;
         struct ip_unreachable unreachable;
+        struct ip_addr unresolved;
     };
 };
 static_assert(sizeof(struct handed) <= RTE_PKTMBUF_HEADROOM, "what is handed over fits the headroom");
@@ -134,6 +135,19 @@ handover_unreachable(struct net *net, struct net *to, const struct ip_unreachabl
         return;
     }
     *handed_of(m) = (struct handed){ .kind = BUF_UNREACHABLE, .unreachable = *info };
+    put_buffer(net, to, m);
+}
+
+void
+handover_unresolved(struct net *net, struct net *to, const struct ip_addr *dst)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(net->host->pool->tx);
+
+    if (m == NULL) {
+        counter_inc(net->ctr, CTR_PORT_DROP_NO_MBUF);
+        return;
+    }
+    *handed_of(m) = (struct handed){ .kind = BUF_UNRESOLVED, .unresolved = *dst };
     put_buffer(net, to, m);
 }
 
@@ -368,6 +382,10 @@ take_buffer(struct net *net, struct net *of, struct rte_mbuf *m, struct ip_packe
         info = handed->unreachable;
         rte_pktmbuf_free(m);
         net_unreachable(net, &info, now_us);
+        break;
+    case BUF_UNRESOLVED:
+        net_note_unresolved(net, &handed->unresolved);
+        rte_pktmbuf_free(m);
         break;
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "sockets/backend.h"
+#include "sockets/engine.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -107,7 +107,7 @@ net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now
         return;
     }
     stack_enter(s, net, now_us);
-    tcp_unreachable(s->tcp, &s->env, &t, info->seq, info->error, info->hard, info->mtu);
+    engine_unreachable(s, &t, info);
     stack_leave(s);
 }
 
@@ -117,15 +117,19 @@ on_unreachable(void *ctx, const struct ip_unreachable *info, uint64_t now_us)
     net_unreachable(ctx, info, now_us);
 }
 
+void
+net_note_unresolved(struct net *net, const struct ip_addr *dst)
+{
+    if (net->nb_unresolved < MAX_UNRESOLVED)
+        net->unresolved[net->nb_unresolved++] = *dst;
+}
+
 /* Perhaps from within the engine, which must not be entered again: remembered until the pass's end. */
 static void
 on_no_neighbour(void *ctx, const struct ip_addr *dst, uint64_t now_us)
 {
-    struct net *net = ctx;
-
     (void)now_us;
-    if (net->nb_unresolved < MAX_UNRESOLVED)
-        net->unresolved[net->nb_unresolved++] = *dst;
+    net_note_unresolved(ctx, dst);
 }
 
 /* Frames for everybody reach one queue, but each worker has a neighbour table of its own. */
@@ -151,8 +155,12 @@ fail_unresolved(struct net *net, uint64_t now_us)
     for (uint32_t i = 0; i < h->nb_stacks; i++) {
         struct stack *s = h->stacks[i];
 
-        if (!h->locking && host_owner(h, i) != net)
+        if (!h->locking && host_owner(h, i) != net) {
+            /* Who sends for a stack that it cannot enter tells the owner; elsewhere the owner asks for itself. */
+            for (unsigned u = 0; s->relay != NULL && u < net->nb_unresolved; u++)
+                handover_unresolved(net, host_owner(h, i), &net->unresolved[u]);
             continue;
+        }
         stack_enter(s, net, now_us);
         stack_fail_unresolved(s, net->unresolved, net->nb_unresolved);
         stack_leave(s);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "sockets/backend.h"
+#include "sockets/engine.h"
 
 #include <errno.h>
 #include <string.h>
@@ -283,7 +283,7 @@ rx_take(struct stack *s, struct sock *sk)
     if (unlikely(sk->app->squeezed && app_rx_bufs(sk->app) < pktpool_budget(s->pool) / 4))
         relax_app(s, sk->app);
     if (sk->tcp != TCP_NO_ID)
-        tcp_consumed(s->tcp, &s->env, sk->tcp, n_bytes);
+        engine_consumed(s, sk->tcp, n_bytes);
 }
 
 void

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "sockets/backend.h"
+#include "sockets/engine.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -134,7 +134,7 @@ sock_free(struct stack *s, struct sock *sk)
     if (sk->flags & SOCK_BOUND) {
         struct ip_addr local = addr_from_shm(&b->local);
 
-        tcp_unbind(s->tcp, &local, b->local.port, sock_index(s, sk));
+        engine_unbind(s, &local, b->local.port, sk);
     }
     if (sk->spread != NULL)
         spread_abandon(s, sk);
@@ -217,9 +217,9 @@ sock_close(struct stack *s, struct sock *sk, bool reset)
         reset = reset || (sk->dirty & DIRTY_ABORT) != 0;
         if (reset && !(sk->flags & SOCK_LISTENER)) {
             sk->tcp = TCP_NO_ID;
-            tcp_abort(s->tcp, &s->env, id);
+            engine_abort(s, sk, id);
         } else {
-            tcp_close(s->tcp, &s->env, id, unread);
+            engine_close(s, id, unread);
         }
     }
     sock_mark(s, sk, DIRTY_CMD);
@@ -274,10 +274,7 @@ flush_abort(struct stack *s, struct sock *sk)
         spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
         sk->tcp = TCP_NO_ID;
-        if (sk->flags & SOCK_LISTENER)
-            tcp_close(s->tcp, &s->env, id, false);
-        else
-            tcp_abort(s->tcp, &s->env, id);
+        engine_abort(s, sk, id);
     }
     sock_gone(s, sk, sk->abort_error);
 }
@@ -295,7 +292,7 @@ flush_squeeze(struct stack *s, struct sock *sk)
     } else {
         sk->flags &= (uint16_t)~SOCK_SQUEEZED;
     }
-    tcp_set_option(s->tcp, &s->env, sk->tcp, TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
+    engine_set_option_later(s, sk->tcp, TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
 }
 
 /* What callbacks could not do, since the engine must not be called from them. */
@@ -461,7 +458,7 @@ sock_flush(struct stack *s)
         flush_engine(s, sk, dirty);
         dirty = flush_words(s, sk, dirty);
         /* Unless flush_engine put it on the list again, for which it must live on. */
-        if ((sk->flags & SOCK_CLOSING) && sk->tcp == TCP_NO_ID && sk->dirty == 0)
+        if ((sk->flags & (SOCK_CLOSING | SOCK_ABORTED)) == SOCK_CLOSING && sk->tcp == TCP_NO_ID && sk->dirty == 0)
             sk->flags &SOCK_SHADOW ? sock_shadow_free(s, sk) : sock_free(s, sk);
         wake_add(s->net, app, slot, dirty);
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "sockets/backend.h"
+#include "sockets/engine.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -434,7 +434,7 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
         return -ENFILE;
     inherit(child, lsk);
     sock_status(s, child, SHM_ST_CONNECTED, 0);
-    id = tcp_accept(s->tcp, &s->env, lsk->tcp, sock_index(s, child), &t);
+    id = engine_accept(s, lsk->tcp, child, &t);
     if (id == TCP_NO_ID) {
         app_member_drop(app, member, free_slot);
         sock_close(s, child, false);

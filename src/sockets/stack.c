@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "sockets/backend.h"
+#include "sockets/engine.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -133,7 +133,7 @@ static bool
 has_transport(const struct stack *s)
 {
     for (uint32_t i = 1; i < s->socks_used; i++)
-        if (s->socks[i].app != NULL && s->socks[i].tcp != TCP_NO_ID)
+        if (s->socks[i].app != NULL && (s->socks[i].tcp != TCP_NO_ID || (s->socks[i].flags & SOCK_ABORTED)))
             return true;
     return false;
 }
@@ -220,7 +220,7 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
         if (rest == 0)
             in->flags |= last_flags;
         in->data.buf = pktpool_handle(s->pool, m);
-        tcp_input(s->tcp, &s->env, in);
+        engine_input(s, in);
         in->seq += in->data.len;
         in->data.off = 0;
         m = next;
@@ -264,7 +264,7 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now
         struct ip_packet *p = &pkts[origin[i]];
 
         if (likely(p->m->next == NULL)) {
-            tcp_input(s->tcp, &s->env, &in[i]);
+            engine_input(s, &in[i]);
         } else {
             uint32_t header_len = in[i].data.off - p->l4_off;
 
@@ -317,7 +317,7 @@ begin_one(struct stack *s, struct sock *sk)
     sock_back(sk)->error = ENETDOWN;
     sock_status(s, sk, SHM_ST_ERROR, 0);
     sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
-    tcp_shutdown(s->tcp, &s->env, sk->tcp);
+    engine_shutdown(s, sk->tcp);
 }
 
 static void
@@ -329,7 +329,7 @@ abort_one(struct stack *s, struct sock *sk)
         return;
     if (sk->flags & SOCK_CLOSING) { /* nobody is left to be told of an error */
         sk->tcp = TCP_NO_ID;
-        tcp_abort(s->tcp, &s->env, id);
+        engine_abort(s, sk, id);
         sock_mark(s, sk, DIRTY_CMD);
         return;
     }
@@ -368,5 +368,5 @@ stack_timers(struct stack *s, uint64_t now_us)
 {
     if (unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE)))
         shutdown_step(s, now_us);
-    return tcp_next_us(s->tcp, now_us) <= now_us ? tcp_tick(s->tcp, &s->env, TIMER_BUDGET) : 0;
+    return tcp_next_us(s->tcp, now_us) <= now_us ? engine_tick(s, TIMER_BUDGET) : 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "sockets/backend.h"
+#include "sockets/engine.h"
 
 #include <netinet/in.h>
 #include <string.h>
@@ -37,20 +37,26 @@ tx_take(struct stack *s, struct sock *sk)
         return;
     if (s->cfg.locks)
         rte_spinlock_lock(&sk->tx_lock);
-    tcp_send(s->tcp, &s->env, sk->tcp, n_bytes, shm_load(&f->tx_flags) & SHM_TX_MORE ? TCP_SEND_MORE : 0);
+    engine_send(s, sk->tcp, n_bytes, shm_load(&f->tx_flags) & SHM_TX_MORE ? TCP_SEND_MORE : 0);
     if (s->cfg.locks)
         rte_spinlock_unlock(&sk->tx_lock);
 }
 
 /* ---- from the engine -------------------------------------------------------------------------------------------------------------- */
 
+/* Where a transmit stream lies. */
+struct stream {
+    const struct app *app;
+    uint32_t slot;
+};
+
 /* The bytes at position pos, up to max of them within one chunk. NULL: the application named no chunk of its own. */
 static char *
-stream_at(const struct sock *sk, uint32_t pos, uint32_t max, uint32_t *len)
+stream_at(struct stream st, uint32_t pos, uint32_t max, uint32_t *len)
 {
-    const struct app *app = sk->app;
+    const struct app *app = st.app;
     uint32_t off = pos % SHM_CHUNK_BYTES;
-    uint32_t chunk = shm_load(&sock_front(sk)->tx_chunk[pos / SHM_CHUNK_BYTES % SHM_TX_CHUNKS]);
+    uint32_t chunk = shm_load(&app->front[st.slot].tx_chunk[pos / SHM_CHUNK_BYTES % SHM_TX_CHUNKS]);
 
     if (unlikely(chunk >= app->nb_chunks))
         return NULL;
@@ -59,11 +65,11 @@ stream_at(const struct sock *sk, uint32_t pos, uint32_t max, uint32_t *len)
 }
 
 static bool
-payload_copy(const struct sock *sk, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes)
+payload_copy(struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes)
 {
     while (n_bytes > 0) {
         uint32_t len;
-        const char *from = stream_at(sk, pos, n_bytes, &len);
+        const char *from = stream_at(st, pos, n_bytes, &len);
 
         if (from == NULL)
             return false;
@@ -76,23 +82,24 @@ payload_copy(const struct sock *sk, struct rte_mbuf *m, uint32_t pos, uint32_t n
 
 /* One mbuf for each piece that lies in one chunk. *bad: the fault is the application's. */
 static bool
-payload_attach(struct stack *s, const struct sock *sk, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes, bool *bad)
+payload_attach(struct rte_mempool *pool, struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes,
+               bool *bad)
 {
     struct rte_mbuf *last = m;
 
     while (n_bytes > 0) {
         struct rte_mbuf *piece;
         uint32_t len;
-        char *from = stream_at(sk, pos, n_bytes, &len);
+        char *from = stream_at(st, pos, n_bytes, &len);
 
         *bad = from == NULL;
         if (*bad)
             return false;
-        piece = rte_pktmbuf_alloc(s->pool->tx);
+        piece = rte_pktmbuf_alloc(pool);
         if (unlikely(piece == NULL))
             return false;
         len = RTE_MIN(len, (uint32_t)INT16_MAX);
-        if (unlikely(!arena_attach(sk->app->arena, piece, from, (uint16_t)len))) {
+        if (unlikely(!arena_attach(st.app->arena, piece, from, (uint16_t)len))) {
             rte_pktmbuf_free(piece);
             return false;
         }
@@ -106,32 +113,53 @@ payload_attach(struct stack *s, const struct sock *sk, struct rte_mbuf *m, uint3
     return true;
 }
 
-static bool
-payload_add(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_out *out)
+/* The segment from its TCP header on; NULL: no buffer (counted), or *bad. */
+static struct rte_mbuf *
+segment_build(struct net *net, struct stream st, const struct tcp_out *out, bool *bad)
 {
-    bool bad = false;
-    bool ok;
+    struct rte_mempool *pool = net->host->pool->tx;
+    struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+    bool ok = m != NULL;
 
-    if (out->payload_len <= COPY_BYTES) {
-        ok = payload_copy(sk, m, out->payload_pos, out->payload_len);
-        bad = !ok;
-        counter_inc(s->ctr, CTR_SOCK_TX_COPIED);
-    } else {
-        ok = payload_attach(s, sk, m, out->payload_pos, out->payload_len, &bad);
+    *bad = false;
+    if (likely(ok))
+        tcp_wire_build(out, (uint8_t *)rte_pktmbuf_append(m, (uint16_t)tcp_wire_header_len(out)));
+    if (likely(ok) && out->payload_len > 0) {
+        if (out->payload_len <= COPY_BYTES) {
+            ok = payload_copy(st, m, out->payload_pos, out->payload_len);
+            *bad = !ok;
+            counter_inc(net->ctr, CTR_SOCK_TX_COPIED);
+        } else {
+            ok = payload_attach(pool, st, m, out->payload_pos, out->payload_len, bad);
+        }
     }
-    if (unlikely(bad))
-        sock_bad(s, sk);
-    else if (unlikely(!ok))
-        counter_inc(s->ctr, CTR_PORT_DROP_NO_MBUF);
-    return ok;
+    if (likely(ok))
+        return m;
+    if (!*bad)
+        counter_inc(net->ctr, CTR_PORT_DROP_NO_MBUF);
+    rte_pktmbuf_free(m);
+    return NULL;
+}
+
+static void
+segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uint64_t now_us)
+{
+    const struct ip_send send = {
+        .src = out->tuple->local,
+        .dst = out->tuple->remote,
+        .proto = IPPROTO_TCP,
+        .tos = out->tos,
+        .gso_size = out->gso_size,
+        .l4_hdr_len = (uint16_t)tcp_wire_header_len(out),
+    };
+
+    ip_output(net->ip, m, &send, now_us);
 }
 
 /* tx_sent grows with first transmissions alone; a retransmission lies below it. */
 static void
-note_sent(struct stack *s, struct sock *sk, const struct tcp_out *out)
+note_sent(struct stack *s, struct sock *sk, uint32_t end)
 {
-    uint32_t end = out->payload_pos + out->payload_len;
-
     if ((int32_t)(end - sk->tx_sent) > 0) {
         sk->tx_sent = end;
         shm_store(&sock_back(sk)->tx_sent, end);
@@ -144,30 +172,73 @@ void
 tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
 {
     struct stack *s = ctx;
-    struct rte_mbuf *m = rte_pktmbuf_alloc(s->pool->tx);
-    size_t hdr_len = tcp_wire_header_len(out);
-    struct ip_send send = {
-        .src = out->tuple->local,
-        .dst = out->tuple->remote,
-        .proto = IPPROTO_TCP,
-        .tos = out->tos,
-        .gso_size = out->gso_size,
-        .l4_hdr_len = (uint16_t)hdr_len,
-    };
+    struct sock *sk = out->payload_len > 0 ? &s->socks[out->user] : NULL;
+    const struct stream st = { sk != NULL ? sk->app : NULL, sk != NULL ? sk->slot : 0 };
+    bool bad;
+    struct rte_mbuf *m = segment_build(s->net, st, out, &bad);
 
     if (unlikely(m == NULL)) {
-        counter_inc(s->ctr, CTR_PORT_DROP_NO_MBUF);
+        if (bad)
+            sock_bad(s, sk);
         return;
     }
-    tcp_wire_build(out, (uint8_t *)rte_pktmbuf_append(m, (uint16_t)hdr_len));
-    if (out->payload_len > 0) {
-        struct sock *sk = &s->socks[out->user];
+    if (sk != NULL)
+        note_sent(s, sk, out->payload_pos + out->payload_len);
+    segment_send(s->net, m, out, now_us);
+}
 
-        if (unlikely(!payload_add(s, sk, m, out))) {
-            rte_pktmbuf_free(m);
+/* ---- for somebody else ------------------------------------------------------------------------------------------------------------ */
+
+/* Is the socket in that place still the connection's? Its addresses were stored before the first byte was sent. */
+static bool
+is_of(const struct sock *sk, struct stream st, const struct tcp_tuple *t)
+{
+    const struct shm_back_sock *b = &st.app->back[st.slot];
+    const struct shm_addr local = addr_to_shm(&t->local, t->local_port);
+    const struct shm_addr peer = addr_to_shm(&t->remote, t->remote_port);
+
+    /* After the chunks' numbers have been read: whoever takes the socket into new use writes these first. */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return __atomic_load_n(&sk->app, __ATOMIC_RELAXED) == st.app &&
+           __atomic_load_n(&sk->slot, __ATOMIC_RELAXED) == st.slot && memcmp(&b->local, &local, sizeof(local)) == 0 &&
+           memcmp(&b->peer, &peer, sizeof(peer)) == 0;
+}
+
+void
+net_emit(struct net *net, const struct stack *s, const struct tcp_out *out, uint64_t now_us)
+{
+    const struct sock *sk = &s->socks[out->user];
+    struct stream st = { NULL, 0 };
+    struct rte_mbuf *m;
+    bool bad;
+
+    if (out->payload_len > 0) {
+        st.app = __atomic_load_n(&sk->app, __ATOMIC_ACQUIRE);
+        st.slot = __atomic_load_n(&sk->slot, __ATOMIC_RELAXED);
+        /* Applications end with the world stopped, i.e. not within this pass; their sockets may at any time. */
+        if (st.app == NULL || st.slot >= st.app->max_socks)
+            return;
+    }
+    m = segment_build(net, st, out, &bad);
+    if (unlikely(m == NULL))
+        return; /* a bad chunk is found by tx_on_sent too */
+    if (st.app != NULL && unlikely(!is_of(sk, st, out->tuple)))
+        rte_pktmbuf_free(m);
+    else
+        segment_send(net, m, out, now_us);
+}
+
+void
+tx_on_sent(struct stack *s, struct sock *sk, uint32_t pos, uint32_t n_bytes)
+{
+    const struct stream st = { sk->app, sk->slot };
+    uint32_t end = pos + n_bytes;
+
+    for (uint32_t len; pos != end; pos += len) {
+        if (stream_at(st, pos, end - pos, &len) == NULL) {
+            sock_bad(s, sk);
             return;
         }
-        note_sent(s, sk, out);
     }
-    ip_output(s->ip, m, &send, now_us);
+    note_sent(s, sk, end);
 }

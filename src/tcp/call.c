@@ -46,7 +46,7 @@ apply_use(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_call
         tcp_set_backlog(d, call->id, call->backlog);
         break;
     case TCP_CALL_SEND:
-        tcp_send(d, env, call->id, call->data.n_bytes, call->data.flag);
+        tcp_send(d, env, call->id, call->data.n_bytes, call->data.how);
         break;
     case TCP_CALL_CONSUMED:
         tcp_consumed(d, env, call->id, call->data.n_bytes);
@@ -55,7 +55,7 @@ apply_use(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_call
         tcp_shutdown(d, env, call->id);
         break;
     case TCP_CALL_CLOSE:
-        tcp_close(d, env, call->id, call->data.flag);
+        tcp_close(d, env, call->id, call->data.how != 0);
         break;
     case TCP_CALL_ABORT:
         tcp_abort(d, env, call->id);

@@ -54,7 +54,7 @@ struct tcp_call {
         uint32_t backlog;
         struct {
             uint32_t n_bytes; /**< send, consumed */
-            bool flag; /**< send: more; close: unread */
+            uint32_t how; /**< send: a set of TCP_SEND_*; close: 1 = unread */
         } data;
         struct {
             uint32_t name;

@@ -12,17 +12,18 @@ struct range {
 /** The domain's head, each pool, the arrays; of the timers' nodes three stretches. */
 #define RANGES (1 + ARRAY_COUNT + 2)
 
-_Static_assert(ARRAY_COUNT == 14, "a new array has its stretch here");
+_Static_assert(ARRAY_COUNT == 15, "a new array has its stretch here");
 
 /** What may have been touched in a domain whose pools have these marks. */
 static void
 ranges_of(const struct tcp_domain *d, const uint32_t high[POOL_COUNT], struct range r[RANGES])
 {
     static const size_t stride[POOL_COUNT] = {
-        [POOL_CONN] = sizeof(union tcp_slot),    [POOL_HALF] = sizeof(struct tcp_half),
-        [POOL_TW] = sizeof(struct tcp_tw),       [POOL_SEG] = sizeof(struct tcp_reass_seg),
-        [POOL_REASS] = sizeof(struct tcp_reass), [POOL_SENT] = sizeof(struct tcp_sent_run),
-        [POOL_BIND] = sizeof(struct tcp_bind),   [POOL_MODEL] = TCP_CC_MODEL_BYTES,
+        [POOL_CONN] = sizeof(union tcp_slot),      [POOL_HALF] = sizeof(struct tcp_half),
+        [POOL_TW] = sizeof(struct tcp_tw),         [POOL_SEG] = sizeof(struct tcp_reass_seg),
+        [POOL_REASS] = sizeof(struct tcp_reass),   [POOL_SENT] = sizeof(struct tcp_sent_run),
+        [POOL_BIND] = sizeof(struct tcp_bind),     [POOL_MODEL] = TCP_CC_MODEL_BYTES,
+        [POOL_RECORD] = sizeof(struct tcp_record),
     };
     const uint64_t node = sizeof(struct wheel_node);
     const uint64_t timers = d->at[ARRAY_TIMERS];
