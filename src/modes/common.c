@@ -178,10 +178,12 @@ common_sum(const struct mode *m, enum counter_id id)
 void
 common_report(const struct mode *m, FILE *out)
 {
-    fprintf(out, "mode %s\nworkers %u\ndomains %u\n", m->ops->name, m->nb_workers, host_nb_stacks(m->host));
+    unsigned nb_workers = m->ops->nb_workers(m);
+
+    fprintf(out, "mode %s\nworkers %u\ndomains %u\n", m->ops->name, nb_workers, host_nb_stacks(m->host));
     fprintf(out, "polls %" PRIu64 "\nidle_polls %" PRIu64 "\nsleeps %" PRIu64 "\n", common_sum(m, CTR_WORKER_POLLS),
             common_sum(m, CTR_WORKER_IDLE_POLLS), common_sum(m, CTR_WORKER_SLEEPS));
-    for (unsigned w = 0; w < m->nb_workers; w++) {
+    for (unsigned w = 0; w < nb_workers; w++) {
         uint64_t busy = __atomic_load_n(&m->ctr[w]->v[CTR_WORKER_BUSY_CYCLES], __ATOMIC_RELAXED);
         uint64_t idle = __atomic_load_n(&m->ctr[w]->v[CTR_WORKER_IDLE_CYCLES], __ATOMIC_RELAXED);
 

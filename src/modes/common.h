@@ -16,6 +16,7 @@ struct mode {
     struct counters *ctr[SHM_MAX_INSTANCES];
     unsigned nb_workers;
     unsigned rings_per_instance;
+    void *own; /**< what the mode keeps beside */
 };
 
 struct mode_shape {
