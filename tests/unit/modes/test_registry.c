@@ -88,6 +88,13 @@ wrong_knobs_are_refused(void **state)
     refuses("connp-t,threads=many", "threads");
     refuses("isostack,instances=0", "instances");
     refuses("isostack,speed=high", "speed");
+    refuses("misd,replicas=2", "allowed are 1 to 1");
+    refuses("misd,replicas=16", "replicas");
+    refuses("misd,channels=three", "two");
+    refuses("misd,scheme=lock", "refcount");
+    refuses("misd,patience=99", "100");
+    refuses("misd,check=perhaps", "check");
+    refuses("misd,groups=2", "groups");
     refuses("up,queues=percpu", "queues");
 }
 

@@ -363,6 +363,20 @@ connp_t(void **state)
     under("connp-t,threads=3", 4);
 }
 
+static void
+misd(void **state)
+{
+    (void)state;
+    under("misd,check=on", 1);
+    under("misd,check=on", 2);
+    under("misd,check=on", 4);
+    under("misd,check=on,channels=two", 1);
+    under("misd,check=on,channels=two", 2);
+    under("misd,check=on,channels=two", 4);
+    under("misd,check=on,scheme=refcount,replicas=3", 4);
+    under("misd,check=on,scheme=refcount,channels=two", 2);
+}
+
 /* A mode is what its counters show: who hands over, and who locks. */
 static void
 counters_tell_the_modes_apart(void **state)
@@ -441,6 +455,7 @@ main(void)
         cmocka_unit_test(isostack),
         cmocka_unit_test(connp_l),
         cmocka_unit_test(connp_t),
+        cmocka_unit_test(misd),
         cmocka_unit_test(counters_tell_the_modes_apart),
         cmocka_unit_test(timers_wake_their_worker),
     };
