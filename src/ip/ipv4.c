@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "ip/ip_internal.h"
 
+#include "ip/sum.h"
+
 #define OPT_LSRR 131 /**< RFC 791 section 3.1: loose source route */
 #define OPT_SSRR 137 /**< strict source route */
 #define UDP_HDR_LEN 8u
@@ -77,7 +79,7 @@ header_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const void
     if (ip_caps(ip)->rx_csum && verdict != RTE_MBUF_F_RX_IP_CKSUM_UNKNOWN) {
         return verdict != RTE_MBUF_F_RX_IP_CKSUM_BAD;
     }
-    return rte_raw_cksum(hdr, hdr_len) == 0xffff;
+    return sum_fold(sum_add(hdr, hdr_len)) == 0xffff;
 }
 
 /** Lengths, version, checksum, options (RFC 1122 section 3.2.1). Fills v; false if the packet must be dropped (counted). */

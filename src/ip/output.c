@@ -4,6 +4,8 @@
 #include <rte_ethdev.h>
 #include <rte_gso.h>
 
+#include "ip/sum.h"
+
 #define HEADERS_LEN (ETH_HDR_LEN + IPV4_HDR_MIN)
 #define PIECES_MAX 128u /**< what one oversized packet is cut into at most: 64 KiB in segments of 512 bytes */
 
@@ -22,32 +24,25 @@ chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len)
     }
     while (len > 0) {
         uint32_t part = RTE_MIN(rte_pktmbuf_data_len(m) - off, len);
-        uint16_t s = rte_raw_cksum(rte_pktmbuf_mtod_offset(m, const void *, off), part);
+        uint64_t s = sum_add(rte_pktmbuf_mtod_offset(m, const void *, off), part);
 
-        sum += odd ? rte_bswap16(s) : s;
+        sum += unlikely(odd) ? rte_bswap16(sum_fold(s)) : s;
         odd ^= (part & 1) != 0;
         len -= part;
         off = 0;
         m = m->next;
     }
-    while (sum > UINT16_MAX) {
-        sum = (sum & UINT16_MAX) + (sum >> 16);
-    }
-    return (uint16_t)sum;
+    return sum_fold(sum);
 }
 
 uint16_t
 l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off, uint16_t len)
 {
     /* Not by rte_ipv4_phdr_cksum: the header's total length is not to be trusted after reassembly. */
-    struct {
-        uint32_t src, dst;
-        uint8_t zero, proto;
-        uint16_t len;
-    } pseudo = { ip_hdr->src_addr, ip_hdr->dst_addr, 0, ip_hdr->next_proto_id, rte_cpu_to_be_16(len) };
-    uint32_t sum = rte_raw_cksum(&pseudo, sizeof(pseudo)) + (uint32_t)chain_sum(m, off, len);
+    uint64_t pseudo =
+        (uint64_t)ip_hdr->src_addr + ip_hdr->dst_addr + rte_cpu_to_be_16(ip_hdr->next_proto_id) + rte_cpu_to_be_16(len);
 
-    return (uint16_t)((sum & UINT16_MAX) + (sum >> 16));
+    return sum_fold(pseudo + chain_sum(m, off, len));
 }
 
 /* ---- frames to the port -------------------------------------------------------------------------------------------- */
@@ -75,7 +70,7 @@ fill_checksums(struct ip_ctx *ip, struct rte_mbuf *m, bool tcp)
     if (caps->tx_ip_csum || cut) {
         m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
     } else {
-        hdr->hdr_checksum = rte_ipv4_cksum(hdr);
+        hdr->hdr_checksum = (uint16_t)~sum_fold(sum_add(hdr, IPV4_HDR_MIN));
     }
     if (tcp) {
         struct rte_tcp_hdr *t = (struct rte_tcp_hdr *)(hdr + 1);

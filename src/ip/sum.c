@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "ip/sum.h"
+
+#include <string.h>
+
+#include <rte_byteorder.h>
+
+#define BLOCK_BYTES 64u
+
+typedef uint64_t lanes __attribute__((vector_size(32), aligned(8)));
+
+/*
+ * 32-bit words into 64-bit lanes, which cannot overflow: the carries are counted in the lanes' upper halves. Without AVX2 the compiler makes the same of
+ * narrower vectors.
+ */
+static inline __attribute__((always_inline)) uint64_t
+add_blocks(const uint8_t *p, size_t n_blocks)
+{
+    const lanes low = { UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX };
+    lanes a = { 0 }, b = { 0 };
+
+    for (; n_blocks > 0; n_blocks--, p += BLOCK_BYTES) {
+        lanes x, y;
+
+        memcpy(&x, p, sizeof(x));
+        memcpy(&y, p + sizeof(x), sizeof(y));
+        a += (x & low) + (x >> 32);
+        b += (y & low) + (y >> 32);
+    }
+    a += b;
+    return a[0] + a[1] + a[2] + a[3];
+}
+
+#if defined(__x86_64__)
+static __attribute__((target("avx2"))) uint64_t
+add_blocks_avx2(const uint8_t *p, size_t n_blocks)
+{
+    return add_blocks(p, n_blocks);
+}
+#endif
+
+static uint64_t
+add_many(const uint8_t *p, size_t n_blocks)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2"))
+        return add_blocks_avx2(p, n_blocks);
+#endif
+    return add_blocks(p, n_blocks);
+}
+
+/* With the carry brought round, the sum of 64-bit words is one of 16-bit words too. */
+static inline uint64_t
+add_word(uint64_t sum, const uint8_t *p)
+{
+    uint64_t x;
+
+    memcpy(&x, p, sizeof(x));
+    sum += x;
+    return sum + (sum < x);
+}
+
+/* Less than eight bytes, as if zeros followed. */
+static inline uint64_t
+tail_at(const uint8_t *p, size_t n_bytes)
+{
+    uint64_t sum = 0;
+    uint32_t four;
+
+    if (n_bytes & 4) {
+        memcpy(&four, p, sizeof(four));
+        sum = four;
+        p += sizeof(four);
+    }
+    if (n_bytes & 2) {
+        uint16_t two;
+
+        memcpy(&two, p, sizeof(two));
+        sum += two;
+        p += sizeof(two);
+    }
+    return n_bytes & 1 ? sum + rte_cpu_to_le_16(*p) : sum;
+}
+
+uint64_t
+sum_add(const void *bytes, size_t n_bytes)
+{
+    const uint8_t *p = bytes;
+    uint64_t sum = 0;
+
+    if (n_bytes >= 2 * BLOCK_BYTES) {
+        sum = add_many(p, n_bytes / BLOCK_BYTES);
+        p += n_bytes / BLOCK_BYTES * BLOCK_BYTES;
+        n_bytes %= BLOCK_BYTES;
+    }
+    for (; n_bytes >= 32; n_bytes -= 32, p += 32)
+        sum = add_word(add_word(add_word(add_word(sum, p), p + 8), p + 16), p + 24);
+    for (; n_bytes >= 8; n_bytes -= 8, p += 8)
+        sum = add_word(sum, p);
+    if (n_bytes > 0) {
+        uint64_t tail = tail_at(p, n_bytes);
+
+        sum += tail;
+        sum += sum < tail;
+    }
+    return (sum & UINT32_MAX) + (sum >> 32);
+}
