@@ -231,6 +231,20 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
     rte_pktmbuf_free(m); /* padding behind the packet's end */
 }
 
+/* Payload and nothing else that would call for an answer of its own. */
+static bool
+is_plain(const struct tcp_in *in)
+{
+    return in->data.len > 0 && (in->flags & ~TCP_FLAG_PSH) == TCP_FLAG_ACK;
+}
+
+static bool
+continues(const struct tcp_in *in, const struct tcp_in *next)
+{
+    return is_plain(in) && is_plain(next) && next->seq == in->seq + in->data.len &&
+           memcmp(&in->tuple, &next->tuple, sizeof(in->tuple)) == 0;
+}
+
 /*
  * What sockets hold is counted all the time; who else has buffers (reassembly, impairment, rings between workers) only the pool
  * knows, and it is asked when buffers are short.
@@ -264,6 +278,7 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now
         struct ip_packet *p = &pkts[origin[i]];
 
         if (likely(p->m->next == NULL)) {
+            in[i].more = i + 1 < count && continues(&in[i], &in[i + 1]);
             engine_input(s, &in[i]);
         } else {
             uint32_t header_len = in[i].data.off - p->l4_off;

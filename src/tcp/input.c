@@ -571,19 +571,21 @@ rx_drain(struct rx *r)
     conn_reass_drop_if_empty(r->d, r->env, c);
 }
 
-/** RFC 9293 section 3.8.6.3: at the latest every second full segment, or after delack_us. */
+/**
+ * RFC 9293 section 3.8.6.3: at the latest every second full segment, or after delack_us. Segments that came in one burst share an acknowledgement, as if they
+ * had come as one: the sender's next burst would wait for the last of them in any case, and half as many frames as data would go back.
+ */
 static void
 rx_schedule_ack(struct rx *r, uint32_t len)
 {
     struct tcp_conn *c = r->c;
+    bool is_quick = c->quick_acks > 0 || (c->flags & CONN_F_QUICKACK) != 0;
 
     if (len > c->rcv_mss)
         c->rcv_mss = len < c->mss_path ? (uint16_t)len : c->mss_path;
-    if (c->quick_acks > 0 || (c->flags & CONN_F_QUICKACK) != 0) {
-        if (c->quick_acks > 0)
-            c->quick_acks--;
-        c->flags |= CONN_F_ACK_NOW;
-    } else if (seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss) {
+    if (c->quick_acks > 0)
+        c->quick_acks--;
+    if (!r->in->more && (is_quick || seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss)) {
         c->flags |= CONN_F_ACK_NOW;
     } else if (c->timer_at[CONN_T_DELACK] == 0) {
         conn_timer_set(r->d, r->env, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
@@ -920,5 +922,6 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     /* What the SACK option has to say goes on a segment of its own: data segments leave it out, so that each can be full. */
     if ((c->flags & CONN_F_ACK_NOW) != 0 && (c->reass != 0 || r.dsack.start != r.dsack.end))
         conn_send_ack(d, env, c, &r.dsack);
-    conn_output(d, env, c);
+    if (!in->more || (c->flags & CONN_F_ACK_NOW) != 0)
+        conn_output(d, env, c);
 }

@@ -239,6 +239,8 @@ struct tcp_in {
     struct tcp_options opts;
     struct tcp_data data; /**< buf's reference passes to the engine, with len 0 too */
     uint16_t mss_out; /**< largest segment that the path to the peer takes: MTU - 40; used for a SYN's answer */
+    bool
+        more; /**< plain payload, and the next event is the segment right behind it in the same stream: one answer serves both */
 };
 
 /** Hash of a connection's tuple: the same in every mode and process. */

@@ -79,6 +79,41 @@ TRACE_TEST(data_both_ways)
     expect(t, A, 3001, 3031, 0);
 }
 
+/** A burst has one acknowledgement, be it a quick one; a burst whose end goes astray has one by the timer. */
+TRACE_TEST(a_burst_is_acknowledged_once)
+{
+    make_accepted(t);
+    for (unsigned burst = 0; burst < 3; burst++) {
+        t->peer_more = true;
+        for (unsigned i = 0; i < 7; i++)
+            peer(t, A, 1 + (8 * burst + i) * 1460, 1, 1460);
+        expect_nothing(t);
+        t->peer_more = false;
+        peer(t, A | P, 1 + (8 * burst + 7) * 1460, 1, 1460);
+        expect(t, A, 1, 1 + (8 * burst + 8) * 1460, 0);
+        expect_nothing(t);
+    }
+    t->peer_more = true;
+    peer(t, A, 1 + 24 * 1460, 1, 1460);
+    peer(t, A, 1 + 25 * 1460, 1, 1460);
+    expect_nothing(t);
+    advance(t, 45000);
+    expect(t, A, 1, 1 + 26 * 1460, 0);
+}
+
+/** What arrives out of order is answered at once, burst or not. */
+TRACE_TEST(a_gap_within_a_burst_is_told)
+{
+    make_accepted(t);
+    t->peer_more = true;
+    peer(t, A, 1, 1, 1460);
+    peer(t, A, 2921, 1, 1460);
+    expect(t, A, 1, 1461, 0);
+    t->peer_more = false;
+    peer(t, A, 1461, 1, 1460);
+    expect(t, A, 1, 4381, 0);
+}
+
 /** Nobody leads a dialogue yet: what answers the first request is acknowledged at once, so that slow start does not wait. */
 TRACE_TEST(first_answer_is_acknowledged_at_once)
 {
@@ -488,6 +523,8 @@ main(void)
         cmocka_unit_test(syn_sent_ignores_forged_answers),
         cmocka_unit_test(connect_times_out),
         cmocka_unit_test(data_both_ways),
+        cmocka_unit_test(a_burst_is_acknowledged_once),
+        cmocka_unit_test(a_gap_within_a_burst_is_told),
         cmocka_unit_test(first_answer_is_acknowledged_at_once),
         cmocka_unit_test(fin_leads_no_dialogue),
         cmocka_unit_test(reassembly_with_overlap),

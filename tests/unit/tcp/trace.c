@@ -142,6 +142,7 @@ peer(struct trace *t, uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len)
         .opts = t->peer_opts,
         .data = { .off = 54, .len = len },
         .mss_out = TRACE_MSS,
+        .more = t->peer_more,
     };
 
     assert_true(t->nb_buf < TRACE_BUF_MAX);

@@ -40,6 +40,7 @@ struct trace {
     uint16_t peer_window;
     uint8_t peer_tos;
     struct tcp_options peer_opts; /**< of the next injected segment */
+    bool peer_more; /**< of injected segments: the next one came with it */
     struct tcp_out out[TRACE_OUT_MAX];
     unsigned nb_out, nb_checked;
     uint8_t buf_state[TRACE_BUF_MAX]; /**< 1 = with the engine, 2 = delivered or released */
