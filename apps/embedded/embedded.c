@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/eal.h"
+#include "sockets/report.h"
 #include "sockets/shm.h"
 
 #include "embedded.h"
@@ -294,6 +295,17 @@ iso_stack_poll(void)
         return -1;
     }
     return em.ops->calling_thread ? (int)caller_pass() : 0;
+}
+
+int
+iso_stack_counters(FILE *out, int json)
+{
+    if (!runs_here()) {
+        errno = ENOTCONN;
+        return -1;
+    }
+    report_stats(out, json != 0);
+    return 0;
 }
 
 /*

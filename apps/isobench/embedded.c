@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "counters.h"
 #include "embedded.h"
 
 /* The mapping of isobench's main to a function ends here. */
@@ -53,6 +54,12 @@ fail(const char *what, int error)
 {
     fprintf(stderr, "isobench-embedded: %s: %s\n", what, strerror(error));
     return 1;
+}
+
+int
+counters_print(FILE *out, bool json)
+{
+    return iso_stack_counters(out, json);
 }
 
 /* ---- one stack ------------------------------------------------------------------------------------------------------------ */

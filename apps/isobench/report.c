@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "run.h"
+#include "counters.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -109,7 +110,10 @@ print_json(const struct run *run, const struct totals *s, FILE *out)
     fprintf(out, ",\n  \"cpu_s\": [");
     for (uint32_t i = 0; i < o->threads; i++)
         fprintf(out, "%s%.6f", i > 0 ? ", " : "", (double)run->tallies[i].cpu_ns / 1e9);
-    fprintf(out, "]\n}\n");
+    fprintf(out, "],\n  \"stack\": ");
+    if (counters_print(out, true) != 0)
+        fprintf(out, "null");
+    fprintf(out, "\n}\n");
 }
 
 static void
@@ -142,6 +146,7 @@ print_table(const struct run *run, const struct totals *s, FILE *out)
     for (uint32_t i = 0; i < o->threads; i++)
         fprintf(out, " %.3f s", (double)run->tallies[i].cpu_ns / 1e9);
     fprintf(out, "\n");
+    counters_print(out, false);
 }
 
 int

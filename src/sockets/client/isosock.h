@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -63,6 +64,12 @@ ISO_API int iso_stack_start_file(const char *path);
 
 /** One pass of the stack. Returns how much it did, 0 if there was nothing or workers run it; -1 with ENOTCONN if no stack runs. Any thread. */
 ISO_API int iso_stack_poll(void);
+
+/**
+ * Write the stack's counters since its start: as one JSON value, or a line for each that is not zero, its value in all and of each worker. Any thread. Returns 0, or -1
+ * with ENOTCONN if no stack runs.
+ */
+ISO_API int iso_stack_counters(FILE *out, int json);
 
 /**
  * End in order: connections that are still open get their last bytes and a FIN, or a reset after two seconds; sockets then say ENETDOWN. Also done by

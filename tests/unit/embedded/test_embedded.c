@@ -449,13 +449,18 @@ test_stop(void **state)
 {
     char again[] = "again", *argv[] = { again, NULL };
     uint64_t start_ms;
+    static char text[65536];
     char buf[8];
+    FILE *out = fmemopen(text, sizeof(text), "w");
     int fds[2];
 
     (void)state;
     make_pair(fds);
     assert_int_equal(iso_send(fds[0], "last", 4, 0), 4);
     assert_true(iso_stack_poll() >= 0);
+    assert_int_equal(iso_stack_counters(out, false), 0);
+    fclose(out);
+    assert_non_null(strstr(text, "worker.polls"));
     assert_int_equal(iso_stack_start(1, argv), -1);
     assert_int_equal(errno, EALREADY);
     start_ms = now_ms();
@@ -464,6 +469,7 @@ test_stop(void **state)
     assert_int_equal(iso_stack_stop(), -1);
     assert_int_equal(errno, ENOTCONN);
     assert_int_equal(iso_stack_poll(), -1);
+    assert_int_equal(iso_stack_counters(stdout, true), -1);
     assert_int_equal(iso_send(fds[0], "x", 1, MSG_NOSIGNAL), -1);
     assert_true(iso_recv(fds[1], buf, sizeof(buf), 0) <= 4);
     iso_close(fds[0]);
