@@ -12,20 +12,11 @@ import argparse
 import csv
 import json
 import os
-import shutil
 import signal
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 
-# A run during which other programs had more of the two CPUs than this says little: it is repeated, and gives no ratio.
-DISTURBED = 0.12
-REPEATS = 3
-
-# Between what the same core complex and what another one takes for a cache line there and back.
-FAR_NS = 250
+from lab import Failure, Lab, median, observe, run, task_ns, wait_for
 
 WORKLOADS = {
     'rr1': ['rr', '-c', '1', '-s', '64'],
@@ -37,142 +28,6 @@ WORKLOADS = {
     'msg64': ['tx', '-c', '64', '-s', '64'],
 }
 PORT = 7000
-
-
-class Failure(Exception):
-    pass
-
-
-def run(*command, timeout=20):
-    """A short command; its output, or Failure with its last words."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        raise Failure(f'{command[0]}: no end after {timeout} s') from None
-    if done.returncode != 0:
-        words = (done.stderr.strip() or done.stdout.strip() or '-').splitlines()[-1]
-        raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
-    return done.stdout
-
-
-def task_ns(pid):
-    """CPU time of a process's threads, to the nanosecond."""
-    total = 0
-    try:
-        for task in os.listdir(f'/proc/{pid}/task'):
-            with open(f'/proc/{pid}/task/{task}/schedstat') as f:
-                total += int(f.read().split()[0])
-    except OSError:
-        pass
-    return total
-
-
-def own_children_ns():
-    t = os.times()
-    return int((t.user + t.system + t.children_user + t.children_system) * 1e9)
-
-
-class Lab:
-    """What a comparison makes on the machine, and takes away again."""
-
-    def __init__(self, build, cpus):
-        self.build = os.path.abspath(build)
-        self.cpus = cpus
-        self.id = f'ib{os.getpid()}'
-        self.tmp = tempfile.mkdtemp(prefix='isobench.')
-        self.namespaces = []
-        self.jobs = []
-        self.softirqs = [int(p) for cpu in cpus for p in run('pgrep', '-x', f'ksoftirqd/{cpu}').split()]
-
-    def app(self, name):
-        return os.path.join(self.build, 'apps', name)
-
-    @property
-    def bench(self):
-        return self.app('isobench/isobench')
-
-    def namespace(self, name):
-        ns = f'{self.id}{name}'
-        run('ip', 'netns', 'add', ns)
-        self.namespaces.append(ns)
-        run('ip', '-n', ns, 'link', 'set', 'lo', 'up')
-        for knob in ('all.disable_ipv6=1', 'default.disable_ipv6=1'):
-            run('ip', 'netns', 'exec', ns, 'sysctl', '-qw', f'net.ipv6.conf.{knob}')
-        run('ip', 'netns', 'exec', ns, 'sysctl', '-qw', 'net.ipv4.ip_local_port_range=1024 65535')
-        return ns
-
-    def veth(self, ns_a, name_a, ns_b, name_b):
-        run('ip', '-n', ns_a, 'link', 'add', name_a, 'type', 'veth', 'peer', 'name', name_b, 'netns', ns_b)
-        run('ip', '-n', ns_a, 'link', 'set', name_a, 'up')
-        run('ip', '-n', ns_b, 'link', 'set', name_b, 'up')
-
-    def start(self, name, *command):
-        """A background job, its output in a file; returns (process, file's name)."""
-        log = os.path.join(self.tmp, name + '.log')
-        with open(log, 'w') as out:
-            job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
-        self.jobs.append(job)
-        return job, log
-
-    def stop(self, job):
-        if job not in self.jobs:
-            return
-        self.jobs.remove(job)
-        for sig, seconds in ((signal.SIGTERM, 6), (signal.SIGKILL, 5)):
-            try:
-                os.killpg(job.pid, sig)
-                job.wait(seconds)
-                return
-            except ProcessLookupError:
-                job.wait()
-                return
-            except subprocess.TimeoutExpired:
-                continue
-
-    def busy_ns(self):
-        """How long the two CPUs have been busy, and how long with other programs than this comparison's."""
-        total = 0
-        with open('/proc/stat') as f:
-            for line in f:
-                word, *ticks = line.split()
-                if word in (f'cpu{self.cpus[0]}', f'cpu{self.cpus[1]}'):
-                    user, nice, system, _, _, irq, softirq, steal, *_ = (int(t) for t in ticks)
-                    total += user + nice + system + irq + softirq + steal
-        total *= 10**9 // os.sysconf('SC_CLK_TCK')
-        # The kernel's share of a transfer may be done by the softirq threads.
-        ours = sum(task_ns(pid) for pid in [job.pid for job in self.jobs] + self.softirqs) + own_children_ns()
-        return total, total - ours
-
-    def await_quiet(self, seconds):
-        """Until other programs leave the CPUs alone, or that long."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            begin, foreign_ns = time.monotonic_ns(), self.busy_ns()[1]
-            time.sleep(0.3)
-            if self.busy_ns()[1] - foreign_ns < DISTURBED * 2 * (time.monotonic_ns() - begin):
-                return
-
-    def distance_ns(self):
-        return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[1])))
-
-    def close(self):
-        for job in reversed(list(self.jobs)):
-            self.stop(job)
-        for ns in self.namespaces:
-            subprocess.run(['ip', 'netns', 'del', ns], capture_output=True)
-        shutil.rmtree(self.tmp, ignore_errors=True)
-
-
-def wait_for(what, ready, job=None, seconds=15):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if ready():
-            return
-        if job is not None and job.poll() is not None:
-            break
-        time.sleep(0.05)
-    raise Failure(f'{what} does not start')
 
 
 class Variant:
@@ -328,52 +183,20 @@ class Crossed(Memif):
 VARIANTS = {'kernel': Kernel, 'plain': Plain, 'tap': Tap, 'packet': Packet, 'memif': Memif, 'crossed': Crossed}
 
 
-def label(ns):
-    return 'far' if ns > FAR_NS else 'near'
-
-
-def measure_once(lab, variant, workload, seconds):
-    """One run; returns a row. A run that fails is a row with its error, and the variant is started afresh."""
-    row = {'variant': variant.text, 'workload': workload}
-    before_ns = lab.distance_ns()
-    begin, (_, foreign_ns) = time.monotonic_ns(), lab.busy_ns()
+def measure(variant, workload, seconds):
+    """One run; returns a row. After one that fails the variant is started afresh."""
+    cpu_ns = variant.cpu_ns()
     try:
-        cpu_ns = variant.cpu_ns()
         result = variant.client(*WORKLOADS[workload], '-d', str(seconds))
-        cpu_ns = variant.cpu_ns() - cpu_ns + sum(result['cpu_s']) * 1e9
-        latency = result['latency_us'] or {}
-        row.update(messages_per_s=result['messages_per_s'], gbit_per_s=result['bytes_per_s'] * 8 / 1e9,
-                   p50_us=latency.get('p50'), p99_us=latency.get('p99'), errors=result['errors'],
-                   cpu_us_per_message=cpu_ns / 1e3 / max(result['messages'], 1))
-    except (Failure, json.JSONDecodeError) as e:
-        row['error'] = str(e)
+    except (Failure, json.JSONDecodeError):
         variant.down()
         variant.up()
-    foreign_ns = lab.busy_ns()[1] - foreign_ns
-    row['foreign'] = round(max(0, foreign_ns) / (2 * (time.monotonic_ns() - begin)), 3)
-    after_ns = lab.distance_ns()
-    labels = {label(before_ns), label(after_ns)}
-    row.update(before_ns=before_ns, after_ns=after_ns, distance=labels.pop() if len(labels) == 1 else 'moved')
-    return row
-
-
-def measure(lab, variant, workload, args):
-    """Repeat a run that was disturbed, a few times; the least disturbed one counts."""
-    best = None
-    for _ in range(REPEATS):
-        lab.await_quiet(args.patience)
-        row = measure_once(lab, variant, workload, args.seconds)
-        if best is None or row['foreign'] < best['foreign']:
-            best = row
-        if 'error' in row or best['foreign'] <= DISTURBED:
-            break
-    best['valid'] = best['foreign'] <= DISTURBED and best['distance'] != 'moved' and 'error' not in best
-    return best
-
-
-def median(values):
-    values = [v for v in values if v is not None]
-    return statistics.median(values) if values else None
+        raise
+    cpu_ns = variant.cpu_ns() - cpu_ns + sum(result['cpu_s']) * 1e9
+    latency = result['latency_us'] or {}
+    return {'messages_per_s': result['messages_per_s'], 'gbit_per_s': result['bytes_per_s'] * 8 / 1e9,
+            'p50_us': latency.get('p50'), 'p99_us': latency.get('p99'), 'errors': result['errors'],
+            'cpu_us_per_message': cpu_ns / 1e3 / max(result['messages'], 1)}
 
 
 def ratios(rows, reference, key):
@@ -425,8 +248,8 @@ def compare(lab, args):
                 if time.monotonic() > end:
                     print(f'stopped after {args.limit:.0f} s', file=sys.stderr)
                     return rows
-                row = measure(lab, variant, workload, args)
-                row['round'] = number
+                row = observe(lab, lambda: measure(variant, workload, args.seconds), args.patience)
+                row.update(variant=variant.text, workload=workload, round=number)
                 rows.append(row)
                 print(f"round {number} {workload} {variant.text}: " +
                       (row['error'] if 'error' in row else f"{row['messages_per_s']:.0f}/s {row['gbit_per_s']:.2f} Gb/s") +

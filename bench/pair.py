@@ -8,10 +8,11 @@ of MTU size, as on memif. Needs root (namespaces, veth) and builds nothing.
 """
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
+import time
+
+from lab import Failure, Lab, run
 
 WORKLOADS = {
     'rr1': ['rr', '-c', '1', '-s', '64'],
@@ -26,67 +27,35 @@ VARIANTS = ['kernel', 'spin', 'pair']
 SERVER = '10.78.0.2'
 
 
-def sh(command, check=True):
-    return subprocess.run(command, shell=True, check=check, capture_output=True, text=True)
+def make_wire(lab):
+    """Two namespaces joined by a veth without offloads; their prefixes, the server's first."""
+    server, client = lab.namespace('s'), lab.namespace('c')
+    lab.veth(server, 'v0', client, 'v0')
+    prefixes = []
+    for ns, address in ((server, SERVER), (client, '10.78.0.1')):
+        run('ip', '-n', ns, 'addr', 'add', f'{address}/24', 'dev', 'v0')
+        run('ip', 'netns', 'exec', ns, 'ethtool', '-K', 'v0', 'tso', 'off', 'gso', 'off', 'gro', 'off')
+        prefixes.append(['ip', 'netns', 'exec', ns])
+    return prefixes
 
 
-class Namespaces:
-    """Two namespaces joined by a veth without offloads."""
-
-    def __init__(self):
-        self.names = [f'pair{os.getpid()}s', f'pair{os.getpid()}c']
-
-    def __enter__(self):
-        s, c = self.names
-        sh(f'ip netns add {s}')
-        sh(f'ip netns add {c}')
-        sh(f'ip link add v0 netns {s} type veth peer name v0 netns {c}')
-        for name, address in ((s, SERVER), (c, '10.78.0.1')):
-            sh(f'ip -n {name} address add {address}/24 dev v0')
-            sh(f'ip -n {name} link set v0 up')
-            sh(f'ip netns exec {name} ethtool -K v0 tso off gso off gro off', check=False)
-        return self
-
-    def __exit__(self, *_):
-        for name in self.names:
-            sh(f'ip netns del {name}', check=False)
+def result(seconds, *command):
+    return json.loads(run(*command, '-d', str(seconds), '--json', timeout=seconds + 40, urgent=True))
 
 
-def raise_priority():
-    """Other work on the machine gets what is left; where the kernel groups by session, that needs the group's own knob."""
-    os.setsid()
-    os.nice(-20)
-    try:
-        with open('/proc/self/autogroup', 'w', encoding='ascii') as f:
-            f.write('-20')
-    except OSError:
-        pass
-
-
-def result(command, seconds):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 40,
-                          preexec_fn=raise_priority)
-    if done.returncode != 0:
-        raise RuntimeError(f'{" ".join(command)}: status {done.returncode}: {done.stderr.strip()}')
-    return json.loads(done.stdout)
-
-
-def run_kernel(args, namespaces, workload, spin):
-    server_ns, client_ns = namespaces.names
+def run_kernel(args, lab, prefixes, workload, spin):
+    server_prefix, client_prefix = prefixes
     extra = ['--spin'] if spin else []
-    server = subprocess.Popen(['ip', 'netns', 'exec', server_ns, args.isobench, 'serve', f'{SERVER}:7000', '--pin', '0'] + extra,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=raise_priority)
+    server, _ = lab.start('server', *server_prefix, lab.bench, 'serve', f'{SERVER}:7000', '--pin', '0', *extra, urgent=True)
     try:
-        subprocess.run(['sleep', '0.3'], check=True)
-        return result(['ip', 'netns', 'exec', client_ns, args.isobench, workload[0], f'{SERVER}:7000', *workload[1:], '--pin', '1',
-                       '-d', str(args.seconds), '--json'] + extra, args.seconds)
+        time.sleep(0.3)
+        return result(args.seconds, *client_prefix, lab.bench, workload[0], f'{SERVER}:7000', *workload[1:], '--pin', '1', *extra)
     finally:
-        server.terminate()
-        server.wait()
+        lab.stop(server)
 
 
-def run_pair(args, workload):
-    return result([args.embedded, 'pair', '--cpus', '0,1', *workload, '-d', str(args.seconds), '--json'], args.seconds)
+def run_pair(args, lab, workload):
+    return result(args.seconds, lab.app('isobench/isobench-embedded'), 'pair', '--cpus', '0,1', *workload)
 
 
 def show(name, results):
@@ -117,20 +86,22 @@ def main():
     parser.add_argument('--seconds', type=float, default=1)
     parser.add_argument('workloads', nargs='*', default=[], help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
-    args.isobench = os.path.join(args.build, 'apps/isobench/isobench')
-    args.embedded = os.path.join(args.build, 'apps/isobench/isobench-embedded')
     names = args.workloads or list(WORKLOADS)
     results = {name: {variant: [] for variant in VARIANTS} for name in names}
-    with Namespaces() as namespaces:
+    lab = Lab(args.build, [0, 1])
+    try:
+        prefixes = make_wire(lab)
         for turn in range(args.rounds):
-            probe = subprocess.run([os.path.join(args.build, 'apps/isobench/bench-probe'), '0', '1'], capture_output=True, text=True,
-                                   check=True, preexec_fn=raise_priority)
-            print(f'round {turn + 1}: a cache line there and back takes {probe.stdout.strip()} ns', file=sys.stderr)
+            print(f'round {turn + 1}: a cache line there and back takes {lab.distance_ns():.0f} ns', file=sys.stderr)
             for name in names:
                 for variant in VARIANTS:
-                    report = (run_pair(args, WORKLOADS[name]) if variant == 'pair'
-                              else run_kernel(args, namespaces, WORKLOADS[name], variant == 'spin'))
+                    report = (run_pair(args, lab, WORKLOADS[name]) if variant == 'pair'
+                              else run_kernel(args, lab, prefixes, WORKLOADS[name], variant == 'spin'))
                     results[name][variant].append(distill(report))
+    except Failure as e:
+        sys.exit(f'pair.py: {e}')
+    finally:
+        lab.close()
     for name in names:
         show(name, results[name])
 
