@@ -3,7 +3,7 @@
 BUILD ?= build
 MESON_ARGS := $(if $(filter true 1,$(CI)),-Dwerror=true)
 
-.PHONY: all deps configure demo demo-rootless test check budget asan fuzz docs install clean
+.PHONY: all deps configure demo demo-rootless test check budget asan fuzz docs install clean bench
 
 all: configure
 	ninja -C $(BUILD)
@@ -53,6 +53,13 @@ fuzz: deps
 	mkdir -p $(BUILD)-fuzz/corpus/$(TARGET)
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(BUILD)-fuzz/tests/fuzz/$(TARGET) -max_total_time=$(SECONDS) -max_len=4096 -len_control=0 \
 	    -artifact_prefix=$(BUILD)-fuzz/$(TARGET)- $(BUILD)-fuzz/corpus/$(TARGET) tests/fuzz/corpus/$(TARGET)
+
+# The papers' figures, beside the kernel and the papers' own values: make bench FIG=parallel/fig2; FIG=list names all; without FIG a quick set. Needs root. CSV and SVG
+# go to $(BUILD)/figures; BENCH_ARGS="--rounds 1 --seconds 1" and the like are passed on (bench/figures.py --help).
+FIG ?= quick
+bench: all
+	ninja -C $(BUILD) bench/dominoes/replicated_work bench/dominoes/ring_rate
+	bench/figures.py --build $(BUILD) $(BENCH_ARGS) $(FIG)
 
 # Write the generated pages again after the table of options has changed.
 docs: all

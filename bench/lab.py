@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What all measurements have in common: a laboratory of namespaces and processes that vanishes at its end, the probing of the CPUs' distance, and the
 judgement whether a run was disturbed."""
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-# A run during which other programs had more of the two CPUs than this says little: it is repeated, and gives no ratio.
+# A run during which other programs had more of the CPUs than this says little: it is repeated, and gives no ratio.
 DISTURBED = 0.12
 REPEATS = 3
 
@@ -43,6 +44,18 @@ def run(*command, timeout=20, urgent=False):
         words = (done.stderr.strip() or done.stdout.strip() or '-').splitlines()[-1]
         raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
     return done.stdout
+
+
+def report(*command, timeout=20):
+    """isobench's results, of a run before all others. It ends with status 1 where connections failed; then they are in the results too."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, preexec_fn=raise_priority)
+    except subprocess.TimeoutExpired:
+        raise Failure(f'{command[0]}: no end after {timeout} s') from None
+    if done.returncode in (0, 1) and done.stdout.startswith('{'):
+        return json.loads(done.stdout)
+    words = (done.stderr.strip() or '-').splitlines()[-1]
+    raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
 
 
 def task_ns(pid):
@@ -121,12 +134,12 @@ class Lab:
                 continue
 
     def busy_ns(self):
-        """How long the two CPUs have been busy, and how long with other programs than this comparison's."""
-        total = 0
+        """How long the CPUs have been busy, and how long with other programs than this comparison's."""
+        total, names = 0, {f'cpu{cpu}' for cpu in self.cpus}
         with open('/proc/stat') as f:
             for line in f:
                 word, *ticks = line.split()
-                if word in (f'cpu{self.cpus[0]}', f'cpu{self.cpus[1]}'):
+                if word in names:
                     user, nice, system, _, _, irq, softirq, steal, *_ = (int(t) for t in ticks)
                     total += user + nice + system + irq + softirq + steal
         total *= 10**9 // os.sysconf('SC_CLK_TCK')
@@ -140,7 +153,7 @@ class Lab:
         while time.monotonic() < end:
             begin, foreign_ns = time.monotonic_ns(), self.busy_ns()[1]
             time.sleep(0.3)
-            if self.busy_ns()[1] - foreign_ns < DISTURBED * 2 * (time.monotonic_ns() - begin):
+            if self.busy_ns()[1] - foreign_ns < DISTURBED * len(self.cpus) * (time.monotonic_ns() - begin):
                 return
 
     def distance_ns(self):
@@ -177,7 +190,7 @@ def observe_once(lab, work):
     except (Failure, ValueError) as e:
         row = {'error': str(e)}
     foreign_ns = lab.busy_ns()[1] - foreign_ns
-    row['foreign'] = round(max(0, foreign_ns) / (2 * (time.monotonic_ns() - begin)), 3)
+    row['foreign'] = round(max(0, foreign_ns) / (len(lab.cpus) * (time.monotonic_ns() - begin)), 3)
     after_ns = lab.distance_ns()
     labels = {label(before_ns), label(after_ns)}
     row.update(before_ns=before_ns, after_ns=after_ns, distance=labels.pop() if len(labels) == 1 else 'moved')

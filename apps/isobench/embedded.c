@@ -107,6 +107,13 @@ start_end(const struct pair *p, bool is_server)
     add(&w, is_server ? SERVER_ADDRESS : CLIENT_ADDRESS);
     add(&w, "--idle");
     add(&w, "poll");
+    /* Address space: a chunk for each of many connections. */
+    add(&w, "--app-memory");
+    add(&w, "8G");
+    add(&w, "--port-min");
+    add(&w, "1024");
+    add(&w, "--port-max");
+    add(&w, "65535");
     if (p->mtu_bytes != 0) {
         snprintf(text, sizeof(text), "%u", p->mtu_bytes);
         add(&w, "--mtu");

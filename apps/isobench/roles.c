@@ -8,7 +8,8 @@
 
 /* Calls on one connection before the others have their turn. */
 #define CALLS_PER_EVENT 8u
-#define FINISH_NS UINT64_C(2000000000)
+/* For what lies in the buffers of many connections to be delivered. */
+#define FINISH_NS UINT64_C(10000000000)
 
 static enum role
 role_of(const struct client_thread *t)

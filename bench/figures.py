@@ -1,0 +1,528 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Measure a figure or table of the papers: one command each, CSV and SVG, the paper's own values beside.
+
+usage: figures.py list | quick | FIGURE...
+
+The stack under test is inside isobench, on the sink wire, so that only its own cycles (and the wire's, counted apart) are in a figure; the kernel runs beside it in the same rounds,
+over a veth, with its peer on the same CPUs, since there is no wire that answers behind the kernel. `pair` is this stack under the same burden as the kernel: both ends here, one on each
+of the first two CPUs, over a wire that copies. Rounds are interleaved (for each round, for each place on the axis: each series), the distance of the CPUs is probed before and
+after every run, and a run that others disturbed is repeated. Needs root for the kernel's namespaces.
+"""
+import argparse
+import csv
+import os
+import signal
+import sys
+import time
+
+from lab import Failure, Lab, median, observe, report, run, task_ns
+from paper import Paper
+from svg import Panel, chart
+
+PORT = 7000
+SINK = '10.9.0.2'
+CONNECTIONS = [6, 24, 96, 192, 384, 768, 1536, 3072, 6144, 12288, 16384]
+SIZES = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
+TX_SIZE = '64k'
+
+# Locks that all connections share, or a group of them: what table 1 is about. The sink wire's own is not the stack's.
+GLOBAL_LOCKS = ('lock.group', 'lock.table')
+
+
+# ---- ways of carrying bytes -------------------------------------------------------------------------------------------------
+
+class NotAvailable(Failure):
+    pass
+
+
+class Embedded:
+    """The stack inside isobench, in some mode, on the sink wire. Where the calling thread enters the stack, each CPU has one thread; where workers have CPUs of their own,
+    `workers` of them stand on the first ones and `threads` of the application on the others, or on the same if there are no others."""
+
+    def __init__(self, figure, mode, threads, workers=0, shared=False):
+        self.figure, self.mode, self.threads, self.workers, self.shared = figure, mode, threads, workers, shared
+
+    def places(self, cpus):
+        """EAL's lcores, and the application's CPUs."""
+        if self.workers == 0:
+            return ','.join(str(c) for c in cpus[:min(self.threads, len(cpus))]), cpus[:self.threads]
+        app = cpus if self.shared else cpus[self.workers:] or cpus
+        return f'0@{app[0]},' + ','.join(f'{i + 1}@{cpus[i % len(cpus)]}' for i in range(self.workers)), app
+
+    def configuration(self, lab, lcores):
+        path = os.path.join(lab.tmp, 'stack.conf')
+        f = self.figure
+        with open(path, 'w', encoding='ascii') as out:
+            out.write('\n'.join(['[isosock]', f'eal = --lcores {lcores} --no-pci --no-huge -m 1024', 'address = 10.9.0.1/24',
+                                 f'port = sink,window={f.buffer},offload={f.offload}', f'mtu = {f.mtu}', f'mode = {self.mode}',
+                                 f'sndbuf = {f.buffer}', f'rcvbuf = {f.buffer}', 'app-memory = 8G', 'idle = poll', 'port-min = 1024',
+                                 'port-max = 65535', '']))
+        return path
+
+    def run(self, lab, seconds, role, *options):
+        lcores, app = self.places(lab.cpus)
+        path = self.configuration(lab, lcores)
+        threads = min(self.threads, int(options[options.index('-c') + 1]))
+        try:
+            results = report(lab.app('isobench/isobench-embedded'), '--stack', path, role, f'{SINK}:{PORT}', *options, '-t', str(threads),
+                      '--pin', ','.join(str(c) for c in app), '-d', str(seconds), '--json', timeout=seconds + 60)
+        except Failure as e:
+            if ': status 2: ' in str(e):
+                raise NotAvailable(str(e).split(': status 2: ')[1]) from None
+            raise
+        results['cpu_ns'] = sum(results['cpu_s']) * 1e9 + self.workers * results['seconds'] * 1e9
+        return results
+
+    def close(self, lab):
+        pass
+
+
+class Pair:
+    """Two stacks of mode up, one on each of the first two CPUs, joined by net_memif."""
+
+    def __init__(self, figure):
+        self.figure = figure
+
+    def run(self, lab, seconds, role, *options):
+        results = report(lab.app('isobench/isobench-embedded'), 'pair', '--cpus', f'{lab.cpus[0]},{lab.cpus[1]}', '--mtu', str(self.figure.mtu),
+                         role, *options, '-d', str(seconds), '--json', timeout=seconds + 60)
+        results['cpu_ns'] = 2 * results['seconds'] * 1e9
+        return results
+
+    def close(self, lab):
+        pass
+
+
+class Kernel:
+    """The kernel's stack over a veth, client and server on the same `cpus` CPUs."""
+
+    number = 0
+
+    def __init__(self, figure, cpus=None, threads=None):
+        self.figure, self.nb_cpus, self.nb_threads = figure, cpus, threads
+        self.server = None
+        self.prefixes = None
+
+    def wire(self, lab):
+        Kernel.number += 1
+        self.net = f'10.67.{Kernel.number}'
+        self.prefixes = []
+        spaces = [lab.namespace(f'k{Kernel.number}{side}') for side in 'sc']
+        lab.veth(spaces[0], 'wire', spaces[1], 'wire')
+        for ns, host in zip(spaces, (2, 1)):
+            inside = ['ip', 'netns', 'exec', ns]
+            run(*inside, 'ip', 'link', 'set', 'wire', 'mtu', str(self.figure.mtu))
+            run('ip', '-n', ns, 'addr', 'add', f'{self.net}.{host}/24', 'dev', 'wire')
+            if self.figure.offload != 'tso':
+                run(*inside, 'ethtool', '-K', 'wire', 'tso', 'off', 'gso', 'off', 'gro', 'off')
+            if self.figure.buffer != 'auto':
+                for knob in ('tcp_wmem', 'tcp_rmem'):
+                    run(*inside, 'sysctl', '-qw', f'net.ipv4.{knob}=4096 {self.figure.buffer_bytes()} {self.figure.buffer_bytes()}')
+            self.prefixes.append(inside)
+
+    def start(self, lab):
+        if self.prefixes is None:
+            self.wire(lab)
+        self.cpus = lab.cpus[:self.nb_cpus]
+        self.pin = ','.join(str(c) for c in self.cpus)
+        self.threads = self.nb_threads or len(self.cpus)
+        self.server, _ = lab.start('kernel', *self.prefixes[0], lab.bench, 'serve', f'{self.net}.2:{PORT}', '-t', str(len(self.cpus)), '--pin',
+                                   self.pin, urgent=True)
+        time.sleep(0.3)
+
+    def run(self, lab, seconds, role, *options):
+        if self.server is None:
+            self.start(lab)
+        threads = min(self.threads, int(options[options.index('-c') + 1]))
+        server_ns = task_ns(self.server.pid)
+        try:
+            results = report(*self.prefixes[1], lab.bench, role, f'{self.net}.2:{PORT}', *options, '-t', str(threads), '--pin', self.pin, '-d',
+                             str(seconds), '--json', timeout=seconds + 60)
+        except Failure:
+            self.close(lab)
+            raise
+        results['cpu_ns'] = sum(results['cpu_s']) * 1e9 + task_ns(self.server.pid) - server_ns
+        return results
+
+    def close(self, lab):
+        if self.server is not None:
+            lab.stop(self.server)
+            self.server = None
+
+
+# ---- what is read off a run -------------------------------------------------------------------------------------------------
+
+def counter(results, name):
+    return results['stack']['total'].get(name, 0) if results.get('stack') else None
+
+
+def kilobytes(results):
+    return results['bytes'] / 1024
+
+
+def per_kb(results, cycles):
+    return None if cycles is None or not results['bytes'] else cycles / kilobytes(results)
+
+
+def contended(results):
+    """Share of acquisitions of global locks that found the lock taken."""
+    if not results.get('stack'):
+        return None
+    taken = sum(counter(results, f'{lock}.acquired') for lock in GLOBAL_LOCKS)
+    return 100 * sum(counter(results, f'{lock}.contended') for lock in GLOBAL_LOCKS) / taken if taken else None
+
+
+def handover_cycles(results):
+    """Cycles spent in handing over, and in waiting for locks of the stack: this stack's counterpart of a scheduler."""
+    if not results.get('stack'):
+        return None
+    total = results['stack']['total']
+    waits = sum(v for k, v in total.items() if k.startswith('lock.') and k.endswith('.wait_cycles') and not k.startswith('lock.sink'))
+    return per_kb(results, total['handover.cycles'] + waits)
+
+
+METRICS = {
+    'mbit_per_s': ('Mb/s', lambda r, cpus: r['bytes_per_s'] * 8 / 1e6),
+    'messages_per_s': ('messages/s', lambda r, cpus: r['messages_per_s']),
+    'p50_us': ('median latency, us', lambda r, cpus: (r['latency_us'] or {}).get('p50')),
+    'cpu_percent': ('CPU, % of all', lambda r, cpus: 100 * r['cpu_ns'] / (r['seconds'] * 1e9 * cpus) if r['seconds'] else None),
+    'contended_percent': ('contended, %', lambda r, cpus: contended(r)),
+    'misses_per_kb': ('L2 misses/KB', lambda r, cpus: (r['l2_misses'] or {}).get('per_kb')),
+    'handover_cycles_per_kb': ('cycles/KB', lambda r, cpus: handover_cycles(r)),
+    'sink_cycles_per_kb': ('cycles/KB in the wire', lambda r, cpus: per_kb(r, counter(r, 'sink.cycles'))),
+}
+
+
+# ---- figures ----------------------------------------------------------------------------------------------------------------
+
+class Figure:
+    """series: {name: (way of carrying bytes, of x and this figure; the arguments of isobench, of x)}."""
+
+    mtu, offload, buffer = 1500, 'csum', '256k'
+
+    def __init__(self, title, x_label, xs, quick, metrics, **settings):
+        self.title, self.x_label, self.xs, self.quick, self.metrics = title, x_label, xs, quick, metrics
+        self.notes = []
+        self.__dict__.update(settings)
+
+    def buffer_bytes(self):
+        return int(self.buffer[:-1]) * 1024
+
+    def series(self, cpus):
+        raise NotImplementedError
+
+
+def groups(n):
+    return f'connp-l,groups={n}'
+
+
+class Parallel(Figure):
+    """Section 4 of the paper on parallel stacks: sending, 256 KB buffers, MTU 1500, no segmentation offload, one thread for each CPU."""
+
+    organisations = ()
+
+    def organisation(self, name, cpus):
+        """The way of carrying bytes that a name stands for."""
+        head, _, rest = name.partition('(')
+        if name.startswith('kernel'):
+            return Kernel(self, cpus=1 if '1 CPU' in name else None)
+        if name == 'pair':
+            return Pair(self)
+        if head == 'connp-t':
+            return Embedded(self, 'connp-t,steer=port', cpus, workers=cpus, shared=True)
+        if head == 'connp-l':
+            return Embedded(self, groups(rest[:-1] or 128), cpus)
+        if head == 'misd':
+            return Embedded(self, head, cpus, workers=cpus, shared=True)
+        return Embedded(self, head, 1 if head == 'up' else cpus)
+
+    def series(self, cpus):
+        def sending(connections):
+            return 'tx', '-c', str(connections), '-s', TX_SIZE
+
+        return {name: (lambda x, way=self.organisation(name, cpus): way, sending) for name in self.organisations}
+
+
+class Groups(Parallel):
+    """The number of groups is on the axis, a series is a number of connections."""
+
+    def series(self, cpus):
+        def line(connections):
+            return (lambda x: Embedded(self, groups(x), cpus)), (lambda x: ('tx', '-c', str(connections), '-s', TX_SIZE))
+
+        return {f'{c} connections': line(c) for c in (6, 192, 16384)}
+
+
+class Iso(Figure):
+    """Section 5 of the paper on the IsoStack: MTU 9000, offloads on. arguments: of isobench, for a place on the axis."""
+
+    mtu, offload, buffer = 9000, 'tso', '512k'
+    modes = {'isostack': 'isostack'}
+    threads = 1
+
+    def series(self, cpus):
+        ways = {name: Embedded(self, mode, self.threads, workers=1) for name, mode in self.modes.items()}
+        ways['kernel'] = Kernel(self, threads=self.threads)
+        if self.threads == 1:
+            ways['pair'] = Pair(self)
+        return {name: (lambda x, way=way: way, self.arguments) for name, way in ways.items()}
+
+
+VARIANTS = {
+    'iso-basic': 'isostack,queues=perthread,aggregate=off',
+    'iso-aggregated': 'isostack,queues=perthread,aggregate=on',
+    'iso-kernel-queues': 'isostack,queues=percpu,aggregate=on',
+}
+FEW = [1, 2, 4, 8, 16, 32, 64, 128]
+THREADED = 'As in the paper each connection has a thread of its own, up to 64.'
+
+
+def requests(connections):
+    return 'rr', '-c', str(connections), '-s', '1k'
+
+
+def small_messages(connections):
+    return 'tx', '-c', str(connections), '-s', '64'
+
+
+FIGURES = {
+    'parallel/fig2': Parallel('Throughput of the organisations', 'connections', CONNECTIONS, [6, 192, 16384], ['mbit_per_s', 'sink_cycles_per_kb'],
+                              organisations=('up', 'msgp', 'connp-t', 'connp-l(128)', 'kernel', 'pair')),
+    'parallel/fig3': Parallel('UP and MsgP beside the kernel', 'connections', CONNECTIONS, [6, 192], ['mbit_per_s'],
+                              organisations=('up', 'msgp', 'kernel, 1 CPU', 'kernel')),
+    'parallel/table1': Parallel('Acquisitions of global locks that do not succeed at once', 'connections', [6, 192, 16384], [6, 192],
+                                ['contended_percent'], organisations=('msgp', *(f'connp-l({n})' for n in (4, 8, 16, 32, 64, 128)))),
+    'parallel/fig5': Groups('Throughput over the number of groups', 'groups', [4, 8, 16, 32, 64, 128], [4, 128], ['mbit_per_s', 'contended_percent']),
+    'parallel/table2': Parallel('L2 misses for each KB sent', 'connections', [6, 192, 16384], [6, 192], ['misses_per_kb'],
+                                organisations=('up', 'msgp', 'connp-t', 'connp-l(128)')),
+    'parallel/table3': Parallel('Cycles of hand-over and of waiting for locks for each KB sent', 'connections', [6, 192, 16384], [6, 192],
+                                ['handover_cycles_per_kb'], organisations=('up', 'msgp', 'connp-t', 'connp-l(128)')),
+    'isostack/fig4': Iso('Receiving, 64 connections', 'message size', SIZES, [64, 16384], ['mbit_per_s', 'cpu_percent'],
+                         arguments=lambda size: ('rx', '-c', '64', '-s', str(size))),
+    'isostack/fig5': Iso('Transmitting, 128 connections', 'message size', SIZES, [64, 16384], ['mbit_per_s', 'cpu_percent'],
+                         arguments=lambda size: ('tx', '-c', '128', '-s', str(size))),
+    'isostack/fig6': Iso('Request and response, one connection', 'message size', SIZES, [64, 16384], ['messages_per_s', 'p50_us', 'cpu_percent'],
+                         arguments=lambda size: ('rr', '-c', '1', '-s', str(size))),
+    'isostack/fig7': Iso('Request and response, 1 KB', 'connections', FEW, [1, 64], ['messages_per_s', 'cpu_percent'], arguments=requests),
+    'isostack/fig8': Iso('Redundant locks, transmitting 64-byte messages', 'connections', FEW, [8, 64], ['mbit_per_s', 'cpu_percent'],
+                         arguments=small_messages, modes={'isostack': 'isostack', 'iso-lock': 'isostack,locks=on'}),
+    'isostack/fig9': Iso('Variants, transmitting 64-byte messages', 'connections', FEW, [8, 64], ['mbit_per_s', 'cpu_percent'],
+                         arguments=small_messages, modes=VARIANTS, threads=64, notes=[THREADED]),
+    'isostack/fig10': Iso('Variants, request and response of 1 KB', 'connections', FEW, [1, 64], ['messages_per_s', 'cpu_percent'],
+                          arguments=requests, modes=VARIANTS, threads=64, notes=[THREADED]),
+}
+
+
+# ---- running ----------------------------------------------------------------------------------------------------------------
+
+def measure_point(lab, figure, way, words, args):
+    results = way.run(lab, args.seconds, *words)
+    row = {name: METRICS[name][1](results, len(lab.cpus)) for name in figure.metrics}
+    row['errors'] = results['errors']
+    if results['errors'] > 0:
+        row['error'] = f"{results['errors']} connections failed"
+    return row
+
+
+def show_row(row):
+    if 'error' in row:
+        return row['error']
+    return ', '.join(f'{name} {row[name]:.4g}' for name in row if name in METRICS and row[name] is not None) or 'measured, but not this'
+
+
+def measure(lab, figure, args):
+    rows, missing = [], {}
+    series = figure.series(len(lab.cpus))
+    end = time.monotonic() + args.limit
+    for number in range(args.rounds):
+        for x in figure.quick if args.quick else figure.xs:
+            for name, (way_of, words_of) in series.items():
+                if name in missing or time.monotonic() > end:
+                    continue
+                way = way_of(x)
+                row = observe(lab, lambda: measure_point(lab, figure, way, words_of(x), args), args.patience)
+                row.update(round=number, series=name, x=x)
+                if 'error' in row and 'allowed are' in row['error']:
+                    missing[name] = row['error']
+                rows.append(row)
+                print(f"  round {number}, {name}, {figure.x_label} {x}: {show_row(row)} ({row['distance']}, {row['foreign']:.0%} foreign)",
+                      file=sys.stderr)
+    for way_of, _ in series.values():
+        way_of(figure.xs[0]).close(lab)
+    return rows, missing, time.monotonic() > end
+
+
+def medians(rows, metric):
+    """{series: {x: median}}, of valid runs where there are some, else of all."""
+    found = {}
+    for name in dict.fromkeys(r['series'] for r in rows):
+        for x in dict.fromkeys(r['x'] for r in rows):
+            mine = [r for r in rows if r['series'] == name and r['x'] == x and r.get(metric) is not None and 'error' not in r]
+            value = median([r[metric] for r in mine if r['valid']] or [r[metric] for r in mine])
+            if value is not None:
+                found.setdefault(name, {})[x] = value
+    return found
+
+
+def limits(lab, figure, rows, missing, cut_short, args):
+    """What this machine, or this run, could not show."""
+    notes = list(figure.notes)
+    valid = sum(r['valid'] for r in rows)
+    labels = sorted({r['distance'] for r in rows})
+    notes.append(f'Here: {len(lab.cpus)} CPUs, runs of {args.seconds:g} s, {args.rounds} rounds; CPUs {", ".join(labels)}; {valid} of {len(rows)} runs undisturbed'
+                 + ('' if valid else ', so read no more than an order of magnitude') + '.')
+    for name, why in missing.items():
+        notes.append(f'{name}: not available: {why}')
+    for metric in figure.metrics:
+        if not medians(rows, metric):
+            reason = 'there are no hardware counters here' if metric == 'misses_per_kb' else 'no run has it'
+            notes.append(f'{METRICS[metric][0]}: not measurable, {reason}.')
+    failed = [r for r in rows if 'error' in r and r['series'] not in missing]
+    if failed:
+        notes.append(f'{len(failed)} runs failed, the first with: {failed[0]["error"]}')
+    if cut_short:
+        notes.append(f'Stopped after {args.limit:g} s (--limit).')
+    if isinstance(figure, Parallel) and len(lab.cpus) < 4:
+        notes.append(f'The paper has four cores, this machine {len(lab.cpus)}: gains and contention of four cannot show.')
+    if 'kernel' in {r['series'] for r in rows}:
+        notes.append("The kernel's figures hold both ends, its peer runs on the same CPUs; compare them with `pair`. The other series' peer is the sink wire.")
+    return notes
+
+
+def write_csv(path, rows):
+    names = ['round', 'series', 'x', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', *METRICS, 'errors', 'error']
+    with open(path, 'w', newline='', encoding='utf-8') as f:
+        writer = csv.DictWriter(f, [n for n in names if any(n in r for r in rows)])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_figure(name, title, panels, notes, out):
+    path = os.path.join(out, name.replace('/', '-') + '.svg')
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write(chart(f'{name}: {title}', panels, notes))
+    print(f'{name}: {title}\n  {path}')
+    for note in notes:
+        print(f'  {note}')
+
+
+def print_table(found, unit, xs):
+    width = max((len(n) for n in found), default=0) + 2
+    print(f'  {unit:{width}}' + ''.join(f'{x:>12}' for x in xs))
+    for name, points in found.items():
+        print(f'  {name:{width}}' + ''.join(f'{points[x]:12.4g}' if x in points else f'{"-":>12}' for x in xs))
+
+
+def run_figure(lab, name, paper, args):
+    figure = FIGURES[name]
+    rows, missing, cut_short = measure(lab, figure, args)
+    write_csv(os.path.join(args.out, name.replace('/', '-') + '.csv'), rows)
+    xs = [x for x in figure.xs if any(r['x'] == x for r in rows)]
+    panels = []
+    for metric in figure.metrics:
+        found = medians(rows, metric)
+        if found:
+            panels.append(Panel('here', figure.x_label, METRICS[metric][0], xs, found))
+            print_table(found, METRICS[metric][0], xs)
+    panels += paper.panels(name, figure.x_label)
+    write_figure(name, figure.title, panels, paper.notes(name) + limits(lab, figure, rows, missing, cut_short, args), args.out)
+
+
+# ---- replicated work --------------------------------------------------------------------------------------------------------
+
+def run_program(lab, name, program, series_of, x_of, value_of, args, paper, title, x_label, y_label):
+    """A figure that is one program's CSV."""
+    options = ['-t', '50', '-r', '1'] if args.quick else []
+    before_ns = lab.distance_ns()
+    text = run(os.path.join(lab.build, 'bench/dominoes', program), *options, timeout=600, urgent=True)
+    after_ns = lab.distance_ns()
+    with open(os.path.join(args.out, name.replace('/', '-') + '.csv'), 'w', encoding='utf-8') as f:
+        f.write(text)
+    rows = list(csv.DictReader(text.splitlines()))
+    found = {}
+    for r in rows:
+        found.setdefault(series_of(r), {})[x_of(r)] = value_of(r)
+    xs = sorted({x for points in found.values() for x in points})
+    crowded = sorted({x_of(r) for r in rows if r['oversubscribed'] == 'yes'})
+    disturbed = sum(float(r['cpu_share']) < 0.9 for r in rows)
+    notes = paper.notes(name) + [f'Here: {rows[0]["cores"]} CPUs, a cache line there and back {before_ns:.0f} ns before and {after_ns:.0f} ns after; '
+                                 f'{disturbed} of {len(rows)} lines disturbed.']
+    if crowded:
+        notes.append(f'More threads than cores at {x_label} {", ".join(str(x) for x in crowded)}: no speed-up can show there.')
+    print_table(found, y_label, xs)
+    write_figure(name, title, [Panel('here', x_label, y_label, xs, found), *paper.panels(name, x_label)], notes, args.out)
+
+
+def run_fig1b(lab, args, paper):
+    run_program(lab, 'dominoes/fig1b', 'replicated_work', lambda r: r['method'], lambda r: int(r['threads']), lambda r: float(r['speedup']), args, paper,
+                '10:1 of parallelizable to synchronized work', 'threads', 'speed-up')
+
+
+def run_fig2(lab, args, paper):
+    run_program(lab, 'dominoes/fig2', 'ring_rate', lambda r: f"{r['scheme']}, {r['producers']} producers", lambda r: int(r['replicas']),
+                lambda r: float(r['per_replica_M_s']), args, paper, 'Dequeues of the replicated ring', 'replicas', 'M/s of each replica')
+
+
+PROGRAMS = {'dominoes/fig1b': run_fig1b, 'dominoes/fig2': run_fig2}
+QUICK = ['parallel/fig2', 'parallel/table1', 'isostack/fig9', 'dominoes/fig1b']
+ALIASES = {'parallel/fig6': 'parallel/table2'}
+
+
+def chosen(words):
+    names = [*FIGURES, *PROGRAMS]
+    for word in words:
+        word = ALIASES.get(word, word)
+        if word not in names:
+            sys.exit(f"figures.py: '{word}' is no figure: {', '.join(names)}")
+        yield word
+
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('figures', nargs='+', metavar='FIGURE', help='figures of "list"; "quick": a small set, at few places')
+    parser.add_argument('--build', default=os.path.join(here, '..', 'build'), help='build directory (build)')
+    parser.add_argument('--out', help='where CSV and SVG go (figures/ in the build directory)')
+    parser.add_argument('--rounds', type=int, help='runs of each point (3; quick: 1)')
+    parser.add_argument('--seconds', type=float, help='length of a run (3; quick: 0.5)')
+    parser.add_argument('--patience', type=float, default=3, help='wait so long before a run for quiet CPUs (3)')
+    parser.add_argument('--limit', type=float, default=1800, help='begin no run of a figure after so many seconds (1800)')
+    parser.add_argument('--cpus', default='', help='CPUs to use (all that this process may)')
+    parser.add_argument('--quick', action='store_true', help='few places on the axis, one short round')
+    args = parser.parse_args()
+    if args.figures == ['list']:
+        for name, figure in FIGURES.items():
+            print(f'{name:18}{figure.title}')
+        print('dominoes/fig1b    lock, atomic and replicated updates\ndominoes/fig2     dequeue rates of the replicated ring')
+        return 0
+    args.quick = args.quick or args.figures == ['quick']
+    names = QUICK if args.figures == ['quick'] else list(chosen(args.figures))
+    args.rounds = args.rounds or (1 if args.quick else 3)
+    args.seconds = args.seconds or (0.5 if args.quick else 3)
+    cpus = [int(c) for c in args.cpus.split(',') if c.isdigit()] or sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2 or len(set(cpus)) != len(cpus):
+        parser.error(f"--cpus: '{args.cpus}' is not two or more different CPUs")
+    if os.geteuid() != 0:
+        sys.exit('figures.py: needs root, for namespaces and interfaces')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    args.out = args.out or os.path.join(args.build, 'figures')
+    os.makedirs(args.out, exist_ok=True)
+    paper = Paper(os.path.join(here, 'papers.tsv'))
+    lab = Lab(args.build, cpus)
+    try:
+        for name in names:
+            print(name, file=sys.stderr)
+            if name in PROGRAMS:
+                PROGRAMS[name](lab, args, paper)
+            else:
+                run_figure(lab, name, paper, args)
+    except (Failure, OSError) as e:
+        sys.exit(f'figures.py: {e}')
+    finally:
+        lab.close()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
