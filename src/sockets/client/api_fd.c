@@ -31,10 +31,17 @@ fail(int err)
 int
 iso_close(int fd)
 {
+    struct obj *o;
+
     if (FRONT_LIKELY(fd_peek(fd) == NULL) || is_foreign_child())
         return libc()->close(fd);
     if (fd_is_internal(fd))
         return fail(EBADF);
+    o = fd_get_stack(fd);
+    if (o != NULL) {
+        spare_save(o, fd);
+        obj_put(o);
+    }
     fd_remove(fd);
     return libc()->close(fd);
 }
@@ -113,6 +120,18 @@ iso_dup2(int fd, int to)
     return iso_dup3(fd, to, 0);
 }
 
+/* Its flags are the kernel's to know from now on. */
+static void
+note_kernel_flags(int fd)
+{
+    struct obj *o = fd_get_kind(fd, OBJ_SOCK);
+
+    if (o == NULL)
+        return;
+    sock_used_by_kernel(o);
+    obj_put(o);
+}
+
 /* ---- fcntl, ioctl ------------------------------------------------------------------------------------------------------- */
 
 static int
@@ -152,6 +171,8 @@ iso_fcntl(int fd, int cmd, ...)
         o = fd_get(fd);
         return copied(o, libc()->fcntl(fd, cmd, arg));
     }
+    if (FRONT_UNLIKELY(fd_peek(fd) != NULL) && cmd != F_GETFL && cmd != F_GETFD && cmd != F_SETFD)
+        note_kernel_flags(fd);
     if (cmd != F_GETFL && cmd != F_SETFL)
         return libc()->fcntl(fd, cmd, arg);
     o = fd_get_stack(fd);
@@ -206,8 +227,10 @@ iso_ioctl(int fd, unsigned long request, ...)
     arg = va_arg(ap, void *);
     va_end(ap);
     /* Requests about interfaces (SIOCGIFADDR and the like) are the kernel's whatever socket they come by. */
-    if (o == NULL)
+    if (o == NULL) {
+        note_kernel_flags(fd);
         return libc()->ioctl(fd, request, arg);
+    }
     if (request >= SIOCADDRT && request < SIOCDEVPRIVATE) {
         obj_put(o);
         return libc()->ioctl(fd, request, arg);

@@ -11,14 +11,19 @@
 int
 iso_socket(int domain, int type, int protocol)
 {
-    int fd = libc()->socket(domain, type, protocol);
+    const struct spare_kind kind = { .v6 = domain == AF_INET6, .nonblock = (type & SOCK_NONBLOCK) != 0 };
+    bool is_tcp = (domain == AF_INET || domain == AF_INET6) &&
+                  (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
+    uint8_t place = 0;
+    int fd = is_tcp ? spare_lend(kind, (type & SOCK_CLOEXEC) != 0, &place) : -1;
 
+    if (fd < 0)
+        fd = libc()->socket(domain, type, protocol);
     if (fd < 0)
         return fd;
     fd_remove(fd); /* a close that went past us (a bare system call) */
-    if ((domain == AF_INET || domain == AF_INET6) && (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM &&
-        (protocol == 0 || protocol == IPPROTO_TCP))
-        sock_track(fd, domain == AF_INET6);
+    if (is_tcp)
+        sock_track(fd, kind, place);
     return fd;
 }
 
@@ -109,7 +114,8 @@ iso_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
         return libc()->setsockopt(fd, level, name, val, len);
     if (o->where != SOCK_KERNEL)
         return api_put(o, sock_setsockopt(o, fd, level, name, val, len));
-    opts_note(o, level, name);
     rc = libc()->setsockopt(fd, level, name, val, len) < 0 ? -errno : 0;
+    if (rc == 0)
+        opts_note(o, level, name, val);
     return api_put(o, rc);
 }

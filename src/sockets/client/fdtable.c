@@ -104,7 +104,9 @@ obj_create(enum obj_kind kind)
     o->v6 = o->wildcard = o->settled = o->accept_turn = 0;
     o->slot = SHM_NO_SLOT;
     o->bind_lock = o->items_lock = 0;
+    o->nonblock = o->used_by_kernel = o->spare = 0;
     o->kernel_opts = 0;
+    o->kernel_switches = 0;
     o->items = NULL;
     o->set = NULL;
     __atomic_store_n(&o->users, 1, __ATOMIC_RELEASE);

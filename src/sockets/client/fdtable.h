@@ -40,10 +40,14 @@ struct obj {
     uint8_t wildcard; /**< bound in the kernel to 0.0.0.0 or :: */
     uint8_t settled; /**< the kernel's for good: bound or connected where the stack is not */
     uint8_t accept_turn; /**< SOCK_BOTH: whose turn it is to be asked first */
+    uint8_t nonblock; /**< socket() was asked for O_NONBLOCK */
+    uint8_t used_by_kernel; /**< the kernel's socket is no longer as socket() made it, options apart: see spare.h */
+    uint8_t spare; /**< 1 + its place among the kernel's sockets that are used again; 0 = its own */
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */
     uint32_t items_lock;
     uint64_t kernel_opts; /**< which options were set while it was the kernel's: see opts_note */
+    uint32_t kernel_switches; /**< ... and to what, where they are switches: opts.c's bits */
     struct epitem *items; /**< its places in epoll sets */
     struct epset *set; /**< OBJ_EPOLL */
 };

@@ -10,6 +10,7 @@
 #include "libc.h"
 #include "lock.h"
 #include "pollset.h"
+#include "spare.h"
 
 /*
  * fork(): the child's place in the family is opened before, so that the stack knows that the child holds what the parent holds before either
@@ -27,6 +28,7 @@ before_fork(void)
     int saved_errno = errno;
 
     child.fd = -1;
+    spare_before_fork();
     if (!front.dead && front.pid == getpid() && front_home == NULL)
         child.fd = front_open_child(&child.member);
     errno = saved_errno;
@@ -49,6 +51,7 @@ after_fork_in_child(void)
 
     lock_tid_cache = 0;
     fdtable_forked();
+    spare_forked();
     front_become_child(child.fd, child.member);
     slot_forget_closing();
     poll_forked();

@@ -295,11 +295,51 @@ set_row(uint32_t slot, const struct opt_row *r, int32_t v)
 }
 
 void
-opts_note(struct obj *o, int level, int name)
+opts_note(struct obj *o, int level, int name, const void *val)
 {
     const struct opt_row *r = find_row(level, name);
+    int v = 0;
 
+    if (r != NULL && r->kind == OPT_BOOL) {
+        memcpy(&v, val, sizeof(v)); /* the kernel takes no shorter one */
+        if (v != 0)
+            __atomic_or_fetch(&o->kernel_switches, 1u << r->field, __ATOMIC_RELAXED);
+        else
+            __atomic_and_fetch(&o->kernel_switches, ~(1u << r->field), __ATOMIC_RELAXED);
+    }
     __atomic_or_fetch(&o->kernel_opts, r != NULL ? row_bit(r) : OPTS_OTHER, __ATOMIC_RELAXED);
+}
+
+bool
+opts_undo(const struct obj *o, int fd)
+{
+    static const int off = 0;
+    uint64_t left = o->kernel_opts;
+
+    for (size_t i = 0; i < NB_ROWS && left != 0; i++) {
+        const struct opt_row *r = &rows[i];
+
+        if (!(left & row_bit(r)))
+            continue;
+        if (r->kind != OPT_BOOL || !r->carry || libc()->setsockopt(fd, r->level, r->name, &off, sizeof(off)) != 0)
+            return false;
+        left &= ~row_bit(r);
+    }
+    return left == 0;
+}
+
+/* The kernel's value and the usual one; false if they are not to be had. A switch that opts_note saw is known, and off by default. */
+static bool
+kernel_value(const struct obj *o, int fd, int holder, const struct opt_row *r, int *v, int *usual)
+{
+    socklen_t len = sizeof(*v), usual_len = sizeof(*usual);
+
+    if (r->kind == OPT_BOOL && (o->kernel_opts & row_bit(r))) {
+        *v = (o->kernel_switches >> r->field) & 1u;
+        return true;
+    }
+    return libc()->getsockopt(fd, r->level, r->name, v, &len) == 0 &&
+           libc()->getsockopt(holder, r->level, r->name, usual, &usual_len) == 0;
 }
 
 static int
@@ -327,19 +367,16 @@ carry_congestion(int fd, int holder, uint32_t slot)
 
 /* Another option than those in the rows may be a twin of one of them (SO_RCVBUFFORCE): then all are looked at. */
 static int
-carry_int_rows(int fd, int holder, uint32_t slot, uint64_t set)
+carry_int_rows(const struct obj *o, int fd, int holder, uint32_t slot, uint64_t set)
 {
     size_t i;
 
     for (i = 0; i < NB_ROWS; i++) {
         const struct opt_row *r = &rows[i];
-        int v = 0, usual = 0;
-        socklen_t len = sizeof(v), usual_len = sizeof(usual);
-        int rc;
+        int v = 0, usual = 0, rc;
 
-        if (!r->carry || !(set & (OPTS_OTHER | row_bit(r))) ||
-            libc()->getsockopt(fd, r->level, r->name, &v, &len) != 0 ||
-            libc()->getsockopt(holder, r->level, r->name, &usual, &usual_len) != 0 || v == usual)
+        if (!r->carry || !(set & (OPTS_OTHER | row_bit(r))) || !kernel_value(o, fd, holder, r, &v, &usual) ||
+            v == usual)
             continue;
         rc = set_row(slot, r, r->kind == OPT_BUF ? v / 2 : v);
         if (rc == -ENETDOWN)
@@ -370,7 +407,7 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
     if (set == 0 || holder < 0)
         return holder;
     if (!(set & OPTS_OTHER))
-        return carry_int_rows(fd, holder, slot, set);
+        return carry_int_rows(sock, fd, holder, slot, set);
     if (libc()->getsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, &len) == 0) {
         o->linger_on = lg.l_onoff != 0;
         o->linger_s = (uint32_t)lg.l_linger;
@@ -382,7 +419,7 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
     if (libc()->getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == 0)
         o->sndtimeo_us_lo = timeval_to_us(&tv);
     carry_congestion(fd, holder, slot);
-    return carry_int_rows(fd, holder, slot, set);
+    return carry_int_rows(sock, fd, holder, slot, set);
 }
 
 /* ---- setsockopt --------------------------------------------------------------------------------------------------------- */

@@ -15,13 +15,15 @@
 #include "pollset.h"
 
 int
-sock_track(int fd, bool v6)
+sock_track(int fd, struct spare_kind kind, uint8_t place)
 {
     struct obj *o = obj_create(OBJ_SOCK);
 
     if (o == NULL)
         return fd; /* no memory for the table: the kernel alone serves it */
-    o->v6 = v6;
+    o->v6 = kind.v6;
+    o->nonblock = kind.nonblock;
+    o->spare = place;
     if (!fd_install(fd, o))
         obj_put(o);
     return fd;
@@ -40,7 +42,7 @@ open_slot(const struct obj *o, int fd)
     if (slot == SHM_NO_SLOT)
         return -ENFILE;
     h = slot_hot(front_sock(slot));
-    fl = libc()->fcntl(fd, F_GETFL);
+    fl = o->used_by_kernel ? libc()->fcntl(fd, F_GETFL) : (o->nonblock ? O_NONBLOCK : 0);
     h->flags = (o->v6 ? SLOT_V6 : 0) | (fl >= 0 && (fl & O_NONBLOCK) ? SLOT_NONBLOCK : 0);
     rc = command_simple(slot, SHM_OP_OPEN, 0);
     if (rc != 0) {
@@ -125,10 +127,13 @@ bind_kernel_sock(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len
     struct shm_addr a;
     int rc;
 
-    if (!addr_in(sa, len, &a))
+    if (!addr_in(sa, len, &a)) {
+        sock_used_by_kernel(o);
         return from_libc(libc()->bind(fd, sa, len));
+    }
     if (!addr_is_any(&a) && !is_loopback(&a) && !o->settled && !o->wildcard && front_attach() && route_is_stack(&a))
         return move_to_stack(o, fd, &a);
+    sock_used_by_kernel(o);
     rc = from_libc(libc()->bind(fd, sa, len));
     if (rc == 0) {
         o->wildcard = addr_is_any(&a);
@@ -216,8 +221,10 @@ listen_in_stack_too(struct obj *o, int fd, int backlog)
 static int
 listen_kernel_sock(struct obj *o, int fd, int backlog)
 {
-    int rc = from_libc(libc()->listen(fd, backlog));
+    int rc;
 
+    sock_used_by_kernel(o);
+    rc = from_libc(libc()->listen(fd, backlog));
     if (rc != 0 || o->settled || is_v6_only(o, fd) || !front_attach() || front.dead)
         return rc;
     rc = listen_in_stack_too(o, fd, backlog);
@@ -379,6 +386,7 @@ sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
             return rc;
     }
     if (o->where == SOCK_KERNEL) {
+        sock_used_by_kernel(o);
         rc = from_libc(libc()->connect(fd, sa, len));
         if (ok && (rc == 0 || rc == -EINPROGRESS))
             o->settled = 1;
@@ -438,6 +446,7 @@ accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int 
         return (int)slot;
     }
     conn->v6 = o->v6;
+    conn->used_by_kernel = 1; /* its descriptor is a copy of the placeholder */
     conn->slot = (uint32_t)slot;
     conn->where = SOCK_STACK;
     slot_hot(front_sock(conn->slot))->flags =
@@ -587,6 +596,7 @@ sock_released(struct obj *o)
     struct shm_cmd cmd = { .op = SHM_OP_CLOSE };
     const struct slot_opts *opts;
 
+    spare_return(o);
     if (o->where == SOCK_KERNEL || o->slot == SHM_NO_SLOT)
         return;
     evq_set_sock(o->slot, NULL);

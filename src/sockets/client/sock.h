@@ -9,6 +9,7 @@
 
 #include "fdtable.h"
 #include "front.h"
+#include "spare.h"
 
 /**
  * @file
@@ -18,8 +19,8 @@
 
 /* ---- sock.c: life --------------------------------------------------------------------------------------------------- */
 
-/** A kernel TCP socket that may become the stack's: put it into the table. Returns fd. */
-int sock_track(int fd, bool v6);
+/** A kernel TCP socket that may become the stack's: put it into the table. place: as spare_lend gave it. Returns fd. */
+int sock_track(int fd, struct spare_kind kind, uint8_t place);
 
 int sock_bind(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
 int sock_listen(struct obj *o, int fd, int backlog);
@@ -107,8 +108,10 @@ void recv_notice_carried(uint32_t slot);
 
 int sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t *len);
 int sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, socklen_t len);
-/** An option is being set on a socket of the kernel's: remember which, so that a change of sides asks for no others. */
-void opts_note(struct obj *o, int level, int name);
+/** An option was set on a socket of the kernel's, *val: remember which, so that a change of sides asks for no others. */
+void opts_note(struct obj *o, int level, int name, const void *val);
+/** Put fd's options back to what a fresh socket has, after what opts_note noted of o; false: not worth it. */
+bool opts_undo(const struct obj *o, int fd);
 /** The socket changes sides: options that were set on the kernel's are set on the stack's. Returns 0 or -errno. */
 int opts_carry_over(const struct obj *sock, int fd, uint32_t slot);
 /** A kernel socket nobody uses: what accepted sockets' descriptors are copies of. -errno if there is none. */

@@ -3,10 +3,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -254,6 +256,126 @@ test_a_vfork_child_leaves_the_table_alone(void **state)
     iso_close(fd);
 }
 
+/* ---- kernel sockets that are used again ------------------------------------------------------------------------------------ */
+
+static ino_t
+kernel_socket(int fd)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    return st.st_ino;
+}
+
+/* The kernel's socket behind one that was the stack's and is closed now. Nothing else of that kind is kept. */
+static ino_t
+close_one(int type_flags)
+{
+    int fd = fs_connected(type_flags);
+    ino_t behind = kernel_socket(fd);
+
+    iso_close(fd);
+    return behind;
+}
+
+/* A new socket; whether it has that kernel socket behind it. */
+static bool
+is_behind_next(ino_t behind, int type_flags)
+{
+    int fd = iso_socket(AF_INET, SOCK_STREAM | type_flags, 0);
+    bool same = kernel_socket(fd) == behind;
+
+    iso_close(fd);
+    return same;
+}
+
+static void
+test_clean_kernel_sockets_are_used_again(void **state)
+{
+    ino_t behind = close_one(0);
+    int fd, on = 1, value;
+    socklen_t len = sizeof(value);
+
+    (void)state;
+    assert_false(is_behind_next(behind, SOCK_NONBLOCK)); /* another kind */
+    for (int i = 0; i < 3; i++) {
+        fd = fs_connected(SOCK_CLOEXEC);
+        assert_true(kernel_socket(fd) == behind);
+        assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+        iso_close(fd);
+    }
+    /* Switches are put back; the stack's socket has had them. */
+    fd = iso_socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)), 0);
+    struct sockaddr_in sa = address(FS_NETWORK_PEER, 80);
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(iso_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
+    assert_int_equal(value, 1);
+    iso_close(fd);
+    fd = iso_socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(kernel_socket(fd) == behind);
+    assert_int_equal(iso_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
+    assert_int_equal(value, 0);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &value, &len), 0);
+    assert_int_equal(value, 0);
+    /* It was not the stack's this time: the program may have done anything with it. */
+    iso_close(fd);
+    assert_false(is_behind_next(behind, 0));
+}
+
+static void
+test_what_the_kernel_had_is_not_used_again(void **state)
+{
+    struct sockaddr_in sa = address("0.0.0.0", 0), to = address(FS_NETWORK_PEER, 80);
+    int fd = iso_socket(AF_INET, SOCK_STREAM, 0), bytes = 8192;
+    ino_t behind = kernel_socket(fd);
+
+    (void)state;
+    assert_int_equal(iso_bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    iso_close(fd);
+    assert_false(is_behind_next(behind, 0));
+
+    fd = iso_socket(AF_INET, SOCK_STREAM, 0);
+    behind = kernel_socket(fd);
+    assert_int_equal(iso_fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    assert_true(iso_connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 || errno == EINPROGRESS);
+    assert_true(iso_fcntl(fd, F_GETFL) & O_NONBLOCK);
+    fs_settle();
+    iso_close(fd);
+    assert_false(is_behind_next(behind, 0));
+    assert_false(is_behind_next(behind, SOCK_NONBLOCK));
+
+    fd = iso_socket(AF_INET, SOCK_STREAM, 0);
+    behind = kernel_socket(fd);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
+    assert_int_equal(iso_connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    iso_close(fd);
+    assert_false(is_behind_next(behind, 0));
+    fs_settle();
+}
+
+/* A lent one that goes to the kernel is closed by its one close: nothing is left that keeps the port. */
+static void
+test_a_lent_socket_can_be_the_kernels(void **state)
+{
+    ino_t behind = close_one(0);
+    struct sockaddr_in sa = address("127.0.0.1", 0);
+    socklen_t len = sizeof(sa);
+    int fd = iso_socket(AF_INET, SOCK_STREAM, 0), again;
+
+    (void)state;
+    assert_true(kernel_socket(fd) == behind);
+    assert_int_equal(iso_bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(iso_listen(fd, 1), 0);
+    assert_int_equal(iso_getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    iso_close(fd);
+    again = iso_socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(iso_bind(again, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    iso_close(again);
+}
+
 static void
 test_prefixes(void **state)
 {
@@ -290,6 +412,9 @@ main(void)
         cmocka_unit_test_teardown(test_a_refused_connect_can_be_repeated, teardown),
         cmocka_unit_test_teardown(test_our_own_descriptors_survive, teardown),
         cmocka_unit_test_teardown(test_a_vfork_child_leaves_the_table_alone, teardown),
+        cmocka_unit_test_teardown(test_clean_kernel_sockets_are_used_again, teardown),
+        cmocka_unit_test_teardown(test_what_the_kernel_had_is_not_used_again, teardown),
+        cmocka_unit_test_teardown(test_a_lent_socket_can_be_the_kernels, teardown),
         cmocka_unit_test_teardown(test_prefixes, teardown),
     };
 
