@@ -157,7 +157,12 @@ class Lab:
                 return
 
     def distance_ns(self):
+        """For a cache line, from the first CPU to the second and back."""
         return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[1])))
+
+    def switch_ns(self):
+        """For the scheduler, from one thread to another of the first CPU and back."""
+        return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[0]), urgent=True))
 
     def close(self):
         for job in reversed(list(self.jobs)):

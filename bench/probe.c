@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * How far apart are two CPUs? A cache line is handed there and back between two threads pinned to them; prints the nanoseconds of the fastest batch, since what
- * else runs on these CPUs can only make a batch slower. On a virtual machine the answer changes as the host moves the virtual CPUs.
+ * else runs on these CPUs can only make a batch slower. On a virtual machine the answer changes as the host moves the virtual CPUs. With one CPU named twice the threads
+ * yield to each other: then it is what the scheduler takes for there and back.
  *
  * usage: bench-probe CPU CPU
  */
@@ -45,6 +46,8 @@ pin(int cpu)
     return pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
+static bool yields;
+
 /** Wait for a turn. Returns what was found, which is want or UINT32_MAX. */
 static uint32_t
 await(uint32_t want)
@@ -53,6 +56,8 @@ await(uint32_t want)
 
     do {
         turn = __atomic_load_n(&line.turn, __ATOMIC_ACQUIRE);
+        if (yields && turn != want)
+            sched_yield();
     } while (turn != want && turn != UINT32_MAX);
     return turn;
 }
@@ -110,10 +115,11 @@ main(int argc, char **argv)
     pthread_t thread;
     int rc;
 
-    if (cpu[0] < 0 || cpu[1] < 0 || cpu[0] == cpu[1]) {
-        fprintf(stderr, "usage: bench-probe CPU CPU, two different ones\n");
+    if (cpu[0] < 0 || cpu[1] < 0) {
+        fprintf(stderr, "usage: bench-probe CPU CPU\n");
         return 2;
     }
+    yields = cpu[0] == cpu[1];
     rc = pin(cpu[0]);
     if (rc == 0)
         rc = pthread_create(&thread, NULL, answer, &cpu[1]);
