@@ -53,6 +53,11 @@ must()
 
 finish()
 {
+    # Under misd with check=on.
+    if grep 'differs from another one' "$lab_tmp"/*.log 2>/dev/null; then
+        echo "NOT OK: replicas differ"
+        failures=$((failures + 1))
+    fi
     [ $failures = 0 ]
     exit $?
 }

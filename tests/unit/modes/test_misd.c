@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "world.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 #include "modes/misd.h"
@@ -196,6 +198,86 @@ stress_ends_with_equal_replicas(void **state)
     stress("misd,check=on,patience=500,channels=two", 4);
 }
 
+/* ---- threads ------------------------------------------------------------------------------------------------------------------ */
+
+static struct {
+    pthread_t thread[MISD_REPLICAS_MAX];
+    uint32_t numbers; /* given to threads so far; atomic */
+    uint64_t now_us; /* of node 1; atomic */
+    bool stop; /* atomic */
+} threads;
+
+/* The last one sleeps through every other stretch of events that is longer than the channels are. */
+static bool
+sleeps_now(uint32_t w)
+{
+    const struct misd *x = misd_of(1);
+
+    return x->channels.scheme == BCAST_CLAIM && w == x->nb_replicas - 1 &&
+           __atomic_load_n(&x->posted, __ATOMIC_RELAXED) / (2 * MISD_ENTRIES) % 2 == 1;
+}
+
+/* Time runs with every poll, much faster than threads are scheduled: leases end, and patience, all the time. */
+static void *
+poll_on_thread(void *arg)
+{
+    uint32_t w = __atomic_fetch_add(&threads.numbers, 1, __ATOMIC_RELAXED);
+
+    (void)arg;
+    while (!__atomic_load_n(&threads.stop, __ATOMIC_RELAXED)) {
+        uint64_t now_us = __atomic_add_fetch(&threads.now_us, 3, __ATOMIC_RELAXED);
+
+        if (sleeps_now(w) || run.ops->poll(run.mode[1], w, now_us) == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void
+threads_start(const struct pair *p, unsigned n)
+{
+    memset(&threads, 0, sizeof(threads));
+    threads.now_us = p->w.net.now_us;
+    run.still = UINT32_MAX;
+    for (unsigned i = 0; i < n; i++)
+        assert_int_equal(pthread_create(&threads.thread[i], NULL, poll_on_thread, NULL), 0);
+}
+
+static void
+threads_stop(struct pair *p, unsigned n)
+{
+    __atomic_store_n(&threads.stop, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(threads.thread[i], NULL);
+    p->w.net.now_us = RTE_MAX(p->w.net.now_us, threads.now_us);
+    run.still = 0;
+}
+
+static void
+replicas_stay_equal_on_threads(void **state)
+{
+    static const char *const texts[] = { "misd,check=on,patience=200", "misd,check=on,patience=200,channels=two",
+                                         "misd,check=on,scheme=refcount" };
+    static struct pair p;
+
+    (void)state;
+    for (unsigned t = 0; t < RTE_DIM(texts); t++) {
+        struct stream back;
+
+        pair_init(&p, texts[t], 3, 5000);
+        back = (struct stream){ .from = &p.w.b, .to = &p.w.a, .tx = p.server, .rx = p.client, .conn = 1 };
+        threads_start(&p, 3);
+        transfer(&p, 8000000);
+        transfer_all(&p.w.net, &back, 1, 8000000);
+        threads_stop(&p, 3);
+        assert_equal_replicas(&p.w);
+        assert_true(counted(&p.w, 1, CTR_MISD_FRONT_MOVED) > 0);
+        if (misd_of(1)->channels.scheme == BCAST_CLAIM)
+            assert_true(counted(&p.w, 1, CTR_MISD_ROLLED_FORWARD) > 0);
+        pair_fini(&p);
+    }
+}
+
 /* ---- every order -------------------------------------------------------------------------------------------------------------- */
 
 /* Workers of node 1 are polled one at a time in this order, while a connection opens and closes and bytes go both ways. */
@@ -278,6 +360,7 @@ main(void)
         cmocka_unit_test(a_replica_that_stands_still_is_passed_over),
         cmocka_unit_test(another_worker_becomes_the_front),
         cmocka_unit_test(stress_ends_with_equal_replicas),
+        cmocka_unit_test(replicas_stay_equal_on_threads),
         cmocka_unit_test(every_short_order_is_the_same),
         cmocka_unit_test(a_difference_is_found),
     };
