@@ -81,6 +81,7 @@ run_one(const char *file, int argc, char **argv)
 struct pair {
     int cpus[2]; /**< server, client */
     unsigned mtu_bytes;
+    bool zero_copy; /**< of both ends */
     char dir[64]; /**< holds the wire's socket */
     char socket[96];
 };
@@ -136,7 +137,12 @@ pin(int cpu)
 static int
 serve(const struct pair *p, int ready_fd)
 {
-    char *argv[] = { strdup("isobench"), strdup("serve"), strdup(SERVER_TARGET), strdup("--spin"), NULL };
+    char *argv[] = { strdup("isobench"),
+                     strdup("serve"),
+                     strdup(SERVER_TARGET),
+                     strdup("--spin"),
+                     p->zero_copy ? strdup("--zero-copy") : NULL,
+                     NULL };
     int status;
 
     prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -144,7 +150,7 @@ serve(const struct pair *p, int ready_fd)
         return 1;
     if (write(ready_fd, "r", 1) != 1 || freopen("/dev/null", "w", stdout) == NULL)
         return 1;
-    status = isobench_main(4, argv);
+    status = isobench_main(p->zero_copy ? 5 : 4, argv);
     iso_stack_stop();
     return status;
 }
@@ -241,6 +247,8 @@ pair_main(int argc, char **argv)
     }
     if (i == argc || strcmp(argv[i], "serve") == 0)
         return usage_error("pair needs a client's role");
+    for (int k = i; k < argc; k++)
+        p.zero_copy = p.zero_copy || strcmp(argv[k], "--zero-copy") == 0;
     snprintf(p.dir, sizeof(p.dir), "/tmp/isobench-XXXXXX");
     if (mkdtemp(p.dir) == NULL)
         return fail(p.dir, errno);

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "run.h"
+#include "transfer.h"
 
 static struct run run;
 
@@ -64,6 +65,12 @@ main(int argc, char **argv)
 
     switch (options_parse(&o, argc, argv, err, sizeof(err))) {
     case OPTIONS_OK:
+#ifndef TRANSFER_IN_PLACE
+        if (o.zero_copy) {
+            fprintf(stderr, "isobench: --zero-copy is isobench-embedded's\n");
+            return 2;
+        }
+#endif
         return run_role(&o);
     case OPTIONS_HELP:
         fputs(options_usage, stdout);

@@ -30,26 +30,21 @@ const char options_usage[] =
     "  -r, --rate R           open loop: R messages a second in all, due at fixed times, rr and tx only\n"
     "      --pin CPU,...      thread i runs on the i-th of these CPUs, counted round\n"
     "      --spin             poll the epoll set without ever sleeping in it\n"
+    "      --zero-copy        send and receive in place (isobench-embedded, each side for itself)\n"
     "      --json             results as one JSON object\n"
     "      --progress         a line each second on standard error (by default if that is a terminal)\n"
     "      --help, --version\n";
 
-enum { OPT_PIN = 256, OPT_SPIN, OPT_JSON, OPT_PROGRESS, OPT_HELP, OPT_VERSION };
+enum { OPT_PIN = 256, OPT_SPIN, OPT_ZERO_COPY, OPT_JSON, OPT_PROGRESS, OPT_HELP, OPT_VERSION };
 
 static const struct option long_options[] = {
-    { "connections", required_argument, NULL, 'c' },
-    { "size", required_argument, NULL, 's' },
-    { "threads", required_argument, NULL, 't' },
-    { "depth", required_argument, NULL, 'P' },
-    { "duration", required_argument, NULL, 'd' },
-    { "rate", required_argument, NULL, 'r' },
-    { "pin", required_argument, NULL, OPT_PIN },
-    { "spin", no_argument, NULL, OPT_SPIN },
-    { "json", no_argument, NULL, OPT_JSON },
-    { "progress", no_argument, NULL, OPT_PROGRESS },
-    { "help", no_argument, NULL, OPT_HELP },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
+    { "connections", required_argument, NULL, 'c' },   { "size", required_argument, NULL, 's' },
+    { "threads", required_argument, NULL, 't' },       { "depth", required_argument, NULL, 'P' },
+    { "duration", required_argument, NULL, 'd' },      { "rate", required_argument, NULL, 'r' },
+    { "pin", required_argument, NULL, OPT_PIN },       { "spin", no_argument, NULL, OPT_SPIN },
+    { "zero-copy", no_argument, NULL, OPT_ZERO_COPY }, { "json", no_argument, NULL, OPT_JSON },
+    { "progress", no_argument, NULL, OPT_PROGRESS },   { "help", no_argument, NULL, OPT_HELP },
+    { "version", no_argument, NULL, OPT_VERSION },     { NULL, 0, NULL, 0 },
 };
 
 struct error {
@@ -177,6 +172,9 @@ parse_option(struct options *o, int opt, const char *arg, const struct error *e)
         return parse_cpus(o, arg, e);
     case OPT_SPIN:
         o->spin = true;
+        return 0;
+    case OPT_ZERO_COPY:
+        o->zero_copy = true;
         return 0;
     case OPT_JSON:
         o->json = true;

@@ -25,6 +25,7 @@ struct options {
     int cpus[OPTIONS_THREADS_MAX]; /**< thread i runs on cpus[i % nb_cpus] */
     unsigned nb_cpus; /**< 0 = anywhere */
     bool spin; /**< never sleep in epoll_wait */
+    bool zero_copy; /**< messages' bytes are neither copied nor looked at: transfer.h */
     bool json;
     bool progress;
 };

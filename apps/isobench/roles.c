@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "client.h"
 
+#include "transfer.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -43,7 +45,7 @@ send_some(struct client_thread *t, struct client_conn *c)
 
     if (n_bytes > c->hello_left + CLIENT_BUFFER_BYTES)
         n_bytes = c->hello_left + CLIENT_BUFFER_BYTES;
-    n = send(c->fd, t->out + HELLO_BYTES - c->hello_left, n_bytes, MSG_NOSIGNAL);
+    n = transfer_send(t->run->o->zero_copy && c->hello_left == 0, c->fd, t->out + HELLO_BYTES - c->hello_left, n_bytes);
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
     if ((size_t)n < c->hello_left) {
@@ -179,7 +181,7 @@ int
 role_on_readable(struct client_thread *t, struct client_conn *c)
 {
     for (unsigned i = 0; i < CALLS_PER_EVENT; i++) {
-        ssize_t n = recv(c->fd, t->in, CLIENT_BUFFER_BYTES, 0);
+        ssize_t n = transfer_recv(t->run->o->zero_copy, c->fd, t->in, CLIENT_BUFFER_BYTES);
 
         if (n < 0)
             return errno == EAGAIN || errno == EINTR ? 0 : -1;

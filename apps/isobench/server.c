@@ -4,6 +4,7 @@
  * are counted and sent from one buffer, and a slow reader costs a number rather than memory.
  */
 #include "run.h"
+#include "transfer.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -77,7 +78,7 @@ conn_send(struct server_thread *t, struct server_conn *c)
 
         if (c->hello.role == ROLE_RX && want == 0)
             want = c->out_bytes = c->hello.size_bytes; /* one message a call */
-        n = send(c->fd, t->out, want < BUFFER_BYTES ? want : BUFFER_BYTES, MSG_NOSIGNAL);
+        n = transfer_send(t->run->o->zero_copy, c->fd, t->out, want < BUFFER_BYTES ? want : BUFFER_BYTES);
         if (n < 0)
             return errno == EAGAIN || errno == EINTR ? 0 : -1;
         c->out_bytes -= (uint64_t)n;
@@ -154,7 +155,7 @@ static int
 conn_receive(struct server_thread *t, struct server_conn *c)
 {
     for (unsigned i = 0; i < CALLS_PER_EVENT; i++) {
-        ssize_t n = recv(c->fd, t->in, BUFFER_BYTES, 0);
+        ssize_t n = transfer_recv(t->run->o->zero_copy && c->hello_got == HELLO_BYTES, c->fd, t->in, BUFFER_BYTES);
 
         if (n < 0) {
             /* A reset is how a client ends with bytes unread; whether that was early is for the client to say. */

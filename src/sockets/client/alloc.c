@@ -111,7 +111,8 @@ slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b)
     struct slot_hot *h = slot_hot(f);
     uint32_t acked = load_acquire(&b->tx_acked);
     /* The chunk that tx_tail is in goes back too when nothing is outstanding: an idle connection holds no memory. */
-    uint32_t end = acked == f->tx_tail ? acked + SHM_CHUNK_BYTES - 1 : acked;
+    bool is_idle = acked == f->tx_tail && !(load_relaxed(&h->flags) & SLOT_RESERVED);
+    uint32_t end = is_idle ? acked + SHM_CHUNK_BYTES - 1 : acked;
 
     for (; h->tx_low != (uint16_t)(end / SHM_CHUNK_BYTES); h->tx_low = (uint16_t)(h->tx_low + 1)) {
         uint32_t *c = &f->tx_chunk[h->tx_low % SHM_TX_CHUNKS];

@@ -375,3 +375,44 @@ iso_splice(int in_fd, __off64_t *in_off, int out_fd, __off64_t *out_off, size_t 
     rc = wait_for_pipe(in_fd, POLLIN, pipe_waits(in_fd, flags));
     return rc != 0 ? end(out, rc) : end_send(out, sock_send_from(out, &src, msg_flags), 0);
 }
+
+/* ---- without a copy ------------------------------------------------------------------------------------------------------ */
+
+static ssize_t
+not_ours(void)
+{
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+ssize_t
+iso_send_reserve(int fd, void **at, size_t n, int flags)
+{
+    struct obj *o = fd_get_stack(fd);
+
+    return o == NULL ? not_ours() : end_send(o, sock_reserve(o, at, n, flags), flags);
+}
+
+int
+iso_send_commit(int fd, size_t n, int flags)
+{
+    struct obj *o = fd_get_stack(fd);
+
+    return (int)(o == NULL ? not_ours() : end_send(o, sock_commit(o, n, flags), flags));
+}
+
+ssize_t
+iso_recv_borrow(int fd, struct iovec *iov, int *iovcnt, int flags)
+{
+    struct obj *o = fd_get_stack(fd);
+
+    return o == NULL ? not_ours() : end(o, sock_borrow(o, iov, iovcnt, flags));
+}
+
+int
+iso_recv_return(int fd, size_t n)
+{
+    struct obj *o = fd_get_stack(fd);
+
+    return (int)(o == NULL ? not_ours() : end(o, sock_return(o, n)));
+}

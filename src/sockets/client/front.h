@@ -86,6 +86,8 @@ extern const struct front_local *front_local; /**< NULL: other threads or anothe
 #define SLOT_V6 0x40u /**< AF_INET6: addresses are shown as such */
 #define SLOT_LISTENER 0x80u
 #define SLOT_CONNECT_FAILED 0x100u /**< connect() has told its error: the socket is as good as new */
+#define SLOT_RESERVED                                                                                                  \
+    0x200u /**< bytes behind tx_tail are being written in place: their chunk stays, and nothing else is sent */
 
 /** In private0: line 0, what each call touches. */
 struct slot_hot {

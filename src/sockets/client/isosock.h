@@ -104,6 +104,36 @@ ISO_API int iso_sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags);
 ISO_API ssize_t iso_sendfile(int out_fd, int in_fd, off_t *offset, size_t n);
 ISO_API ssize_t iso_splice(int in_fd, __off64_t *in_off, int out_fd, __off64_t *out_off, size_t n, unsigned flags);
 
+/**
+ * Sending without a copy: write the bytes where the stack takes them from.
+ *
+ * iso_send_reserve finds room for up to n bytes (n > 0) behind what was sent and stores its address in *at. Returns how many bytes lie there together, 1 to n: at most
+ * 64 KiB, less at the end of a chunk. It waits for room as iso_send does, which flags (MSG_DONTWAIT, MSG_NOSIGNAL) and O_NONBLOCK prevent. The program may write
+ * there until iso_send_commit sends the first n of these bytes (flags: MSG_MORE, MSG_NOSIGNAL), or none of them with n = 0. In between, sends on the socket
+ * fail with EBUSY. Once sent the bytes are the stack's; changing them then spoils what the peer gets.
+ *
+ * Any thread, one reservation for a socket at a time. -1 with errno: EOPNOTSUPP not a socket of the stack's (use iso_send), EAGAIN no room and not to wait, EBUSY there
+ * is a reservation (reserve), EINVAL n is 0 (reserve), or none was made or more than it has room for (commit), EPIPE, ECONNRESET and others
+ * as iso_send. A reservation ends with the socket.
+ */
+ISO_API ssize_t iso_send_reserve(int fd, void **at, size_t n, int flags);
+ISO_API int iso_send_commit(int fd, size_t n, int flags);
+
+/**
+ * Receiving without a copy: read the bytes where they arrived.
+ *
+ * iso_recv_borrow stores in iov where the next bytes of the stream lie, one entry for each piece (a segment, as a rule), at most *iovcnt of them; *iovcnt becomes how
+ * many. Returns the bytes in all, 0 at the end of the stream. It waits as iso_recv does, which MSG_DONTWAIT and O_NONBLOCK prevent; no other flag is taken. The
+ * bytes must not be written to (in another process' stack they cannot). They stay where they are until iso_recv_return says that the first n of the stream have been
+ * read, or another call reads or closes; borrowing again without that shows the same bytes, and more if there are. While they are borrowed they fill
+ * the receive buffer.
+ *
+ * Any thread. -1 with errno: EOPNOTSUPP not a socket of the stack's (use iso_recv), EAGAIN nothing there and not to wait, EINVAL *iovcnt is not positive or an
+ * unknown flag (borrow), more bytes than have arrived (return), others as iso_recv.
+ */
+ISO_API ssize_t iso_recv_borrow(int fd, struct iovec *iov, int *iovcnt, int flags);
+ISO_API int iso_recv_return(int fd, size_t n);
+
 ISO_API int iso_close(int fd);
 ISO_API int iso_close_range(unsigned first, unsigned last, int flags);
 ISO_API int iso_dup(int fd);

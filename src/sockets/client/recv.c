@@ -86,44 +86,76 @@ segment_at(uint32_t unit)
     return (uint64_t)unit * 64 + s->data_off + s->n_bytes <= front.lay.pool_bytes ? s : NULL;
 }
 
-/* Take up to n bytes to dst (NULL: drop them), moving the cursor. Returns bytes, or -EIO if the stack's lists make no sense. */
-static ssize_t
-copy_out(struct cursor *c, const struct shm_back_sock *b, char *dst, size_t n)
+/* The next bytes that lie together, at most n: where, and the cursor behind them. Returns bytes, or -EIO if the stack's lists make no sense. */
+static inline ssize_t
+next_piece(struct cursor *c, const struct shm_back_sock *b, size_t n, const char **at)
 {
-    size_t done = 0;
+    const struct shm_segment *s;
+    size_t part;
 
-    while (done < n) {
-        const struct shm_segment *s;
-        size_t part;
-
-        if (c->segment == 0)
-            c->segment = b->trains[c->train % SHM_TRAINS].first;
-        s = segment_at(c->segment);
-        if (s == NULL || c->off > s->n_bytes)
-            return -EIO;
-        part = s->n_bytes - c->off;
-        part = part > n - done ? n - done : part;
-        if (dst != NULL)
-            memcpy(dst + done, (const char *)s + s->data_off + c->off, part);
-        done += part;
-        c->off += (uint32_t)part;
-        c->pos += (uint32_t)part;
-        if (c->off < s->n_bytes)
-            continue;
+    if (c->segment == 0)
+        c->segment = b->trains[c->train % SHM_TRAINS].first;
+    s = segment_at(c->segment);
+    if (s == NULL || c->off > s->n_bytes)
+        return -EIO;
+    part = s->n_bytes - c->off;
+    part = part > n ? n : part;
+    *at = (const char *)s + s->data_off + c->off;
+    c->off += (uint32_t)part;
+    c->pos += (uint32_t)part;
+    if (c->off == s->n_bytes) {
         c->segment = s->next; /* read before rx_head gives the segment back */
         c->off = 0;
         c->segment_done = true;
         if (c->segment == 0)
             c->train++;
     }
+    return (ssize_t)part;
+}
+
+/* Take up to n bytes to dst (NULL: drop them). */
+static ssize_t
+copy_out(struct cursor *c, const struct shm_back_sock *b, char *dst, size_t n)
+{
+    size_t done = 0;
+
+    while (done < n) {
+        const char *at;
+        ssize_t part = next_piece(c, b, n - done, &at);
+
+        if (part < 0)
+            return part;
+        if (dst != NULL)
+            memcpy(dst + done, at, (size_t)part);
+        done += (size_t)part;
+    }
     return (ssize_t)done;
 }
 
-/* Where in the user's memory the next byte goes. */
+/* Where in the user's memory the next byte goes; or where it is told where the bytes lie. */
 struct target {
     const struct iovec *iov;
     size_t left, iov_off;
+    struct iovec *pieces; /* NULL: copy */
+    int nb_pieces, max_pieces;
 };
+
+static ssize_t
+show_pieces(struct cursor *c, const struct shm_back_sock *b, struct target *t, size_t avail)
+{
+    size_t done = 0;
+
+    for (t->nb_pieces = 0; done < avail && t->nb_pieces < t->max_pieces; t->nb_pieces++) {
+        const char *at;
+        ssize_t part = next_piece(c, b, avail - done, &at);
+
+        if (part < 0)
+            return part;
+        t->pieces[t->nb_pieces] = (struct iovec){ (void *)(uintptr_t)at, (size_t)part };
+        done += (size_t)part;
+    }
+    return (ssize_t)done;
+}
 
 static ssize_t
 copy_to_iov(struct cursor *c, const struct shm_back_sock *b, struct target *t, size_t avail, bool drop)
@@ -162,6 +194,8 @@ take(uint32_t slot, struct target *t, int flags)
 
     if (avail == 0 || t->left == 0)
         return 0;
+    if (FRONT_UNLIKELY(t->pieces != NULL))
+        return show_pieces(&c, b, t, avail);
     n = copy_to_iov(&c, b, t, avail, (flags & MSG_TRUNC) != 0);
     if (n <= 0 || (flags & MSG_PEEK))
         return n;
@@ -299,4 +333,33 @@ sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
     if (t.left == 0)
         return 0;
     return recv_loop(o->slot, &t, flags);
+}
+
+/* As a peek that shows instead of copying. */
+ssize_t
+sock_borrow(struct obj *o, struct iovec *iov, int *iovcnt, int flags)
+{
+    struct target t = { .left = SIZE_MAX, .pieces = iov, .max_pieces = *iovcnt };
+    ssize_t n;
+
+    if (*iovcnt <= 0 || iov == NULL || (flags & ~MSG_DONTWAIT))
+        return -EINVAL;
+    n = recv_loop(o->slot, &t, flags | MSG_PEEK);
+    *iovcnt = t.nb_pieces;
+    return n;
+}
+
+int
+sock_return(struct obj *o, size_t n)
+{
+    struct slot_hot *h = slot_hot(front_sock(o->slot));
+    const struct iovec nowhere = { NULL, n };
+    struct target t = { .iov = &nowhere, .left = n };
+    ssize_t taken;
+
+    if (!lock_acquire(&h->lock))
+        return -EAGAIN;
+    taken = n <= load_acquire(&back_sock(o->slot)->rx_tail) - h->rx_pos ? take(o->slot, &t, MSG_TRUNC) : -EINVAL;
+    lock_release(&h->lock);
+    return taken < 0 ? (int)taken : 0;
 }

@@ -37,30 +37,28 @@ static int
 check_sendable(uint32_t slot)
 {
     uint32_t st = load_acquire(&back_sock(slot)->status);
+    uint32_t flags = load_relaxed(&slot_hot(front_sock(slot))->flags);
     int err = sock_take_error(slot);
 
     if (err != 0)
         return err;
-    if (load_relaxed(&front.dead) || (st & (SHM_ST_ERROR | SHM_ST_GONE)) ||
-        (load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_SHUT_WR))
+    if (load_relaxed(&front.dead) || (st & (SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_WR))
         return -EPIPE;
+    if (flags & SLOT_RESERVED)
+        return -EBUSY;
     if (st & SHM_ST_CONNECTED)
         return 1;
     return st & SHM_ST_CONNECTING ? SEND_WOULD_BLOCK : -EPIPE;
 }
 
-/* Append one piece, at most up to the end of a chunk. The caller holds the lock. */
-static ssize_t
-append_piece(uint32_t slot, struct tx_source *src, uint32_t space)
+/* Where the stream's next bytes go, up to the end of a chunk. NULL: there is no chunk. The caller holds the lock. */
+static char *
+tail_at(uint32_t slot)
 {
     struct shm_front_sock *f = front_sock(slot);
     uint32_t tail = f->tx_tail, off = tail % SHM_CHUNK_BYTES;
     uint32_t *chunk = &f->tx_chunk[tail / SHM_CHUNK_BYTES % SHM_TX_CHUNKS];
-    size_t n = SHM_CHUNK_BYTES - off;
-    ssize_t got;
 
-    n = n > space ? space : n;
-    n = n > src->left ? src->left : n;
     /* The space grows while we append, perhaps by a whole round: what stood in this place must be given back before it is used again. */
     if (off == 0)
         slot_free_acked(f, back_sock(slot));
@@ -68,16 +66,49 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space)
         uint32_t c = chunk_alloc();
 
         if (c == SHM_NO_CHUNK)
-            return -ENOBUFS;
+            return NULL;
         store_relaxed(chunk, c);
     }
-    got = src->fill(src, chunk_at(*chunk) + off, n);
+    return chunk_at(*chunk) + off;
+}
+
+/* How much of n fits there. */
+static size_t
+tail_room(uint32_t slot, size_t n, uint32_t space)
+{
+    size_t rest = SHM_CHUNK_BYTES - front_sock(slot)->tx_tail % SHM_CHUNK_BYTES;
+
+    n = n > space ? space : n;
+    return n > rest ? rest : n;
+}
+
+static void
+tail_moves(uint32_t slot, uint32_t n)
+{
+    struct shm_front_sock *f = front_sock(slot);
+
+    store_release(&f->tx_tail, f->tx_tail + n);
+    recv_notice_carried(slot);
+    notify_stack(slot);
+    if (load_relaxed(&f->sleepers) & SHM_WANT_SPACE)
+        __atomic_and_fetch(&f->sleepers, ~SHM_WANT_SPACE, __ATOMIC_RELAXED);
+}
+
+/* Append one piece. The caller holds the lock. */
+static ssize_t
+append_piece(uint32_t slot, struct tx_source *src, uint32_t space)
+{
+    size_t n = tail_room(slot, src->left, space);
+    char *at = tail_at(slot);
+    ssize_t got;
+
+    if (at == NULL)
+        return -ENOBUFS;
+    got = src->fill(src, at, n);
     if (got <= 0)
         return got;
     src->left -= (size_t)got;
-    store_release(&f->tx_tail, tail + (uint32_t)got);
-    recv_notice_carried(slot);
-    notify_stack(slot);
+    tail_moves(slot, (uint32_t)got);
     return got;
 }
 
@@ -100,8 +131,6 @@ append(uint32_t slot, struct tx_source *src, int flags, bool *end)
         if (n <= 0)
             break;
         done += n;
-        if (load_relaxed(&f->sleepers) & SHM_WANT_SPACE)
-            __atomic_and_fetch(&f->sleepers, ~SHM_WANT_SPACE, __ATOMIC_RELAXED);
         if (!front.page->aggregate)
             break; /* the stack is to see each piece by itself */
     }
@@ -141,10 +170,24 @@ wait_for_space(uint32_t slot, int flags, uint64_t *deadline_us, bool *have_deadl
     return wait_sock(slot, WAIT_WRITE, sock_can_write, *deadline_us);
 }
 
+/* No chunk is left in the family: time for others to give some back. 0 = try again. */
+static int
+wait_for_chunk(uint32_t slot, int flags, unsigned *starved)
+{
+    const struct timespec ms = { 0, 1000000 };
+
+    if ((*starved)++ < CHUNK_RETRIES) {
+        if (front_local != NULL)
+            front_local->pass();
+        nanosleep(&ms, NULL);
+        return 0;
+    }
+    return sock_deadline(slot, true, flags) == 0 ? -EAGAIN : -ENOBUFS;
+}
+
 ssize_t
 sock_send_from(struct obj *o, struct tx_source *src, int flags)
 {
-    const struct timespec ms = { 0, 1000000 };
     uint32_t slot = o->slot;
     uint64_t deadline_us = 0;
     bool have_deadline = false, end = false;
@@ -164,15 +207,9 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
         }
         if (end)
             break;
-        if (n == -ENOBUFS && starved++ < CHUNK_RETRIES) {
-            if (front_local != NULL)
-                front_local->pass();
-            nanosleep(&ms, NULL);
-            continue;
-        }
-        if (n == -ENOBUFS && sock_deadline(slot, true, flags) == 0)
-            n = -EAGAIN;
-        if (n == SEND_WOULD_BLOCK)
+        if (n == -ENOBUFS)
+            n = wait_for_chunk(slot, flags, &starved);
+        else if (n == SEND_WOULD_BLOCK)
             n = wait_for_space(slot, flags, &deadline_us, &have_deadline);
         if (n < 0)
             return sent > 0 ? sent : n;
@@ -196,4 +233,72 @@ sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
         return rc < 0 ? rc : 0;
     }
     return sock_send_from(o, &src, flags);
+}
+
+/* ---- without a copy ------------------------------------------------------------------------------------------------------ */
+
+/* Once, without waiting: bytes reserved, SEND_WOULD_BLOCK, or -errno. The caller holds the lock. */
+static ssize_t
+reserve(uint32_t slot, void **at, size_t n)
+{
+    int rc = check_sendable(slot);
+    size_t room;
+
+    if (rc <= 0)
+        return rc;
+    room = tail_room(slot, n, sock_tx_room(slot));
+    if (room == 0)
+        return SEND_WOULD_BLOCK;
+    *at = tail_at(slot);
+    if (*at == NULL)
+        return -ENOBUFS;
+    __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, SLOT_RESERVED, __ATOMIC_RELAXED);
+    return (ssize_t)room;
+}
+
+ssize_t
+sock_reserve(struct obj *o, void **at, size_t n, int flags)
+{
+    uint32_t slot = o->slot;
+    uint64_t deadline_us = 0;
+    bool have_deadline = false;
+    unsigned starved = 0;
+    ssize_t rc;
+
+    if (n == 0)
+        return -EINVAL;
+    do {
+        if (!front.page->aggregate)
+            wait_until_serviced(slot);
+        if (!lock_acquire(&slot_hot(front_sock(slot))->lock))
+            return -EAGAIN;
+        rc = reserve(slot, at, n);
+        lock_release(&slot_hot(front_sock(slot))->lock);
+        if (rc == -ENOBUFS)
+            rc = wait_for_chunk(slot, flags, &starved);
+        else if (rc == SEND_WOULD_BLOCK)
+            rc = wait_for_space(slot, flags, &deadline_us, &have_deadline);
+    } while (rc == 0);
+    return rc;
+}
+
+int
+sock_commit(struct obj *o, size_t n, int flags)
+{
+    struct shm_front_sock *f = front_sock(o->slot);
+    struct slot_hot *h = slot_hot(f);
+    int rc = -EINVAL;
+
+    if (!lock_acquire(&h->lock))
+        return -EAGAIN;
+    if ((load_relaxed(&h->flags) & SLOT_RESERVED) && n <= tail_room(o->slot, n, sock_tx_room(o->slot))) {
+        __atomic_and_fetch(&h->flags, ~SLOT_RESERVED, __ATOMIC_RELAXED);
+        rc = n > 0 ? check_sendable(o->slot) : 1;
+    }
+    if (rc > 0 && n > 0) {
+        store_relaxed(&f->tx_flags, flags & MSG_MORE ? SHM_TX_MORE : 0);
+        tail_moves(o->slot, (uint32_t)n);
+    }
+    lock_release(&h->lock);
+    return rc > 0 ? 0 : rc;
 }

@@ -94,11 +94,17 @@ struct tx_source {
 ssize_t sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
 /** From any source; raises no SIGPIPE. */
 ssize_t sock_send_from(struct obj *o, struct tx_source *src, int flags);
+/** Room for up to n bytes of the stream, as iso_send_reserve; until sock_commit the socket sends nothing else. */
+ssize_t sock_reserve(struct obj *o, void **at, size_t n, int flags);
+int sock_commit(struct obj *o, size_t n, int flags);
 
 /* ---- recv.c ------------------------------------------------------------------------------------------------------------- */
 
 /** Returns bytes, 0 at the end of the stream, or -errno. flags: MSG_*. */
 ssize_t sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
+/** Where the stream's next bytes lie, as iso_recv_borrow; they stay until sock_return, or a read. */
+ssize_t sock_borrow(struct obj *o, struct iovec *iov, int *iovcnt, int flags);
+int sock_return(struct obj *o, size_t n);
 /** A notification about bytes taken may be held back while a send is likely to carry it; before sleeping it must go. */
 void recv_flush_notice(void);
 /** The socket is being notified anyway. */

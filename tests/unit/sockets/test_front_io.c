@@ -577,6 +577,127 @@ test_options(void **state)
     iso_close(fd);
 }
 
+/* ---- without a copy ------------------------------------------------------------------------------------------------------- */
+
+static void
+test_reserve_and_commit(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+    size_t sent = 0;
+    void *at, *again;
+
+    (void)state;
+    assert_fails(iso_send_commit(fd, 1, 0), EINVAL);
+    assert_fails(iso_send_reserve(fd, &at, 0, 0), EINVAL);
+    /* Up to the end of a chunk, then in the next one; what is not committed is not sent. */
+    while (sent < 2 * SHM_CHUNK_BYTES) {
+        ssize_t room = iso_send_reserve(fd, &at, 25000, 0);
+        size_t n = room > 24000 ? 24000 : (size_t)room;
+
+        assert_true(room > 0 && room <= 25000);
+        memcpy(at, pattern + sent, n);
+        assert_fails(iso_send(fd, "x", 1, 0), EBUSY);
+        assert_fails(iso_send_reserve(fd, &again, 1, 0), EBUSY);
+        assert_int_equal(iso_send_commit(fd, n, 0), 0);
+        sent += n;
+    }
+    assert_int_equal(fs_sent_bytes(slot), sent);
+    fs_sent(slot, 0, scratch, sent);
+    assert_memory_equal(scratch, pattern, sent);
+    /* Given up. */
+    assert_true(iso_send_reserve(fd, &at, 10, 0) > 0);
+    assert_int_equal(iso_send_commit(fd, 0, 0), 0);
+    assert_int_equal(iso_send(fd, "y", 1, 0), 1);
+    assert_int_equal(fs_sent_bytes(slot), sent + 1);
+    /* Full. */
+    while (iso_send(fd, pattern, sizeof(pattern), 0) > 0)
+        ;
+    assert_fails(iso_send_reserve(fd, &at, 1, 0), EAGAIN);
+    assert_int_equal(iso_close(fd), 0);
+}
+
+/* All that was sent is acknowledged while the program still writes: its chunk is not given to somebody else. */
+static void
+test_a_reserved_chunk_stays(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK), other = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd);
+    void *at, *taken;
+
+    (void)state;
+    assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
+    fs_settle();
+    assert_true(iso_send_reserve(fd, &at, 5, 0) == 5);
+    fs_ack(slot, 3);
+    fs_deliver(slot, "z", 1, 1);
+    assert_int_equal(iso_recv(fd, scratch, 1, 0), 1); /* where chunks are given back */
+    assert_true(iso_send_reserve(other, &taken, 5, 0) == 5);
+    assert_true((char *)taken - (char *)at >= SHM_CHUNK_BYTES - 3 || (char *)at - (char *)taken >= SHM_CHUNK_BYTES - 3);
+    memcpy(at, "defgh", 5);
+    assert_int_equal(iso_send_commit(fd, 5, 0), 0);
+    fs_settle();
+    fs_sent(slot, 3, scratch, 5);
+    assert_memory_equal(scratch, "defgh", 5);
+    assert_int_equal(iso_close(fd), 0);
+    assert_int_equal(iso_close(other), 0); /* with its reservation */
+}
+
+static void
+test_borrow_and_return(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK), n = 4;
+    uint32_t slot = fs_slot(fd);
+    struct iovec iov[4];
+
+    (void)state;
+    assert_fails(iso_recv_borrow(fd, iov, &n, 0), EAGAIN);
+    n = 0;
+    assert_fails(iso_recv_borrow(fd, iov, &n, 0), EINVAL);
+    n = 4;
+    assert_fails(iso_recv_borrow(fd, iov, &n, MSG_PEEK), EINVAL);
+    fs_deliver(slot, pattern, 3000, 1000);
+    n = 2;
+    assert_int_equal(iso_recv_borrow(fd, iov, &n, 0), 2000);
+    assert_int_equal(n, 2);
+    n = 4;
+    assert_int_equal(iso_recv_borrow(fd, iov, &n, 0), 3000); /* the same again, and more */
+    assert_int_equal(n, 3);
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(iov[i].iov_len, 1000);
+        assert_memory_equal(iov[i].iov_base, pattern + 1000 * i, 1000);
+    }
+    assert_fails(iso_recv_return(fd, 3001), EINVAL);
+    assert_int_equal(front_sock(slot)->rx_head, 0);
+    assert_int_equal(iso_recv_return(fd, 1500), 0);
+    assert_int_equal(iso_recv(fd, scratch, 200, 0), 200);
+    assert_memory_equal(scratch, pattern + 1500, 200);
+    n = 4;
+    assert_int_equal(iso_recv_borrow(fd, iov, &n, 0), 1300);
+    assert_memory_equal(iov[0].iov_base, pattern + 1700, 300);
+    assert_int_equal(iso_recv_return(fd, 1300), 0);
+    assert_int_equal(front_sock(slot)->rx_head, 3000);
+    fs_fin(slot);
+    n = 4;
+    assert_int_equal(iso_recv_borrow(fd, iov, &n, 0), 0);
+    assert_int_equal(iso_close(fd), 0);
+}
+
+static void
+test_without_a_copy_needs_the_stack(void **state)
+{
+    int fd = iso_socket(AF_INET, SOCK_STREAM, 0), n = 1;
+    struct iovec iov;
+    void *at;
+
+    (void)state;
+    assert_fails(iso_send_reserve(fd, &at, 1, 0), EOPNOTSUPP);
+    assert_fails(iso_send_commit(fd, 0, 0), EOPNOTSUPP);
+    assert_fails(iso_recv_borrow(fd, &iov, &n, 0), EOPNOTSUPP);
+    assert_fails(iso_recv_return(fd, 0), EOPNOTSUPP);
+    iso_close(fd);
+}
+
 int
 main(void)
 {
@@ -603,6 +724,10 @@ main(void)
         cmocka_unit_test_teardown(test_reading_what_was_refused, teardown),
         cmocka_unit_test_teardown(test_queue_lengths, teardown),
         cmocka_unit_test_teardown(test_options, teardown),
+        cmocka_unit_test_teardown(test_reserve_and_commit, teardown),
+        cmocka_unit_test_teardown(test_a_reserved_chunk_stays, teardown),
+        cmocka_unit_test_teardown(test_borrow_and_return, teardown),
+        cmocka_unit_test_teardown(test_without_a_copy_needs_the_stack, teardown),
     };
 
     make_pattern();
