@@ -3,7 +3,7 @@
 BUILD ?= build
 MESON_ARGS := $(if $(filter true 1,$(CI)),-Dwerror=true)
 
-.PHONY: all deps configure demo demo-rootless test check budget asan fuzz docs install clean bench
+.PHONY: all deps configure demo demo-rootless test check budget asan fuzz docs install clean bench marks
 
 all: configure
 	ninja -C $(BUILD)
@@ -60,6 +60,10 @@ FIG ?= quick
 bench: all
 	ninja -C $(BUILD) bench/dominoes/replicated_work bench/dominoes/ring_rate
 	bench/figures.py --build $(BUILD) $(BENCH_ARGS) $(FIG)
+
+# The table of marks beside the kernel (docs/performance.md). Needs root and a quiet machine.
+marks: all
+	bench/marks.py --build $(BUILD) $(BENCH_ARGS)
 
 # Write the generated pages again after the table of options has changed.
 docs: all

@@ -158,7 +158,7 @@ class Lab:
 
     def distance_ns(self):
         """For a cache line, from the first CPU to the second and back."""
-        return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[1])))
+        return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[1]), urgent=True))
 
     def switch_ns(self):
         """For the scheduler, from one thread to another of the first CPU and back."""

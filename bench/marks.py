@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fill in the table of marks: two stacks inside isobench, joined by net_memif, beside the kernel over a veth without offloads, on the same two CPUs.
+
+In each round every workload runs on every variant: the kernel, the kernel with both ends polling, the pair. A mark is a ratio, taken inside a round between two runs that others did
+not disturb and that saw the CPUs at the same distance; the table shows the medians and how many rounds they rest on. `--apart` keeps rounds with near and far CPUs in rows of their
+own. Needs root (namespaces, veth) and builds nothing; the programs are expected in --build.
+"""
+import argparse
+import csv
+import sys
+import time
+
+from lab import Failure, Lab, median, observe, report, run, wait_for
+
+SERVER, CLIENT, PORT = '10.78.0.2', '10.78.0.1', 7000
+MTU = 1500
+# name: (isobench's words, MTU)
+WORKLOADS = {
+    'rr1': (['rr', '-c', '1', '-s', '64'], MTU),
+    'rr64': (['rr', '-c', '64', '-s', '64'], MTU),
+    'rr256': (['rr', '-c', '256', '-s', '64'], MTU),
+    'rr16384': (['rr', '-c', '16384', '-s', '64'], MTU),
+    'msg128': (['tx', '-c', '128', '-s', '64'], MTU),
+    'tx1': (['tx', '-c', '1', '-s', '64k'], MTU),
+    'rx1': (['rx', '-c', '1', '-s', '64k'], MTU),
+    'tx1-9000': (['tx', '-c', '1', '-s', '64k'], 9000),
+    'crr64': (['crr', '-c', '64', '-s', '64'], MTU),
+}
+# (workload, what is compared, of which variant or workload, how many times at least, in words)
+MARKS = [
+    ('rr1', 'p50', 'kernel', 12, 'request/response 64 B, 1 connection: p50 at most 1/12 of the kernel'),
+    ('rr1', 'p99', 'kernel', 12, 'the same: p99'),
+    ('rr1', 'p50', 'spin', 3, 'the same: p50 at most 1/3 of the kernel, spinning'),
+    ('rr64', 'rate', 'kernel', 10, '64 connections: at least 10 x the kernel'),
+    ('rr256', 'rate', 'kernel', 10, '256 connections: at least 10 x the kernel'),
+    ('rr16384', 'rate', 'rr64', 0.9, '16,384 connections: at least 90% of the rate with 64'),
+    ('msg128', 'rate', 'kernel', 11, 'stream of 64 B messages, 128 connections: at least 11 x the kernel'),
+    ('tx1', 'rate', 'kernel', 3.4, 'bulk, 1 connection, MTU 1500: at least 3.4 x the kernel'),
+    ('rx1', 'rate', 'kernel', 3.4, 'bulk from the server: at least 3.4 x the kernel'),
+    ('tx1-9000', 'rate', 'kernel', 2, 'bulk, MTU 9000: at least 2 x the kernel'),
+    ('crr64', 'rate', 'kernel', 10, 'connect, request, close, 64 connections: at least 10 x the kernel'),
+]
+VARIANTS = ['kernel', 'spin', 'pair']
+IDLE_SECONDS = 4  # of holding
+
+
+class Marks:
+    def __init__(self, lab, seconds):
+        self.lab, self.seconds = lab, seconds
+        self.server, self.client = lab.namespace('s'), lab.namespace('c')
+        lab.veth(self.server, 'v0', self.client, 'v0')
+        for ns, address in ((self.server, SERVER), (self.client, CLIENT)):
+            run('ip', '-n', ns, 'address', 'add', f'{address}/24', 'dev', 'v0')
+            run('ip', 'netns', 'exec', ns, 'ethtool', '-K', 'v0', 'tso', 'off', 'gso', 'off', 'gro', 'off')
+
+    def listens(self):
+        return f':{PORT}' in run('ip', 'netns', 'exec', self.server, 'ss', '-Hltn')
+
+    def kernel(self, words, mtu, extra):
+        for ns in (self.server, self.client):
+            run('ip', '-n', ns, 'link', 'set', 'v0', 'mtu', str(mtu))
+        cpus = [str(cpu) for cpu in self.lab.cpus]
+        job, _ = self.lab.start('serve', 'ip', 'netns', 'exec', self.server, self.lab.bench, 'serve', f'{SERVER}:{PORT}', '--pin', cpus[0], *extra,
+                                urgent=True)
+        try:
+            wait_for('isobench serve', self.listens, job)
+            return report('ip', 'netns', 'exec', self.client, self.lab.bench, words[0], f'{SERVER}:{PORT}', *words[1:], '--pin', cpus[1], *extra,
+                          '-d', str(self.seconds), '--json', timeout=self.seconds + 90)
+        finally:
+            self.lab.stop(job)
+
+    def pair_words(self, words, mtu, seconds):
+        mtu_words = ['--mtu', str(mtu)] if mtu != MTU else []
+        return [self.lab.app('isobench/isobench-embedded'), 'pair', '--cpus', ','.join(str(cpu) for cpu in self.lab.cpus), *mtu_words, *words,
+                '-d', str(seconds), '--json']
+
+    def run(self, workload, variant):
+        words, mtu = WORKLOADS[workload]
+        if variant == 'pair':
+            results = report(*self.pair_words(words, mtu, self.seconds), timeout=self.seconds + 90)
+        else:
+            results = self.kernel(words, mtu, ['--spin'] if variant == 'spin' else [])
+        latency = results.get('latency_us') or {}
+        if results['messages_per_s'] == 0:
+            raise Failure(f'{workload} on {variant}: not one message')
+        return {'rate': results['messages_per_s'], 'gbits': results['bytes_per_s'] * 8 / 1e9, 'p50': latency.get('p50'), 'p99': latency.get('p99')}
+
+    def idle_bytes(self, connections):
+        """Memory of both processes of a pair that holds so many connections: what is theirs alone and their share of the rest, and the kernel's slabs."""
+        job, _ = self.lab.start('idle', *self.pair_words(['idle', '-c', str(connections)], MTU, IDLE_SECONDS))
+        most = 0
+        while job.poll() is None:
+            pids = run('pgrep', '-g', str(job.pid), timeout=5).split()
+            most = max(most, sum(pss_bytes(pid) for pid in pids) + slab_bytes())
+            time.sleep(0.2)
+        status = job.wait()
+        self.lab.stop(job)
+        if status != 0:
+            raise Failure(f'idle with {connections} connections: status {status}')
+        return most
+
+
+def pss_bytes(pid):
+    try:
+        with open(f'/proc/{pid}/smaps_rollup', encoding='ascii') as f:
+            return sum(int(line.split()[1]) * 1024 for line in f if line.startswith('Pss:'))
+    except OSError:
+        return 0
+
+
+def slab_bytes():
+    with open('/proc/meminfo', encoding='ascii') as f:
+        return sum(int(line.split()[1]) * 1024 for line in f if line.startswith('Slab:'))
+
+
+def ratio(ours, theirs, what):
+    """How many times better; None if it cannot be told."""
+    if not (ours and theirs and ours['valid'] and theirs['valid'] and ours['distance'] == theirs['distance']):
+        return None
+    if ours.get(what) is None or theirs.get(what) is None:
+        return None
+    return theirs[what] / ours[what] if what.startswith('p') else ours[what] / theirs[what]
+
+
+def shown(row, what):
+    if not row:
+        return '-'
+    if what.startswith('p'):
+        return f'{row[what]:.2f} us'
+    return f'{row["gbits"]:.1f} Gb/s' if row['gbits'] > 1 else f'{row["rate"] / 1e3:.0f} k/s'
+
+
+def middle(rounds, workload, variant):
+    rows = [r[workload, variant] for r in rounds if r.get((workload, variant), {}).get('valid')]
+    if not rows:
+        return None
+    return {key: median(row[key] for row in rows) for key in ('rate', 'gbits', 'p50', 'p99')}
+
+
+def table(rounds, workloads):
+    lines = ['| mark | reached with | compared with | times | rounds | |', '| --- | --- | --- | --- | --- | --- |']
+    for workload, what, other, least, words in MARKS:
+        if workload not in workloads:
+            continue
+        beside = (other, 'pair') if other in WORKLOADS else (workload, other)
+        ratios = [ratio(r.get((workload, 'pair')), r.get(beside), what) for r in rounds]
+        ratios = [r for r in ratios if r is not None]
+        verdict = 'not measured undisturbed' if not ratios else 'reached' if median(ratios) >= least else 'missed'
+        times = f'{median(ratios):.2f}' if ratios else '-'
+        lines.append(f'| {words} | {shown(middle(rounds, workload, "pair"), what)} | {shown(middle(rounds, *beside), what)} | {times} '
+                     f'| {len(ratios)} of {len(rounds)} | {verdict} |')
+    return '\n'.join(lines)
+
+
+def measure(args, lab, rows):
+    marks = Marks(lab, args.seconds)
+    rounds = []
+    for number in range(args.rounds):
+        rounds.append({})
+        for workload in args.workloads:
+            for variant in VARIANTS:
+                row = observe(lab, lambda: marks.run(workload, variant), args.patience)
+                rounds[-1][workload, variant] = row
+                rows.append({'round': number + 1, 'workload': workload, 'variant': variant, **row})
+                words = row.get('error') or f'{row["rate"]:.0f}/s {row["gbits"]:.2f} Gb/s p50 {row["p50"]}'
+                print(f'{number + 1} {workload:9}{variant:7}{row["distance"]:6}{100 * row["foreign"]:4.0f}% others  {words}', file=sys.stderr)
+    if args.apart:
+        for distance in ('near', 'far'):
+            print(f'\n{distance}:\n' + table([{k: v for k, v in r.items() if v['distance'] == distance} for r in rounds], args.workloads))
+    else:
+        print(table(rounds, args.workloads))
+    if args.idle:
+        few, many = marks.idle_bytes(1), marks.idle_bytes(args.idle)
+        print(f'\nan idle connection, {args.idle} of them, both ends, processes and kernel: {(many - few) / args.idle:.0f} bytes')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--build', default='build', help='build directory')
+    parser.add_argument('--cpus', default='0,1', help='server, client')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--seconds', type=float, default=2)
+    parser.add_argument('--patience', type=float, default=20, help='seconds to wait for a quiet machine before a run')
+    parser.add_argument('--apart', action='store_true', help='near and far CPUs in tables of their own')
+    parser.add_argument('--idle', type=int, default=0, metavar='N', help='measure the memory of N idle connections too')
+    parser.add_argument('--csv', help='every run')
+    parser.add_argument('workloads', nargs='*', default=[], help=f'of {", ".join(WORKLOADS)} (all)')
+    args = parser.parse_args()
+    args.workloads = args.workloads or list(WORKLOADS)
+    unknown = [name for name in args.workloads if name not in WORKLOADS]
+    if unknown:
+        parser.error(f'no workload {unknown[0]}')
+    if any(other in WORKLOADS and name in args.workloads and other not in args.workloads for name, _, other, *_ in MARKS):
+        args.workloads.insert(0, 'rr64')
+    lab, rows = Lab(args.build, [int(cpu) for cpu in args.cpus.split(',')]), []
+    try:
+        measure(args, lab, rows)
+    except Failure as e:
+        sys.exit(f'marks.py: {e}')
+    finally:
+        lab.close()
+        if args.csv and rows:
+            with open(args.csv, 'w', newline='', encoding='ascii') as f:
+                out = csv.DictWriter(f, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
+                out.writeheader()
+                out.writerows(rows)
+
+
+if __name__ == '__main__':
+    main()
