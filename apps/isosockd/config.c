@@ -8,6 +8,7 @@
 #include "sockets/shm.h"
 #include "config.h"
 
+static const char *const syn_cookie_choices[] = { "off", "full", "always", NULL }; /* TCP_SYN_COOKIES_* */
 static const char *const idle_choices[] = { "poll", "adaptive", "sleep", NULL };
 
 /* The knobs of --port. */
@@ -340,6 +341,14 @@ static const struct option_row rows[] = {
       .min = 1024,
       .max = 65535,
       .help = "Last port for connections that name none." },
+    { .name = "syn-cookies",
+      .section = "TCP",
+      .type = OPTION_ENUM,
+      FIELD(syn_cookies),
+      .choices = syn_cookie_choices,
+      .default_text = "full",
+      .help =
+          "Answer SYNs without keeping anything (RFC 4987): never, when half-open connections have no room, always." },
     { .name = "timestamps",
       .section = "TCP",
       .type = OPTION_BOOL,
@@ -524,6 +533,7 @@ config_tcp_params(const struct config *cfg, struct tcp_params *p)
     p->fin_wait2_us = cfg->fin_wait2_s * 1000000;
     p->rto_min_us = cfg->rto_min_ms * 1000;
     p->delack_us = cfg->delack_ms * 1000;
+    p->syn_cookies = (uint8_t)cfg->syn_cookies;
     p->timestamps = cfg->timestamps;
     make_seed(cfg->seed, p->seed);
 }

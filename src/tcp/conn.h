@@ -233,6 +233,7 @@ struct tcp_half {
 #define HALF_F_WSCALE 4u
 #define HALF_F_ECN 64u
 #define HALF_F_FO 8u /**< the first SYN-ACK brings a cookie */
+#define HALF_F_COOKIE 32u /**< no entry of the table: it lives for one answer */
 #define HALF_F_FO_EXP 16u /**< in the experimental option */
 _Static_assert(sizeof(struct tcp_half) <= 80, "half-open entries are small");
 

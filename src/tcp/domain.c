@@ -35,6 +35,7 @@ tcp_params_default(struct tcp_params *p)
     p->ecn = 2;
     p->burst_min_segs = 2;
     p->idle_restart = true;
+    p->syn_cookies = TCP_SYN_COOKIES_FULL;
     p->fastopen = TCP_FASTOPEN_CLIENT | TCP_FASTOPEN_SERVER;
 }
 
@@ -46,8 +47,8 @@ params_ok(const struct tcp_params *p)
            p->max_ooo_bufs <= MAX_ENTRIES && p->max_moved <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 &&
            p->rcv_buf_bytes <= 1u << 30 && p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 &&
            p->rto_min_us <= p->rto_initial_us && p->rto_initial_us <= p->rto_max_us &&
-           p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 && p->ecn <= 2 && p->burst_min_segs >= 1 &&
-           p->congestion < TCP_CC_COUNT;
+           p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 && p->ecn <= 2 &&
+           p->syn_cookies <= TCP_SYN_COOKIES_ALWAYS && p->burst_min_segs >= 1 && p->congestion < TCP_CC_COUNT;
 }
 
 /** Buckets: a power of two, one for each entry or a few fewer. */
@@ -149,6 +150,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->steer = p->steer; /* it has no padding */
     to->pacing = p->pacing;
     to->steer_index = p->steer_index;
+    to->syn_cookies = p->syn_cookies;
     to->fastopen = p->fastopen;
 }
 

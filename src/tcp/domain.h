@@ -56,6 +56,7 @@ struct tcp_domain {
     uint32_t challenge_count;
     uint32_t port_counters[PORT_COUNTERS];
     uint64_t fastopen_key[2];
+    uint64_t cookie_end_us; /**< the youngest SYN cookie is good until then; 0 = none was sent */
     struct wheel wheel;
 };
 

@@ -5,6 +5,7 @@
 #include "tcp/fastopen.h"
 #include "tcp/guard.h"
 #include "tcp/isn.h"
+#include "tcp/syncookie.h"
 
 /** As in Linux: net.core.somaxconn. */
 #define BACKLOG_MAX 4096
@@ -140,6 +141,16 @@ half_free(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
     tcp_pool_put(&d->pools[POOL_HALF], half_at(d, 0), sizeof(*h), i);
 }
 
+/** What of a SYN goes into the timestamp; without one nothing was agreed on. */
+static uint8_t
+cookie_opts(const struct tcp_half *h)
+{
+    uint8_t wscale = h->flags & HALF_F_WSCALE ? h->snd_wscale : SYNCOOKIE_NO_WSCALE;
+
+    return (uint8_t)(wscale | (h->flags & HALF_F_SACK ? SYNCOOKIE_SACK : 0) |
+                     (h->flags & HALF_F_ECN ? SYNCOOKIE_ECN : 0));
+}
+
 /** A half-open entry's segment: SYN-ACK, or the ACK that answers what does not fit. */
 static void
 half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h, const struct tcp_listener *l,
@@ -178,6 +189,8 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
         out.opts.has_ts = true;
         out.opts.ts_val = tcp_ts_clock(env->now_us, tcp_ts_offset(d->params.seed, &h->link.tuple));
         out.opts.ts_ecr = h->ts_recent;
+        if (h->flags & HALF_F_COOKIE)
+            out.opts.ts_val = syncookie_stamp(out.opts.ts_val, cookie_opts(h));
     }
     emit_segment(env, &out);
 }
@@ -305,6 +318,53 @@ open_fast(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     return true;
 }
 
+/** Answer a SYN and keep nothing of it. What has no room in the cookie is not offered. */
+static void
+cookie_send(struct tcp_domain *d, const struct tcp_env *env, struct tcp_half *h, const struct tcp_listener *l)
+{
+    h->flags = (uint8_t)((h->flags & ~(HALF_F_FO | HALF_F_FO_EXP)) | HALF_F_COOKIE);
+    if ((h->flags & HALF_F_TS) == 0)
+        h->flags &= (uint8_t) ~(HALF_F_SACK | HALF_F_WSCALE | HALF_F_ECN);
+    if ((h->flags & HALF_F_WSCALE) == 0)
+        h->rcv_wscale = 0;
+    h->iss = syncookie_make(d->params.seed, &h->link.tuple, h->irs, h->mss_peer, cookie_opts(h), env->now_us);
+    d->cookie_end_us = env->now_us + SYNCOOKIE_LIFE_US;
+    counter_inc(env->ctr, CTR_TCP_SYN_COOKIES_SENT);
+    half_send(d, env, h, l, true);
+}
+
+/** The half-open entry that was never kept, from the ACK that brings its cookie back; false if it brings none. */
+static bool
+cookie_restore(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, uint32_t listener,
+               struct tcp_half *h)
+{
+    const struct tcp_listener *l = &slot_at(d, listener)->listener;
+    bool has_ts = in->opts.has_ts && d->params.timestamps;
+    uint8_t opts = has_ts ? in->opts.ts_ecr & SYNCOOKIE_OPTS : SYNCOOKIE_NO_WSCALE;
+
+    if (env->now_us >= d->cookie_end_us || d->params.syn_cookies == TCP_SYN_COOKIES_OFF)
+        return false;
+    uint16_t mss = syncookie_check(d->params.seed, &in->tuple, in->seq - 1, in->ack - 1, opts, env->now_us);
+    counter_inc(env->ctr, mss != 0 ? CTR_TCP_SYN_COOKIES_TAKEN : CTR_TCP_SYN_COOKIES_BAD);
+    if (mss == 0)
+        return false;
+    bool wscale = (opts & SYNCOOKIE_WSCALE) != SYNCOOKIE_NO_WSCALE;
+    *h = (struct tcp_half){
+        .link.tuple = in->tuple,
+        .listener = slot_id(d, listener),
+        .iss = in->ack - 1,
+        .irs = in->seq - 1,
+        .ts_recent = in->opts.ts_val,
+        .mss_peer = mss,
+        .mss_path = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out,
+        .snd_wscale = wscale ? opts & SYNCOOKIE_WSCALE : 0,
+        .rcv_wscale = wscale ? window_scale_for(l->opts.rcv_buf_bytes) : 0,
+        .flags = (uint8_t)(HALF_F_COOKIE | (has_ts ? HALF_F_TS : 0) | (wscale ? HALF_F_WSCALE : 0) |
+                           (opts & SYNCOOKIE_SACK ? HALF_F_SACK : 0) | (opts & SYNCOOKIE_ECN ? HALF_F_ECN : 0)),
+    };
+    return true;
+}
+
 static void
 half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, uint32_t listener,
           const tcp_seq *iss_floor, bool *taken)
@@ -328,9 +388,15 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     if (v == FASTOPEN_OFFER)
         new.flags |= (uint8_t)(HALF_F_FO | (in->opts.fo.exp ? HALF_F_FO_EXP : 0));
     bool full = l->half_open >= l->backlog + HALF_OPEN_MIN;
-    if (full || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap) {
+    full = full || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap;
+    /* What follows a TIME-WAIT entry must have a sequence number above it, which no cookie can promise. */
+    if (iss_floor == NULL && d->params.syn_cookies >= (full ? TCP_SYN_COOKIES_FULL : TCP_SYN_COOKIES_ALWAYS)) {
+        cookie_send(d, env, &new, l);
+        return;
+    }
+    if (full) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
-        if (!half_evict(d, env, full ? slot_id(d, listener) : TCP_NO_ID))
+        if (!half_evict(d, env, l->half_open >= l->backlog + HALF_OPEN_MIN ? slot_id(d, listener) : TCP_NO_ID))
             return;
     }
     uint32_t i = tcp_pool_get(&d->pools[POOL_HALF], half_at(d, 0), sizeof(struct tcp_half));
@@ -358,50 +424,16 @@ half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
     half_arm(d, env, i);
 }
 
-/** RFC 9293 section 3.10.7.2. */
-void
-listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor,
-             bool *taken)
-{
-    uint32_t listener = port_find_listener(d, &in->tuple);
-
-    if (listener == 0) {
-        counter_inc(env->ctr, CTR_TCP_DROP_NO_LISTENER);
-        reply_rst(env, in);
-        return;
-    }
-    if (in->flags & TCP_FLAG_RST) {
-        counter_inc(env->ctr, CTR_TCP_DROP_RST);
-        return;
-    }
-    if (in->flags & TCP_FLAG_ACK) {
-        counter_inc(env->ctr, CTR_TCP_DROP_ACK);
-        reply_rst(env, in);
-        return;
-    }
-    /* SYN with FIN is no opening that any TCP makes, and a way past filters. */
-    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_FIN)) != TCP_FLAG_SYN) {
-        counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
-        return;
-    }
-    half_open(d, env, in, listener, iss_floor, taken);
-}
-
-/** A connection takes the half-open entry's place, and waits to be accepted; it is held. NULL if the domain is full. */
+/** A connection takes the place of a half-open entry that is gone, and waits to be accepted; it is held. */
 static struct tcp_conn *
-half_promote(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in)
+half_promote(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h, const struct tcp_in *in)
 {
-    struct tcp_half h = *half_at(d, i);
-
-    if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
-        return NULL;
-    half_free(d, env, i);
-    struct tcp_conn *c = conn_from_half(d, env, &h);
+    struct tcp_conn *c = conn_from_half(d, env, h);
     c->snd_wnd = c->snd_wnd_max = (uint32_t)in->window << c->snd_wscale;
     c->snd_wl1 = in->seq;
     c->snd_wl2 = in->ack;
-    if (h.retries == 0)
-        tcp_rtt_sample(&c->rtt, (uint32_t)env->now_us - h.sent_at_us, d->params.rto_min_us, d->params.rto_max_us);
+    if (h->retries == 0 && (h->flags & HALF_F_COOKIE) == 0)
+        tcp_rtt_sample(&c->rtt, (uint32_t)env->now_us - h->sent_at_us, d->params.rto_min_us, d->params.rto_max_us);
     c->delivered_segs = 1;
     conn_established(d, env, c);
     return c;
@@ -431,36 +463,94 @@ half_is_deferred(const struct tcp_half *h, const struct tcp_listener *l, const s
            (uint32_t)env->now_us - h->sent_at_us < l->defer_accept_s * 1000000u;
 }
 
-/** The ACK that completes a handshake. */
+/** The ACK completes the handshake that h describes, unless there is no room; an entry of the table (0 = none) is freed. */
 static void
-half_ack(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in, bool *taken)
+half_complete(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h, uint32_t i,
+              const struct tcp_in *in, bool *taken)
 {
-    struct tcp_half *h = half_at(d, i);
-    struct tcp_listener *l = listener_by_id(d, h->listener);
-    uint32_t li = h->listener & 0xffffff;
+    struct tcp_listener *l = &slot_at(d, h->listener & 0xffffff)->listener;
+    struct tcp_half copy = *h;
 
-    if (in->ack != h->iss + 1) {
-        counter_inc(env->ctr, CTR_TCP_DROP_ACK);
-        reply_rst(env, in);
-        return;
-    }
-    if (half_is_deferred(h, l, env, in))
-        return;
     /* As Linux: the ACK is overheard, and the SYN-ACK's retransmission will draw another one. */
     if (accept_queue_full(l)) {
         counter_inc(env->ctr, CTR_TCP_DROP_ACCEPT_QUEUE);
         return;
     }
-    struct tcp_conn *c = half_promote(d, env, i, in);
-    if (c == NULL) {
+    if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap) {
         counter_inc(env->ctr, CTR_TCP_DROP_NO_MEMORY);
         return;
     }
+    if (i != 0)
+        half_free(d, env, i);
+    struct tcp_conn *c = half_promote(d, env, &copy, in);
     conn_input(d, env, c, in, taken);
     unguard_slot(env, conn_index(d, c));
-    l = &slot_at(d, li)->listener;
     if (l->user != 0)
         env->sink->event(env->sink->ctx, l->user, TCP_EVENT_ACCEPT, 0);
+}
+
+/** An ACK for a listener: of a SYN cookie, or of nothing. */
+static void
+listen_ack(struct tcp_domain *d, const struct tcp_env *env, uint32_t listener, const struct tcp_in *in, bool *taken)
+{
+    struct tcp_half h;
+
+    if ((in->flags & TCP_FLAG_SYN) == 0 && cookie_restore(d, env, in, listener, &h)) {
+        half_complete(d, env, &h, 0, in, taken);
+        return;
+    }
+    counter_inc(env->ctr, CTR_TCP_DROP_ACK);
+    reply_rst(env, in);
+}
+
+/** The ACK that completes a handshake. */
+static void
+half_ack(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in, bool *taken)
+{
+    struct tcp_half *h = half_at(d, i);
+    const struct tcp_listener *l = listener_by_id(d, h->listener);
+    struct tcp_half cookie;
+
+    if (in->ack != h->iss + 1) {
+        /* Its first SYN was answered by a cookie, which it acknowledges, and a copy of it found room. */
+        if (cookie_restore(d, env, in, h->listener & 0xffffff, &cookie)) {
+            half_complete(d, env, &cookie, i, in, taken);
+            return;
+        }
+        counter_inc(env->ctr, CTR_TCP_DROP_ACK);
+        reply_rst(env, in);
+        return;
+    }
+    if (!half_is_deferred(h, l, env, in))
+        half_complete(d, env, h, i, in, taken);
+}
+
+/** RFC 9293 section 3.10.7.2. */
+void
+listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, const tcp_seq *iss_floor,
+             bool *taken)
+{
+    uint32_t listener = port_find_listener(d, &in->tuple);
+
+    if (listener == 0) {
+        counter_inc(env->ctr, CTR_TCP_DROP_NO_LISTENER);
+        reply_rst(env, in);
+        return;
+    }
+    if (in->flags & TCP_FLAG_RST) {
+        counter_inc(env->ctr, CTR_TCP_DROP_RST);
+        return;
+    }
+    if (in->flags & TCP_FLAG_ACK) {
+        listen_ack(d, env, listener, in, taken);
+        return;
+    }
+    /* SYN with FIN is no opening that any TCP makes, and a way past filters. */
+    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_FIN)) != TCP_FLAG_SYN) {
+        counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
+        return;
+    }
+    half_open(d, env, in, listener, iss_floor, taken);
 }
 
 void

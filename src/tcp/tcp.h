@@ -71,8 +71,14 @@ struct tcp_params {
     struct tcp_steer steer; /**< which domain a tuple belongs to, where several share an address */
     uint32_t steer_index; /**< this one's number: ports are chosen so that the tuple belongs to it */
     bool pacing; /**< pace sockets whose control does without, too: at a little more than a window a round trip */
+    uint8_t syn_cookies; /**< TCP_SYN_COOKIES_* */
     uint32_t fastopen; /**< set of TCP_FASTOPEN_*: client and server, the latter for listeners that ask for it */
 };
+
+/* RFC 4987 section 3.6: with cookies a SYN takes no memory, but its answer is sent once, and the MSS is rounded down. */
+#define TCP_SYN_COOKIES_OFF 0u /**< the oldest half-open entry gives way */
+#define TCP_SYN_COOKIES_FULL 1u /**< when there is no room for a half-open entry: the default */
+#define TCP_SYN_COOKIES_ALWAYS 2u
 
 /* RFC 7413, with the values of Linux's net.ipv4.tcp_fastopen. */
 #define TCP_FASTOPEN_CLIENT 0x1u
