@@ -87,7 +87,7 @@ create_app(struct arena **arena)
     if (rc != 0)
         return rc;
     arena_close_fds(*arena);
-    em.app = app_create(em.host, *arena);
+    em.app = app_create(em.host, *arena, true);
     if (em.app == NULL) {
         arena_release(*arena);
         return -ENOMEM;

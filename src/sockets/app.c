@@ -77,7 +77,7 @@ app_free(struct app *app)
 }
 
 struct app *
-app_create(struct host *h, struct arena *a)
+app_create(struct host *h, struct arena *a, bool privileged)
 {
     struct app *app = aligned_alloc(64, RTE_ALIGN_CEIL(sizeof(*app), (size_t)64));
 
@@ -87,6 +87,7 @@ app_create(struct host *h, struct arena *a)
     app->host = h;
     app->id = ++h->next_app_id;
     app->arena = a;
+    app->privileged = privileged;
     app->max_socks = a->layout.max_socks;
     app->nb_chunks = a->layout.nb_chunks;
     app->nb_rings = a->layout.nb_rings_per_instance;

@@ -20,9 +20,9 @@ struct app;
 
 /**
  * Create and attach; the application takes the arena over. It ends by itself when its last member has left and its last connection has
- * drained. NULL: no memory.
+ * drained. privileged: it may bind ports below 1024. NULL: no memory.
  */
-struct app *app_create(struct host *h, struct arena *a);
+struct app *app_create(struct host *h, struct arena *a, bool privileged);
 
 /** Undo app_create: no member has joined, or no socket is left. */
 void app_destroy(struct app *app);

@@ -143,6 +143,7 @@ struct app {
     } rx_bufs[SHM_MAX_INSTANCES] __attribute__((aligned(64)));
     struct lock events_lock; /**< subscriptions, and tails of event queues */
     uint32_t *slot_subs; /**< [max_socks]: first subscription of the slot's socket (index in subs), 0 = none */
+    bool privileged; /**< may bind ports below 1024 */
     bool expel_done;
     bool relax; /**< its receive buffers are to be opened again in every domain */
     bool squeezed; /**< some of its sockets may be SOCK_SQUEEZED */

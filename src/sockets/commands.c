@@ -11,6 +11,8 @@
  * Socket commands. Each is copied out of the front region before it is looked at, and its numbers are bounded before use.
  */
 
+#define PRIVILEGED_PORTS 1024u
+
 typedef int (*command_fn)(struct stack *s, struct sock *sk, const struct shm_cmd *cmd);
 
 /* ---- addresses ------------------------------------------------------------------------------------------------------------ */
@@ -38,6 +40,8 @@ do_bind(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -EINVAL;
     if (!ip_addr_is_any(&local) && !ip_is_local(s->ip, &local))
         return -EADDRNOTAVAIL;
+    if (cmd->sa.port != 0 && cmd->sa.port < PRIVILEGED_PORTS && !sk->app->privileged)
+        return -EACCES;
     if (ip_addr_is_any(&local))
         local = ip_addr_v4(0);
     if (s->host->nb_stacks > 1)
@@ -373,6 +377,11 @@ info_fill(const struct stack *s, const struct tcp_conn_info *c, struct shm_info 
         .notsent_bytes = c->snd_unsent,
         .ecn = c->ecn,
         .syn_data = c->syn_data,
+        .delivery_rate = c->delivery_rate,
+        .delivery_rate_app_limited = c->delivery_rate_app_limited,
+        .pacing_rate = c->pacing_rate,
+        .max_pacing_rate = c->max_pacing_rate,
+        .delivered_segs = c->delivered_segs,
         .bytes_sent = c->bytes_acked + (c->snd_queued - c->snd_unsent) + c->bytes_retrans,
         .bytes_acked = c->bytes_acked,
         .bytes_received = c->bytes_received,
@@ -427,6 +436,14 @@ do_unsubscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 }
 
 static int
+do_event(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    (void)cmd;
+    sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
+    return 0;
+}
+
+static int
 do_nop(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     (void)s;
@@ -439,10 +456,19 @@ do_nop(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
 /* Commands on a socket in use; the others are not legal there. */
 static const command_fn command_table[SHM_OP_COUNT] = {
-    [SHM_OP_NOP] = do_nop,         [SHM_OP_BIND] = do_bind,           [SHM_OP_LISTEN] = do_listen,
-    [SHM_OP_CONNECT] = do_connect, [SHM_OP_ACCEPT] = do_accept,       [SHM_OP_SHUTDOWN] = do_shutdown,
-    [SHM_OP_CLOSE] = do_close,     [SHM_OP_SETOPT] = do_setopt,       [SHM_OP_SETNAME] = do_setname,
-    [SHM_OP_INFO] = do_info,       [SHM_OP_SUBSCRIBE] = do_subscribe, [SHM_OP_UNSUBSCRIBE] = do_unsubscribe,
+    [SHM_OP_NOP] = do_nop,
+    [SHM_OP_BIND] = do_bind,
+    [SHM_OP_LISTEN] = do_listen,
+    [SHM_OP_CONNECT] = do_connect,
+    [SHM_OP_ACCEPT] = do_accept,
+    [SHM_OP_SHUTDOWN] = do_shutdown,
+    [SHM_OP_CLOSE] = do_close,
+    [SHM_OP_SETOPT] = do_setopt,
+    [SHM_OP_SETNAME] = do_setname,
+    [SHM_OP_EVENT] = do_event,
+    [SHM_OP_INFO] = do_info,
+    [SHM_OP_SUBSCRIBE] = do_subscribe,
+    [SHM_OP_UNSUBSCRIBE] = do_unsubscribe,
 };
 
 static int

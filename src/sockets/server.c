@@ -93,6 +93,7 @@ close_fd(int fd)
 
 struct app_call {
     struct arena *arena;
+    bool privileged;
     struct app *app;
     uint32_t number; /* a member or a queue */
     pid_t pid;
@@ -106,7 +107,7 @@ call_create(struct host *h, void *arg, uint64_t now_us)
     struct app_call *c = arg;
 
     (void)now_us;
-    c->app = app_create(h, c->arena);
+    c->app = app_create(h, c->arena, c->privileged);
 }
 
 static void
@@ -315,6 +316,7 @@ family_create(struct server *srv, uid_t uid, struct family **out, struct arena *
     }
     srv->nb_arenas++;
     call.arena = *arena;
+    call.privileged = uid == 0 || uid == geteuid();
     rc = host_call(srv->cfg.host, call_create, &call);
     if (rc != 0 || call.app == NULL) {
         arena_release(*arena);

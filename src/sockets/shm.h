@@ -68,7 +68,7 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 3u
+#define SHM_VERSION 4u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 16u
@@ -99,7 +99,7 @@ struct shm_addr {
 enum shm_op {
     SHM_OP_NOP = 0,
     SHM_OP_OPEN, /**< take the slot into use, a fresh socket; results: 0, -ENFILE */
-    SHM_OP_BIND, /**< sa; result 0, -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL; the chosen port appears in back->local */
+    SHM_OP_BIND, /**< sa; result 0, -EACCES, -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL; the chosen port appears in back->local */
     SHM_OP_LISTEN, /**< opt.value = backlog; 0, -EADDRINUSE, -EINVAL */
     SHM_OP_CONNECT, /**< sa; 0 = SYN sent (back->local is set; then SHM_ST_CONNECTED or an error), or -errno */
     SHM_OP_ACCEPT, /**< slot = a free slot: takes it into use for the oldest connection; 0, -EAGAIN, -EINVAL */
@@ -107,6 +107,7 @@ enum shm_op {
     SHM_OP_CLOSE, /**< this process is done with the socket; the last one closes. opt.value = 1: linger 0 (reset) */
     SHM_OP_SETOPT, /**< opt.name = enum tcp_option or SHM_OPT_*, opt.value; 0, -EINVAL, -ENOPROTOOPT */
     SHM_OP_SETNAME, /**< text.name = TCP_OPT_CONGESTION, text.value: 0, -ENOENT (no such congestion control), -ENOPROTOOPT */
+    SHM_OP_EVENT, /**< publish an event of the socket, for what the front-end knows alone; 0 */
     SHM_OP_INFO, /**< slot = info slot: fills back->info[] with struct shm_info; 0, -EINVAL */
     SHM_OP_SUBSCRIBE, /**< evq.queue; every later event of the socket goes there too, and one now if event_seq is not evq.seen any more; 0, -EINVAL */
     SHM_OP_UNSUBSCRIBE, /**< evq.queue; 0 */
@@ -149,6 +150,7 @@ static_assert(sizeof(struct shm_cmd) == 28, "shm_cmd");
 #define SHM_WANT_SPACE 0x8u /**< not asleep, but publish an event when a third of the transmit buffer is free */
 
 #define SHM_TX_MORE 0x1u /**< the last send had MSG_MORE: hold back less than a segment */
+#define SHM_TX_EOR 0x2u /**< a record ends at tx_eor (MSG_EOR); stays set until the stack has taken these bytes */
 
 struct shm_front_sock {
     /* line 0: what the stack reads */
@@ -164,12 +166,14 @@ struct shm_front_sock {
     uint32_t private1[2];
     /* line 2 */
     uint32_t tx_chunk[SHM_TX_CHUNKS]; /**< chunk numbers; read again at each (re)transmission, bounded each time */
-    /* lines 3 and 4: the front-end's own */
-    uint32_t private3[32];
+    /* lines 3 and 4: the front-end's own but for the last word */
+    uint32_t private3[31];
+    uint32_t tx_eor; /**< with SHM_TX_EOR: position behind the last record; stored before tx_tail */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct shm_front_sock) == 320, "shm_front_sock");
 static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");
 static_assert(offsetof(struct shm_front_sock, tx_chunk) == 128, "chunk numbers fill a line");
+static_assert(offsetof(struct shm_front_sock, private3) == 192, "lines 3 and 4");
 
 /* ---- a socket, back: written by the stack --------------------------------------------------------------------------- */
 
@@ -252,6 +256,9 @@ struct shm_info {
     uint32_t last_data_sent_ms, last_data_recv_ms, last_ack_recv_ms;
     uint32_t lost_segs, sacked_segs, retrans_out_segs, reordering_segs, adv_mss, notsent_bytes;
     uint8_t ecn, syn_data, reordering_seen, reserved;
+    uint8_t delivery_rate_app_limited, reserved2[3];
+    uint32_t delivered_segs;
+    uint64_t pacing_rate, max_pacing_rate, delivery_rate; /**< bytes per second; 0 = none */
     uint64_t bytes_sent, bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;
     char cc_name[16];
 };

@@ -17,6 +17,23 @@
 
 /* ---- from the application ---------------------------------------------------------------------------------------------------- */
 
+/* What was appended, in two parts if a record ends within. Where it ends is the application's word: it bounds its own segments alone. */
+static void
+send_records(struct stack *s, const struct sock *sk, const struct shm_front_sock *f, uint32_t n_bytes)
+{
+    uint32_t flags = shm_load(&f->tx_flags);
+    uint32_t how = flags & SHM_TX_MORE ? TCP_SEND_MORE : 0;
+    uint32_t record = flags & SHM_TX_EOR ? shm_load(&f->tx_eor) - (sk->tx_tail - n_bytes) : 0;
+
+    if (likely(record == 0 || record > n_bytes)) {
+        engine_send(s, sk->tcp, n_bytes, how);
+        return;
+    }
+    engine_send(s, sk->tcp, record, TCP_SEND_EOR);
+    if (record < n_bytes)
+        engine_send(s, sk->tcp, n_bytes - record, how);
+}
+
 void
 tx_take(struct stack *s, struct sock *sk)
 {
@@ -37,7 +54,7 @@ tx_take(struct stack *s, struct sock *sk)
         return;
     if (s->cfg.locks)
         rte_spinlock_lock(&sk->tx_lock);
-    engine_send(s, sk->tcp, n_bytes, shm_load(&f->tx_flags) & SHM_TX_MORE ? TCP_SEND_MORE : 0);
+    send_records(s, sk, f, n_bytes);
     if (s->cfg.locks)
         rte_spinlock_unlock(&sk->tx_lock);
 }

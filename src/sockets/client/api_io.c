@@ -152,6 +152,10 @@ recv_message(struct obj *o, struct msghdr *msg, int flags)
 {
     ssize_t n = check_msg(msg);
 
+    if (n == 0 && (flags & MSG_ERRQUEUE)) {
+        msg->msg_namelen = 0;
+        return sock_recv_errqueue(o->slot, msg);
+    }
     if (n == 0)
         n = recv_iov(o, msg->msg_iov, msg->msg_iovlen, flags);
     if (n >= 0) {

@@ -130,6 +130,9 @@ struct slot_opts {
     uint32_t fastopen_qlen;
     int32_t priority;
     int32_t mtu_discover;
+    uint32_t max_pacing_rate; /**< bytes per second */
+    uint32_t zerocopy_sends,
+        zerocopy_told; /**< sends with MSG_ZEROCOPY, and how many of them the error queue has told */
 };
 
 static_assert(sizeof(struct slot_hot) == sizeof(((struct shm_front_sock *)0)->private0), "slot_hot");

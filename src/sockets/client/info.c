@@ -69,6 +69,11 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_reordering = in->reordering_segs;
     out->tcpi_reord_seen = in->reordering_seen;
     out->tcpi_notsent_bytes = in->notsent_bytes;
+    out->tcpi_delivered = in->delivered_segs;
+    out->tcpi_delivery_rate = in->delivery_rate;
+    out->tcpi_delivery_rate_app_limited = in->delivery_rate_app_limited & 1u;
+    out->tcpi_pacing_rate = in->pacing_rate != 0 ? in->pacing_rate : UINT64_MAX;
+    out->tcpi_max_pacing_rate = in->max_pacing_rate != 0 ? in->max_pacing_rate : UINT64_MAX;
     out->tcpi_bytes_sent = in->bytes_sent;
     out->tcpi_bytes_acked = in->bytes_acked;
     out->tcpi_bytes_received = in->bytes_received;

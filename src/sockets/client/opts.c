@@ -33,6 +33,7 @@ struct opt_row {
 
 #define FIELD(f) offsetof(struct slot_opts, f)
 #define ANY_INT INT32_MIN, INT32_MAX
+#define OPT_BIT_ZEROCOPY 9
 
 /* ---- what Linux makes of a value ------------------------------------------------------------------------------------------ */
 
@@ -150,6 +151,14 @@ adjust_mtu_discover(uint32_t slot, int32_t *v)
     return *v == IP_PMTUDISC_WANT || *v == IP_PMTUDISC_DO ? 0 : -ENOPROTOOPT;
 }
 
+/* Linux has no third value here. */
+static int
+check_bool(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    return *v == 0 || *v == 1 ? 0 : -EINVAL;
+}
+
 /* ---- the table ------------------------------------------------------------------------------------------------------------ */
 
 static const struct opt_row rows[] = {
@@ -160,6 +169,8 @@ static const struct opt_row rows[] = {
     { SOL_SOCKET, SO_SNDBUF, OPT_BUF, TCP_OPT_SNDBUF, ANY_INT, FIELD(sndbuf_bytes), true, adjust_sndbuf },
     { SOL_SOCKET, SO_RCVLOWAT, OPT_INT, SHM_OPT_RCVLOWAT, ANY_INT, FIELD(rcvlowat), true, adjust_rcvlowat },
     { SOL_SOCKET, SO_PRIORITY, OPT_INT, -1, ANY_INT, FIELD(priority), true, adjust_priority },
+    { SOL_SOCKET, SO_MAX_PACING_RATE, OPT_INT, TCP_OPT_MAX_PACING_RATE, ANY_INT, FIELD(max_pacing_rate), true, NULL },
+    { SOL_SOCKET, SO_ZEROCOPY, OPT_BOOL, -1, 0, 0, OPT_BIT_ZEROCOPY, true, check_bool },
     { SOL_SOCKET, SO_OOBINLINE, OPT_BOOL, -1, 0, 0, 3, true, NULL }, /* urgent data is in line always (RFC 6093) */
     { SOL_SOCKET, SO_BROADCAST, OPT_BOOL, -1, 0, 0, 4, true, NULL }, /* no meaning for TCP */
     { IPPROTO_TCP, TCP_NODELAY, OPT_BOOL, TCP_OPT_NODELAY, 0, 0, 5, true, NULL },
@@ -277,13 +288,13 @@ set_row(uint32_t slot, const struct opt_row *r, int32_t v)
 {
     int rc;
 
-    if (r->kind == OPT_BOOL)
-        v = v != 0;
-    else if (v < r->min || v > r->max)
+    if (r->kind != OPT_BOOL && (v < r->min || v > r->max))
         return -EINVAL;
     rc = r->adjust != NULL ? r->adjust(slot, &v) : 0;
     if (rc != 0)
         return rc;
+    if (r->kind == OPT_BOOL)
+        v = v != 0;
     if (r->stack_opt >= 0) {
         /* A switch takes any value, so its answer need not be waited for. */
         rc = command_option(slot, (uint32_t)r->stack_opt, v, r->kind != OPT_BOOL);
@@ -619,4 +630,10 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
     if (holder < 0)
         return holder;
     return libc()->getsockopt(holder, level, name, val, len) == 0 ? 0 : -errno;
+}
+
+bool
+opts_zerocopy(uint32_t slot)
+{
+    return (load_relaxed(&slot_opts(front_sock(slot))->bools) >> OPT_BIT_ZEROCOPY) & 1u;
 }

@@ -2,7 +2,11 @@
 #include "sock.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <time.h>
+
+#include <linux/errqueue.h> /* wants struct timespec */
 
 #include "lock.h"
 
@@ -318,6 +322,41 @@ recv_loop(uint32_t slot, struct target *t, int flags)
     }
 }
 
+/* One message for all that are untold: sends are numbered from 0 (Linux: Documentation/networking/msg_zerocopy). */
+int
+sock_recv_errqueue(uint32_t slot, struct msghdr *msg)
+{
+    struct slot_opts *o = slot_opts(front_sock(slot));
+    uint32_t told = load_acquire(&o->zerocopy_told), sends;
+    struct sock_extended_err e = { .ee_origin = SO_EE_ORIGIN_ZEROCOPY, .ee_code = SO_EE_CODE_ZEROCOPY_COPIED };
+    struct cmsghdr *c;
+
+    do {
+        sends = load_acquire(&o->zerocopy_sends);
+        if (sends == told)
+            return -EAGAIN;
+    } while (!__atomic_compare_exchange_n(&o->zerocopy_told, &told, sends, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+    if (msg == NULL)
+        return 0;
+    e.ee_info = told;
+    e.ee_data = sends - 1;
+    msg->msg_flags = MSG_ERRQUEUE;
+    c = CMSG_FIRSTHDR(msg);
+    if (c == NULL || msg->msg_controllen < CMSG_LEN(sizeof(e))) {
+        msg->msg_flags |= MSG_CTRUNC;
+        msg->msg_controllen = 0;
+        return 0;
+    }
+    *c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(e)), .cmsg_level = SOL_IP, .cmsg_type = IP_RECVERR };
+    if (load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_V6) {
+        c->cmsg_level = SOL_IPV6;
+        c->cmsg_type = IPV6_RECVERR;
+    }
+    memcpy(CMSG_DATA(c), &e, sizeof(e));
+    msg->msg_controllen = CMSG_SPACE(sizeof(e));
+    return 0;
+}
+
 ssize_t
 sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
 {
@@ -327,7 +366,7 @@ sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
     if (flags & MSG_OOB)
         return -EINVAL; /* as Linux where no urgent byte is pending; the stack takes urgent data in line (RFC 6093) */
     if (flags & MSG_ERRQUEUE)
-        return -EAGAIN;
+        return sock_recv_errqueue(o->slot, NULL);
     for (i = 0; i < iovcnt; i++)
         t.left += iov[i].iov_len;
     if (t.left == 0)

@@ -94,10 +94,11 @@ tail_moves(uint32_t slot, uint32_t n)
         __atomic_and_fetch(&f->sleepers, ~SHM_WANT_SPACE, __ATOMIC_RELAXED);
 }
 
-/* Append one piece. The caller holds the lock. */
+/* Append one piece; record: what is left of the source is the end of one. The caller holds the lock. */
 static ssize_t
-append_piece(uint32_t slot, struct tx_source *src, uint32_t space)
+append_piece(uint32_t slot, struct tx_source *src, uint32_t space, bool record)
 {
+    struct shm_front_sock *f = front_sock(slot);
     size_t n = tail_room(slot, src->left, space);
     char *at = tail_at(slot);
     ssize_t got;
@@ -108,8 +109,28 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space)
     if (got <= 0)
         return got;
     src->left -= (size_t)got;
+    if (FRONT_UNLIKELY(record) && src->left == 0) {
+        store_relaxed(&f->tx_eor, f->tx_tail + (uint32_t)got);
+        store_release(&f->tx_flags, SHM_TX_EOR);
+    }
     tail_moves(slot, (uint32_t)got);
     return got;
+}
+
+/* The stack has perhaps not seen yet where the last record ends. */
+static bool
+record_is_pending(uint32_t slot)
+{
+    const struct shm_front_sock *f = front_sock(slot);
+
+    return FRONT_UNLIKELY(load_relaxed(&f->tx_flags) & SHM_TX_EOR) &&
+           load_acquire(&back_sock(slot)->serviced) != load_relaxed(&f->notified);
+}
+
+static uint32_t
+tx_flags_for(uint32_t slot, int flags)
+{
+    return (flags & MSG_MORE ? SHM_TX_MORE : 0) | (record_is_pending(slot) ? SHM_TX_EOR : 0);
 }
 
 /* Append what there is room for. Returns bytes, SEND_WOULD_BLOCK, or -errno; *end: the source has no more. */
@@ -123,9 +144,9 @@ append(uint32_t slot, struct tx_source *src, int flags, bool *end)
     if (n <= 0)
         return n;
     slot_free_acked(f, back_sock(slot));
-    store_relaxed(&f->tx_flags, flags & MSG_MORE ? SHM_TX_MORE : 0);
+    store_relaxed(&f->tx_flags, tx_flags_for(slot, flags));
     while (src->left > 0 && (space = sock_tx_room(slot)) > 0) {
-        n = append_piece(slot, src, space);
+        n = append_piece(slot, src, space, (flags & MSG_EOR) != 0);
         if (n == 0)
             *end = true;
         if (n <= 0)
@@ -137,12 +158,17 @@ append(uint32_t slot, struct tx_source *src, int flags, bool *end)
     return done > 0 ? done : (n < 0 ? n : SEND_WOULD_BLOCK);
 }
 
-/* Iso-Basic: wait until the stack has taken the last piece. It does so within its poll; nothing wakes us, so no sleep. */
+/*
+ * Iso-Basic, and before a record while the end of another is pending: wait until the stack has taken the last piece. It does so within its poll;
+ * nothing wakes us, so no sleep.
+ */
 static void
 wait_until_serviced(uint32_t slot)
 {
     unsigned i;
 
+    if (front_local != NULL && record_is_pending(slot))
+        front_local->serve(slot);
     for (i = 1;
          front_local == NULL && load_acquire(&back_sock(slot)->serviced) != load_relaxed(&front_sock(slot)->notified);
          i++) {
@@ -195,7 +221,7 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
     ssize_t sent = 0, n;
 
     do {
-        if (!front.page->aggregate)
+        if (!front.page->aggregate || ((flags & MSG_EOR) && record_is_pending(slot)))
             wait_until_serviced(slot);
         if (!lock_acquire(&slot_hot(front_sock(slot))->lock))
             return sent > 0 ? sent : -EAGAIN;
@@ -217,10 +243,24 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
     return sent;
 }
 
+/*
+ * The bytes were copied into the transmit buffer, as Linux does where a device cannot take them from the program's memory: that is free again, which the
+ * error queue tells at once. Whoever waits for EPOLLERR elsewhere is woken.
+ */
+static void
+complete_zerocopy(uint32_t slot)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_EVENT };
+
+    __atomic_add_fetch(&slot_opts(front_sock(slot))->zerocopy_sends, 1, __ATOMIC_ACQ_REL);
+    command_run(slot, &cmd, false);
+}
+
 ssize_t
 sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
 {
     struct tx_source src = { .fill = fill_from_iov, .iov = iov };
+    ssize_t sent;
     size_t i;
     int rc;
 
@@ -232,7 +272,10 @@ sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
         rc = check_sendable(o->slot);
         return rc < 0 ? rc : 0;
     }
-    return sock_send_from(o, &src, flags);
+    sent = sock_send_from(o, &src, flags);
+    if (FRONT_UNLIKELY(flags & MSG_ZEROCOPY) && sent > 0 && opts_zerocopy(o->slot))
+        complete_zerocopy(o->slot);
+    return sent;
 }
 
 /* ---- without a copy ------------------------------------------------------------------------------------------------------ */
@@ -296,7 +339,7 @@ sock_commit(struct obj *o, size_t n, int flags)
         rc = n > 0 ? check_sendable(o->slot) : 1;
     }
     if (rc > 0 && n > 0) {
-        store_relaxed(&f->tx_flags, flags & MSG_MORE ? SHM_TX_MORE : 0);
+        store_relaxed(&f->tx_flags, tx_flags_for(o->slot, flags));
         tail_moves(o->slot, (uint32_t)n);
     }
     lock_release(&h->lock);

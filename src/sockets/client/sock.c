@@ -415,6 +415,7 @@ accept_slot(uint32_t listener)
     /* Inherited, as Linux does. */
     *slot_opts(front_sock(slot)) = *slot_opts(front_sock(listener));
     slot_opts(front_sock(slot))->trains_told = 0;
+    slot_opts(front_sock(slot))->zerocopy_sends = slot_opts(front_sock(slot))->zerocopy_told = 0;
     cmd.slot = slot;
     rc = command_run(listener, &cmd, true);
     if (rc != 0) {

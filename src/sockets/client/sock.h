@@ -105,6 +105,8 @@ ssize_t sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int fl
 /** Where the stream's next bytes lie, as iso_recv_borrow; they stay until sock_return, or a read. */
 ssize_t sock_borrow(struct obj *o, struct iovec *iov, int *iovcnt, int flags);
 int sock_return(struct obj *o, size_t n);
+/** MSG_ERRQUEUE: completions of MSG_ZEROCOPY. Returns 0, or -EAGAIN. */
+int sock_recv_errqueue(uint32_t slot, struct msghdr *msg);
 /** A notification about bytes taken may be held back while a send is likely to carry it; before sleeping it must go. */
 void recv_flush_notice(void);
 /** The socket is being notified anyway. */
@@ -120,6 +122,8 @@ void opts_note(struct obj *o, int level, int name, const void *val);
 bool opts_undo(const struct obj *o, int fd);
 /** The socket changes sides: options that were set on the kernel's are set on the stack's. Returns 0 or -errno. */
 int opts_carry_over(const struct obj *sock, int fd, uint32_t slot);
+/** SO_ZEROCOPY. */
+bool opts_zerocopy(uint32_t slot);
 /** A kernel socket nobody uses: what accepted sockets' descriptors are copies of. -errno if there is none. */
 int sock_placeholder(void);
 

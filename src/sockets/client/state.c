@@ -113,6 +113,15 @@ error_is_pending(uint32_t slot, uint32_t st)
     return (st & SHM_ST_ERROR) && !(load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_ERROR_TAKEN);
 }
 
+/* Completions wait in the error queue. */
+static bool
+zerocopy_is_untold(uint32_t slot)
+{
+    const struct slot_opts *o = slot_opts(front_sock(slot));
+
+    return FRONT_UNLIKELY(load_relaxed(&o->zerocopy_sends) != load_relaxed(&o->zerocopy_told));
+}
+
 bool
 sock_has_error(uint32_t slot)
 {
@@ -141,7 +150,7 @@ sock_events(uint32_t slot)
         ev |= EPOLLOUT | EPOLLWRNORM;
     if (read_over && write_over)
         ev |= EPOLLHUP;
-    if (error_is_pending(slot, st))
+    if (error_is_pending(slot, st) || zerocopy_is_untold(slot))
         ev |= EPOLLERR;
     return ev;
 }

@@ -275,7 +275,7 @@ fapp_attach(struct fapp *fa, struct node *n)
     fa->back = a->back;
     fa->layout = a->layout;
     arena_close_fds(a);
-    fa->app = app_create(n->host, a);
+    fa->app = app_create(n->host, a, true);
     assert_non_null(fa->app);
     member = app_member_join(fa->app, 0, 4242);
     assert_true(member > 0);

@@ -9,7 +9,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+#include <linux/errqueue.h> /* wants struct timespec */
 
 #include <cmocka.h>
 
@@ -53,6 +56,8 @@ static const struct row {
     { "SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, { 0, 1, 2303, 2304, 5000, 100000 }, 6 },
     { "SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT, { 0, 1, 2, 1000 }, 4 },
     { "SO_PRIORITY", SOL_SOCKET, SO_PRIORITY, { 0, 3, 6 }, 3 },
+    { "SO_ZEROCOPY", SOL_SOCKET, SO_ZEROCOPY, { 0, 1, 2, -1 }, 4 },
+    { "SO_MAX_PACING_RATE", SOL_SOCKET, SO_MAX_PACING_RATE, { 0, 1000, -1, INT32_MAX }, 4 },
     { "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, { 0, 1, 9, -1 }, 4 },
     { "TCP_CORK", IPPROTO_TCP, TCP_CORK, { 0, 1, 9 }, 3 },
     { "TCP_MAXSEG", IPPROTO_TCP, TCP_MAXSEG, { -1, 87, 88, 1000, 32767, 32768 }, 6 },
@@ -306,6 +311,77 @@ test_notsent_lowat_holds_writers(void **state)
     iso_close(fd);
 }
 
+/* ---- MSG_ZEROCOPY, MSG_EOR -------------------------------------------------------------------------------------------------------- */
+
+static void
+test_zerocopy_completes_on_the_error_queue(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK), v = 1;
+    char control[CMSG_SPACE(sizeof(struct sock_extended_err))];
+    struct msghdr msg = { .msg_control = control, .msg_controllen = sizeof(control) };
+    const struct sock_extended_err *e = (const void *)CMSG_DATA((struct cmsghdr *)control);
+
+    (void)state;
+    /* Without SO_ZEROCOPY the flag says nothing, as in Linux. */
+    assert_int_equal(iso_send(fd, "abc", 3, MSG_ZEROCOPY), 3);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT);
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_ERRQUEUE), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &v, sizeof(v)), 0);
+    assert_int_equal(iso_send(fd, "abc", 3, MSG_ZEROCOPY), 3);
+    assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
+    assert_int_equal(iso_send(fd, "abc", 3, MSG_ZEROCOPY), 3);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT | POLLERR);
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_ERRQUEUE), 0);
+    assert_int_equal(msg.msg_flags, MSG_ERRQUEUE);
+    assert_int_equal(msg.msg_controllen, sizeof(control));
+    assert_int_equal(((struct cmsghdr *)control)->cmsg_level, SOL_IP);
+    assert_int_equal(((struct cmsghdr *)control)->cmsg_type, IP_RECVERR);
+    assert_int_equal(e->ee_errno, 0);
+    assert_int_equal(e->ee_origin, SO_EE_ORIGIN_ZEROCOPY);
+    assert_int_equal(e->ee_code, SO_EE_CODE_ZEROCOPY_COPIED);
+    assert_int_equal(e->ee_info, 0);
+    assert_int_equal(e->ee_data, 1);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT);
+    /* No error of the connection's: it goes on, and so do the numbers. */
+    assert_int_equal(iso_send(fd, "abc", 3, MSG_ZEROCOPY), 3);
+    msg.msg_controllen = 5;
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_ERRQUEUE), 0);
+    assert_int_equal(msg.msg_flags, MSG_ERRQUEUE | MSG_CTRUNC);
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_ERRQUEUE), -1);
+    fs_ack(fs_slot(fd), 15);
+    iso_close(fd);
+}
+
+static void
+test_records_end_where_they_were_said_to(void **state)
+{
+    int fd = fs_connected(0);
+    const struct shm_front_sock *f = front_sock(fs_slot(fd));
+
+    (void)state;
+    assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
+    assert_int_equal(f->tx_flags & SHM_TX_EOR, 0);
+    fs_settle();
+    fs_pause();
+    assert_int_equal(iso_send(fd, "abc", 3, MSG_EOR), 3);
+    assert_int_equal(f->tx_flags, SHM_TX_EOR);
+    assert_int_equal(f->tx_eor, 6);
+    /* Appended before the stack has looked: the record's end stands. */
+    assert_int_equal(iso_send(fd, "abc", 3, MSG_MORE), 3);
+    assert_int_equal(f->tx_flags, SHM_TX_EOR | SHM_TX_MORE);
+    assert_int_equal(f->tx_eor, 6);
+    fs_resume();
+    /* Another record waits until that has been seen. */
+    assert_int_equal(iso_send(fd, "abc", 3, MSG_EOR), 3);
+    assert_int_equal(f->tx_eor, 12);
+    fs_settle();
+    assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
+    assert_int_equal(f->tx_flags, 0);
+    fs_ack(fs_slot(fd), 15);
+    iso_close(fd);
+}
+
 int
 main(void)
 {
@@ -318,6 +394,8 @@ main(void)
         cmocka_unit_test_teardown(test_congestion_goes_by_name, teardown),
         cmocka_unit_test_teardown(test_rcvlowat_holds_readers, teardown),
         cmocka_unit_test_teardown(test_notsent_lowat_holds_writers, teardown),
+        cmocka_unit_test_teardown(test_zerocopy_completes_on_the_error_queue, teardown),
+        cmocka_unit_test_teardown(test_records_end_where_they_were_said_to, teardown),
     };
 
     fs_start();

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -302,6 +303,44 @@ refusals(void **state)
     await_apps(f, 0);
 }
 
+/* Threads have credentials of their own for the system call, which glibc's function would set for all. */
+static void
+become(uid_t uid)
+{
+    assert_int_equal(syscall(SYS_setresuid, (uid_t)-1, uid, (uid_t)-1), 0);
+}
+
+/* Who is told the family's number by whatever way cannot join it as another user, nor take low ports that the daemon's user may take. */
+static void
+another_user(void **state)
+{
+    struct fixture *f = *state;
+    struct attached parent, a;
+
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(chmod(f->dir, 0755), 0);
+    assert_int_equal(chmod(f->path, 0666), 0);
+    attach(&parent, f);
+    assert_true(f->net.node[0].host->apps[0]->privileged);
+    become(65534);
+    hello(&a, f,
+          (struct ctl_hello){ .magic = CTL_MAGIC,
+                              .version = SHM_VERSION,
+                              .kind = CTL_KIND_FORK,
+                              .family = parent.w.family,
+                              .parent_member = parent.w.member });
+    assert_int_equal(a.w.status, -EPERM);
+    is_disconnected(a.fd);
+    attach(&a, f);
+    become(0);
+    await_apps(f, 2);
+    assert_false(f->net.node[0].host->apps[1]->privileged);
+    detach(&a);
+    detach(&parent);
+    await_apps(f, 0);
+}
+
 static void
 garbage(void **state)
 {
@@ -497,6 +536,7 @@ main(void)
         T(commands_through_the_regions),
         T(refusals),
         T(garbage),
+        T(another_user),
         T(children),
         T(event_queues),
         T(tool_queries),
