@@ -98,6 +98,8 @@ struct port_queue {
     struct pktpool *pool;
     struct impair *impair_rx; /**< NULL when the port is not impaired */
     struct impair *impair_tx;
+    struct port_queue *
+        ordered; /**< frames of several workers go out by this one's transmit side, in the order of port_tx; NULL = by their own */
     int intr_fd; /**< readable when a frame waits; -1 where there is none */
     bool intr_armable; /**< the driver must be told to raise it; else intr_fd is always live */
     uint16_t queue_id;
@@ -129,6 +131,12 @@ bool port_link_up(const struct port *p);
 int port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct pktpool *pool,
                     struct counters *ctr);
 void port_queue_fini(struct port_queue *q);
+
+/**
+ * Send by to's transmit side, under the port's lock, so that frames leave in the order in which port_tx got them from whichever worker: as from one
+ * interface queue. to may be q itself. Before the first port_tx.
+ */
+void port_queue_share_tx(struct port_queue *q, struct port_queue *to);
 
 /** Take up to PORT_BURST frames; the caller owns them. now_us drives the impairment. */
 uint16_t port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us);

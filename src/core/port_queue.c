@@ -47,6 +47,12 @@ port_queue_fini(struct port_queue *q)
     q->impair_tx = NULL;
 }
 
+void
+port_queue_share_tx(struct port_queue *q, struct port_queue *to)
+{
+    q->ordered = to;
+}
+
 /* net_ring hands over the sender's mbufs; ours alone have handles, so others are copied. Returns how many remain. */
 static uint16_t
 adopt_foreign(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n)
@@ -121,24 +127,25 @@ has_attached(const struct rte_mbuf *m)
     return false;
 }
 
-/* Hand tx[] to the device. What it does not take in time is dropped, oldest first. */
+/* Hand tx[] to the device; ctr are the caller's. What it does not take in time is dropped, oldest first. */
 static void
-send_queued(struct port_queue *q)
+send_queued(struct port_queue *q, struct counters *ctr)
 {
+    bool shared = q->port->tx_shared && q->ordered == NULL; /* else the lock is held */
     uint64_t bytes[PORT_BURST];
     uint16_t done = 0;
     unsigned retries = TX_RETRIES;
 
     for (uint16_t i = 0; i < q->tx_count; i++)
         bytes[i] = q->tx[i]->pkt_len;
-    if (q->port->tx_shared)
-        lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);
+    if (shared)
+        lock_take(&q->port->tx_lock, ctr, CTR_LOCK_TX);
     while (done < q->tx_count) {
         uint16_t n = tx_burst(q, q->tx + done, (uint16_t)(q->tx_count - done));
 
         for (uint16_t i = 0; i < n; i++)
-            counter_add(q->ctr, CTR_PORT_TX_BYTES, bytes[done + i]);
-        counter_add(q->ctr, CTR_PORT_TX_PKTS, n);
+            counter_add(ctr, CTR_PORT_TX_BYTES, bytes[done + i]);
+        counter_add(ctr, CTR_PORT_TX_PKTS, n);
         done = (uint16_t)(done + n);
         if (n > 0)
             continue;
@@ -149,19 +156,28 @@ send_queued(struct port_queue *q)
         }
         /* The one in front may be what the device refuses, so each of the others is still offered once. */
         rte_pktmbuf_free(q->tx[done++]);
-        counter_inc(q->ctr, CTR_PORT_DROP_TX_FULL);
+        counter_inc(ctr, CTR_PORT_DROP_TX_FULL);
     }
-    if (q->port->tx_shared)
+    if (shared)
         lock_give(&q->port->tx_lock);
     q->tx_count = 0;
 }
 
 static void
-enqueue(struct port_queue *q, struct rte_mbuf *m)
+enqueue(struct port_queue *q, struct rte_mbuf *m, struct counters *ctr)
 {
     q->tx[q->tx_count++] = m;
     if (q->tx_count == PORT_BURST)
-        send_queued(q);
+        send_queued(q, ctr);
+}
+
+static void
+put(struct port_queue *q, struct rte_mbuf *m, struct counters *ctr, uint64_t now_us)
+{
+    if (unlikely(q->impair_tx != NULL))
+        impair_put(q->impair_tx, &m, 1, now_us);
+    else
+        enqueue(q, m, ctr);
 }
 
 void
@@ -181,14 +197,17 @@ port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us)
         }
         m = copy;
     }
-    if (unlikely(q->impair_tx != NULL))
-        impair_put(q->impair_tx, &m, 1, now_us);
-    else
-        enqueue(q, m);
+    if (likely(q->ordered == NULL)) {
+        put(q, m, q->ctr, now_us);
+        return;
+    }
+    lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);
+    put(q->ordered, m, q->ctr, now_us);
+    lock_give(&q->port->tx_lock);
 }
 
-void
-port_flush(struct port_queue *q, uint64_t now_us)
+static void
+flush(struct port_queue *q, struct counters *ctr, uint64_t now_us)
 {
     if (unlikely(q->impair_tx != NULL)) {
         struct rte_mbuf *pkts[PORT_BURST];
@@ -197,11 +216,23 @@ port_flush(struct port_queue *q, uint64_t now_us)
         do {
             n = impair_get(q->impair_tx, pkts, PORT_BURST, now_us);
             for (uint16_t i = 0; i < n; i++)
-                enqueue(q, pkts[i]);
+                enqueue(q, pkts[i], ctr);
         } while (n == PORT_BURST);
     }
     if (q->tx_count > 0)
-        send_queued(q);
+        send_queued(q, ctr);
+}
+
+void
+port_flush(struct port_queue *q, uint64_t now_us)
+{
+    if (likely(q->ordered == NULL)) {
+        flush(q, q->ctr, now_us);
+        return;
+    }
+    lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);
+    flush(q->ordered, q->ctr, now_us);
+    lock_give(&q->port->tx_lock);
 }
 
 uint64_t
@@ -212,7 +243,11 @@ port_next_us(const struct port_queue *q)
     if (q->impair_rx == NULL)
         return UINT64_MAX;
     rx_us = impair_next_us(q->impair_rx);
-    tx_us = impair_next_us(q->impair_tx);
+    if (q->ordered != NULL)
+        lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);
+    tx_us = impair_next_us(q->ordered != NULL ? q->ordered->impair_tx : q->impair_tx);
+    if (q->ordered != NULL)
+        lock_give(&q->port->tx_lock);
     return rx_us < tx_us ? rx_us : tx_us;
 }
 

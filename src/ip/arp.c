@@ -54,6 +54,17 @@ announce(struct ip_ctx *ip, uint64_t now_us)
     arp_send(ip, RTE_ARP_OP_REQUEST, &everybody, &nobody, ip->addr, now_us);
 }
 
+/** A request is due at that instant. Others may say so too, of other neighbours. */
+static void
+due_by(struct arp *a, uint64_t due_us)
+{
+    uint64_t next_us = __atomic_load_n(&a->next_us, __ATOMIC_RELAXED);
+
+    while (due_us < next_us &&
+           !__atomic_compare_exchange_n(&a->next_us, &next_us, due_us, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
 /** Ask for n: everybody while nothing is known, the station itself when it is to confirm (RFC 1122 section 2.3.2.1). */
 static void
 ask(struct ip_ctx *ip, struct neigh *n, uint64_t now_us)
@@ -61,7 +72,7 @@ ask(struct ip_ctx *ip, struct neigh *n, uint64_t now_us)
     arp_send(ip, RTE_ARP_OP_REQUEST, n->state == NEIGH_PROBE ? &n->mac : &everybody, &nobody, n->addr, now_us);
     n->tries++;
     n->due_us = now_us + RETRANS_US;
-    ip->arp.next_us = RTE_MIN(ip->arp.next_us, n->due_us);
+    due_by(&ip->tables->arp, n->due_us);
 }
 
 /* ---- the table ----------------------------------------------------------------------------------------------------- */
@@ -110,7 +121,7 @@ queue_drop(struct ip_ctx *ip, struct neigh *n, enum counter_id why)
 static void
 neigh_remove(struct ip_ctx *ip, struct neigh *n)
 {
-    struct arp *a = &ip->arp;
+    struct arp *a = &ip->tables->arp;
     uint16_t index = (uint16_t)(n - a->entry);
     uint16_t *link = bucket_of(a, n->addr);
 
@@ -139,7 +150,7 @@ keep_rank(const struct neigh *n)
 static struct neigh *
 neigh_alloc(struct ip_ctx *ip)
 {
-    struct arp *a = &ip->arp;
+    struct arp *a = &ip->tables->arp;
     struct neigh *victim = &a->entry[0];
     struct neigh *n;
 
@@ -155,7 +166,9 @@ neigh_alloc(struct ip_ctx *ip)
         }
     }
     if (victim->state != NEIGH_FREE) {
+        route_lock(ip, victim);
         neigh_remove(ip, victim);
+        route_unlock(ip, victim);
     }
     return victim;
 }
@@ -165,7 +178,7 @@ static struct neigh *
 neigh_add(struct ip_ctx *ip, uint32_t addr, enum neigh_state state, uint64_t now_us)
 {
     struct neigh *n = neigh_alloc(ip);
-    uint16_t *bucket = bucket_of(&ip->arp, addr);
+    uint16_t *bucket = bucket_of(&ip->tables->arp, addr);
 
     n->addr = addr;
     n->mac = nobody;
@@ -173,14 +186,14 @@ neigh_add(struct ip_ctx *ip, uint32_t addr, enum neigh_state state, uint64_t now
     n->confirmed_us = 0;
     neigh_set_state(n, state, now_us);
     n->next = *bucket;
-    *bucket = (uint16_t)(n - ip->arp.entry);
+    *bucket = (uint16_t)(n - ip->tables->arp.entry);
     return n;
 }
 
 struct neigh *
 neigh_get(struct ip_ctx *ip, uint32_t addr, uint64_t now_us)
 {
-    struct neigh *n = neigh_find(&ip->arp, addr);
+    struct neigh *n = neigh_find(&ip->tables->arp, addr);
 
     if (n == NULL) {
         n = neigh_add(ip, addr, NEIGH_INCOMPLETE, now_us);
@@ -282,39 +295,57 @@ neigh_due(struct ip_ctx *ip, struct neigh *n, uint64_t now_us)
     }
 }
 
+/** Ask again, or give up, where it is time. */
+static void
+tick_neighbours(struct ip_ctx *ip, uint64_t now_us)
+{
+    struct arp *a = &ip->tables->arp;
+    struct neigh *n;
+
+    __atomic_store_n(&a->next_us, UINT64_MAX, __ATOMIC_RELAXED);
+    for (n = a->entry; n < &a->entry[a->high]; n++) {
+        route_lock(ip, n);
+        if (n->state == NEIGH_INCOMPLETE || n->state == NEIGH_PROBE) {
+            if (now_us >= n->due_us) {
+                neigh_due(ip, n, now_us);
+            } else {
+                due_by(a, n->due_us);
+            }
+        }
+        route_unlock(ip, n);
+    }
+}
+
 void
 arp_tick(struct ip_ctx *ip, uint64_t now_us)
 {
-    struct arp *a = &ip->arp;
-    struct neigh *n;
+    struct arp *a = &ip->tables->arp;
 
-    if (a->announce_left > 0 && now_us >= a->announce_us) {
-        announce(ip, now_us);
-        a->announce_left--;
-        a->announce_us = now_us + ANNOUNCE_US;
-    }
-    if (now_us < a->next_us) {
+    if (now_us < arp_next_us(ip)) {
         return;
     }
-    a->next_us = UINT64_MAX;
-    for (n = a->entry; n < &a->entry[a->high]; n++) {
-        if (n->state != NEIGH_INCOMPLETE && n->state != NEIGH_PROBE) {
-            continue;
-        }
-        if (now_us >= n->due_us) {
-            neigh_due(ip, n, now_us);
-        } else {
-            a->next_us = RTE_MIN(a->next_us, n->due_us);
-        }
+    routes_lock(ip);
+    if (a->announce_left > 0 && now_us >= a->announce_us) {
+        announce(ip, now_us);
+        __atomic_store_n(&a->announce_us, now_us + ANNOUNCE_US, __ATOMIC_RELAXED);
+        __atomic_store_n(&a->announce_left, a->announce_left - 1, __ATOMIC_RELAXED);
     }
+    if (now_us >= __atomic_load_n(&a->next_us, __ATOMIC_RELAXED)) {
+        tick_neighbours(ip, now_us);
+    }
+    routes_unlock(ip);
 }
 
 uint64_t
 arp_next_us(const struct ip_ctx *ip)
 {
-    const struct arp *a = &ip->arp;
+    const struct arp *a = &ip->tables->arp;
+    uint64_t next_us = __atomic_load_n(&a->next_us, __ATOMIC_RELAXED);
 
-    return a->announce_left > 0 ? RTE_MIN(a->announce_us, a->next_us) : a->next_us;
+    if (__atomic_load_n(&a->announce_left, __ATOMIC_RELAXED) == 0) {
+        return next_us;
+    }
+    return RTE_MIN(__atomic_load_n(&a->announce_us, __ATOMIC_RELAXED), next_us);
 }
 
 /* ---- packets in ---------------------------------------------------------------------------------------------------- */
@@ -346,7 +377,7 @@ neigh_learn(struct ip_ctx *ip, struct neigh *n, const struct rte_ether_addr *mac
 static void
 conflict(struct ip_ctx *ip, uint64_t now_us)
 {
-    struct arp *a = &ip->arp;
+    struct arp *a = &ip->tables->arp;
 
     counter_inc(ip->ctr, CTR_ARP_CONFLICT);
     if (ip->quiet) {
@@ -373,7 +404,7 @@ is_wellformed(const struct rte_arp_hdr *arp)
 static bool
 is_learnable(const struct ip_ctx *ip, uint32_t sender)
 {
-    const struct route *r = route_lookup(&ip->routes, sender);
+    const struct route *r = route_lookup(&ip->tables->routes, sender);
     unsigned i;
 
     if (ipv4_is_martian(ip, sender)) {
@@ -382,8 +413,8 @@ is_learnable(const struct ip_ctx *ip, uint32_t sender)
     if (r != NULL && r->next_hop == 0) {
         return true;
     }
-    for (i = 0; i < ip->routes.count; i++) {
-        if (ip->routes.route[i].next_hop == sender) {
+    for (i = 0; i < ip->tables->routes.count; i++) {
+        if (ip->tables->routes.route[i].next_hop == sender) {
             return true; /* a gateway outside of our network */
         }
     }
@@ -413,18 +444,24 @@ arp_input(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t l2_len, uint64_t
     }
     if (sender == ip->addr) {
         if (!rte_is_same_ether_addr(&sender_mac, &ip->q->port->mac)) {
+            routes_lock(ip);
             conflict(ip, now_us);
+            routes_unlock(ip);
         }
         return;
     }
     if (is_learnable(ip, sender)) {
-        n = neigh_find(&ip->arp, sender);
+        routes_lock(ip);
+        n = neigh_find(&ip->tables->arp, sender);
         if (n == NULL && request && target == ip->addr) {
             n = neigh_add(ip, sender, NEIGH_STALE, now_us); /* RFC 826: who asks for us is about to talk to us */
         }
         if (n != NULL) {
+            route_lock(ip, n);
             neigh_learn(ip, n, &sender_mac, !request && target == ip->addr, now_us);
+            route_unlock(ip, n);
         }
+        routes_unlock(ip);
     }
     if (request && target == ip->addr && !ip->quiet) {
         /* A probe (sender 0.0.0.0) is answered too: the address is taken (RFC 5227 section 2.1.1). */
@@ -440,10 +477,10 @@ arp_init(struct ip_ctx *ip)
     unsigned i;
 
     for (i = 0; i < NEIGH_BUCKETS; i++) {
-        ip->arp.bucket[i] = NEIGH_NONE;
+        ip->tables->arp.bucket[i] = NEIGH_NONE;
     }
-    ip->arp.next_us = UINT64_MAX;
-    ip->arp.announce_left = ip->quiet ? 0 : ANNOUNCE_NUM;
+    ip->tables->arp.next_us = UINT64_MAX;
+    ip->tables->arp.announce_left = ip->quiet ? 0 : ANNOUNCE_NUM;
 }
 
 void
@@ -451,7 +488,7 @@ arp_fini(struct ip_ctx *ip)
 {
     struct neigh *n;
 
-    for (n = ip->arp.entry; n < &ip->arp.entry[ip->arp.high]; n++) {
+    for (n = ip->tables->arp.entry; n < &ip->tables->arp.entry[ip->tables->arp.high]; n++) {
         rte_pktmbuf_free_bulk(n->queue, n->queued);
         n->queued = 0;
     }
@@ -467,7 +504,7 @@ ip_neighbours(const struct ip_ctx *ip, struct ip_neighbour *out, unsigned max, u
     const struct neigh *n;
     unsigned count = 0;
 
-    for (n = ip->arp.entry; n < &ip->arp.entry[ip->arp.high] && count < max; n++) {
+    for (n = ip->tables->arp.entry; n < &ip->tables->arp.entry[ip->tables->arp.high] && count < max; n++) {
         bool lapsed = n->state == NEIGH_REACHABLE && now_us >= n->due_us;
 
         if (n->state == NEIGH_FREE) {

@@ -16,6 +16,9 @@ add_first_routes(struct ip_ctx *ip, const struct ip_config *cfg)
 
     /* RFC 3021: networks of /31 and /32 have no broadcast address. */
     ip->broadcast = cfg->prefix_len < 31 ? ip->addr | ~mask : 0;
+    if (cfg->share != NULL) {
+        return;
+    }
     (void)ip_route_add(ip, &connected);
     if (!ip_addr_is_any(&cfg->gateway)) {
         (void)ip_route_add(ip, &fallback);
@@ -39,7 +42,11 @@ ip_create(const struct ip_config *cfg, struct port_queue *q, struct counters *ct
     ip->addr = ip_addr_to_v4(&cfg->addr);
     rng_init(&ip->rng, cfg->seed, q->queue_id);
     ip->quiet = cfg->quiet;
-    arp_init(ip);
+    ip->shared = cfg->shared;
+    ip->tables = cfg->share != NULL ? cfg->share->tables : &ip->own;
+    if (cfg->share == NULL) {
+        arp_init(ip);
+    }
     if (frag_init(ip, socket_id) != 0) {
         rte_free(ip);
         return NULL;
@@ -57,7 +64,9 @@ ip_destroy(struct ip_ctx *ip)
     for (; ip->local_head != ip->local_tail; ip->local_head++) {
         rte_pktmbuf_free(ip->local[ip->local_head % LOCAL_QUEUE].m);
     }
-    arp_fini(ip);
+    if (ip->tables == &ip->own) {
+        arp_fini(ip);
+    }
     frag_fini(ip);
     rte_free(ip);
 }

@@ -15,7 +15,7 @@
 /**
  * @file
  * The internet layer of one worker: Ethernet, ARP, IPv4, ICMP, routes, local delivery. Nothing here is shared between
- * workers (IsoStack section 3: not even adapter state). It owns no thread and reads no clock.
+ * workers (IsoStack section 3: not even adapter state), unless ip_config.shared says so (Willmann et al.: routes under locks). It owns no thread and reads no clock.
  *
  * Life of a frame in: ip_input takes a burst, checks and parses each frame once, answers ARP and ICMP echo itself,
  * and returns the transport packets as struct ip_packet. Life of a packet out: ip_output finds the route and the
@@ -61,13 +61,15 @@ struct ip_config {
     uint8_t prefix_len; /**< of the IPv4 address, 0..32 */
     struct ip_addr gateway; /**< any = none */
     uint64_t seed; /**< for IP identification */
+    bool shared; /**< several workers use one table of routes and neighbours, under its locks */
+    struct ip_ctx *share; /**< ... whose it is; NULL = this one's */
     bool quiet; /**< another worker of this host answers ARP requests, announces and defends the address */
 };
 
 struct ip_ctx; /* ip_internal.h */
 
 /**
- * Create the internet layer over one queue. Worker or main thread. cfg and ops are copied; q, ctr and q's pool must outlive it.
+ * Create the internet layer over one queue. cfg->share, if there is one, must outlive it. Worker or main thread. cfg and ops are copied; q, ctr and q's pool must outlive it.
  * Its first ip_tick, and one two seconds later, announce our address (RFC 5227). cfg->addr is an IPv4 unicast address and
  * prefix_len at most 32: the caller has checked that. Returns NULL if memory is short.
  */

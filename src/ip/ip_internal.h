@@ -14,13 +14,14 @@
 #include <rte_tcp.h>
 #include <rte_udp.h>
 
+#include "core/lock.h"
 #include "core/rng.h"
 #include "ip/ip.h"
 
 /**
  * @file
  * What the files of this layer share. Addresses are uint32_t in network order here ("be" in names where it could be
- * mistaken); struct ip_addr is for the border. Every function runs on the worker that owns the context.
+ * mistaken); struct ip_addr is for the border. Every function runs on the worker that owns the context; tables may be shared with other workers' (routes_lock).
  */
 
 #define ETH_HDR_LEN 14u
@@ -46,6 +47,8 @@ enum neigh_state {
 };
 
 struct neigh {
+    struct lock
+        lock; /**< of a shared table: guards the rest but for addr and next; waited for with the table's held, and kept beyond it */
     uint32_t addr;
     uint16_t next; /**< in its hash bucket; NEIGH_NONE ends it */
     uint8_t state; /**< enum neigh_state; changed by neigh_set_state alone */
@@ -74,9 +77,9 @@ void arp_init(struct ip_ctx *ip);
 void arp_fini(struct ip_ctx *ip);
 /** Judge an ARP packet that starts l2_len bytes into m. m stays the caller's. */
 void arp_input(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t l2_len, uint64_t now_us);
-/** The entry of an on-link address, made if need be; never NULL. */
+/** The entry of an on-link address, made if need be; never NULL. With routes_lock, as all that looks for one. */
 struct neigh *neigh_get(struct ip_ctx *ip, uint32_t addr, uint64_t now_us);
-/** Send, or queue, a frame that lacks only its destination MAC. Ownership passes. Returns 0 or -EHOSTUNREACH. */
+/** Send, or queue, a frame that lacks only its destination MAC; with route_lock. Ownership passes. Returns 0 or -EHOSTUNREACH. */
 int neigh_output(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t now_us);
 void arp_tick(struct ip_ctx *ip, uint64_t now_us);
 uint64_t arp_next_us(const struct ip_ctx *ip);
@@ -178,6 +181,13 @@ struct hop {
     struct neigh *neigh; /**< NULL = empty */
 };
 
+/** What the workers of a host may share. */
+struct ip_tables {
+    struct lock lock;
+    struct route_table routes;
+    struct arp arp;
+};
+
 struct ip_ctx {
     struct port_queue *q;
     struct counters *ctr;
@@ -194,10 +204,44 @@ struct ip_ctx {
     uint64_t frag_last_us; /**< last fragment received */
     uint64_t frag_sweep_us; /**< next look for fragments that waited too long; UINT64_MAX if none waits */
     uint32_t local_head, local_tail; /**< local[] holds tail - head packets */
-    struct route_table routes;
-    struct arp arp;
+    struct ip_tables *tables; /**< own, or those of the context that shares them with this one */
+    bool shared; /**< others use these tables at the same time */
+    struct ip_tables own;
     struct ip_packet local[LOCAL_QUEUE];
 };
+
+/**
+ * Where workers share the tables: which neighbours there are. Routes change while no worker is inside a pass. A neighbour is a route to one host, as in the kernels that the
+ * names of these locks come from.
+ */
+static inline void
+routes_lock(struct ip_ctx *ip)
+{
+    if (unlikely(ip->shared))
+        lock_take(&ip->tables->lock, ip->ctr, CTR_LOCK_ROUTES);
+}
+
+static inline void
+routes_unlock(struct ip_ctx *ip)
+{
+    if (unlikely(ip->shared))
+        lock_give(&ip->tables->lock);
+}
+
+/** One neighbour. */
+static inline void
+route_lock(struct ip_ctx *ip, struct neigh *n)
+{
+    if (unlikely(ip->shared))
+        lock_take(&n->lock, ip->ctr, CTR_LOCK_ROUTE);
+}
+
+static inline void
+route_unlock(struct ip_ctx *ip, struct neigh *n)
+{
+    if (unlikely(ip->shared))
+        lock_give(&n->lock);
+}
 
 static inline const struct port_caps *
 ip_caps(const struct ip_ctx *ip)

@@ -146,24 +146,50 @@ frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
 
 /** The neighbour that packets to dst go to, or NULL if there is no route. */
 static struct neigh *
+find_hop(struct ip_ctx *ip, uint32_t dst, uint64_t now_us)
+{
+    const struct route *r = route_lookup(&ip->tables->routes, dst);
+
+    return r != NULL ? neigh_get(ip, r->next_hop != 0 ? r->next_hop : dst, now_us) : NULL;
+}
+
+/** As that, remembering it, where no other worker takes entries away. */
+static struct neigh *
 next_hop(struct ip_ctx *ip, uint32_t dst, uint64_t now_us)
 {
     struct hop *h = &ip->hop[(rte_be_to_cpu_32(dst) ^ dst) & (HOP_CACHE - 1)];
-    const struct route *r;
+    const struct ip_tables *t = ip->tables;
 
-    if (likely(h->dst == dst && h->neigh != NULL && h->route_generation == ip->routes.generation &&
-               h->neigh_generation == ip->arp.generation)) {
+    if (likely(h->dst == dst && h->neigh != NULL && h->route_generation == t->routes.generation &&
+               h->neigh_generation == t->arp.generation)) {
         return h->neigh;
     }
-    r = route_lookup(&ip->routes, dst);
-    if (r == NULL) {
-        return NULL;
-    }
-    h->neigh = neigh_get(ip, r->next_hop != 0 ? r->next_hop : dst, now_us);
+    h->neigh = find_hop(ip, dst, now_us);
     h->dst = dst;
-    h->route_generation = ip->routes.generation;
-    h->neigh_generation = ip->arp.generation;
+    h->route_generation = t->routes.generation;
+    h->neigh_generation = t->arp.generation;
     return h->neigh;
+}
+
+/**
+ * Send a frame that lacks only its destination MAC. n NULL: the table is shared; then the neighbour is locked while the table still is, as in figure 4 of Willmann et al., and only
+ * while it is used. Ownership passes.
+ */
+static int
+hop_output(struct ip_ctx *ip, struct neigh *n, uint32_t dst, struct rte_mbuf *m, uint64_t now_us)
+{
+    int rc;
+
+    if (likely(n != NULL)) {
+        return neigh_output(ip, n, m, now_us);
+    }
+    routes_lock(ip);
+    n = find_hop(ip, dst, now_us);
+    route_lock(ip, n);
+    routes_unlock(ip);
+    rc = neigh_output(ip, n, m, now_us);
+    route_unlock(ip, n);
+    return rc;
 }
 
 /** To ourselves: a copy waits for ip_local_input. Ownership passes. */
@@ -223,7 +249,7 @@ prepend_ipv4(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
 
 /** Send, in fragments, a packet that starts with its IPv4 header. Ownership passes. */
 static int
-output_fragments(struct ip_ctx *ip, struct rte_mbuf *m, struct neigh *n, uint64_t now_us)
+output_fragments(struct ip_ctx *ip, struct rte_mbuf *m, struct neigh *n, uint32_t dst, uint64_t now_us)
 {
     struct rte_mbuf *piece[PIECES_MAX];
     int count = rte_ipv4_fragment_packet(m, piece, PIECES_MAX, ip->q->port->mtu, ip->q->pool->tx, ip->q->pool->tx);
@@ -241,7 +267,7 @@ output_fragments(struct ip_ctx *ip, struct rte_mbuf *m, struct neigh *n, uint64_
         piece[i]->l2_len = ETH_HDR_LEN;
         piece[i]->l3_len = IPV4_HDR_MIN;
         fill_checksums(ip, piece[i], false);
-        result = neigh_output(ip, n, piece[i], now_us);
+        result = hop_output(ip, n, dst, piece[i], now_us);
     }
     return result;
 }
@@ -269,7 +295,9 @@ int
 ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64_t now_us)
 {
     bool tcp = s->proto == IPPROTO_TCP;
-    struct neigh *n;
+    uint32_t dst = ip_addr_to_v4(&s->dst);
+    struct neigh *n = NULL;
+    bool way;
 
     if (is_too_big(ip, m, s)) {
         drop(ip, m, CTR_IP_DROP_TOO_BIG);
@@ -279,8 +307,13 @@ ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64
         output_local(ip, m, s);
         return 0;
     }
-    n = ip_addr_is_v4(&s->dst) ? next_hop(ip, ip_addr_to_v4(&s->dst), now_us) : NULL;
-    if (unlikely(n == NULL)) {
+    if (likely(!ip->shared)) {
+        n = ip_addr_is_v4(&s->dst) ? next_hop(ip, dst, now_us) : NULL;
+        way = n != NULL;
+    } else {
+        way = ip_addr_is_v4(&s->dst) && route_lookup(&ip->tables->routes, dst) != NULL;
+    }
+    if (unlikely(!way)) {
         drop(ip, m, CTR_IP_DROP_NO_ROUTE);
         return -EHOSTUNREACH;
     }
@@ -289,7 +322,7 @@ ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64
     m->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
     prepend_ipv4(ip, m, s);
     if (unlikely(!tcp && rte_pktmbuf_pkt_len(m) > ip->q->port->mtu)) {
-        return output_fragments(ip, m, n, now_us);
+        return output_fragments(ip, m, n, dst, now_us);
     }
     eth_prepend(ip, m, NULL, RTE_ETHER_TYPE_IPV4);
     m->tx_offload = 0;
@@ -301,5 +334,5 @@ ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64
         m->tso_segsz = s->gso_size;
     }
     fill_checksums(ip, m, tcp);
-    return neigh_output(ip, n, m, now_us);
+    return hop_output(ip, n, dst, m, now_us);
 }

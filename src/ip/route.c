@@ -64,7 +64,7 @@ route_position(const struct route_table *t, const struct route *r, bool *found)
 int
 ip_route_add(struct ip_ctx *ip, const struct ip_route *r)
 {
-    struct route_table *t = &ip->routes;
+    struct route_table *t = &ip->tables->routes;
     struct route add;
     bool found;
     unsigned at;
@@ -89,7 +89,7 @@ ip_route_add(struct ip_ctx *ip, const struct ip_route *r)
 int
 ip_route_del(struct ip_ctx *ip, const struct ip_route *r)
 {
-    struct route_table *t = &ip->routes;
+    struct route_table *t = &ip->tables->routes;
     struct route del;
     bool found;
     unsigned at;
@@ -110,7 +110,7 @@ ip_route_del(struct ip_ctx *ip, const struct ip_route *r)
 unsigned
 ip_routes(const struct ip_ctx *ip, struct ip_route *out, unsigned max)
 {
-    const struct route_table *t = &ip->routes;
+    const struct route_table *t = &ip->tables->routes;
     unsigned n = RTE_MIN(t->count, max);
     unsigned i;
 
@@ -135,7 +135,7 @@ ip_has_route(const struct ip_ctx *ip, const struct ip_addr *dst)
 
     if (!ip_addr_is_v4(dst) || ipv4_is_group(ip, addr))
         return false;
-    return ip_is_local(ip, dst) || route_lookup(&ip->routes, addr) != NULL;
+    return ip_is_local(ip, dst) || route_lookup(&ip->tables->routes, addr) != NULL;
 }
 
 struct ip_addr

@@ -48,6 +48,8 @@ common_create(const struct mode_ops *ops, const struct mode_config *cfg, const s
         .nb_nets = shape->nb_workers,
         .nb_stacks = shape->nb_domains,
         .locking = shape->locking,
+        .shared = shape->shared,
+        .free_lookup = shape->free_lookup,
     };
 
     if (m == NULL) {
@@ -135,7 +137,7 @@ common_packets_one(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t 
 {
     struct stack *s = host_stack(m->host, 0);
 
-    stack_enter(s, host_net(m->host, w), now_us);
+    s = stack_enter(s, host_net(m->host, w), now_us);
     stack_segments(s, pkts, n, now_us);
     stack_leave(s);
 }
@@ -191,6 +193,17 @@ common_report(const struct mode *m, FILE *out)
         fprintf(out, "worker%u_busy_percent %.1f\n", w,
                 busy + idle != 0 ? 100.0 * (double)busy / (double)(busy + idle) : 0.0);
     }
+}
+
+void
+common_report_lock(const struct mode *m, const char *name, enum counter_id class, FILE *out)
+{
+    uint64_t taken = common_sum(m, class), contended = common_sum(m, (enum counter_id)(class + 1));
+
+    fprintf(out, "%s_locks_taken %" PRIu64 "\n%s_locks_contended %" PRIu64 "\n", name, taken, name, contended);
+    fprintf(out, "%s_locks_contended_percent %.3f\n%s_locks_wait_cycles %" PRIu64 "\n", name,
+            taken != 0 ? 100.0 * (double)contended / (double)taken : 0.0, name,
+            common_sum(m, (enum counter_id)(class + 2)));
 }
 
 void

@@ -23,6 +23,7 @@ struct mode_shape {
     unsigned nb_workers;
     unsigned nb_domains;
     bool locking; /**< domains have locks rather than owners */
+    bool shared, free_lookup; /**< as in struct host_config */
     unsigned rings_per_instance;
 };
 
@@ -52,6 +53,9 @@ unsigned common_rings_per_instance(const struct mode *m);
 
 /** What every mode reports. */
 void common_report(const struct mode *m, FILE *out);
+
+/** A lock class: class is the first of its three counters. "NAME_locks_taken", "..._contended", "..._contended_percent", "..._wait_cycles". */
+void common_report_lock(const struct mode *m, const char *name, enum counter_id class, FILE *out);
 
 /** Sum of a counter over the workers. */
 uint64_t common_sum(const struct mode *m, enum counter_id id);

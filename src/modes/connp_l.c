@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include <inttypes.h>
+#include <errno.h>
 
 #include "core/options.h"
 #include "modes/common.h"
@@ -107,10 +107,6 @@ connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, 
 static void
 connp_l_report(const struct mode *m, FILE *out)
 {
-    uint64_t taken = common_sum(m, CTR_LOCK_GROUP), contended = common_sum(m, CTR_LOCK_GROUP_CONTENDED);
-
     common_report(m, out);
-    fprintf(out, "group_locks_taken %" PRIu64 "\ngroup_locks_contended %" PRIu64 "\n", taken, contended);
-    fprintf(out, "group_locks_contended_percent %.3f\ngroup_locks_wait_cycles %" PRIu64 "\n",
-            taken != 0 ? 100.0 * (double)contended / (double)taken : 0.0, common_sum(m, CTR_LOCK_GROUP_CYCLES));
+    common_report_lock(m, "group", CTR_LOCK_GROUP, out);
 }

@@ -14,6 +14,7 @@ extern const struct mode_ops mode_connp_l;
 extern const struct mode_ops mode_connp_t;
 extern const struct mode_ops mode_isostack;
 extern const struct mode_ops mode_misd;
+extern const struct mode_ops mode_msgp;
 extern const struct mode_ops mode_up;
 
 /** Parse a mode's knobs (NULL or "" = all defaults) into target by a table of them. 0, or -errno (in errno too) with one line in err. */

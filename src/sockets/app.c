@@ -70,6 +70,7 @@ app_free(struct app *app)
         free(app->members[i].holds);
     free(app->members);
     free(app->rings);
+    lazy_free(app->slot_locks, app->max_socks * sizeof(app->slot_locks[0]));
     lazy_free(app->slot_ref, app->max_socks * sizeof(app->slot_ref[0]));
     lazy_free(app->slot_subs, app->max_socks * sizeof(app->slot_subs[0]));
     lazy_free(app->subs, app->max_subs * sizeof(app->subs[0]));
@@ -95,10 +96,12 @@ app_create(struct host *h, struct arena *a, bool privileged)
     app->subs_used = 1; /* index 0 stands for none */
     app->rings = calloc(app->nb_rings * (size_t)a->layout.nb_instances, sizeof(app->rings[0]));
     app->slot_ref = lazy_alloc(app->max_socks * sizeof(app->slot_ref[0]));
+    if (h->shared != NULL)
+        app->slot_locks = lazy_alloc(app->max_socks * sizeof(app->slot_locks[0]));
     app->slot_subs = lazy_alloc(app->max_socks * sizeof(app->slot_subs[0]));
     app->subs = lazy_alloc(app->max_subs * sizeof(app->subs[0]));
     if (app->rings == NULL || app->slot_ref == NULL || app->slot_subs == NULL || app->subs == NULL ||
-        !apps_reserve(h)) {
+        (h->shared != NULL && app->slot_locks == NULL) || !apps_reserve(h)) {
         app_free(app);
         return NULL;
     }

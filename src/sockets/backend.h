@@ -9,7 +9,6 @@
 
 #include <rte_mbuf.h>
 #include <rte_ring.h>
-#include <rte_spinlock.h>
 
 #include "core/clock.h"
 #include "core/lock.h"
@@ -55,6 +54,7 @@
 #define DIRTY_ACKED 0x08u /**< tx_acked moved */
 #define DIRTY_TRAIN 0x10u /**< bytes wait to be published */
 #define DIRTY_ABORT 0x40u /**< reset the connection with abort_error */
+#define DIRTY_FLUSHING 0x200u /**< of a shared domain: a worker is at it, and will look again */
 #define DIRTY_SPACE 0x100u /**< of a wake-up: a third of the transmit buffer is free */
 #define DIRTY_SQUEEZE 0x80u /**< compare its application's share of the packet buffers with the limit */
 
@@ -87,7 +87,9 @@ struct sock {
     uint16_t holders; /**< members that hold it */
     uint16_t flags;
     uint32_t ready; /**< a listener: its part of back->accept_ready */
-    rte_spinlock_t tx_lock, rx_lock; /**< Iso-Lock's redundant locks */
+    struct lock tx_lock; /**< the send buffer's: positions in the transmit stream */
+    struct lock
+        rx_lock; /**< the receive buffer's and the socket's own: all that both the engine's calls and commands change */
 };
 static_assert(sizeof(struct sock) <= 192, "the private side of a socket stays small");
 
@@ -135,6 +137,8 @@ struct app {
     uint32_t max_socks;
     uint32_t nb_rings; /**< for each worker */
     struct ring_view *rings; /**< [worker][ring]: each worker reads its own */
+    struct lock *
+        slot_locks; /**< [max_socks]: keep the commands on a socket serial, and the socket alive; NULL where its domain does */
     uint64_t *slot_ref; /**< [max_socks], atomic: domain << 32 | index of the sock that uses the slot; 0 = none */
     uint32_t slots_used; /**< atomic: slots below this may be in use */
     uint32_t nb_socks; /**< atomic */
@@ -194,6 +198,20 @@ struct later {
     uint32_t slot;
 };
 
+/**
+ * The locks of a domain that every worker may be inside of at once (shared.c): the paper's, and what its kernel had as short locks of subsystems. The order in which they are taken
+ * is that of docs/modes.md, section msgp.
+ */
+struct shared {
+    struct lock table __attribute__((aligned(64))); /**< which sockets and connections there are */
+    struct {
+        struct lock lock;
+    } __attribute__((aligned(64))) inner[TCP_INNER_COUNT];
+    struct lock *conns; /**< by connection slot; touched as used */
+    size_t conns_bytes;
+    bool free_lookup;
+};
+
 struct stack {
     struct host *host;
     struct net *net; /**< who is inside; so are ctr and ip */
@@ -202,7 +220,13 @@ struct stack {
     struct pktpool *pool;
     struct stack_config cfg;
     uint32_t number;
-    struct lock lock; /**< the group lock; not taken where a domain has an owner */
+    struct lock lock; /**< the group lock; not taken where a domain has an owner, or is shared */
+    struct stack *main; /**< itself; of a worker's view of a shared domain, the one whose books count */
+    struct shared *shared; /**< NULL = one thread at a time is inside */
+    struct tcp_locks locks; /**< what the engine is given then */
+    unsigned table_depth; /**< how often this worker has taken the table's lock */
+    unsigned conns_held; /**< ... and connections' */
+    bool sock_locks; /**< take the sockets' buffer locks, needed or not */
     struct tcp_domain *tcp; /**< with a relay: the one to look at */
     const struct relay *relay; /**< who applies engine calls; NULL = this stack, to tcp */
     size_t tcp_bytes;
@@ -230,6 +254,7 @@ struct net {
     struct port_queue queue;
     struct counters *ctr;
     struct ip_ctx *ip;
+    struct stack *view; /**< this worker's part of a shared domain; NULL = domains are not shared */
     uint64_t now_us; /**< of the pass */
     int32_t rx_bufs; /**< as app.rx_bufs, over all applications */
     uint32_t next_app; /**< whose turn it is to be served first */
@@ -267,6 +292,7 @@ struct host {
     uint32_t nb_nets;
     struct tcp_steer steer; /**< which domain a tuple belongs to */
     bool locking; /**< any worker may enter any domain, by its lock; else domain i is worker i % nb_nets's alone */
+    struct shared *shared; /**< any worker is inside the one domain at any time; NULL = not so */
     uint64_t *next_us; /**< [nb_stacks], atomic: when a domain's timers are due */
 
     struct app **apps;
@@ -365,7 +391,7 @@ struct sock *sock_in(const struct stack *s, const struct app *app, uint32_t slot
 struct sock *sock_shadow(struct stack *s, struct app *app, uint32_t slot);
 void sock_shadow_free(struct stack *s, struct sock *sk);
 
-/** Leave work for sock_flush. */
+/** Leave work for sock_flush: of the worker that marked it first. */
 void sock_mark(struct stack *s, struct sock *sk, uint32_t dirty);
 
 /** Let the poll's end wake whoever waits for a command on a slot that holds no socket. */
@@ -374,13 +400,16 @@ void sock_wake_slot(struct net *net, struct app *app, uint32_t slot);
 /** Nobody holds it any more. reset: SO_LINGER 0. */
 void sock_close(struct stack *s, struct sock *sk, bool reset);
 
+/** Leave a reset with this errno for sock_flush. The socket is not locked. */
+void sock_abort(struct stack *s, struct sock *sk, int error);
+
 /** Its application wrote what no library writes: reset it with EPROTO, count. */
 void sock_bad(struct stack *s, struct sock *sk);
 
-/** Change status bits, with release: the one place that does. */
+/** Change status bits, with release: the one place that does. The socket is locked (sock_lock). */
 void sock_status(struct stack *s, struct sock *sk, uint32_t set, uint32_t clear);
 
-/** The transport is gone with an error (0 = an orderly end). */
+/** The transport is gone with an error (0 = an orderly end). The socket is locked. */
 void sock_gone(struct stack *s, struct sock *sk, int error);
 
 /** Work off the dirty sockets: engine calls first, then shared words; wake-ups are left to the worker's pass. */
@@ -392,6 +421,79 @@ void net_wake_all(struct net *net);
 /** The engine's calls: acknowledgements and events. */
 void sock_on_acked(void *ctx, tcp_user user, uint32_t n_bytes);
 void sock_on_event(void *ctx, tcp_user user, uint32_t events, int err);
+
+/** What the engine's calls and commands, flushing and reading change of a socket: nobody else does so until sock_unlock. Behind a connection's lock. */
+static inline void
+sock_lock(struct stack *s, struct sock *sk)
+{
+    if (unlikely(s->sock_locks))
+        lock_take(&sk->rx_lock, s->ctr, CTR_LOCK_RCVBUF);
+}
+
+static inline void
+sock_unlock(struct stack *s, struct sock *sk)
+{
+    if (unlikely(s->sock_locks))
+        lock_give(&sk->rx_lock);
+}
+
+static inline void
+sock_lock_tx(struct stack *s, struct sock *sk)
+{
+    if (unlikely(s->sock_locks))
+        lock_take(&sk->tx_lock, s->ctr, CTR_LOCK_SNDBUF);
+}
+
+static inline void
+sock_unlock_tx(struct stack *s, struct sock *sk)
+{
+    if (unlikely(s->sock_locks))
+        lock_give(&sk->tx_lock);
+}
+
+/* ---- shared.c: one domain for several workers --------------------------------------------------------------------------------------------- */
+
+struct shared *shared_create(uint32_t max_conns, bool free_lookup);
+void shared_destroy(struct shared *sh);
+
+/** Fill in the locks that a view gives its engine calls. */
+void shared_bind(struct stack *s);
+
+/** A worker's view of the domain that s is the main part of. NULL: no memory. */
+struct stack *stack_view(struct stack *s);
+
+/** Which sockets and connections there are does not change but by this worker until table_give. May be nested; in a domain that is not shared, nothing. */
+void shared_table_take(void *ctx);
+void shared_table_give(void *ctx);
+
+static inline void
+table_take(struct stack *s)
+{
+    if (unlikely(s->shared != NULL))
+        shared_table_take(s);
+}
+
+static inline void
+table_give(struct stack *s)
+{
+    if (unlikely(s->shared != NULL))
+        shared_table_give(s);
+}
+
+/** Commands on a slot run one after the other, and its socket is not freed meanwhile. The first lock of all but a pass's. */
+static inline void
+slot_take(struct stack *s, struct app *app, uint32_t slot)
+{
+    if (unlikely(s->shared != NULL))
+        lock_take(&app->slot_locks[slot], s->ctr, CTR_LOCK_SOCKET);
+}
+
+static inline void
+slot_give(struct stack *s, struct app *app, uint32_t slot)
+{
+    if (unlikely(s->shared != NULL))
+        lock_give(&app->slot_locks[slot]);
+}
 
 /* ---- rx.c, tx.c: streams --------------------------------------------------------------------------------------------------------- */
 

@@ -27,7 +27,9 @@ bind_to(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t 
     if (rc != 0)
         return rc;
     sock_back(sk)->local = addr_to_shm(local, chosen);
+    sock_lock(s, sk);
     sk->flags |= SOCK_BOUND;
+    sock_unlock(s, sk);
     return 0;
 }
 
@@ -51,10 +53,13 @@ do_bind(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
 /* The reservation by tcp_bind has passed to the listener or connection. */
 static void
-take_over_port(struct sock *sk, tcp_id id)
+take_over_port(struct stack *s, struct sock *sk, tcp_id id, uint16_t flags, uint32_t status)
 {
-    sk->flags &= (uint16_t)~SOCK_BOUND;
+    sock_lock(s, sk);
+    sk->flags = (uint16_t)((sk->flags & ~SOCK_BOUND) | flags);
     sk->tcp = id;
+    sock_status(s, sk, status, 0);
+    sock_unlock(s, sk);
 }
 
 static int
@@ -86,9 +91,7 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     rc = engine_listen(s, &local, b->local.port, backlog, sk, &id);
     if (rc != 0)
         return rc;
-    take_over_port(sk, id);
-    sk->flags |= SOCK_LISTENER;
-    sock_status(s, sk, SHM_ST_LISTEN, 0);
+    take_over_port(s, sk, id, SOCK_LISTENER, SHM_ST_LISTEN);
     return 0;
 }
 
@@ -103,8 +106,10 @@ may_connect(struct stack *s, struct sock *sk)
     if ((sk->flags & SOCK_LISTENER) || (sk->status & SHM_ST_CONNECTED))
         return -EISCONN;
     if (sk->status & SHM_ST_GONE) {
+        sock_lock(s, sk);
         sock_back(sk)->error = 0;
         sock_status(s, sk, 0, SHM_ST_GONE | SHM_ST_ERROR);
+        sock_unlock(s, sk);
     }
     return 0;
 }
@@ -137,10 +142,9 @@ commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     rc = engine_connect(s, &t, (uint16_t)(ip_mtu(s->ip, &t.remote) - 40), sk, &id);
     if (rc != 0)
         return rc;
-    take_over_port(sk, id);
     b->local = addr_to_shm(&t.local, t.local_port);
     b->peer = addr_to_shm(&t.remote, t.remote_port);
-    sock_status(s, sk, SHM_ST_CONNECTING, 0);
+    take_over_port(s, sk, id, 0, SHM_ST_CONNECTING);
     return 0;
 }
 
@@ -205,6 +209,19 @@ shutdown_listener(struct stack *s, struct sock *sk, bool rd)
     return 0;
 }
 
+/* An end of that direction; false if it was before. */
+static bool
+shut(struct stack *s, struct sock *sk, uint16_t side)
+{
+    bool before;
+
+    sock_lock(s, sk);
+    before = (sk->flags & side) != 0;
+    sk->flags |= side;
+    sock_unlock(s, sk);
+    return !before;
+}
+
 static int
 do_shutdown(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
@@ -219,13 +236,11 @@ do_shutdown(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     /* As in Linux: everyone who waits looks again, whatever comes of it, and reading ends for a connection to come too. */
     sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
     if (rd)
-        sk->flags |= SOCK_SHUT_RD;
+        shut(s, sk, SOCK_SHUT_RD);
     if (!(sk->status & SHM_ST_CONNECTED) || sk->tcp == TCP_NO_ID)
         return -ENOTCONN;
-    if (wr && !(sk->flags & SOCK_SHUT_WR)) {
-        sk->flags |= SOCK_SHUT_WR;
+    if (wr && shut(s, sk, SOCK_SHUT_WR))
         engine_shutdown(s, sk->tcp);
-    }
     return 0;
 }
 
@@ -409,8 +424,15 @@ do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
     if (cmd->slot >= SHM_INFO_SLOTS)
         return -EINVAL;
-    if (sk->tcp != TCP_NO_ID && !tcp_info(s->tcp, sk->tcp, &c))
-        return -EINVAL;
+    if (sk->tcp != TCP_NO_ID) {
+        bool found;
+
+        tcp_hold(s->tcp, &s->env, sk->tcp);
+        found = tcp_info(s->tcp, sk->tcp, &c);
+        tcp_release(s->tcp, &s->env, sk->tcp);
+        if (!found)
+            return -EINVAL;
+    }
     info_fill(s, &c, &sk->app->info[cmd->slot]);
     return 0;
 }
@@ -543,12 +565,30 @@ accept_anywhere(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, boo
     return rc;
 }
 
+/* What changes which sockets, connections and ports there are has the table for itself. */
+static int
+execute_shared(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd)
+{
+    bool table =
+        cmd->op != SHM_OP_NOP && cmd->op != SHM_OP_INFO && cmd->op != SHM_OP_SUBSCRIBE && cmd->op != SHM_OP_UNSUBSCRIBE;
+    int rc;
+
+    if (table)
+        table_take(s);
+    rc = execute(s, app, slot, cmd);
+    if (table)
+        table_give(s);
+    return rc;
+}
+
 /* Execute it if that can be done here and now. */
 static int
 try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd, bool all)
 {
     struct sock *sk = sock_in(s, app, slot);
 
+    if (s->shared != NULL)
+        return execute_shared(s, app, slot, cmd);
     if (s->host->nb_stacks == 1 || sk == NULL || (sk->flags & SOCK_CLOSING))
         return execute(s, app, slot, cmd);
     if (cmd->op == SHM_OP_ACCEPT && sk->spread != NULL)
@@ -575,8 +615,8 @@ run_commands(struct stack *s, struct app *app, uint32_t slot, uint32_t head, boo
     }
 }
 
-void
-commands_service(struct stack *s, struct app *app, uint32_t slot, bool all)
+static void
+service(struct stack *s, struct app *app, uint32_t slot, bool all)
 {
     const struct shm_front_sock *f = &app->front[slot];
     struct shm_back_sock *b = &app->back[slot];
@@ -604,6 +644,14 @@ commands_service(struct stack *s, struct app *app, uint32_t slot, bool all)
     if (in_use && sk->spread != NULL && (sk->spread->waiting != 0 || sk->spread->busy))
         return; /* until commands_accepted or commands_done */
     run_commands(s, app, slot, head, all);
+}
+
+void
+commands_service(struct stack *s, struct app *app, uint32_t slot, bool all)
+{
+    slot_take(s, app, slot);
+    service(s, app, slot, all);
+    slot_give(s, app, slot);
 }
 
 void

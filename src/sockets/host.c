@@ -66,6 +66,18 @@ page_create(struct host *h)
     return 0;
 }
 
+/* Worker 0's view is the shared domain itself. */
+static int
+views_create(struct host *h)
+{
+    for (uint32_t i = 0; i < h->nb_nets; i++) {
+        h->nets[i]->view = i == 0 ? h->stacks[0] : stack_view(h->stacks[0]);
+        if (h->nets[i]->view == NULL)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
 static int
 parts_create(struct host *h, const struct host_config *cfg)
 {
@@ -74,6 +86,11 @@ parts_create(struct host *h, const struct host_config *cfg)
     h->next_us = calloc(cfg->nb_stacks, sizeof(h->next_us[0]));
     if (h->nets == NULL || h->stacks == NULL || h->next_us == NULL)
         return -ENOMEM;
+    if (cfg->shared) {
+        h->shared = shared_create(cfg->stack.tcp.max_conns, cfg->free_lookup);
+        if (h->shared == NULL)
+            return -ENOMEM;
+    }
     for (h->nb_nets = 0; h->nb_nets < cfg->nb_nets; h->nb_nets++) {
         h->nets[h->nb_nets] = net_create(h, h->nb_nets, cfg->nb_nets, cfg->ctr[h->nb_nets]);
         if (h->nets[h->nb_nets] == NULL)
@@ -84,8 +101,9 @@ parts_create(struct host *h, const struct host_config *cfg)
         h->stacks[i] = stack_create(h, i);
         if (h->stacks[i] == NULL)
             return -ENOMEM;
-        stack_enter(h->stacks[i], host_owner(h, i), 1);
-        stack_leave(h->stacks[i]);
+        if (cfg->shared && views_create(h) != 0)
+            return -ENOMEM;
+        stack_leave(stack_enter(h->stacks[i], host_owner(h, i), 1));
     }
     return 0;
 }
@@ -160,8 +178,11 @@ host_destroy(struct host *h)
         drop_app(h, h->apps[0]);
     free(h->apps);
     arena_reap();
+    for (uint32_t i = 1; i < h->nb_nets; i++)
+        stack_destroy(h->nets[i]->view);
     for (uint32_t i = 0; i < h->nb_stacks; i++)
         stack_destroy(h->stacks[i]);
+    shared_destroy(h->shared);
     for (uint32_t i = 0; i < h->nb_nets; i++)
         net_destroy(h->nets[i]);
     free(h->stacks);
@@ -286,9 +307,9 @@ host_stop(struct host *h, struct net *net, uint64_t now_us)
     if (h->nb_nets > 1)
         for (uint32_t i = 0; i < h->nb_nets; i++)
             lock_take(&h->nets[i]->pass, net->ctr, CTR_LOCK_PASS);
+    h->stopped = true;
     for (uint32_t i = 0; i < h->nb_stacks; i++)
         stack_enter(h->stacks[i], net, now_us);
-    h->stopped = true;
     counter_inc(net->ctr, CTR_WORKER_STOPS);
     /* What was on its way between workers arrives: so nothing is in two places, or in none. Where domains have locks nothing ever is. */
     if (!h->locking)
@@ -315,7 +336,7 @@ host_go(struct host *h, struct net *net, uint64_t now_us)
     message_run(net, now_us);
     settle_all(h, net, now_us);
     h->stopped = false;
-    for (uint32_t i = 0; h->locking && i < h->nb_stacks; i++)
+    for (uint32_t i = 0; h->locking && h->shared == NULL && i < h->nb_stacks; i++)
         lock_give(&h->stacks[i]->lock);
     net_wake_all(net);
     if (reap)

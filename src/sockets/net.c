@@ -57,6 +57,11 @@ net_create(struct host *h, uint32_t number, uint32_t nb_nets, struct counters *c
         free(net);
         return NULL;
     }
+    if (h->shared != NULL) {
+        ip.shared = true;
+        ip.share = number > 0 ? h->nets[0]->ip : NULL;
+        port_queue_share_tx(&net->queue, number > 0 ? &h->nets[0]->queue : &net->queue);
+    }
     net->ip = ip_create(&ip, &net->queue, ctr, &net_ip_ops, net);
     if (net->ip == NULL || doorbell_create(net) != 0 || (nb_nets > 1 && handover_create(net) != 0)) {
         net_destroy(net);
@@ -106,7 +111,7 @@ net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now
         handover_unreachable(net, host_owner(h, number), info);
         return;
     }
-    stack_enter(s, net, now_us);
+    s = stack_enter(s, net, now_us);
     engine_unreachable(s, &t, info);
     stack_leave(s);
 }
@@ -139,7 +144,7 @@ on_arp_heard(void *ctx, const struct rte_mbuf *m, uint64_t now_us)
     struct net *net = ctx;
 
     (void)now_us;
-    if (net->host->nb_nets == 1 || net->from_peer)
+    if (net->host->nb_nets == 1 || net->from_peer || net->host->shared != NULL)
         return;
     for (uint32_t i = 0; i < net->host->nb_nets; i++)
         if (i != net->number)
@@ -161,7 +166,7 @@ fail_unresolved(struct net *net, uint64_t now_us)
                 handover_unresolved(net, host_owner(h, i), &net->unresolved[u]);
             continue;
         }
-        stack_enter(s, net, now_us);
+        s = stack_enter(s, net, now_us);
         stack_fail_unresolved(s, net->unresolved, net->nb_unresolved);
         stack_leave(s);
     }
@@ -207,9 +212,9 @@ net_dispatch(struct net *net, struct app *app, uint32_t slot)
             net_post_notify(net, host_owner(h, s->number), app, slot);
             return;
         }
-        stack_enter(s, net, net->now_us);
+        s = stack_enter(s, net, net->now_us);
         /* It may have moved, or ended, while the lock was waited for. */
-        if (likely(host_stack_of(h, app, slot) == s)) {
+        if (likely(host_stack_of(h, app, slot) == s->main)) {
             commands_service(s, app, slot, false);
             stack_leave(s);
             return;
@@ -248,12 +253,13 @@ net_timers(struct net *net, uint64_t now_us)
 
     if (ip_next_us(net->ip, now_us) <= now_us)
         ip_tick(net->ip, now_us);
-    for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets) {
+    /* Whoever is awake runs what is due in a shared domain; its owner wakes up for it. */
+    for (uint32_t i = h->shared != NULL ? 0 : net->number; i < h->nb_stacks; i += h->nb_nets) {
         struct stack *s = h->stacks[i];
 
         if (h->locking && __atomic_load_n(&h->next_us[i], __ATOMIC_RELAXED) > now_us)
             continue;
-        stack_enter(s, net, now_us);
+        s = stack_enter(s, net, now_us);
         n += stack_timers(s, now_us);
         stack_leave(s);
     }

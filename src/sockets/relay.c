@@ -282,7 +282,7 @@ stack_gso_max_bytes(const struct stack *s)
 bool
 net_try_begin(struct net *net)
 {
-    if (!rte_spinlock_trylock(&net->pass.l))
+    if (!lock_try_take(&net->pass))
         return false;
     counter_inc(net->ctr, CTR_LOCK_PASS);
     return true;

@@ -99,9 +99,9 @@ limit_app(struct stack *s, struct sock *sk)
 static void
 relax_app(struct stack *s, struct app *app)
 {
-    app->squeezed = false;
-    app->relax = true;
-    if (s->host->nb_stacks == 1)
+    __atomic_store_n(&app->squeezed, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&app->relax, true, __ATOMIC_RELAXED);
+    if (s->host->nb_stacks == 1 && s->shared == NULL)
         rx_relax(s, app);
     else
         host_want_stop(s->host);
@@ -148,22 +148,21 @@ rx_on_deliver(void *ctx, tcp_user user, struct tcp_data data)
         rte_pktmbuf_free(m);
         return;
     }
+    sock_lock(s, sk);
     if (unlikely(nobody_reads(sk))) {
         refuse(s, sk, m);
+        sock_unlock(s, sk);
         return;
     }
-    if (s->cfg.locks)
-        rte_spinlock_lock(&sk->rx_lock);
     if (coalesce(s, sk, m, &data))
         rte_pktmbuf_free(m);
     else
         append(s, sk, m, &data);
     sk->rx_delivered += data.len;
-    if (s->cfg.locks)
-        rte_spinlock_unlock(&sk->rx_lock);
     sock_mark(s, sk, DIRTY_TRAIN);
     if (unlikely(app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2))
         limit_app(s, sk);
+    sock_unlock(s, sk);
 }
 
 void
@@ -260,27 +259,37 @@ free_taken(struct stack *s, struct sock *sk)
         sk->rx_last = NULL;
 }
 
+/* The application has moved rx_head to head; false if it cannot have. */
+static bool
+taken_to(struct stack *s, struct sock *sk, uint32_t head)
+{
+    if (unlikely(head - sk->rx_taken > sk->rx_published - sk->rx_taken))
+        return false;
+    sk->rx_taken = head;
+    free_taken(s, sk);
+    if (sk->rx_published != sk->rx_delivered || (sk->flags & SOCK_FIN))
+        sock_mark(s, sk, DIRTY_TRAIN);
+    return true;
+}
+
 void
 rx_take(struct stack *s, struct sock *sk)
 {
     uint32_t head = shm_load(&sock_front(sk)->rx_head);
     uint32_t n_bytes = head - sk->rx_taken;
+    bool ok;
 
     if (n_bytes == 0)
         return;
-    if (unlikely(n_bytes > sk->rx_published - sk->rx_taken)) {
+    sock_lock(s, sk);
+    ok = taken_to(s, sk, head);
+    sock_unlock(s, sk);
+    if (unlikely(!ok)) {
         sock_bad(s, sk);
         return;
     }
-    if (s->cfg.locks)
-        rte_spinlock_lock(&sk->rx_lock);
-    sk->rx_taken = head;
-    free_taken(s, sk);
-    if (s->cfg.locks)
-        rte_spinlock_unlock(&sk->rx_lock);
-    if (sk->rx_published != sk->rx_delivered || (sk->flags & SOCK_FIN))
-        sock_mark(s, sk, DIRTY_TRAIN);
-    if (unlikely(sk->app->squeezed && app_rx_bufs(sk->app) < pktpool_budget(s->pool) / 4))
+    if (unlikely(__atomic_load_n(&sk->app->squeezed, __ATOMIC_RELAXED) &&
+                 app_rx_bufs(sk->app) < pktpool_budget(s->pool) / 4))
         relax_app(s, sk->app);
     if (sk->tcp != TCP_NO_ID)
         engine_consumed(s, sk->tcp, n_bytes);

@@ -16,17 +16,18 @@
 static struct sock *
 sock_alloc(struct stack *s)
 {
+    struct stack *books = s->main;
     struct sock *sk;
 
-    if (s->socks_free != SOCK_NONE) {
-        sk = &s->socks[s->socks_free];
-        s->socks_free = sk->next;
-    } else if (s->socks_used < s->max_socks) {
-        sk = &s->socks[s->socks_used++];
+    if (books->socks_free != SOCK_NONE) {
+        sk = &s->socks[books->socks_free];
+        books->socks_free = sk->next;
+    } else if (books->socks_used < s->max_socks) {
+        sk = &s->socks[books->socks_used++];
     } else {
         return NULL;
     }
-    s->nb_socks++;
+    books->nb_socks++;
     *sk = (struct sock){ 0 };
     return sk;
 }
@@ -109,17 +110,19 @@ sock_shadow(struct stack *s, struct app *app, uint32_t slot)
     sk->app = app;
     sk->slot = slot;
     sk->flags = SOCK_SHADOW;
-    s->nb_shadows++;
+    s->main->nb_shadows++;
     return sk;
 }
 
 void
 sock_shadow_free(struct stack *s, struct sock *sk)
 {
-    s->nb_socks--;
-    s->nb_shadows -= (sk->flags & SOCK_SHADOW) != 0;
-    *sk = (struct sock){ .next = s->socks_free };
-    s->socks_free = sock_index(s, sk);
+    struct stack *books = s->main;
+
+    books->nb_socks--;
+    books->nb_shadows -= (sk->flags & SOCK_SHADOW) != 0;
+    *sk = (struct sock){ .next = books->socks_free };
+    books->socks_free = sock_index(s, sk);
 }
 
 static void
@@ -149,20 +152,30 @@ sock_free(struct stack *s, struct sock *sk)
 
 /* ---- state -------------------------------------------------------------------------------------------------------- */
 
+static void
+dirty_append(struct stack *s, struct sock *sk)
+{
+    uint32_t index = sock_index(s, sk);
+
+    sk->next = SOCK_NONE;
+    if (s->dirty_first == SOCK_NONE)
+        s->dirty_first = index;
+    else
+        s->socks[s->dirty_last].next = index;
+    s->dirty_last = index;
+}
+
 void
 sock_mark(struct stack *s, struct sock *sk, uint32_t dirty)
 {
-    if (sk->dirty == 0) {
-        uint32_t index = sock_index(s, sk);
+    uint32_t before = sk->dirty;
 
-        sk->next = SOCK_NONE;
-        if (s->dirty_first == SOCK_NONE)
-            s->dirty_first = index;
-        else
-            s->socks[s->dirty_last].next = index;
-        s->dirty_last = index;
-    }
-    sk->dirty |= dirty;
+    if (unlikely(s->shared != NULL))
+        before = __atomic_fetch_or(&sk->dirty, dirty, __ATOMIC_ACQ_REL);
+    else
+        sk->dirty = before | dirty;
+    if (before == 0)
+        dirty_append(s, sk);
 }
 
 void
@@ -171,8 +184,8 @@ sock_status(struct stack *s, struct sock *sk, uint32_t set, uint32_t clear)
     uint32_t old = sk->status;
 
     sk->status = (old & ~clear) | set;
-    s->nb_connecting += (sk->status & SHM_ST_CONNECTING) != 0;
-    s->nb_connecting -= (old & SHM_ST_CONNECTING) != 0;
+    if ((old ^ sk->status) & SHM_ST_CONNECTING)
+        s->main->nb_connecting += sk->status & SHM_ST_CONNECTING ? 1u : UINT32_MAX;
     shm_store(&sock_back(sk)->status, sk->status);
 }
 
@@ -194,21 +207,33 @@ sock_gone(struct stack *s, struct sock *sk, int error)
 }
 
 void
+sock_abort(struct stack *s, struct sock *sk, int error)
+{
+    sock_lock(s, sk);
+    sk->abort_error = error;
+    sock_unlock(s, sk);
+    sock_mark(s, sk, DIRTY_ABORT);
+}
+
+void
 sock_bad(struct stack *s, struct sock *sk)
 {
     counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
-    sk->abort_error = EPROTO;
-    sock_mark(s, sk, DIRTY_ABORT);
+    sock_abort(s, sk, EPROTO);
 }
 
 void
 sock_close(struct stack *s, struct sock *sk, bool reset)
 {
     tcp_id id = sk->tcp;
-    bool unread = sk->rx_delivered != sk->rx_taken;
+    bool unread;
 
+    table_take(s);
+    sock_lock(s, sk);
+    unread = sk->rx_delivered != sk->rx_taken;
     sk->flags |= SOCK_CLOSING;
     rx_drop_all(s, sk);
+    sock_unlock(s, sk);
     events_unsubscribe_all(s->net, sk->app, sk->slot);
     if (sk->flags & SOCK_LISTENER && sk->spread != NULL)
         spread_abandon(s, sk);
@@ -216,12 +241,13 @@ sock_close(struct stack *s, struct sock *sk, bool reset)
         /* A reset that is due is not forgotten for the close that overtook it. */
         reset = reset || (sk->dirty & DIRTY_ABORT) != 0;
         if (reset && !(sk->flags & SOCK_LISTENER)) {
-            sk->tcp = TCP_NO_ID;
             engine_abort(s, sk, id);
+            sk->tcp = TCP_NO_ID;
         } else {
             engine_close(s, id, unread);
         }
     }
+    table_give(s);
     sock_mark(s, sk, DIRTY_CMD);
 }
 
@@ -233,7 +259,9 @@ sock_on_acked(void *ctx, tcp_user user, uint32_t n_bytes)
     struct stack *s = ctx;
     struct sock *sk = &s->socks[user];
 
+    sock_lock_tx(s, sk);
     sk->tx_acked += n_bytes;
+    sock_unlock_tx(s, sk);
     sock_mark(s, sk, DIRTY_ACKED);
 }
 
@@ -243,6 +271,7 @@ sock_on_event(void *ctx, tcp_user user, uint32_t events, int err)
     struct stack *s = ctx;
     struct sock *sk = &s->socks[user];
 
+    sock_lock(s, sk);
     if (events & TCP_EVENT_CONNECTED) {
         sock_status(s, sk, SHM_ST_CONNECTED, SHM_ST_CONNECTING);
         sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
@@ -255,6 +284,7 @@ sock_on_event(void *ctx, tcp_user user, uint32_t events, int err)
     }
     if (events & (TCP_EVENT_ERROR | TCP_EVENT_GONE))
         sock_gone(s, sk, err);
+    sock_unlock(s, sk);
 }
 
 /* ---- the end of a poll ------------------------------------------------------------------------------------------------ */
@@ -273,10 +303,12 @@ flush_abort(struct stack *s, struct sock *sk)
     if (sk->spread != NULL && !(sk->flags & SOCK_SHADOW))
         spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
-        sk->tcp = TCP_NO_ID;
         engine_abort(s, sk, id);
+        sk->tcp = TCP_NO_ID;
     }
+    sock_lock(s, sk);
     sock_gone(s, sk, sk->abort_error);
+    sock_unlock(s, sk);
 }
 
 /* See limit_app in rx.c; the margin between the two limits keeps it from swinging. */
@@ -286,27 +318,30 @@ flush_squeeze(struct stack *s, struct sock *sk)
     bool over = app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2;
     int32_t normal = sk->rcvbuf != 0 ? sk->rcvbuf : (int32_t)s->cfg.tcp.rcv_buf_bytes;
 
+    sock_lock(s, sk);
     if (over) {
         sk->flags |= SOCK_SQUEEZED;
-        sk->app->squeezed = true;
+        __atomic_store_n(&sk->app->squeezed, true, __ATOMIC_RELAXED);
     } else {
         sk->flags &= (uint16_t)~SOCK_SQUEEZED;
     }
+    sock_unlock(s, sk);
     engine_set_option_later(s, sk->tcp, TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
 }
+
+#define FLUSH_ENGINE (DIRTY_ABORT | DIRTY_SQUEEZE)
 
 /* What callbacks could not do, since the engine must not be called from them. */
 static void
 flush_engine(struct stack *s, struct sock *sk, uint32_t dirty)
 {
-    if (sk->flags & SOCK_CLOSING)
-        return; /* the connection is the engine's and ends by itself */
-    if (dirty & DIRTY_ABORT)
+    table_take(s);
+    /* If it is closing, the connection is the engine's and ends by itself. */
+    if ((dirty & DIRTY_ABORT) && !(sk->flags & SOCK_CLOSING))
         flush_abort(s, sk);
-    if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_LISTENER))
-        return;
-    if (dirty & DIRTY_SQUEEZE)
+    if (sk->tcp != TCP_NO_ID && !(sk->flags & (SOCK_LISTENER | SOCK_CLOSING)) && (dirty & DIRTY_SQUEEZE))
         flush_squeeze(s, sk);
+    table_give(s);
 }
 
 /*
@@ -349,29 +384,52 @@ flush_ready(struct stack *s, struct sock *sk)
     __atomic_add_fetch(&sock_back(sk)->accept_ready, change, __ATOMIC_RELEASE);
 }
 
-/* Store what changed; what it amounts to for sleepers is added to dirty. */
+/* The receiving side's words, and the end of the peer's stream behind the last of them. */
 static uint32_t
-flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
+flush_received(struct stack *s, struct sock *sk)
 {
-    struct shm_back_sock *b = sock_back(sk);
+    uint32_t dirty = 0;
 
-    if (dirty & DIRTY_ACKED) {
-        shm_store(&b->tx_acked, sk->tx_acked);
-    }
-    if ((dirty & (DIRTY_TRAIN | DIRTY_READ)) && !(sk->flags & (SOCK_CLOSING | SOCK_SHADOW))) {
+    sock_lock(s, sk);
+    if (!(sk->flags & (SOCK_CLOSING | SOCK_SHADOW))) {
         dirty |= rx_publish(s, sk);
         if ((sk->flags & SOCK_FIN) && !(sk->status & SHM_ST_FIN)) {
             sock_status(s, sk, SHM_ST_FIN, 0);
             dirty |= DIRTY_READ;
         }
     }
-    if ((dirty & DIRTY_READ) && (sk->flags & SOCK_LISTENER))
+    sock_unlock(s, sk);
+    return dirty;
+}
+
+static uint32_t
+flush_acked(struct stack *s, struct sock *sk)
+{
+    bool space;
+
+    sock_lock_tx(s, sk);
+    shm_store(&sock_back(sk)->tx_acked, sk->tx_acked);
+    space = has_space(sk);
+    sock_unlock_tx(s, sk);
+    return space ? DIRTY_SPACE : 0;
+}
+
+/* Store what changed; what it amounts to for sleepers is added to dirty. */
+static uint32_t
+flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
+{
+    dirty &= ~DIRTY_SPACE;
+    if (dirty & DIRTY_ACKED)
+        dirty |= flush_acked(s, sk);
+    if (dirty & (DIRTY_TRAIN | DIRTY_READ))
+        dirty |= flush_received(s, sk);
+    if ((dirty & DIRTY_READ) && (sk->flags & SOCK_LISTENER)) {
+        table_take(s);
         flush_ready(s, sk);
+        table_give(s);
+    }
     if (dirty & (DIRTY_READ | DIRTY_WRITE | DIRTY_CMD))
         bump_event_seq(sk->app, sk->slot);
-    dirty &= ~DIRTY_SPACE;
-    if ((dirty & DIRTY_ACKED) && has_space(sk))
-        dirty |= DIRTY_SPACE;
     return dirty;
 }
 
@@ -440,9 +498,56 @@ pop_dirty(struct stack *s, uint32_t *dirty)
         return NULL;
     sk = &s->socks[s->dirty_first];
     s->dirty_first = sk->next;
+    /* Of a shared domain's no other worker may put it on a list, or free it, while this one is at it. */
+    if (unlikely(s->shared != NULL)) {
+        *dirty = __atomic_exchange_n(&sk->dirty, DIRTY_FLUSHING, __ATOMIC_ACQ_REL) & ~DIRTY_FLUSHING;
+        return sk;
+    }
     *dirty = sk->dirty;
     sk->dirty = 0;
     return sk;
+}
+
+/* Its application and the engine have both done with it. */
+static bool
+is_over(const struct sock *sk)
+{
+    return (sk->flags & (SOCK_CLOSING | SOCK_ABORTED)) == SOCK_CLOSING && sk->tcp == TCP_NO_ID;
+}
+
+/* True if it was over, and nobody else is just serving its slot or has marked it. */
+static bool
+free_shared(struct stack *s, struct sock *sk)
+{
+    struct app *app = sk->app;
+    uint32_t slot = sk->slot;
+    bool over;
+
+    slot_take(s, app, slot);
+    table_take(s);
+    over = is_over(sk) && __atomic_load_n(&sk->dirty, __ATOMIC_ACQUIRE) == DIRTY_FLUSHING;
+    if (over)
+        sock_free(s, sk);
+    table_give(s);
+    slot_give(s, app, slot);
+    return over;
+}
+
+static void
+flush_end(struct stack *s, struct sock *sk)
+{
+    uint32_t flushing = DIRTY_FLUSHING;
+
+    if (likely(s->shared == NULL)) {
+        /* Unless flush_engine put it on the list again, for which it must live on. */
+        if (is_over(sk) && sk->dirty == 0)
+            sk->flags &SOCK_SHADOW ? sock_shadow_free(s, sk) : sock_free(s, sk);
+        return;
+    }
+    if (is_over(sk) && free_shared(s, sk))
+        return;
+    if (!__atomic_compare_exchange_n(&sk->dirty, &flushing, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        dirty_append(s, sk); /* it has been marked meanwhile */
 }
 
 void
@@ -455,11 +560,10 @@ sock_flush(struct stack *s)
         struct app *app = sk->app;
         uint32_t slot = sk->slot;
 
-        flush_engine(s, sk, dirty);
+        if (dirty & FLUSH_ENGINE)
+            flush_engine(s, sk, dirty);
         dirty = flush_words(s, sk, dirty);
-        /* Unless flush_engine put it on the list again, for which it must live on. */
-        if ((sk->flags & (SOCK_CLOSING | SOCK_ABORTED)) == SOCK_CLOSING && sk->tcp == TCP_NO_ID && sk->dirty == 0)
-            sk->flags &SOCK_SHADOW ? sock_shadow_free(s, sk) : sock_free(s, sk);
+        flush_end(s, sk);
         wake_add(s->net, app, slot, dirty);
     }
 }

@@ -433,7 +433,7 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
     if (child == NULL)
         return -ENFILE;
     inherit(child, lsk);
-    sock_status(s, child, SHM_ST_CONNECTED, 0);
+    sock_status(s, child, SHM_ST_CONNECTED, 0); /* nobody knows it yet */
     id = engine_accept(s, lsk->tcp, child, &t);
     if (id == TCP_NO_ID) {
         app_member_drop(app, member, free_slot);
@@ -441,8 +441,10 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
         return -EAGAIN;
     }
     /* The call delivered what had come before, perhaps the connection's end too. */
+    sock_lock(s, child);
     if (!(child->status & SHM_ST_GONE))
         child->tcp = id;
+    sock_unlock(s, child);
     sock_back(child)->local = addr_to_shm(&t.local, t.local_port);
     sock_back(child)->peer = addr_to_shm(&t.remote, t.remote_port);
     if (lsk->spread != NULL)

@@ -73,6 +73,9 @@ stack_create(struct host *h, uint32_t number)
     s->cfg = h->cfg;
     s->number = number;
     s->pool = h->pool;
+    s->main = s;
+    s->shared = h->shared;
+    s->sock_locks = s->cfg.locks || h->shared != NULL;
     if (domain_create(s) != 0) {
         stack_destroy(s);
         return NULL;
@@ -84,6 +87,8 @@ stack_create(struct host *h, uint32_t number)
         stack_destroy(s);
         return NULL;
     }
+    if (s->shared != NULL)
+        shared_bind(s);
     return s;
 }
 
@@ -92,8 +97,10 @@ stack_destroy(struct stack *s)
 {
     if (s == NULL)
         return;
-    lazy_free(s->tcp, s->tcp_bytes);
-    lazy_free(s->socks, (size_t)s->max_socks * sizeof(s->socks[0]));
+    if (s->main == s) {
+        lazy_free(s->tcp, s->tcp_bytes);
+        lazy_free(s->socks, (size_t)s->max_socks * sizeof(s->socks[0]));
+    }
     free(s);
 }
 
@@ -109,19 +116,24 @@ entered(struct stack *s, struct net *net, uint64_t now_us)
     s->env.now_us = now_us;
 }
 
-void
+struct stack *
 stack_enter(struct stack *s, struct net *net, uint64_t now_us)
 {
-    if (s->host->locking)
+    const struct host *h = s->host;
+
+    if (h->shared != NULL)
+        s = h->stopped ? s : net->view;
+    else if (h->locking)
         lock_take(&s->lock, net->ctr, CTR_LOCK_GROUP);
     entered(s, net, now_us);
+    return s;
 }
 
 bool
 stack_try_enter(struct stack *s, struct net *net, uint64_t now_us)
 {
     if (s->host->locking) {
-        if (!rte_spinlock_trylock(&s->lock.l))
+        if (!lock_try_take(&s->lock))
             return false;
         counter_inc(net->ctr, CTR_LOCK_GROUP);
     }
@@ -130,33 +142,49 @@ stack_try_enter(struct stack *s, struct net *net, uint64_t now_us)
 }
 
 static bool
-has_transport(const struct stack *s)
+has_transport(struct stack *s)
 {
-    for (uint32_t i = 1; i < s->socks_used; i++)
-        if (s->socks[i].app != NULL && (s->socks[i].tcp != TCP_NO_ID || (s->socks[i].flags & SOCK_ABORTED)))
-            return true;
-    return false;
+    bool has = false;
+
+    table_take(s);
+    for (uint32_t i = 1; i < s->main->socks_used && !has; i++)
+        has = s->socks[i].app != NULL && (s->socks[i].tcp != TCP_NO_ID || (s->socks[i].flags & SOCK_ABORTED));
+    table_give(s);
+    return has;
+}
+
+/* When the domain's timers are due, with its steps of closing. */
+static uint64_t
+next_due_us(struct stack *s)
+{
+    uint64_t next_us = tcp_next_us(s->tcp, s->env.now_us);
+
+    if (unlikely(s->main->closing))
+        return RTE_MIN(next_us, s->main->closing_check_at_us);
+    /* Its first step of closing is still to come, and host_shutdown_begin's mark must not be lost. */
+    return unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE)) ? 0 : next_us;
 }
 
 void
 stack_settle(struct stack *s)
 {
+    uint64_t *shown = &s->host->next_us[s->number];
     uint64_t next_us;
 
     if (s->dirty_first != SOCK_NONE)
         sock_flush(s);
-    next_us = tcp_next_us(s->tcp, s->env.now_us);
-    if (unlikely(s->closing)) {
-        next_us = RTE_MIN(next_us, s->closing_check_at_us);
+    if (unlikely(s->closing))
         __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
-    } else if (unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE))) {
-        next_us = 0; /* its first step of closing is still to come, and host_shutdown_begin's mark must not be lost */
-    }
+    /* Shared: seen and shown in one, or what another worker has armed meanwhile would be forgotten. */
+    if (s->shared != NULL)
+        s->locks.inner_take(s, TCP_INNER_TIMERS);
+    next_us = next_due_us(s);
     /* Whoever sees to the timers may sleep, until later than they are due now. */
-    if (next_us < __atomic_load_n(&s->host->next_us[s->number], __ATOMIC_RELAXED) &&
-        host_owner(s->host, s->number) != s->net)
+    if (next_us < __atomic_load_n(shown, __ATOMIC_RELAXED) && host_owner(s->host, s->number) != s->net)
         s->net->ring_bells |= 1u << host_owner(s->host, s->number)->number;
-    __atomic_store_n(&s->host->next_us[s->number], next_us, __ATOMIC_RELAXED);
+    __atomic_store_n(shown, next_us, __ATOMIC_RELAXED);
+    if (s->shared != NULL)
+        s->locks.inner_give(s, TCP_INNER_TIMERS);
 }
 
 void
@@ -165,7 +193,8 @@ stack_leave(struct stack *s)
     if (!s->host->locking)
         return; /* its owner publishes at the end of the pass */
     stack_settle(s);
-    lock_give(&s->lock);
+    if (s->shared == NULL)
+        lock_give(&s->lock);
 }
 
 /* ---- packets ----------------------------------------------------------------------------------------------------------------- */
@@ -291,18 +320,19 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now
 void
 stack_fail_unresolved(struct stack *s, const struct ip_addr *unresolved, unsigned n)
 {
-    for (uint32_t i = 1; i < s->socks_used && s->nb_connecting > 0; i++) {
+    table_take(s);
+    for (uint32_t i = 1; i < s->main->socks_used && s->main->nb_connecting > 0; i++) {
         struct sock *sk = &s->socks[i];
 
         if (sk->app == NULL || !(sk->status & SHM_ST_CONNECTING) || (sk->flags & SOCK_CLOSING))
             continue;
         for (unsigned u = 0; u < n; u++) {
             if (memcmp(sock_back(sk)->peer.addr, unresolved[u].w, sizeof(unresolved[u].w)) == 0) {
-                sk->abort_error = EHOSTUNREACH;
-                sock_mark(s, sk, DIRTY_ABORT);
+                sock_abort(s, sk, EHOSTUNREACH);
             }
         }
     }
+    table_give(s);
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------------------------------- */
@@ -312,9 +342,11 @@ typedef void (*sock_fn)(struct stack *s, struct sock *sk);
 static void
 for_each_sock(struct stack *s, sock_fn fn)
 {
-    for (uint32_t i = 1; i < s->socks_used; i++)
+    table_take(s);
+    for (uint32_t i = 1; i < s->main->socks_used; i++)
         if (s->socks[i].app != NULL)
             fn(s, &s->socks[i]);
+    table_give(s);
 }
 
 /* To the application the connection has failed; to the peer it ends in order. */
@@ -324,13 +356,14 @@ begin_one(struct stack *s, struct sock *sk)
     if (sk->flags & SOCK_CLOSING)
         return;
     if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_LISTENER) || !(sk->status & SHM_ST_CONNECTED)) {
-        sk->abort_error = ENETDOWN;
-        sock_mark(s, sk, DIRTY_ABORT);
+        sock_abort(s, sk, ENETDOWN);
         return;
     }
+    sock_lock(s, sk);
     sk->flags |= SOCK_SHUT_RD | SOCK_SHUT_WR;
     sock_back(sk)->error = ENETDOWN;
     sock_status(s, sk, SHM_ST_ERROR, 0);
+    sock_unlock(s, sk);
     sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
     engine_shutdown(s, sk->tcp);
 }
@@ -343,23 +376,23 @@ abort_one(struct stack *s, struct sock *sk)
     if (id == TCP_NO_ID)
         return;
     if (sk->flags & SOCK_CLOSING) { /* nobody is left to be told of an error */
-        sk->tcp = TCP_NO_ID;
         engine_abort(s, sk, id);
+        sk->tcp = TCP_NO_ID;
         sock_mark(s, sk, DIRTY_CMD);
         return;
     }
-    sk->abort_error = ENETDOWN;
-    sock_mark(s, sk, DIRTY_ABORT);
+    sock_abort(s, sk, ENETDOWN);
 }
 
 /* The peer has everything, our FIN too: nothing is left to do for this connection. */
 static void
 drained_one(struct stack *s, struct sock *sk)
 {
-    struct tcp_conn_info info;
+    struct tcp_conn_info info = { .state = TCP_ST_CLOSED };
 
-    if (sk->tcp == TCP_NO_ID || !tcp_info(s->tcp, sk->tcp, &info))
-        return;
+    tcp_hold(s->tcp, &s->env, sk->tcp);
+    tcp_info(s->tcp, sk->tcp, &info);
+    tcp_release(s->tcp, &s->env, sk->tcp);
     if (info.state == TCP_ST_FIN_WAIT_2)
         abort_one(s, sk);
 }
@@ -381,7 +414,10 @@ shutdown_step(struct stack *s, uint64_t now_us)
 unsigned
 stack_timers(struct stack *s, uint64_t now_us)
 {
-    if (unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE)))
+    /* A shared domain is closed by its owner; due timers may be run by several workers at once. */
+    if (unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE)) && s->main == s)
         shutdown_step(s, now_us);
-    return tcp_next_us(s->tcp, now_us) <= now_us ? engine_tick(s, TIMER_BUDGET) : 0;
+    if (s->shared == NULL && tcp_next_us(s->tcp, now_us) > now_us)
+        return 0;
+    return engine_tick(s, TIMER_BUDGET);
 }

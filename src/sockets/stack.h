@@ -41,6 +41,9 @@ struct host_config {
     unsigned nb_nets; /**< workers, 1 .. SHM_MAX_INSTANCES; those beyond the port's queues receive nothing themselves */
     unsigned nb_stacks; /**< domains, at least 1 */
     bool locking;
+    bool
+        shared; /**< with one domain and locking: every worker may be inside of it at once, under the locks of what it touches */
+    bool free_lookup; /**< ... and finds established connections without the connection table's lock */
     struct counters *const *ctr; /**< [nb_nets] */
 };
 
@@ -86,8 +89,11 @@ unsigned net_end(struct net *net, uint64_t now_us);
 /** Number of the domain that a packet belongs to. */
 unsigned host_classify(const struct host *h, const struct ip_packet *p);
 
-/** Enter a domain for a worker: wait for its lock if it has one; not while the worker is in another. */
-void stack_enter(struct stack *s, struct net *net, uint64_t now_us);
+/**
+ * Enter a domain for a worker: wait for its lock if it has one; not while the worker is in another. Returns what to work with until stack_leave: the domain, or the worker's view
+ * of a shared one.
+ */
+struct stack *stack_enter(struct stack *s, struct net *net, uint64_t now_us);
 /** Where domains have locks, publish first. */
 void stack_leave(struct stack *s);
 

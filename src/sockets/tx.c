@@ -34,29 +34,38 @@ send_records(struct stack *s, const struct sock *sk, const struct shm_front_sock
         engine_send(s, sk->tcp, n_bytes - record, how);
 }
 
+/* How much the application has appended since the last look; false: that cannot be. */
+static bool
+appended(struct stack *s, struct sock *sk, uint32_t tail, uint32_t *n_bytes)
+{
+    bool ok;
+
+    sock_lock_tx(s, sk);
+    *n_bytes = tail - sk->tx_tail;
+    ok = tail - sk->tx_acked <= SHM_SNDBUF_MAX && *n_bytes <= SHM_SNDBUF_MAX;
+    if (ok)
+        sk->tx_tail = tail;
+    sock_unlock_tx(s, sk);
+    return ok;
+}
+
 void
 tx_take(struct stack *s, struct sock *sk)
 {
     const struct shm_front_sock *f = sock_front(sk);
     uint32_t tail = shm_load(&f->tx_tail);
-    uint32_t n_bytes = tail - sk->tx_tail;
+    uint32_t n_bytes;
 
-    if (n_bytes == 0)
+    if (tail == sk->tx_tail)
         return;
-    if (unlikely(tail - sk->tx_acked > SHM_SNDBUF_MAX || n_bytes > SHM_SNDBUF_MAX ||
-                 !(sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)))) {
+    if (unlikely(!(sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) || !appended(s, sk, tail, &n_bytes))) {
         sock_bad(s, sk);
         return;
     }
-    sk->tx_tail = tail;
     /* Bytes that cross with the connection's end, or with a shutdown by another thread, are dropped. */
     if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_SHUT_WR))
         return;
-    if (s->cfg.locks)
-        rte_spinlock_lock(&sk->tx_lock);
     send_records(s, sk, f, n_bytes);
-    if (s->cfg.locks)
-        rte_spinlock_unlock(&sk->tx_lock);
 }
 
 /* ---- from the engine -------------------------------------------------------------------------------------------------------------- */
@@ -177,12 +186,14 @@ segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uin
 static void
 note_sent(struct stack *s, struct sock *sk, uint32_t end)
 {
+    sock_lock_tx(s, sk);
     if ((int32_t)(end - sk->tx_sent) > 0) {
         sk->tx_sent = end;
         shm_store(&sock_back(sk)->tx_sent, end);
         if (unlikely(sk->notsent_lowat != 0))
             sock_mark(s, sk, DIRTY_ACKED); /* there may be space for its writer */
     }
+    sock_unlock_tx(s, sk);
 }
 
 void

@@ -155,12 +155,12 @@ lookup_equals_exhaustive_search(void **state)
         }
         for (i = 0; i < 20; i++) {
             uint32_t dst = rng_below(&rng, 4) << 30 | rng_below(&rng, 4) << 22 | rng_below(&rng, 4);
-            const struct route *got = route_lookup(&fx.ip->routes, rte_cpu_to_be_32(dst));
+            const struct route *got = route_lookup(&fx.ip->tables->routes, rte_cpu_to_be_32(dst));
             int best = -1;
             unsigned k;
 
-            for (k = 0; k < fx.ip->routes.count; k++) {
-                const struct route *c = &fx.ip->routes.route[k];
+            for (k = 0; k < fx.ip->tables->routes.count; k++) {
+                const struct route *c = &fx.ip->tables->routes.route[k];
 
                 if (((dst ^ rte_be_to_cpu_32(c->prefix)) & (uint32_t)(UINT64_C(0xffffffff) << (32 - c->prefix_len))) ==
                         0 &&
@@ -171,7 +171,7 @@ lookup_equals_exhaustive_search(void **state)
             assert_int_equal(got == NULL ? -1 : got->prefix_len, best);
         }
     }
-    assert_true(fx.ip->routes.count > 10);
+    assert_true(fx.ip->tables->routes.count > 10);
 }
 
 int

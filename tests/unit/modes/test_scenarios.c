@@ -377,6 +377,18 @@ misd(void **state)
     under("misd,check=on,scheme=refcount,channels=two", 2);
 }
 
+static void
+msgp(void **state)
+{
+    (void)state;
+    under("msgp", 1);
+    under("msgp", 2);
+    under("msgp", 4);
+    under("msgp,lookup=rcu", 1);
+    under("msgp,lookup=rcu", 2);
+    under("msgp,lookup=rcu", 4);
+}
+
 /* A mode is what its counters show: who hands over, and who locks. */
 static void
 counters_tell_the_modes_apart(void **state)
@@ -456,6 +468,7 @@ main(void)
         cmocka_unit_test(connp_l),
         cmocka_unit_test(connp_t),
         cmocka_unit_test(misd),
+        cmocka_unit_test(msgp),
         cmocka_unit_test(counters_tell_the_modes_apart),
         cmocka_unit_test(timers_wake_their_worker),
     };

@@ -190,7 +190,7 @@ net_fini(struct lan *net)
             assert_int_equal(s->nb_socks, 0);
             assert_int_equal(s->nb_shadows, 0);
             assert_int_equal(s->dirty_first, SOCK_NONE);
-            assert_int_equal(s->lock.l.locked, 0);
+            assert_int_equal(s->lock.held, 0);
             tcp_usage(s->tcp, &u);
             assert_int_equal(u.conns, 0);
             assert_int_equal(u.listeners, 0);
