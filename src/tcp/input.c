@@ -356,6 +356,8 @@ rx_ack_of_syn(struct rx *r)
     c->snd_wl2 = r->in->ack;
     c->snd_wnd = c->snd_wnd_max = (uint32_t)r->in->window << c->snd_wscale;
     conn_established(r->d, r->env, c);
+    if (r->dsack.start != r->dsack.end)
+        c->flags |= CONN_F_ACK_NOW; /* its SYN came again: it may not have seen our answer */
     conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
     return true;
 }
@@ -869,10 +871,12 @@ rx_is_expected(const struct rx *r)
 static void
 rx_strip_known_syn(struct rx *r, struct tcp_in *copy)
 {
-    if (r->c->state != TCP_ST_SYN_RECEIVED || (r->in->flags & TCP_FLAG_SYN) == 0 || r->in->seq != r->c->irs)
+    const uint8_t syn_ack = TCP_FLAG_SYN | TCP_FLAG_ACK;
+
+    if (r->c->state != TCP_ST_SYN_RECEIVED || (r->in->flags & (syn_ack | TCP_FLAG_RST)) != syn_ack ||
+        r->in->seq != r->c->irs)
         return;
     *copy = *r->in;
-    r->c->flags |= CONN_F_ACK_NOW; /* it may not have seen our answer to its SYN */
     r->dsack = (struct tcp_sack_block){ r->in->seq, r->in->seq + 1 };
     copy->flags &= (uint8_t)~TCP_FLAG_SYN;
     copy->seq++;
@@ -909,7 +913,7 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
         *taken = r.taken;
         return;
     }
-    if ((c->flags & CONN_F_FO_CHILD) != 0 &&
+    if ((c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0) &&
         (in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN && in->seq == c->irs) {
         conn_send_syn(d, env, c); /* its SYN again: our answer was lost */
         return;

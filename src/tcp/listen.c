@@ -553,6 +553,16 @@ listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_i
     half_open(d, env, in, listener, iss_floor, taken);
 }
 
+/** What may be a forgery, or not, is asked back (RFC 5961 section 3.2). An entry has no clock: only the common limit holds. */
+static void
+half_challenge(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h, const struct tcp_listener *l)
+{
+    uint32_t last_tick = 0;
+
+    if (challenge_allowed(d, env, &last_tick))
+        half_send(d, env, h, l, false);
+}
+
 void
 half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in, bool *taken)
 {
@@ -575,15 +585,20 @@ half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const st
         return;
     }
     if (in->flags & TCP_FLAG_RST) {
-        /* RFC 5961 section 3.2 here too: exact, or not at all. */
+        /* RFC 5961 section 3.2 here too: exact, or challenged. */
         bool exact = in->seq == h->irs + 1;
         counter_inc(env->ctr, exact ? CTR_TCP_RST_RX : CTR_TCP_DROP_RST);
         if (exact)
             half_free(d, env, i);
+        else
+            half_challenge(d, env, h, l);
         return;
     }
     if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_ACK) {
         counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
+        /* RFC 9293 would go back to LISTEN, for anybody who guesses the window: challenge, as in the states beyond. */
+        if ((in->flags & TCP_FLAG_SYN) != 0)
+            half_challenge(d, env, h, l);
         return;
     }
     half_ack(d, env, i, in, taken);
