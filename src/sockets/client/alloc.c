@@ -25,6 +25,9 @@ struct private_head {
     uint32_t sweep_hand; /* where the search for idle chunks goes on */
 };
 
+/* How many an allocation of fresh memory looks at first. */
+#define SWEEP_SLOTS 64u
+
 enum slot_state { SLOT_FREE, SLOT_CLAIMED, SLOT_OPEN };
 
 static struct private_head *
@@ -45,11 +48,11 @@ chunk_next(void)
     return slot_next() + 2 * (uint64_t)front.lay.max_socks;
 }
 
+/* One that was given back; UINT32_MAX: none. */
 static uint32_t
-list_take(struct number_list *l, const uint32_t *next, uint32_t count)
+list_take_used(struct number_list *l, const uint32_t *next)
 {
     uint64_t head = __atomic_load_n(&l->head, __ATOMIC_ACQUIRE);
-    uint32_t n;
 
     while ((uint32_t)head != 0) {
         uint32_t number = (uint32_t)head - 1;
@@ -58,11 +61,27 @@ list_take(struct number_list *l, const uint32_t *next, uint32_t count)
         if (__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             return number;
     }
-    n = load_relaxed(&l->cut);
+    return UINT32_MAX;
+}
+
+/* One that has never been used: its memory is not there yet. */
+static uint32_t
+list_take_fresh(struct number_list *l, uint32_t count)
+{
+    uint32_t n = load_relaxed(&l->cut);
+
     while (n < count)
         if (__atomic_compare_exchange_n(&l->cut, &n, n + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             return n;
     return UINT32_MAX;
+}
+
+static uint32_t
+list_take(struct number_list *l, const uint32_t *next, uint32_t count)
+{
+    uint32_t n = list_take_used(l, next);
+
+    return n != UINT32_MAX ? n : list_take_fresh(l, count);
 }
 
 static void
@@ -126,14 +145,17 @@ slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b)
     h->tx_low = (uint16_t)(acked / SHM_CHUNK_BYTES);
 }
 
-/* Idle sockets give their last chunk back when their owner next touches them; here it is taken from those that nobody touches. */
+/*
+ * Idle sockets give their last chunk back when their owner next touches them; here it is taken from those that nobody touches. Looks at so many slots, where
+ * the last look ended.
+ */
 static bool
-sweep_idle_chunks(void)
+sweep_idle_chunks(uint32_t slots)
 {
     struct private_head *p = private_head();
     uint32_t n, found = 0, used = load_relaxed(&p->slots.cut);
 
-    for (n = 0; n < used && found < 32; n++) {
+    for (n = 0; n < used && n < slots && found < 32; n++) {
         uint32_t slot = __atomic_fetch_add(&p->sweep_hand, 1, __ATOMIC_RELAXED) % used;
         struct shm_front_sock *f = front_sock(slot);
         const struct shm_back_sock *b = back_sock(slot);
@@ -155,13 +177,20 @@ uint32_t
 chunk_alloc(void)
 {
     struct number_list *l = &private_head()->chunks;
-    uint32_t c = list_take(l, chunk_next(), front.lay.nb_chunks);
+    uint32_t c = list_take_used(l, chunk_next());
 
     if (FRONT_LIKELY(c != SHM_NO_CHUNK))
         return c;
+    /* Before memory is touched that was not in use: connections that sent something once and are silent now shall not hold a page each. */
+    if (sweep_idle_chunks(SWEEP_SLOTS))
+        c = list_take_used(l, chunk_next());
+    if (c == SHM_NO_CHUNK)
+        c = list_take_fresh(l, front.lay.nb_chunks);
+    if (FRONT_LIKELY(c != SHM_NO_CHUNK))
+        return c;
     slot_reap(64);
-    sweep_idle_chunks();
-    return list_take(l, chunk_next(), front.lay.nb_chunks);
+    sweep_idle_chunks(UINT32_MAX);
+    return list_take_used(l, chunk_next());
 }
 
 /* ---- slots ------------------------------------------------------------------------------------------------------------ */

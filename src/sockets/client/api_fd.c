@@ -31,17 +31,10 @@ fail(int err)
 int
 iso_close(int fd)
 {
-    struct obj *o;
-
     if (FRONT_LIKELY(fd_peek(fd) == NULL) || is_foreign_child())
         return libc()->close(fd);
     if (fd_is_internal(fd))
         return fail(EBADF);
-    o = fd_get_stack(fd);
-    if (o != NULL) {
-        spare_save(o, fd);
-        obj_put(o);
-    }
     fd_remove(fd);
     return libc()->close(fd);
 }

@@ -100,8 +100,10 @@ move_to_stack(struct obj *o, int fd, const struct shm_addr *bind_to)
         if (rc != 0)
             abandon_slot((uint32_t)slot);
     }
-    if (rc == 0)
+    if (rc == 0) {
         change_side(o, (uint32_t)slot, SOCK_STACK);
+        spare_swap(o, fd);
+    }
     return rc;
 }
 
@@ -597,7 +599,7 @@ sock_released(struct obj *o)
     struct shm_cmd cmd = { .op = SHM_OP_CLOSE };
     const struct slot_opts *opts;
 
-    spare_return(o);
+    sock_used_by_kernel(o); /* what was lent to it and did not become the stack's */
     if (o->where == SOCK_KERNEL || o->slot == SHM_NO_SLOT)
         return;
     evq_set_sock(o->slot, NULL);

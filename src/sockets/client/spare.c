@@ -58,37 +58,38 @@ spare_lend(struct spare_kind kind, bool cloexec, uint8_t *place)
     return fd;
 }
 
-void
-spare_save(struct obj *o, int fd)
+/* Keep what is behind fd. The lock is held. */
+static void
+keep(const struct obj *o, int fd)
 {
     const struct spare_kind kind = { .v6 = o->v6, .nonblock = o->nonblock };
-    struct place *p;
+    struct place *p = o->spare != 0 ? &spares.at[o->spare - 1u] : find(PLACE_EMPTY, NULL);
     int high;
 
-    if (o->where != SOCK_STACK || o->used_by_kernel || o->spare != 0 || load_relaxed(&o->nb_fds) != 1 ||
-        !lock_acquire(&spares.lock))
-        return;
-    p = find(PLACE_EMPTY, NULL);
-    /* The hidden one is a copy: fd is still the program's to close. */
-    high = p != NULL && opts_undo(o, fd) ? libc()->fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
-    if (high >= 0)
-        *p = (struct place){ .state = PLACE_FREE, .fd = front_hide_fd(high), .kind = kind };
-    lock_release(&spares.lock);
+    if (o->spare != 0 && opts_undo(o, p->fd)) {
+        p->state = PLACE_FREE;
+    } else if (o->spare != 0) {
+        empty(p);
+    } else if (p != NULL && opts_undo(o, fd)) {
+        high = libc()->fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (high >= 0)
+            *p = (struct place){ .state = PLACE_FREE, .fd = front_hide_fd(high), .kind = kind };
+    }
 }
 
 void
-spare_return(struct obj *o)
+spare_swap(struct obj *o, int fd)
 {
-    struct place *p = &spares.at[o->spare - 1u];
+    int holder = sock_placeholder(), fd_flags;
 
-    if (o->spare == 0 || !lock_acquire(&spares.lock))
+    if (o->used_by_kernel || holder < 0 || load_relaxed(&o->nb_fds) != 1 || !lock_acquire(&spares.lock))
         return;
-    if (o->where == SOCK_STACK && !o->used_by_kernel && opts_undo(o, p->fd))
-        p->state = PLACE_FREE;
-    else
-        empty(p);
-    o->spare = 0;
+    keep(o, fd);
     lock_release(&spares.lock);
+    o->spare = 0;
+    o->used_by_kernel = 1;
+    fd_flags = libc()->fcntl(fd, F_GETFD);
+    libc()->dup3(holder, fd, fd_flags >= 0 && (fd_flags & FD_CLOEXEC) ? O_CLOEXEC : 0);
 }
 
 void

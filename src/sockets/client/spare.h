@@ -9,8 +9,8 @@
 /**
  * @file
  * Kernel sockets to use again. A program's socket is a TCP socket of the kernel's until its address shows that it is the stack's; making and destroying one takes
- * longer than the whole connection in the stack. So those that the kernel never had anything to do with are kept when they are closed, and the next
- * socket() gets a descriptor of one of them. What the kernel has been told of a socket (bind, connect, flags, most options) makes it the
+ * longer than the whole connection in the stack, and takes some 4 KiB. So when a socket becomes the stack's and the kernel never had anything to do with it, its
+ * descriptor becomes a copy of one socket that all share, and what was behind it is kept for the next socket(). What the kernel has been told of a socket (bind, connect, flags, most options) makes it the
  * program's own for good: sock_used_by_kernel.
  */
 
@@ -22,11 +22,11 @@ struct spare_kind {
 /** A descriptor of a kept socket, the lowest that is free, and its place in o->spare; -1 if none is kept. Any thread. */
 int spare_lend(struct spare_kind kind, bool cloexec, uint8_t *place);
 
-/** The program closes fd, its last descriptor of o: keep the socket behind it, if that is clean and there is room. */
-void spare_save(struct obj *o, int fd);
-
-/** o is released: its place is free again. */
-void spare_return(struct obj *o);
+/**
+ * o is the stack's now, and no epoll set of the kernel's knows fd any more: if the kernel's socket behind fd, o's only descriptor, is clean, it is kept for the next one,
+ * or destroyed if there is no room, and fd becomes a copy of the placeholder.
+ */
+void spare_swap(struct obj *o, int fd);
 
 /** The kernel has to do with the socket from now on: it is not used again. */
 void sock_used_by_kernel(struct obj *o);

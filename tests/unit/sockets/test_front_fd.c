@@ -267,13 +267,18 @@ kernel_socket(int fd)
     return st.st_ino;
 }
 
-/* The kernel's socket behind one that was the stack's and is closed now. Nothing else of that kind is kept. */
+/* The kernel's socket behind one that became the stack's, and is closed now. */
 static ino_t
-close_one(int type_flags)
+use_one(int type_flags)
 {
-    int fd = fs_connected(type_flags);
+    struct sockaddr_in sa = address(FS_NETWORK_PEER, 80);
+    int fd = iso_socket(AF_INET, SOCK_STREAM | type_flags, 0);
     ino_t behind = kernel_socket(fd);
 
+    assert_true(iso_connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EINPROGRESS);
+    assert_true(kernel_socket(fd) != behind);
+    assert_int_equal((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, (type_flags & SOCK_CLOEXEC) != 0);
+    fs_settle();
     iso_close(fd);
     return behind;
 }
@@ -292,18 +297,14 @@ is_behind_next(ino_t behind, int type_flags)
 static void
 test_clean_kernel_sockets_are_used_again(void **state)
 {
-    ino_t behind = close_one(0);
+    ino_t behind = use_one(0);
     int fd, on = 1, value;
     socklen_t len = sizeof(value);
 
     (void)state;
     assert_false(is_behind_next(behind, SOCK_NONBLOCK)); /* another kind */
-    for (int i = 0; i < 3; i++) {
-        fd = fs_connected(SOCK_CLOEXEC);
-        assert_true(kernel_socket(fd) == behind);
-        assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-        iso_close(fd);
-    }
+    for (int i = 0; i < 3; i++)
+        assert_true(use_one(SOCK_CLOEXEC) == behind);
     /* Switches are put back; the stack's socket has had them. */
     fd = iso_socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
@@ -360,7 +361,7 @@ test_what_the_kernel_had_is_not_used_again(void **state)
 static void
 test_a_lent_socket_can_be_the_kernels(void **state)
 {
-    ino_t behind = close_one(0);
+    ino_t behind = use_one(0);
     struct sockaddr_in sa = address("127.0.0.1", 0);
     socklen_t len = sizeof(sa);
     int fd = iso_socket(AF_INET, SOCK_STREAM, 0), again;
