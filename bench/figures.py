@@ -161,8 +161,8 @@ def kilobytes(results):
     return results['bytes'] / 1024
 
 
-def per_kb(results, cycles):
-    return None if cycles is None or not results['bytes'] else cycles / kilobytes(results)
+def per_kb(results, count):
+    return None if count is None or not results['bytes'] else count / kilobytes(results)
 
 
 def contended(results):
@@ -190,6 +190,7 @@ METRICS = {
     'contended_percent': ('contended, %', lambda r, cpus: contended(r)),
     'misses_per_kb': ('L2 misses/KB', lambda r, cpus: (r['l2_misses'] or {}).get('per_kb')),
     'handover_cycles_per_kb': ('cycles/KB', lambda r, cpus: handover_cycles(r)),
+    'switches_per_mb': ('context switches/MB', lambda r, cpus: per_kb(r, 1024 * r['switches'])),
     'sink_cycles_per_kb': ('cycles/KB in the wire', lambda r, cpus: per_kb(r, counter(r, 'sink.cycles'))),
 }
 
@@ -233,6 +234,8 @@ class Parallel(Figure):
             return Embedded(self, 'connp-t,steer=port', cpus, workers=cpus, shared=True)
         if head == 'connp-l':
             return Embedded(self, groups(rest[:-1] or 128), cpus)
+        if head == 'isostack':
+            return Embedded(self, head, 1, workers=1)
         if head == 'misd':
             return Embedded(self, head, cpus, workers=cpus, shared=True)
         return Embedded(self, head, 1 if head == 'up' else cpus)
@@ -297,7 +300,10 @@ FIGURES = {
     'parallel/table2': Parallel('L2 misses for each KB sent', 'connections', [6, 192, 16384], [6, 192], ['misses_per_kb'],
                                 organisations=('up', 'msgp', 'connp-t', 'connp-l(128)')),
     'parallel/table3': Parallel('Cycles of hand-over and of waiting for locks for each KB sent', 'connections', [6, 192, 16384], [6, 192],
-                                ['handover_cycles_per_kb'], organisations=('up', 'msgp', 'connp-t', 'connp-l(128)')),
+                                ['handover_cycles_per_kb', 'switches_per_mb'], organisations=('up', 'msgp', 'connp-t', 'connp-l(128)')),
+    'modes/tx': Parallel('All modes, sending', 'connections', [1, 6, 192, 1536], [1, 192], ['mbit_per_s', 'sink_cycles_per_kb'],
+                         organisations=('up', 'msgp', 'connp-t', 'connp-l(128)', 'isostack', 'misd', 'kernel', 'pair'),
+                         notes=['No figure of a paper: the systems of all three, under one load.']),
     'isostack/fig4': Iso('Receiving, 64 connections', 'message size', SIZES, [64, 16384], ['mbit_per_s', 'cpu_percent'],
                          arguments=lambda size: ('rx', '-c', '64', '-s', str(size))),
     'isostack/fig5': Iso('Transmitting, 128 connections', 'message size', SIZES, [64, 16384], ['mbit_per_s', 'cpu_percent'],
@@ -431,8 +437,8 @@ def run_figure(lab, name, paper, args):
 
 # ---- replicated work --------------------------------------------------------------------------------------------------------
 
-def run_program(lab, name, program, series_of, x_of, value_of, args, paper, title, x_label, y_label):
-    """A figure that is one program's CSV."""
+def run_program(lab, args, paper, name, title, program, series_of, x_label, columns):
+    """A figure that is one program's CSV. columns: {what to call it: its column}, a panel for each; x_label is the column of the axis too."""
     options = ['-t', '50', '-r', '1'] if args.quick else []
     before_ns = lab.distance_ns()
     text = run(os.path.join(lab.build, 'bench/dominoes', program), *options, timeout=600, urgent=True)
@@ -440,28 +446,31 @@ def run_program(lab, name, program, series_of, x_of, value_of, args, paper, titl
     with open(os.path.join(args.out, name.replace('/', '-') + '.csv'), 'w', encoding='utf-8') as f:
         f.write(text)
     rows = list(csv.DictReader(text.splitlines()))
-    found = {}
-    for r in rows:
-        found.setdefault(series_of(r), {})[x_of(r)] = value_of(r)
-    xs = sorted({x for points in found.values() for x in points})
-    crowded = sorted({x_of(r) for r in rows if r['oversubscribed'] == 'yes'})
+    xs = sorted({int(r[x_label]) for r in rows})
+    panels = []
+    for label, column in columns.items():
+        found = {}
+        for r in rows:
+            found.setdefault(series_of(r), {})[int(r[x_label])] = float(r[column])
+        print_table(found, label, xs)
+        panels.append(Panel('here', x_label, label, xs, found))
     disturbed = sum(float(r['cpu_share']) < 0.9 for r in rows)
     notes = paper.notes(name) + [f'Here: {rows[0]["cores"]} CPUs, a cache line there and back {before_ns:.0f} ns before and {after_ns:.0f} ns after; '
                                  f'{disturbed} of {len(rows)} lines disturbed.']
+    crowded = sum(r['oversubscribed'] == 'yes' for r in rows)
     if crowded:
-        notes.append(f'More threads than cores at {x_label} {", ".join(str(x) for x in crowded)}: no speed-up can show there.')
-    print_table(found, y_label, xs)
-    write_figure(name, title, [Panel('here', x_label, y_label, xs, found), *paper.panels(name, x_label)], notes, args.out)
+        notes.append(f'{crowded} lines have more threads than cores: no speed-up can show in these.')
+    write_figure(name, title, panels + paper.panels(name, x_label), notes, args.out)
 
 
 def run_fig1b(lab, args, paper):
-    run_program(lab, 'dominoes/fig1b', 'replicated_work', lambda r: r['method'], lambda r: int(r['threads']), lambda r: float(r['speedup']), args, paper,
-                '10:1 of parallelizable to synchronized work', 'threads', 'speed-up')
+    run_program(lab, args, paper, 'dominoes/fig1b', '10:1 of parallelizable to synchronized work', 'replicated_work', lambda r: r['method'], 'threads',
+                {'speed-up': 'speedup'})
 
 
 def run_fig2(lab, args, paper):
-    run_program(lab, 'dominoes/fig2', 'ring_rate', lambda r: f"{r['scheme']}, {r['producers']} producers", lambda r: int(r['replicas']),
-                lambda r: float(r['per_replica_M_s']), args, paper, 'Dequeues of the replicated ring', 'replicas', 'M/s of each replica')
+    run_program(lab, args, paper, 'dominoes/fig2', 'Dequeues of the replicated ring', 'ring_rate', lambda r: f"{r['scheme']}, {r['producers']} producers",
+                'replicas', {'M/s of each replica': 'per_replica_M_s', 'M/s together': 'aggregate_M_s'})
 
 
 PROGRAMS = {'dominoes/fig1b': run_fig1b, 'dominoes/fig2': run_fig2}

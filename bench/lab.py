@@ -3,6 +3,7 @@
 judgement whether a run was disturbed."""
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -46,14 +47,22 @@ def run(*command, timeout=20, urgent=False):
     return done.stdout
 
 
+def own_switches():
+    """Context switches of the programs that ran for us and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_nvcsw + usage.ru_nivcsw
+
+
 def report(*command, timeout=20):
-    """isobench's results, of a run before all others. It ends with status 1 where connections failed; then they are in the results too."""
+    """isobench's results, of a run before all others, and the context switches of the program. It ends with status 1 where connections failed; then they are in
+    the results too."""
+    switches = own_switches()
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, preexec_fn=raise_priority)
     except subprocess.TimeoutExpired:
         raise Failure(f'{command[0]}: no end after {timeout} s') from None
     if done.returncode in (0, 1) and done.stdout.startswith('{'):
-        return json.loads(done.stdout)
+        return {**json.loads(done.stdout), 'switches': own_switches() - switches}
     words = (done.stderr.strip() or '-').splitlines()[-1]
     raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
 

@@ -18,7 +18,7 @@ const char options_usage[] =
     "\n"
     "  serve                  answer every role, until SIGTERM, SIGINT or the end of the duration\n"
     "  rr                     request and response over lasting connections\n"
-    "  tx, rx                 a stream of messages to the server, from the server\n"
+    "  tx, rx                 a stream of messages to the server, from the server; one a call\n"
     "  crr                    connect, one request and response, close\n"
     "  idle                   hold connections\n"
     "\n"

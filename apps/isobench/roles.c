@@ -180,8 +180,11 @@ on_bytes(struct client_thread *t, struct client_conn *c, uint64_t n)
 int
 role_on_readable(struct client_thread *t, struct client_conn *c)
 {
+    /* A stream is taken as it is sent: at most one message a call. */
+    size_t most = role_of(t) == ROLE_RX && size_of(t) < CLIENT_BUFFER_BYTES ? size_of(t) : CLIENT_BUFFER_BYTES;
+
     for (unsigned i = 0; i < CALLS_PER_EVENT; i++) {
-        ssize_t n = transfer_recv(t->run->o->zero_copy, c->fd, t->in, CLIENT_BUFFER_BYTES);
+        ssize_t n = transfer_recv(t->run->o->zero_copy, c->fd, t->in, most);
 
         if (n < 0)
             return errno == EAGAIN || errno == EINTR ? 0 : -1;
@@ -190,7 +193,7 @@ role_on_readable(struct client_thread *t, struct client_conn *c)
         if (on_bytes(t, c, (uint64_t)n) != 0)
             return -1;
         /* A short read took all there was. crr looks again, since the server's FIN comes with its answer. */
-        if ((size_t)n < CLIENT_BUFFER_BYTES && role_of(t) != ROLE_CRR)
+        if ((size_t)n < most && role_of(t) != ROLE_CRR)
             return 0;
     }
     return 0;

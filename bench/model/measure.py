@@ -8,7 +8,6 @@ that the wire counted as its own. Of several rounds the cheapest counts. Needs n
 import argparse
 import os
 import re
-import resource
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -27,12 +26,6 @@ def tsc_hz():
         return float(re.search(r'cpu MHz\s*:\s*([0-9.]+)', f.read()).group(1)) * 1e6
 
 
-def switches():
-    """Context switches of the programs that have run for us."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_nvcsw + usage.ru_nivcsw
-
-
 class Bench:
     def __init__(self, lab, rounds, seconds):
         self.lab, self.rounds, self.seconds, self.hz = lab, rounds, seconds, tsc_hz()
@@ -45,12 +38,7 @@ class Bench:
     def runs(self, mode, threads, connections, workers=0, **settings):
         figure = Figure('', '', [], [], [], **settings)
         way = Embedded(figure, mode, threads, workers=workers, shared=workers > 1)
-        results = []
-        for _ in range(self.rounds):
-            before = switches()
-            results.append(way.run(self.lab, self.seconds, 'tx', '-c', str(connections), '-s', '64k'))
-            results[-1]['switches'] = switches() - before
-        return results
+        return [way.run(self.lab, self.seconds, 'tx', '-c', str(connections), '-s', '64k') for _ in range(self.rounds)]
 
     def cheapest(self, results, cost):
         return min((cost(r) / kilobytes(r), i) for i, r in enumerate(results))

@@ -37,7 +37,7 @@ class Svg(unittest.TestCase):
 class Papers(unittest.TestCase):
     def test_every_figure_has_the_papers_word(self):
         paper = Paper(os.path.join(BENCH, 'papers.tsv'))
-        for name in [*FIGURES, *PROGRAMS]:
+        for name in [n for n in [*FIGURES, *PROGRAMS] if not n.startswith('modes/')]:
             self.assertTrue(paper.of(name), name)
             self.assertTrue(paper.panels(name, 'x') or paper.notes(name), name)
         for row in paper.rows:
