@@ -231,6 +231,8 @@ apply_sysctl(struct host *h, const char *name, const char *value)
         p->congestion = (uint8_t)(tcp_congestion_find(value) < 0 ? 0 : tcp_congestion_find(value));
     else if (!strcmp(name, "net.ipv4.tcp_syn_retries"))
         p->syn_retries = (uint8_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_syncookies"))
+        p->syn_cookies = (uint8_t)(v >= 0 && v <= 2 ? v : 1);
     else if (!strcmp(name, "net.ipv4.tcp_synack_retries"))
         p->synack_retries = (uint8_t)v;
     else if (!strcmp(name, "net.ipv4.tcp_fastopen"))
