@@ -147,16 +147,8 @@ common_packets_owned(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_
 {
     struct net *net = host_net(m->host, w);
     struct stack *s = host_stack(m->host, w);
-    uint16_t own = 0;
+    uint16_t own = net_sort(net, pkts, n);
 
-    for (uint16_t i = 0; i < n; i++) {
-        unsigned owner = host_classify(m->host, &pkts[i]) % m->nb_workers;
-
-        if (owner == w)
-            pkts[own++] = pkts[i];
-        else
-            net_hand_packet(net, owner, &pkts[i]);
-    }
     if (own > 0) {
         stack_enter(s, net, now_us);
         stack_segments(s, pkts, own, now_us);

@@ -12,6 +12,7 @@
 
 extern const struct mode_ops mode_connp_l;
 extern const struct mode_ops mode_connp_t;
+extern const struct mode_ops mode_hybrid;
 extern const struct mode_ops mode_isostack;
 extern const struct mode_ops mode_misd;
 extern const struct mode_ops mode_msgp;

@@ -6,7 +6,7 @@
 #include "modes/modes.h"
 
 const struct mode_ops *const mode_table[] = {
-    &mode_connp_l, &mode_connp_t, &mode_isostack, &mode_misd, &mode_msgp, &mode_up, NULL,
+    &mode_connp_l, &mode_connp_t, &mode_hybrid, &mode_isostack, &mode_misd, &mode_msgp, &mode_up, NULL,
 };
 
 const struct mode_ops *

@@ -86,6 +86,7 @@ struct sock {
     int32_t abort_error; /**< positive errno */
     uint16_t holders; /**< members that hold it */
     uint16_t flags;
+    uint32_t moved_ms; /**< when its connection moved last, modulo 2^32; 0 = never */
     uint32_t ready; /**< a listener: its part of back->accept_ready */
     struct lock tx_lock; /**< the send buffer's: positions in the transmit stream */
     struct lock
@@ -212,6 +213,13 @@ struct shared {
     bool free_lookup;
 };
 
+/** A connection whose tuple belongs to another domain. */
+struct guest {
+    struct tcp_tuple tuple;
+    uint32_t home;
+    bool leaving; /**< home has been told, or the connection is on its way there; its answer takes the entry away */
+};
+
 struct stack {
     struct host *host;
     struct net *net; /**< who is inside; so are ctr and ip */
@@ -244,6 +252,12 @@ struct stack {
     bool closing; /**< has begun to shut down */
     bool drained; /**< atomic: and has nothing left to send */
     uint64_t closing_check_at_us;
+
+    struct guest *guests; /**< connections here whose home is another domain (move.c) */
+    uint32_t nb_guests, guests_capacity;
+    uint32_t sweep_next, look_next;
+    uint64_t sweep_at_us;
+    bool asking; /**< a request for connections is under way */
 };
 
 /** The worker's side: its queue pair, internet layer, counters, and what it has to tell others when its pass ends. Nothing in it is shared. */
@@ -597,6 +611,13 @@ int spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_
 /** Execute a connect in domain `to`; tried: this one has no port left, nor perhaps have others. Returns COMMAND_PENDING, or -ENOMEM. */
 int transit_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, uint32_t to, bool tried);
 
+/** Copy a socket out; what it leaves in the domain is seen to. */
+void transit_pick_up(struct stack *s, struct sock *sk, struct sock *out);
+/** Send it off in a message that holds it. */
+void transit_send(struct stack *s, const struct sock *sk, struct message *msg, uint32_t to);
+/** Its place in the domain that it has come to: its shadow's, or a new one. NULL: there is none. */
+struct sock *transit_settle(struct stack *s, const struct sock *from);
+
 /* ---- stack.c ------------------------------------------------------------------------------------------------------------------------------ */
 
 struct stack *stack_create(struct host *h, uint32_t number);
@@ -651,12 +672,22 @@ host_in_reach(const struct host *h, const struct net *net, uint32_t stack)
     return h->locking || host_owner(h, stack) == net || h->stopped;
 }
 
+/** The tuple of a packet; false: it is too short to have one. */
+bool packet_tuple(const struct ip_packet *p, struct tcp_tuple *t);
+
 /** Where a slot's socket lives; for a free slot, where a fresh one is born. */
 struct stack *host_stack_of(const struct host *h, const struct app *app, uint32_t slot);
 
 struct net *net_create(struct host *h, uint32_t number, uint32_t nb_nets, struct counters *ctr);
 void net_destroy(struct net *net);
-void net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now_us);
+/** handed: another worker passed it on to `of`, which is the same as net unless the world is stopped. */
+void net_unreachable(struct net *net, struct net *of, const struct ip_unreachable *info, bool handed, uint64_t now_us);
+
+/**
+ * The domain in which something of a tuple is to be applied, as far as `of`'s worker knows: his own, or one whose owner he passes it on to. What was handed over to him is
+ * his, unless the connection has moved on.
+ */
+uint32_t net_whereabouts(const struct net *of, const struct tcp_tuple *t, bool handed);
 /** Remember a neighbour that did not answer, until the pass's end. */
 void net_note_unresolved(struct net *net, const struct ip_addr *dst);
 

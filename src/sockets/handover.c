@@ -333,12 +333,47 @@ message_run(struct net *net, uint64_t now_us)
     return n;
 }
 
-/* Packets in a row for one domain are applied in one go. */
 static void
-apply(struct net *net, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+apply_to(struct stack *s, struct net *net, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    stack_enter(s, net, now_us);
+    stack_segments(s, pkts, n, now_us);
+    stack_leave(s);
+}
+
+/* Those whose connections have moved on go after them. Returns how many are left. */
+static uint16_t
+pass_on(struct net *net, const struct net *of, struct ip_packet *pkts, uint16_t n)
+{
+    uint16_t kept = 0;
+
+    for (uint16_t i = 0; i < n; i++) {
+        struct tcp_tuple t;
+        uint32_t number = packet_tuple(&pkts[i], &t) ? net_whereabouts(of, &t, true) : of->number;
+
+        if (number == of->number) {
+            pkts[kept++] = pkts[i];
+        } else {
+            counter_inc(net->ctr, CTR_REDIRECTED);
+            net_hand_packet(net, number, &pkts[i]);
+        }
+    }
+    return kept;
+}
+
+/* Packets that were handed over to `of`; in a row for one domain they are applied in one go. */
+static void
+apply(struct net *net, const struct net *of, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
 {
     struct host *h = net->host;
     uint16_t at = 0;
+
+    if (h->cfg.tcp.max_moved != 0) {
+        n = pass_on(net, of, pkts, n);
+        if (n > 0)
+            apply_to(h->stacks[of->number], net, pkts, n, now_us);
+        return;
+    }
 
     while (at < n) {
         uint32_t number = host_classify(h, &pkts[at]);
@@ -347,9 +382,7 @@ apply(struct net *net, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
 
         while (end < n && host_classify(h, &pkts[end]) == number)
             end++;
-        stack_enter(s, net, now_us);
-        stack_segments(s, &pkts[at], (uint16_t)(end - at), now_us);
-        stack_leave(s);
+        apply_to(s, net, &pkts[at], (uint16_t)(end - at), now_us);
         at = end;
     }
 }
@@ -381,7 +414,7 @@ take_buffer(struct net *net, struct net *of, struct rte_mbuf *m, struct ip_packe
     case BUF_UNREACHABLE:
         info = handed->unreachable;
         rte_pktmbuf_free(m);
-        net_unreachable(net, &info, now_us);
+        net_unreachable(net, of, &info, true, now_us);
         break;
     case BUF_UNRESOLVED:
         net_note_unresolved(net, &handed->unresolved);
@@ -424,11 +457,11 @@ take_burst(struct net *net, struct net *of, uint64_t now_us)
             continue;
         }
         /* In order: what came before is applied before. */
-        apply(net, pkts, nb_pkts, now_us);
+        apply(net, of, pkts, nb_pkts, now_us);
         nb_pkts = 0;
         take_entry(net, (uintptr_t)entries[i], now_us);
     }
-    apply(net, pkts, nb_pkts, now_us);
+    apply(net, of, pkts, nb_pkts, now_us);
     return n;
 }
 

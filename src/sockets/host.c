@@ -261,8 +261,7 @@ host_rx_bufs(const struct host *h)
     return sum > 0 ? (uint32_t)sum : 0; /* parts are read at different instants */
 }
 
-/* false: it is too short to have one. */
-static bool
+bool
 packet_tuple(const struct ip_packet *p, struct tcp_tuple *t)
 {
     const rte_be16_t *ports = rte_pktmbuf_mtod_offset(p->m, const rte_be16_t *, p->l4_off);

@@ -94,8 +94,20 @@ net_destroy(struct net *net)
 
 /* ---- what the internet layer tells ---------------------------------------------------------------------------------------------- */
 
+uint32_t
+net_whereabouts(const struct net *of, const struct tcp_tuple *t, bool handed)
+{
+    const struct host *h = of->host;
+    uint32_t number = tcp_steer(&h->steer, t);
+    uint32_t to;
+
+    if (h->cfg.tcp.max_moved == 0 || (number != of->number && !handed))
+        return number;
+    return tcp_moved(h->stacks[of->number]->tcp, t, &to) ? to : of->number;
+}
+
 void
-net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now_us)
+net_unreachable(struct net *net, struct net *of, const struct ip_unreachable *info, bool handed, uint64_t now_us)
 {
     struct tcp_tuple t = {
         .local = info->local,
@@ -104,7 +116,7 @@ net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now
         .remote_port = info->remote_port,
     };
     struct host *h = net->host;
-    uint32_t number = tcp_steer(&h->steer, &t);
+    uint32_t number = net_whereabouts(of, &t, handed);
     struct stack *s = h->stacks[number];
 
     if (!host_in_reach(h, net, number)) {
@@ -119,7 +131,7 @@ net_unreachable(struct net *net, const struct ip_unreachable *info, uint64_t now
 static void
 on_unreachable(void *ctx, const struct ip_unreachable *info, uint64_t now_us)
 {
-    net_unreachable(ctx, info, now_us);
+    net_unreachable(ctx, ctx, info, false, now_us);
 }
 
 void
@@ -198,6 +210,29 @@ net_receive(struct net *net, struct ip_packet *out, uint64_t now_us)
     if (n > 0)
         n = ip_input(net->ip, pkts, n, out, now_us);
     return (uint16_t)(n + ip_local_input(net->ip, out + n, (uint16_t)(2 * PORT_BURST - n), now_us));
+}
+
+uint16_t
+net_sort(struct net *net, struct ip_packet *pkts, uint16_t n)
+{
+    const struct host *h = net->host;
+    bool moving = h->cfg.tcp.max_moved != 0;
+    uint16_t own = 0;
+
+    for (uint16_t i = 0; i < n; i++) {
+        uint32_t number = host_classify(h, &pkts[i]);
+        struct tcp_tuple t;
+
+        if (moving && number == net->number && packet_tuple(&pkts[i], &t)) {
+            number = net_whereabouts(net, &t, false);
+            counter_add(net->ctr, CTR_REDIRECTED, number != net->number);
+        }
+        if (number == net->number)
+            pkts[own++] = pkts[i];
+        else
+            net_hand_packet(net, number % h->nb_nets, &pkts[i]);
+    }
+    return own;
 }
 
 void
@@ -396,6 +431,13 @@ void
 net_wake(const struct net *net)
 {
     eventfd_write(net->bell_fd, 1);
+}
+
+void
+net_wake_sleeper(const struct net *net)
+{
+    if (shm_load(&net->host->page->instance[net->number].sleeping))
+        net_wake(net);
 }
 
 int

@@ -39,6 +39,7 @@ domain_create(struct stack *s)
     p->max_half_open = part_of(p->max_half_open, n);
     p->max_time_wait = part_of(p->max_time_wait, n);
     p->max_ooo_bufs = part_of(p->max_ooo_bufs, n);
+    p->max_moved = part_of(p->max_moved, n);
     p->steer = s->host->steer;
     p->steer_index = s->number;
     s->tcp_bytes = tcp_domain_bytes(p);
@@ -101,6 +102,7 @@ stack_destroy(struct stack *s)
         lazy_free(s->tcp, s->tcp_bytes);
         lazy_free(s->socks, (size_t)s->max_socks * sizeof(s->socks[0]));
     }
+    free(s->guests);
     free(s);
 }
 

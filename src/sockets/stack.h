@@ -103,6 +103,18 @@ void stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_
 /** Hand a packet over to worker `to`, in order with all that this one hands over to it. Dropped and counted if its queue is full. */
 void net_hand_packet(struct net *net, unsigned to, struct ip_packet *p);
 
+/** Packets that a worker received, by domain; what belongs to others, or has moved to them, is handed over. Returns how many are left in pkts: those of the worker's own domain. */
+uint16_t net_sort(struct net *net, struct ip_packet *pkts, uint16_t n);
+
+/* ---- connections that move (tcp.max_moved; domain i belongs to worker i) -------------------------------------------------------------------- */
+
+/** Ask domain `from` for at most max of the connections that it is busy with. Their sockets and all come by and by, in net_handed. Its owner, inside a pass. */
+void stack_steal(struct stack *s, unsigned from, unsigned max);
+/** Has the last request not been answered yet? */
+bool stack_is_stealing(const struct stack *s);
+/** See whether connections that came from other domains have ended. Its owner, inside a pass. */
+unsigned stack_sweep_guests(struct stack *s, uint64_t now_us);
+
 /* ---- sleep --------------------------------------------------------------------------------------------------------------------------------- */
 
 /** When the worker must poll again if nothing comes in: UINT64_MAX = never. */
@@ -122,6 +134,8 @@ int net_doorbell_fd(const struct net *net);
 void net_doorbell_clear(struct net *net);
 /** Ring it: the worker wakes up. Any thread, and signal handlers. */
 void net_wake(const struct net *net);
+/** The same if it sleeps, or is about to. */
+void net_wake_sleeper(const struct net *net);
 /** Add an application's eventfd; closing its last copy removes it. Any thread. Returns 0 or -errno. */
 int net_doorbell_add(struct net *net, int fd);
 

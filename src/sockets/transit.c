@@ -7,7 +7,7 @@
 /**
  * @file
  * A socket changes its domain: because its connection can be opened in another one only, since that is where the answers to the bound port come to, or
- * where a port is left.
+ * where a port is left; or because its connection moves (move.c).
  *
  * It leaves as a message. While it is on its way, its slot belongs to the domain that it goes to, but names no socket (SLOT_TRANSIT): notifications
  * are left to its arrival.
@@ -35,21 +35,19 @@ leave_behind(struct stack *s, struct sock *sk)
         sock_mark(s, sk, DIRTY_CMD);
 }
 
-static void
-send_on(struct stack *s, struct transit *tr, uint32_t to)
+void
+transit_send(struct stack *s, const struct sock *sk, struct message *msg, uint32_t to)
 {
-    struct sock *sk = &tr->sock;
-
     if (sk->spread != NULL)
         sk->spread->home = to;
     __atomic_store_n(&sk->app->slot_ref[sk->slot], (uint64_t)to << 32 | SLOT_TRANSIT, __ATOMIC_RELEASE);
-    message_send(s->net, &tr->msg, to);
+    message_send(s->net, msg, to);
 }
 
-static void
-pick_up(struct stack *s, struct sock *sk, struct transit *tr)
+void
+transit_pick_up(struct stack *s, struct sock *sk, struct sock *out)
 {
-    tr->sock = *sk;
+    *out = *sk;
     leave_behind(s, sk);
 }
 
@@ -63,14 +61,13 @@ transit_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, uin
     tr->msg.arrive = transit_arrive;
     tr->cmd = *cmd;
     tr->tried = tried;
-    pick_up(s, sk, tr);
-    send_on(s, tr, to);
+    transit_pick_up(s, sk, &tr->sock);
+    transit_send(s, &tr->sock, &tr->msg, to);
     return COMMAND_PENDING;
 }
 
-/* Its place: the shadow's, or a new one. */
-static struct sock *
-settle_in(struct stack *s, const struct sock *from)
+struct sock *
+transit_settle(struct stack *s, const struct sock *from)
 {
     struct spread *sp = from->spread;
     struct sock *sk = sp != NULL ? &s->socks[sp->in[s->number].index] : sock_shadow(s, from->app, from->slot);
@@ -95,17 +92,17 @@ transit_arrive(struct stack *s, struct message *msg)
 {
     struct transit *tr = (struct transit *)msg;
     uint32_t nb_stacks = s->host->nb_stacks;
-    struct sock *sk = settle_in(s, &tr->sock);
+    struct sock *sk = transit_settle(s, &tr->sock);
     int rc;
 
     if (sk == NULL) { /* every other domain has the room that this one has not */
-        send_on(s, tr, (s->number + 1) % nb_stacks);
+        transit_send(s, &tr->sock, &tr->msg, (s->number + 1) % nb_stacks);
         return;
     }
     rc = commands_connect(s, sk, &tr->cmd);
     if (rc == -EADDRNOTAVAIL && !(sk->flags & SOCK_BOUND) && ++tr->tried < nb_stacks) {
-        pick_up(s, sk, tr);
-        send_on(s, tr, (s->number + 1) % nb_stacks);
+        transit_pick_up(s, sk, &tr->sock);
+        transit_send(s, &tr->sock, &tr->msg, (s->number + 1) % nb_stacks);
         return;
     }
     commands_done(s, sk->app, sk->slot, rc);

@@ -408,7 +408,7 @@ bool tcp_can_move(const struct tcp_domain *d, tcp_id id);
 size_t tcp_export_bytes(const struct tcp_domain *d, tcp_id id);
 
 /**
- * Take it out into bytes (aligned to 8), leaving an entry that says `to`. Buffers held for reassembly are owned by the bytes. No event; the id is invalid. Returns 0, or -EINVAL:
+ * Take it out into bytes (aligned to 64), leaving an entry that says `to`. Buffers held for reassembly are owned by the bytes. No event; the id is invalid. Returns 0, or -EINVAL:
  * it cannot move, or len is not tcp_export_bytes.
  */
 int tcp_export(struct tcp_domain *d, tcp_id id, uint32_t to, void *bytes, size_t len);

@@ -33,7 +33,7 @@ take_out(struct tcp_domain *d, tcp_id id, size_t *len)
     void *bytes;
 
     *len = tcp_export_bytes(d, id);
-    bytes = malloc(*len);
+    bytes = aligned_alloc(64, (*len + 63) / 64 * 64);
     assert_non_null(bytes);
     assert_int_equal(tcp_export(d, id, 9, bytes, *len - 1), -EINVAL);
     assert_int_equal(tcp_export(d, id, 9, bytes, *len), 0);

@@ -159,7 +159,70 @@ connect_and_send_cross(void)
     assert_int_equal(fapp_close(&w.a, listener, false), 0);
 }
 
+#define SIX 6u
+
+static struct {
+    bool made;
+    uint32_t listener, client[SIX], server[SIX];
+    struct stream up[SIX], down[SIX];
+    uint32_t total;
+} six;
+
+static void
+make_six(void)
+{
+    six.made = true;
+    six.total = 0;
+    six.listener = listen_on(&w.b, PORT, false);
+    for (unsigned i = 0; i < SIX; i++) {
+        six.client[i] = connect_to(&w.a, &w.b, PORT);
+        net_until(&w.net, shm_load(&fapp_back(&w.b, six.listener)->accept_ready) == 1);
+        assert_int_equal(fapp_accept(&w.b, six.listener, &six.server[i]), 0);
+        net_run(&w.net, 1000);
+        six.up[i] = (struct stream){ .from = &w.a, .to = &w.b, .tx = six.client[i], .rx = six.server[i], .conn = i };
+        six.down[i] =
+            (struct stream){ .from = &w.b, .to = &w.a, .tx = six.server[i], .rx = six.client[i], .conn = SIX + i };
+    }
+}
+
+/* Connections are taken while packets for them, sends and commands on them come in. */
+static void
+steal_and_send_cross(void)
+{
+    struct host *h = w.net.node[1].host;
+    uint32_t number[SIX];
+
+    if (!six.made)
+        make_six();
+    six.total += 3000;
+    for (unsigned i = 0; i < SIX; i++)
+        stream_step(&six.up[i], six.total);
+    for (unsigned i = 0; i < 4; i++)
+        net_step(&w.net, 10);
+    /* Each asks the next, or the one before, so that guests go home again. */
+    for (unsigned i = 0; i < WORKERS; i++) {
+        stack_enter(host_stack(h, i), host_net(h, i), w.net.now_us);
+        stack_steal(host_stack(h, i), (i + 1 + six.total / 3000 % 2) % WORKERS, 2);
+        stack_leave(host_stack(h, i));
+    }
+    for (unsigned i = 0; i < SIX; i++) {
+        stream_step(&six.up[i], six.total);
+        stream_step(&six.down[i], six.total);
+        number[i] = post(&w.b, six.server[i], (struct shm_cmd){ .op = SHM_OP_NOP });
+    }
+    go();
+    for (unsigned i = 0; i < SIX; i++)
+        assert_int_equal(result(&w.b, six.server[i], number[i]), 0);
+    transfer_all(&w.net, six.up, SIX, six.total);
+    transfer_all(&w.net, six.down, SIX, six.total);
+    assert_int_equal(counted(&w, 1, CTR_TCP_RST_TX), 0);
+    assert_int_equal(counted(&w, 1, CTR_TCP_DROP_MOVED), 0);
+    net_run(&w.net, 1100000);
+}
+
 /* ---- every order ------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t nb_moved; /* connections, in the last case */
 
 static void
 in_every_order(const char *text, void (*fn)(void), unsigned steps)
@@ -176,6 +239,7 @@ in_every_order(const char *text, void (*fn)(void), unsigned steps)
     run.order = order;
     run.order_at = run.order_len = 0;
     rng_init(&run.rng, 1, 1);
+    six.made = false;
     world_init(&w, 0);
     for (unsigned word = 0; word < words; word++) {
         for (unsigned i = 0, rest = word; i < steps; i++, rest /= WORKERS)
@@ -184,10 +248,11 @@ in_every_order(const char *text, void (*fn)(void), unsigned steps)
         fn();
         net_run(&w.net, 1000);
     }
+    nb_moved = counted(&w, 1, CTR_MOVE_IN);
     world_fini(&w);
 }
 
-static const char *const modes[] = { "connp-t", "isostack,instances=3", "connp-l,groups=5" };
+static const char *const modes[] = { "connp-t", "isostack,instances=3", "connp-l,groups=5", "hybrid,threshold=1" };
 
 static void
 binds(void **state)
@@ -210,12 +275,21 @@ clients(void **state)
     }
 }
 
+static void
+thieves(void **state)
+{
+    (void)state;
+    in_every_order("hybrid,threshold=1024", steal_and_send_cross, 5);
+    assert_true(nb_moved > 100);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(binds),
         cmocka_unit_test(clients),
+        cmocka_unit_test(thieves),
     };
 
     if (net_eal_start() != 0)

@@ -87,6 +87,10 @@ wrong_knobs_are_refused(void **state)
     refuses("connp-t,threads=2", "allowed are 1 to 1");
     refuses("connp-t,threads=many", "threads");
     refuses("isostack,instances=0", "instances");
+    refuses("hybrid,instances=2", "allowed are 1 to 1");
+    refuses("hybrid,threshold=0", "1024");
+    refuses("hybrid,steal=perhaps", "steal");
+    refuses("connp-t,steer=left", "rss");
     refuses("isostack,speed=high", "speed");
     refuses("misd,replicas=2", "allowed are 1 to 1");
     refuses("misd,replicas=16", "replicas");

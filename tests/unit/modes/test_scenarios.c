@@ -389,6 +389,17 @@ msgp(void **state)
     under("msgp,lookup=rcu", 4);
 }
 
+static void
+hybrid(void **state)
+{
+    (void)state;
+    under("hybrid", 1);
+    under("hybrid,threshold=1", 2);
+    under("hybrid,threshold=1", 4);
+    under("hybrid,instances=3,threshold=1", 4);
+    under("hybrid,steal=off", 2);
+}
+
 /* A mode is what its counters show: who hands over, and who locks. */
 static void
 counters_tell_the_modes_apart(void **state)
@@ -400,6 +411,7 @@ counters_tell_the_modes_apart(void **state)
         { "connp-l,groups=16", true, false, false },
         { "connp-t", false, true, false },
         { "isostack,instances=2", false, true, true },
+        { "hybrid", false, true, true },
     };
     static struct world w;
 
@@ -469,6 +481,7 @@ main(void)
         cmocka_unit_test(connp_t),
         cmocka_unit_test(misd),
         cmocka_unit_test(msgp),
+        cmocka_unit_test(hybrid),
         cmocka_unit_test(counters_tell_the_modes_apart),
         cmocka_unit_test(timers_wake_their_worker),
     };
