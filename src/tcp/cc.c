@@ -3,18 +3,12 @@
 
 #include <string.h>
 
-static const struct tcp_cc_ops *const controls[TCP_CC_COUNT] = {
+const struct tcp_cc_ops *const tcp_cc_controls[TCP_CC_COUNT] = {
     [TCP_CC_CUBIC] = &tcp_cc_cubic,
     [TCP_CC_NEWRENO] = &tcp_cc_newreno,
     [TCP_CC_DCTCP] = &tcp_cc_dctcp,
     [TCP_CC_BBR] = &tcp_cc_bbr,
 };
-
-const struct tcp_cc_ops *
-tcp_cc_by_id(unsigned id)
-{
-    return controls[id < TCP_CC_COUNT ? id : TCP_CC_CUBIC];
-}
 
 int
 tcp_cc_find(const char *name)
@@ -22,7 +16,7 @@ tcp_cc_find(const char *name)
     if (strcmp(name, "reno") == 0)
         return TCP_CC_NEWRENO;
     for (int i = 0; i < TCP_CC_COUNT; i++)
-        if (strcmp(name, controls[i]->name) == 0)
+        if (strcmp(name, tcp_cc_controls[i]->name) == 0)
             return i;
     return -1;
 }

@@ -29,14 +29,16 @@ struct tcp_cc_event {
     uint32_t min_rtt_us; /**< UINT32_MAX: no sample yet */
     uint32_t rtt_us; /**< measured by this ACK; 0 = none */
     tcp_seq una, snd_nxt; /**< after the ACK: they tell rounds apart */
+    bool cwnd_limited; /**< it was the congestion window that held data back (RFC 7661: else it does not grow) */
+    /* The rest is for controls with a model. */
     uint32_t pipe_bytes; /**< thought to be on the way now */
     uint32_t lost_bytes; /**< newly taken for lost; on_ack only, as are: */
     const struct tcp_rate_mark *lost_mark; /**< of the last of them; NULL: none */
     const struct tcp_rate_sample *sample;
+    uint64_t bytes_per_s; /**< that it tells; 0 = none */
     uint32_t burst_bytes; /**< what is sent back to back */
     struct tcp_rate *rate; /**< the flow's delivery */
-    void *model; /**< of controls that have one */
-    bool cwnd_limited; /**< it was the congestion window that held data back (RFC 7661: else it does not grow) */
+    void *model;
     bool in_recovery; /**< a reduction is going on, or would be */
 };
 
@@ -70,7 +72,13 @@ enum tcp_cc_id { TCP_CC_CUBIC, TCP_CC_NEWRENO, TCP_CC_DCTCP, TCP_CC_BBR, TCP_CC_
 
 extern const struct tcp_cc_ops tcp_cc_newreno, tcp_cc_cubic, tcp_cc_dctcp, tcp_cc_bbr;
 
-const struct tcp_cc_ops *tcp_cc_by_id(unsigned id);
+extern const struct tcp_cc_ops *const tcp_cc_controls[TCP_CC_COUNT];
+
+static inline const struct tcp_cc_ops *
+tcp_cc_by_id(unsigned id)
+{
+    return tcp_cc_controls[id < TCP_CC_COUNT ? id : TCP_CC_CUBIC];
+}
 
 /** The id of the control of that name ("reno" is NewReno too, as Linux calls it), -1 if there is none. */
 int tcp_cc_find(const char *name);

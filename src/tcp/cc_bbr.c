@@ -251,7 +251,7 @@ enter_up(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_event *ev)
 {
     b->acks = ACKS_STARTING;
     start_round(b, ev);
-    reset_full_bw(b, ev->sample->bytes_per_s);
+    reset_full_bw(b, ev->bytes_per_s);
     b->state = PROBE_UP;
     b->cycle_at_us = ev->now_us;
     raise_slope(b, cc);
@@ -281,7 +281,7 @@ update_rounds(struct bbr *b, const struct tcp_cc_event *ev)
     b->round_start = b->loss_round_start = false;
     if (!s->valid)
         return;
-    b->bw_latest = max64(b->bw_latest, s->bytes_per_s);
+    b->bw_latest = max64(b->bw_latest, ev->bytes_per_s);
     b->inflight_latest = max32(b->inflight_latest, s->delivered_bytes);
     if ((int32_t)(s->prior_delivered_bytes - b->loss_round) >= 0) {
         b->loss_round = delivered;
@@ -296,10 +296,12 @@ update_rounds(struct bbr *b, const struct tcp_cc_event *ev)
 }
 
 static void
-update_max_bw(struct bbr *b, const struct tcp_rate_sample *s)
+update_max_bw(struct bbr *b, const struct tcp_cc_event *ev)
 {
-    if (s->valid && s->bytes_per_s > 0 && (s->bytes_per_s >= max_bw(b) || !s->app_limited))
-        b->max_bw[1] = max64(b->max_bw[1], s->bytes_per_s);
+    const struct tcp_rate_sample *s = ev->sample;
+
+    if (s->valid && ev->bytes_per_s > 0 && (ev->bytes_per_s >= max_bw(b) || !s->app_limited))
+        b->max_bw[1] = max64(b->max_bw[1], ev->bytes_per_s);
 }
 
 /** BBRAdvanceMaxBwFilter: a cycle of probing has ended. */
@@ -347,7 +349,7 @@ check_startup_loss(struct bbr *b, const struct tcp_cc_event *ev)
 static void
 update_congestion_signals(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_event *ev)
 {
-    update_max_bw(b, ev->sample);
+    update_max_bw(b, ev);
     check_startup_loss(b, ev);
     if (!b->loss_round_start)
         return;
@@ -381,12 +383,12 @@ update_aggregation(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_e
 
 /** BBRCheckFullBWReached: three rounds without a quarter's growth. */
 static void
-check_full_bw(struct bbr *b, const struct tcp_rate_sample *s)
+check_full_bw(struct bbr *b, const struct tcp_cc_event *ev)
 {
-    if (b->full_bw_now || !b->round_start || s->app_limited)
+    if (b->full_bw_now || !b->round_start || ev->sample->app_limited)
         return;
-    if (s->bytes_per_s >= b->full_bw + b->full_bw / 4) {
-        reset_full_bw(b, s->bytes_per_s);
+    if (ev->bytes_per_s >= b->full_bw + b->full_bw / 4) {
+        reset_full_bw(b, ev->bytes_per_s);
         return;
     }
     b->full_bw_now = ++b->full_bw_count >= FULL_BW_ROUNDS;
@@ -474,7 +476,7 @@ static bool
 time_to_go_down(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_event *ev)
 {
     if (ev->cwnd_limited && cc->cwnd_bytes >= b->inflight_hi) {
-        reset_full_bw(b, ev->sample->bytes_per_s);
+        reset_full_bw(b, ev->bytes_per_s);
         return false;
     }
     return b->full_bw_now;
@@ -691,7 +693,7 @@ bbr_on_ack(struct tcp_cc *cc, const struct tcp_cc_event *ev)
     update_rounds(b, ev);
     update_congestion_signals(b, cc, ev);
     update_aggregation(b, cc, ev);
-    check_full_bw(b, ev->sample);
+    check_full_bw(b, ev);
     if (b->state == STARTUP && b->full_bw_reached)
         b->state = DRAIN;
     if (b->state == DRAIN && ev->pipe_bytes <= inflight_at(b, ev, max_bw(b), GAIN_ONE))
@@ -700,7 +702,7 @@ bbr_on_ack(struct tcp_cc *cc, const struct tcp_cc_event *ev)
     update_min_rtt(b, ev);
     check_probe_rtt(b, cc, ev);
     if (b->loss_round_start) {
-        b->bw_latest = ev->sample->bytes_per_s;
+        b->bw_latest = ev->bytes_per_s;
         b->inflight_latest = ev->sample->delivered_bytes;
     }
     set_pacing_rate(b, pacing_gain(b));

@@ -31,12 +31,14 @@ cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_en
         .cwnd_limited = used,
         .una = c->snd_una,
         .snd_nxt = c->snd_nxt,
-        .pipe_bytes = conn_pipe(c),
-        .burst_bytes = tcp_pace_burst(&f->pace, c->mss, d->params.burst_min_segs),
-        .rate = &f->rate,
-        .model = f->model != 0 ? model_at(d, f->model) : NULL,
-        .in_recovery = c->ca_state >= CONN_CA_RECOVERY,
     };
+    if (f->model != 0) {
+        ev->pipe_bytes = conn_pipe(c);
+        ev->burst_bytes = tcp_pace_burst(&f->pace, c->mss, d->params.burst_min_segs);
+        ev->rate = &f->rate;
+        ev->model = model_at(d, f->model);
+        ev->in_recovery = c->ca_state >= CONN_CA_RECOVERY;
+    }
 }
 
 void
@@ -100,22 +102,4 @@ conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         rate = most;
     c->flags = rate != 0 ? c->flags | CONN_F_PACED : c->flags & ~CONN_F_PACED;
     flow_of(d, c)->pace.bytes_per_s = rate;
-}
-
-void
-conn_rate_sample(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
-                 const struct tcp_sent_news *n, uint32_t delivered_bytes, struct tcp_rate_sample *s)
-{
-    tcp_rate_on_ack(&flow_of(d, c)->rate, n->has_last ? &n->last_mark : NULL, n->last_us, delivered_bytes,
-                    c->rtt.min_us, (uint32_t)env->now_us, s);
-}
-
-void
-conn_rate_mark(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes,
-               struct tcp_rate_mark *m)
-{
-    /* What was acknowledged out of order and what is lost is under way no more, but the flight has not ended. */
-    uint32_t under_way = c->snd_una == c->snd_nxt ? 0 : conn_pipe(c);
-
-    tcp_rate_on_send(&flow_of(d, c)->rate, m, bytes, under_way, (uint32_t)env->now_us);
 }

@@ -304,16 +304,25 @@ void *conn_model_take(struct tcp_domain *d, const struct tcp_conn *c);
 void conn_cc_release(struct tcp_domain *d, const struct tcp_conn *c);
 /** Tell the pacer what rate it should keep. */
 void conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
-/** An acknowledgement's sample of the delivery rate. */
-void conn_rate_sample(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
-                      const struct tcp_sent_news *n, uint32_t delivered_bytes, struct tcp_rate_sample *s);
-/** What is to be noted with bytes that are sent now. */
-void conn_rate_mark(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes,
-                    struct tcp_rate_mark *m);
 
 /* ---- recovery.c ---- */
+/** Without SACK each duplicate says that one segment has left the network (RFC 6582 section 3.2 inflates cwnd instead). */
+static inline uint32_t
+conn_reno_left_bytes(const struct tcp_conn *c)
+{
+    return c->flags & CONN_F_SACK ? 0 : (uint32_t)c->dup_acks * c->mss;
+}
+
 /** Bytes that are thought to be on the way: sent, not known to have arrived, not taken for lost. */
-uint32_t conn_pipe(const struct tcp_conn *c);
+static inline uint32_t
+conn_pipe(const struct tcp_conn *c)
+{
+    uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
+    uint32_t gone = c->sent.sacked_bytes + c->sent.lost_bytes + conn_reno_left_bytes(c);
+
+    return flight > gone ? flight - gone : 0;
+}
+
 void recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** Everything under way was too big for the path: it is lost, but not to congestion. */

@@ -71,7 +71,7 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->delivered_segs = c->delivered_segs;
     info->bytes_retrans = c->bytes_retrans;
     const struct tcp_flow *f = flow_of(d, c);
-    info->delivery_rate = f->rate.bytes_per_s;
+    info->delivery_rate = tcp_rate_bytes_per_s(f->rate.info_bytes, f->rate.info_us);
     info->delivery_rate_app_limited = f->rate.info_limited != 0;
     info->pacing_rate = f->pace.bytes_per_s;
     info->max_pacing_rate = c->opts.max_pacing_rate;

@@ -307,6 +307,18 @@ conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     conn_timer_set(d, env, c, CONN_T_RTX, at_us);
 }
 
+/** What is to be noted with bytes that are sent now. */
+static struct tcp_rate_mark
+rate_mark(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes)
+{
+    struct tcp_rate_mark m;
+
+    /* What was acknowledged out of order and what is lost is under way no more, but the flight has not ended. */
+    uint32_t under_way = c->snd_una == c->snd_nxt ? 0 : conn_pipe(c);
+    tcp_rate_on_send(&flow_of(d, c)->rate, &m, bytes, under_way, (uint32_t)env->now_us);
+    return m;
+}
+
 static void
 note_paced(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t len)
 {
@@ -321,7 +333,6 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
 {
     tcp_seq data_end = seq_gt(end, c->snd_end) ? c->snd_end : end;
     uint32_t len = seq_gt(data_end, start) ? seq_diff(data_end, start) : 0;
-    struct tcp_rate_mark mark;
 
     if (len > c->mss)
         len = c->mss;
@@ -333,7 +344,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
         .payload_len = len,
         .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (push ? TCP_FLAG_PSH : 0)),
     };
-    conn_rate_mark(d, env, c, len + fin, &mark);
+    struct tcp_rate_mark mark = rate_mark(d, env, c, len + fin);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
     note_paced(d, env, c, len);
     c->undo_bytes += len + fin;
@@ -407,7 +418,6 @@ static void
 send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, bool fin, bool push)
 {
     /* The end of a write, unless its writer said that more is to come. */
-    struct tcp_rate_mark mark;
     bool ends = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_MORE) == 0;
     bool last = len > 0 && (ends || (c->records != 0 && c->snd_nxt + len == record_next(d, c)));
     struct tcp_out out = {
@@ -425,7 +435,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
             out.flags |= TCP_FLAG_CWR;
         c->ecn &= (uint8_t)~CONN_ECN_CWR;
     }
-    conn_rate_mark(d, env, c, len + fin, &mark);
+    struct tcp_rate_mark mark = rate_mark(d, env, c, len + fin);
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
@@ -665,9 +675,10 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
             budget = c->mss;
     }
     c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
-    if (c->snd_nxt != first)
+    if (c->snd_nxt != first) {
         note_cwnd_use(c);
-    note_app_limited(d, c);
+        note_app_limited(d, c);
+    }
 }
 
 void

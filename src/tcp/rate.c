@@ -2,22 +2,6 @@
 #include "tcp/rate.h"
 
 void
-tcp_rate_on_send(struct tcp_rate *r, struct tcp_rate_mark *m, uint32_t bytes, uint32_t flight_bytes, uint32_t now_us)
-{
-    /* A flight begins: what lies before is no part of any interval. */
-    if (flight_bytes == 0)
-        r->first_sent_us = r->delivered_us = now_us;
-    *m = (struct tcp_rate_mark){
-        .delivered_bytes = r->delivered_bytes,
-        .lost_bytes = r->lost_bytes,
-        .delivered_us = r->delivered_us,
-        .first_sent_us = r->first_sent_us,
-        .inflight_bytes = (flight_bytes + bytes) & INT32_MAX,
-        .app_limited = r->limited & 1,
-    };
-}
-
-void
 tcp_rate_on_ack(struct tcp_rate *r, const struct tcp_rate_mark *m, uint32_t sent_us, uint32_t bytes,
                 uint32_t min_rtt_us, uint32_t now_us, struct tcp_rate_sample *s)
 {
@@ -42,17 +26,11 @@ tcp_rate_on_ack(struct tcp_rate *r, const struct tcp_rate_mark *m, uint32_t sent
     r->first_sent_us = sent_us;
     if (interval_us == 0 || (min_rtt_us != UINT32_MAX && interval_us < min_rtt_us))
         return;
-    s->bytes_per_s = s->delivered_bytes * 1000000ull / interval_us;
+    s->interval_us = interval_us;
     /* A sample that the application held low says something only if it is the largest. */
-    if (!s->app_limited || s->bytes_per_s >= r->bytes_per_s) {
-        r->bytes_per_s = s->bytes_per_s;
+    if (!s->app_limited || (uint64_t)s->delivered_bytes * r->info_us >= (uint64_t)r->info_bytes * interval_us) {
+        r->info_bytes = s->delivered_bytes;
+        r->info_us = interval_us;
         r->info_limited = s->app_limited;
     }
-}
-
-void
-tcp_rate_app_limited(struct tcp_rate *r, uint32_t inflight_bytes)
-{
-    r->limited = 1;
-    r->limited_until = r->delivered_bytes + inflight_bytes;
 }

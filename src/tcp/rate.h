@@ -28,25 +28,38 @@ struct tcp_rate {
     uint32_t delivered_us, first_sent_us;
     uint32_t limited_until; /**< the flow counts as limited by its application until delivered_bytes is beyond this */
     uint32_t limited; /**< limited_until holds */
-    uint64_t bytes_per_s; /**< the last sample that was worth something, for information */
+    uint32_t info_bytes, info_us; /**< the last sample that was worth something, for information */
     uint32_t info_limited; /**< and it was limited by the application */
     uint32_t reserved;
 };
 
 /** What an acknowledgement tells. */
 struct tcp_rate_sample {
-    uint64_t bytes_per_s; /**< 0 = none */
     uint32_t delivered_bytes; /**< in the sample's interval */
+    uint32_t interval_us; /**< 0 = it tells no rate */
     uint32_t prior_delivered_bytes; /**< the flow's count when the sampled segment was sent */
     uint32_t lost_bytes; /**< in the interval */
     uint32_t inflight_bytes; /**< when the sampled segment was sent, it included */
-    bool valid; /**< something was delivered: the rest holds (bytes_per_s may still be 0) */
+    bool valid; /**< something was delivered: the rest holds (but perhaps the interval) */
     bool app_limited;
 };
 
 /** Bytes are sent, with flight_bytes under way before them. */
-void tcp_rate_on_send(struct tcp_rate *r, struct tcp_rate_mark *m, uint32_t bytes, uint32_t flight_bytes,
-                      uint32_t now_us);
+static inline void
+tcp_rate_on_send(struct tcp_rate *r, struct tcp_rate_mark *m, uint32_t bytes, uint32_t flight_bytes, uint32_t now_us)
+{
+    /* A flight begins: what lies before is no part of any interval. */
+    if (flight_bytes == 0)
+        r->first_sent_us = r->delivered_us = now_us;
+    *m = (struct tcp_rate_mark){
+        .delivered_bytes = r->delivered_bytes,
+        .lost_bytes = r->lost_bytes,
+        .delivered_us = r->delivered_us,
+        .first_sent_us = r->first_sent_us,
+        .inflight_bytes = (flight_bytes + bytes) & INT32_MAX,
+        .app_limited = r->limited & 1,
+    };
+}
 
 /**
  * bytes have been delivered; m (NULL if it is not known) was noted with what was sent last of them, at sent_us. min_rtt_us guards
@@ -56,6 +69,17 @@ void tcp_rate_on_ack(struct tcp_rate *r, const struct tcp_rate_mark *m, uint32_t
                      uint32_t min_rtt_us, uint32_t now_us, struct tcp_rate_sample *s);
 
 /** It is not the path that bounds the flow, with what is under way now. */
-void tcp_rate_app_limited(struct tcp_rate *r, uint32_t inflight_bytes);
+static inline void
+tcp_rate_app_limited(struct tcp_rate *r, uint32_t inflight_bytes)
+{
+    r->limited = 1;
+    r->limited_until = r->delivered_bytes + inflight_bytes;
+}
+
+static inline uint64_t
+tcp_rate_bytes_per_s(uint32_t bytes, uint32_t interval_us)
+{
+    return interval_us != 0 ? bytes * 1000000ull / interval_us : 0;
+}
 
 #endif /* TCP_RATE_H */

@@ -13,22 +13,6 @@
 #define DUP_THRESH_MIN 3
 #define DUP_THRESH_MAX 250
 
-/** Without SACK each duplicate says that one segment has left the network (RFC 6582 section 3.2 inflates cwnd instead). */
-static uint32_t
-reno_left_bytes(const struct tcp_conn *c)
-{
-    return c->flags & CONN_F_SACK ? 0 : (uint32_t)c->dup_acks * c->mss;
-}
-
-uint32_t
-conn_pipe(const struct tcp_conn *c)
-{
-    uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
-    uint32_t gone = c->sent.sacked_bytes + c->sent.lost_bytes + reno_left_bytes(c);
-
-    return flight > gone ? flight - gone : 0;
-}
-
 void
 recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
                    struct ack_news *n)
@@ -282,6 +266,7 @@ update_model(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     cc_event_fill(&ev, d, env, c, delivered_bytes);
     ev.rtt_us = rtt_of(env, n);
     ev.sample = sample;
+    ev.bytes_per_s = tcp_rate_bytes_per_s(sample->delivered_bytes, sample->interval_us);
     ev.lost_bytes = lost_bytes;
     ev.lost_mark = lost_bytes > 0 ? tcp_sent_lost_mark(sent_store(d, env->locks), &c->sent) : NULL;
     control_of(c)->on_ack(&c->cc, &ev);
@@ -477,8 +462,10 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
         break;
     }
     uint32_t lost_bytes = c->sent.lost_bytes > lost_before ? c->sent.lost_bytes - lost_before : 0;
-    flow_of(d, c)->rate.lost_bytes += lost_bytes;
-    conn_rate_sample(d, env, c, &n->sent, delivered_bytes, &sample);
+    struct tcp_rate *rate = &flow_of(d, c)->rate;
+    rate->lost_bytes += lost_bytes;
+    tcp_rate_on_ack(rate, n->sent.has_last ? &n->sent.last_mark : NULL, n->sent.last_us, delivered_bytes, c->rtt.min_us,
+                    (uint32_t)env->now_us, &sample);
     update_model(d, env, c, n, delivered_bytes, lost_bytes, &sample);
     if ((c->flags & CONN_F_PACED) != 0)
         conn_pace(d, env, c);

@@ -30,8 +30,8 @@ a_sample_is_the_paths_rate(void **state)
     assert_false(s.app_limited);
     assert_int_equal(s.delivered_bytes, 10 * MSS);
     assert_int_equal(s.inflight_bytes, 10 * MSS);
-    assert_int_equal(s.bytes_per_s, 10ull * MSS * SECOND / 29000);
-    assert_int_equal(r.bytes_per_s, s.bytes_per_s);
+    assert_int_equal(s.interval_us, 29000);
+    assert_int_equal(tcp_rate_bytes_per_s(r.info_bytes, r.info_us), 10ull * MSS * SECOND / 29000);
 }
 
 /** Acknowledgements that come in a heap do not make the path faster: the sending side's interval bounds the sample. */
@@ -48,12 +48,12 @@ compressed_answers_do_not_count_twice(void **state)
     tcp_rate_on_ack(&r, &m[0], 0, MSS, 20000, 38000, &s);
     for (uint32_t i = 1; i < 10; i++)
         tcp_rate_on_ack(&r, &m[i], i * 2000, MSS, 20000, 38001, &s);
-    assert_true(s.bytes_per_s <= 10ull * MSS * SECOND / 18000);
+    assert_true(s.interval_us >= 18000);
     /* An interval below the least round-trip time tells nothing. */
     tcp_rate_on_send(&r, &m[0], MSS, 0, 38002);
     tcp_rate_on_ack(&r, &m[0], 38002, MSS, 20000, 38010, &s);
     assert_true(s.valid);
-    assert_int_equal(s.bytes_per_s, 0);
+    assert_int_equal(s.interval_us, 0);
 }
 
 /** What is sent while there is too little to send is marked so, until that has been delivered. */
@@ -265,6 +265,7 @@ path_take(struct path *p)
     struct tcp_cc_event ev = path_event(p, lost ? 0 : MSS);
     ev.rtt_us = lost ? 0 : rtt_us;
     ev.sample = &s;
+    ev.bytes_per_s = tcp_rate_bytes_per_s(s.delivered_bytes, s.interval_us);
     ev.lost_bytes = lost ? MSS : 0;
     ev.lost_mark = lost ? &p->mark[i] : NULL;
     tcp_cc_bbr.on_ack(&p->cc, &ev);
@@ -298,7 +299,7 @@ bbr_finds_the_path(void **state)
     (void)state;
     path_init(&p, 200, 20000);
     path_run(&p, SECOND);
-    assert_in_range(p.rate.bytes_per_s, rate * 95 / 100, rate * 101 / 100);
+    assert_in_range(tcp_rate_bytes_per_s(p.rate.info_bytes, p.rate.info_us), rate * 95 / 100, rate * 101 / 100);
     path_run(&p, 3 * SECOND);
     assert_in_range(p.pace.bytes_per_s, rate * 85 / 100, rate * 130 / 100);
     assert_true(p.most_pipe < bdp * 2); /* the start's queue is gone, and probing builds no other */
