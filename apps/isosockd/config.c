@@ -9,6 +9,7 @@
 #include "config.h"
 
 static const char *const syn_cookie_choices[] = { "off", "full", "always", NULL }; /* TCP_SYN_COOKIES_* */
+static const char *const ecn_choices[] = { "off", "ask", "agree", NULL };
 static const char *const idle_choices[] = { "poll", "adaptive", "sleep", NULL };
 
 /* The knobs of --port. */
@@ -134,6 +135,45 @@ check_control_mode(const char *text, char *err, size_t err_len)
     if (text[0] != '\0' && strlen(text) <= 4 && strspn(text, "01234567") == strlen(text))
         return 0;
     snprintf(err, err_len, "octal permissions, as in 0660");
+    return -EINVAL;
+}
+
+static int
+check_congestion(const char *text, char *err, size_t err_len)
+{
+    if (tcp_congestion_find(text) >= 0)
+        return 0;
+    snprintf(err, err_len, "cubic, newreno, dctcp or bbr");
+    return -EINVAL;
+}
+
+/** "10.1.0.0/16=bbr" */
+static int
+congestion_route_parse(const char *text, struct tcp_cc_route *r)
+{
+    char prefix[IP_ADDR_STRLEN + 4];
+    const char *name = strchr(text, '=');
+
+    if (name == NULL || (size_t)(name - text) >= sizeof(prefix))
+        return -EINVAL;
+    memcpy(prefix, text, (size_t)(name - text));
+    prefix[name - text] = '\0';
+    int number = tcp_congestion_find(name + 1);
+    *r = (struct tcp_cc_route){ .congestion = (uint8_t)number };
+    if (number < 0 || ip_prefix_parse(prefix, &r->prefix, &r->prefix_len) != 0)
+        return -EINVAL;
+    r->prefix_len = (uint8_t)(r->prefix_len + (ip_addr_is_v4(&r->prefix) ? 96 : 0));
+    return 0;
+}
+
+static int
+check_congestion_route(const char *text, char *err, size_t err_len)
+{
+    struct tcp_cc_route ignored;
+
+    if (congestion_route_parse(text, &ignored) == 0)
+        return 0;
+    snprintf(err, err_len, "a prefix and a congestion control, as in 10.1.0.0/16=bbr");
     return -EINVAL;
 }
 
@@ -280,6 +320,16 @@ static const struct option_row rows[] = {
       .min = 4096,
       .max = 16 << 20,
       .help = "Receive buffer of a new connection." },
+    { .name = "rcvbuf-max",
+      .section = "TCP",
+      .type = OPTION_SIZE,
+      FIELD(rcvbuf_max_bytes),
+      .unit = "bytes",
+      .default_text = "4M",
+      .min = 4096,
+      .max = 16 << 20,
+      .help = "Up to which it grows where the application takes more than half of it in a round trip; SO_RCVBUF fixes "
+              "it." },
     { .name = "sndbuf",
       .section = "TCP",
       .type = OPTION_SIZE,
@@ -289,6 +339,43 @@ static const struct option_row rows[] = {
       .min = 4096,
       .max = SHM_SNDBUF_MAX,
       .help = "Send buffer of a new connection." },
+    { .name = "sndbuf-max",
+      .section = "TCP",
+      .type = OPTION_SIZE,
+      FIELD(sndbuf_max_bytes),
+      .unit = "bytes",
+      .default_text = "960k",
+      .min = 4096,
+      .max = SHM_SNDBUF_MAX,
+      .help = "Up to which it grows with twice the congestion window; SO_SNDBUF fixes it." },
+    { .name = "congestion",
+      .section = "TCP",
+      .type = OPTION_STRING,
+      .metavar = "NAME",
+      FIELD(congestion),
+      .default_text = "cubic",
+      .check = check_congestion,
+      .help = "Congestion control of sockets that choose none by TCP_CONGESTION: cubic, newreno, dctcp or bbr." },
+    { .name = "congestion-route",
+      .section = "TCP",
+      .type = OPTION_LIST,
+      .metavar = "ADDR/LEN=NAME",
+      FIELD(congestion_routes),
+      .check = check_congestion_route,
+      .help = "Another one towards a part of the net, as in 10.1.0.0/16=bbr; the longest prefix counts. May be given "
+              "several times." },
+    { .name = "pacing",
+      .section = "TCP",
+      .type = OPTION_BOOL,
+      FIELD(pacing),
+      .help = "Pace every connection; bbr does so always, others where SO_MAX_PACING_RATE asks for it." },
+    { .name = "ecn",
+      .section = "TCP",
+      .type = OPTION_ENUM,
+      FIELD(ecn),
+      .choices = ecn_choices,
+      .default_text = "agree",
+      .help = "Explicit congestion notification: off, ask for it, or agree where a peer asks." },
     { .name = "time-wait",
       .section = "TCP",
       .type = OPTION_U32,
@@ -485,6 +572,11 @@ config_check(struct config *cfg, char *err, size_t err_len)
 
     if (rc != 0)
         return rc;
+    if (cfg->congestion_routes.count > TCP_CC_ROUTES_MAX) {
+        snprintf(err, err_len, "--congestion-route is given %u times, more than %u", cfg->congestion_routes.count,
+                 TCP_CC_ROUTES_MAX);
+        return -EINVAL;
+    }
     if (cfg->port_min > cfg->port_max) {
         snprintf(err, err_len, "--port-min '%u' is above --port-max '%u'", cfg->port_min, cfg->port_max);
         return -EINVAL;
@@ -526,7 +618,14 @@ config_tcp_params(const struct config *cfg, struct tcp_params *p)
     p->max_time_wait = cfg->max_time_wait;
     p->max_ooo_bufs = cfg->rx_buffers / 8; /* beside the sockets' share, it must not starve the port */
     p->rcv_buf_bytes = (uint32_t)cfg->rcvbuf_bytes;
+    p->rcv_buf_max_bytes = (uint32_t)cfg->rcvbuf_max_bytes;
     p->snd_buf_bytes = (uint32_t)cfg->sndbuf_bytes;
+    p->snd_buf_max_bytes = (uint32_t)cfg->sndbuf_max_bytes;
+    p->congestion = (uint8_t)tcp_congestion_find(cfg->congestion);
+    for (unsigned i = 0; i < cfg->congestion_routes.count; i++)
+        congestion_route_parse(cfg->congestion_routes.items[i], &p->cc_routes[p->nb_cc_routes++]);
+    p->pacing = cfg->pacing;
+    p->ecn = (uint8_t)cfg->ecn;
     p->port_min = (uint16_t)cfg->port_min;
     p->port_max = (uint16_t)cfg->port_max;
     p->time_wait_us = cfg->time_wait_s * 1000000;

@@ -32,8 +32,12 @@ struct config {
     uint32_t max_time_wait;
     uint32_t max_sockets; /**< of one application */
     uint64_t app_memory_bytes; /**< transmit buffers of one application */
-    uint64_t rcvbuf_bytes;
-    uint64_t sndbuf_bytes;
+    uint64_t rcvbuf_bytes, rcvbuf_max_bytes;
+    uint64_t sndbuf_bytes, sndbuf_max_bytes;
+    char *congestion;
+    struct option_list congestion_routes;
+    int ecn; /**< as tcp_params.ecn */
+    bool pacing;
     uint32_t time_wait_s;
     uint32_t fin_wait2_s;
     uint32_t rto_min_ms;

@@ -80,7 +80,8 @@ struct sock {
     uint32_t rx_bufs; /**< buffers in the list */
     uint32_t status; /**< i.e. back->status */
     struct spread *spread; /**< bound or listening in every domain; NULL = in its own alone */
-    int32_t rcvbuf; /**< as set by the application, 0 = the domain's */
+    int32_t rcvbuf; /**< as set by the application, 0 = it grows with what the application takes */
+    int32_t sndbuf; /**< as set by the application, 0 = it grows with the congestion window */
     uint32_t rcvlowat; /**< SO_RCVLOWAT: readers want this many bytes; 0 = any */
     uint32_t notsent_lowat; /**< TCP_NOTSENT_LOWAT; 0 = none */
     int32_t abort_error; /**< positive errno */

@@ -321,7 +321,8 @@ do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     if (name == TCP_OPT_SNDBUF) {
         uint32_t bytes = RTE_MAX((uint32_t)value, SNDBUF_MIN);
 
-        shm_store(&sock_back(sk)->sndbuf_bytes, RTE_MIN(bytes, SHM_SNDBUF_MAX));
+        sk->sndbuf = (int32_t)RTE_MIN(bytes, SHM_SNDBUF_MAX);
+        shm_store(&sock_back(sk)->sndbuf_bytes, (uint32_t)sk->sndbuf);
     }
     if (name == TCP_OPT_RCVBUF) {
         sk->rcvbuf = value;
@@ -403,6 +404,11 @@ info_fill(const struct stack *s, const struct tcp_conn_info *c, struct shm_info 
         .bytes_retrans = c->bytes_retrans,
         .segs_in = c->segs_in,
         .segs_out = c->segs_out,
+        .busy_us = c->busy_us,
+        .rwnd_limited_us = c->rwnd_limited_us,
+        .sndbuf_limited_us = c->sndbuf_limited_us,
+        .rcv_space = c->rcv_buf_bytes,
+        .rcv_rtt_us = c->rcv_rtt_us,
     };
     if (c->cc_name != NULL)
         snprintf(out->cc_name, sizeof(out->cc_name), "%s", c->cc_name);

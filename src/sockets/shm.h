@@ -257,8 +257,9 @@ struct shm_info {
     uint32_t lost_segs, sacked_segs, retrans_out_segs, reordering_segs, adv_mss, notsent_bytes;
     uint8_t ecn, syn_data, reordering_seen, reserved;
     uint8_t delivery_rate_app_limited, reserved2[3];
-    uint32_t delivered_segs;
+    uint32_t delivered_segs, rcv_space, rcv_rtt_us, reserved3;
     uint64_t pacing_rate, max_pacing_rate, delivery_rate; /**< bytes per second; 0 = none */
+    uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
     uint64_t bytes_sent, bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;
     char cc_name[16];
 };

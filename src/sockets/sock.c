@@ -316,7 +316,7 @@ static void
 flush_squeeze(struct stack *s, struct sock *sk)
 {
     bool over = app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2;
-    int32_t normal = sk->rcvbuf != 0 ? sk->rcvbuf : (int32_t)s->cfg.tcp.rcv_buf_bytes;
+    int32_t normal = sk->rcvbuf != 0 ? sk->rcvbuf : -1;
 
     sock_lock(s, sk);
     if (over) {
@@ -327,6 +327,24 @@ flush_squeeze(struct stack *s, struct sock *sk)
     }
     sock_unlock(s, sk);
     engine_set_option_later(s, sk->tcp, TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
+}
+
+/* A send buffer whose size the application did not choose holds what is under way and as much again. */
+static void
+grow_sndbuf(struct stack *s, const struct sock *sk)
+{
+    uint32_t most = RTE_MIN(s->cfg.tcp.snd_buf_max_bytes, SHM_SNDBUF_MAX);
+    struct shm_back_sock *b = sock_back(sk);
+
+    tcp_id id = __atomic_load_n(&sk->tcp, __ATOMIC_RELAXED);
+
+    if (sk->sndbuf != 0 || b->sndbuf_bytes >= most || id == TCP_NO_ID || (sk->flags & (SOCK_LISTENER | SOCK_CLOSING)))
+        return;
+    uint32_t want = RTE_MIN(tcp_send_buffer(s->tcp, id), most);
+    if (want <= b->sndbuf_bytes)
+        return;
+    shm_store(&b->sndbuf_bytes, want);
+    engine_set_option_later(s, id, TCP_OPT_SNDBUF, (int32_t)want);
 }
 
 #define FLUSH_ENGINE (DIRTY_ABORT | DIRTY_SQUEEZE)
@@ -562,6 +580,8 @@ sock_flush(struct stack *s)
 
         if (dirty & FLUSH_ENGINE)
             flush_engine(s, sk, dirty);
+        if (dirty & DIRTY_ACKED)
+            grow_sndbuf(s, sk);
         dirty = flush_words(s, sk, dirty);
         flush_end(s, sk);
         wake_add(s->net, app, slot, dirty);

@@ -409,6 +409,7 @@ inherit(struct sock *child, const struct sock *shadow)
     b->rcvbuf_bytes = from->rcvbuf_bytes;
     if (listener == NULL)
         return;
+    child->sndbuf = __atomic_load_n(&listener->sndbuf, __ATOMIC_RELAXED);
     child->rcvbuf = __atomic_load_n(&listener->rcvbuf, __ATOMIC_RELAXED);
     child->rcvlowat = __atomic_load_n(&listener->rcvlowat, __ATOMIC_RELAXED);
     child->notsent_lowat = __atomic_load_n(&listener->notsent_lowat, __ATOMIC_RELAXED);

@@ -35,7 +35,7 @@ conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple
     c->rcv_mss = 536; /* RFC 9293 section 3.7.1: what a sender that knows nothing sends */
     c->ts_offset = tcp_ts_offset(d->params.seed, t);
     c->last_rcv_tick = c->last_snd_tick = c->last_data_tick = c->stall_tick = tick_of(d->now_us);
-    c->cc_id = o->cc_id;
+    c->opts.cc_id = c->cc_id = cc_for(d, o->cc_id, &t->remote);
     tcp_rtt_init(&c->rtt, d->params.rto_initial_us);
     table_add(d, TABLE_REF(TABLE_CONN, i));
     return c;
@@ -188,7 +188,7 @@ conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     timer_cancel(d, env, i);
     memset(c->timer_at, 0, sizeof(c->timer_at));
     tcp_sent_clear(sent_store(d, env->locks), &c->sent);
-    conn_cc_release(d, c);
+    conn_cc_release(d, env->locks, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
     record_clear(d, env, c);
     fastopen_child_done(d, c);
@@ -204,7 +204,7 @@ conn_moved_out(struct tcp_domain *d, struct tcp_conn *c)
     uint8_t gen = (uint8_t)(c->gen + 1);
 
     wheel_cancel(&d->wheel, domain_timers(d), i);
-    conn_cc_release(d, c);
+    conn_cc_release(d, NULL, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
     tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), i);
     c->gen = gen;

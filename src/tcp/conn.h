@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "tcp/cc.h"
+#include "tcp/chrono.h"
 #include "tcp/pace.h"
 #include "tcp/prr.h"
 #include "tcp/rack.h"
@@ -14,6 +15,7 @@
 #include "tcp/rtt.h"
 #include "tcp/sent.h"
 #include "tcp/tcp.h"
+#include "tcp/tune.h"
 
 /**
  * @file
@@ -36,7 +38,7 @@ struct tcp_link {
 
 /** Options that a listener hands down. Defaults are the domain's. */
 struct tcp_conn_opts {
-    uint32_t rcv_buf_bytes;
+    uint32_t rcv_buf_bytes, snd_buf_bytes;
     uint32_t window_clamp_bytes; /**< 0 = none */
     uint32_t user_timeout_ms; /**< 0 = none */
     uint32_t max_pacing_rate; /**< bytes per second, 0 = none */
@@ -44,8 +46,9 @@ struct tcp_conn_opts {
     uint16_t linger2_s; /**< TCP_LINGER2_NONE = an orphan has no FIN-WAIT-2 */
     uint16_t max_seg; /**< 0 = none */
     uint8_t keep_cnt, syn_retries, tos;
-    uint8_t cc_id; /**< enum tcp_cc_id */
+    uint8_t cc_id; /**< enum tcp_cc_id, or TCP_CC_BY_ROUTE: nobody has chosen */
 };
+#define TCP_CC_BY_ROUTE UINT8_MAX
 #define TCP_LINGER2_NONE UINT16_MAX
 
 /* Flags of a connection. The first group comes from socket options and is handed down by a listener. */
@@ -85,6 +88,7 @@ struct tcp_conn_opts {
 #define CONN_F_SYN_DATA (1u << 23) /**< data was accepted with a SYN */
 #define CONN_F_FO_NO_COOKIE (1u << 24) /**< from socket options */
 #define CONN_F_PACED (1u << 25) /**< the flow's pacer has a rate */
+#define CONN_F_RCVBUF_FIXED (1u << 26) /**< from socket options: the user chose the size */
 
 enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_PACE, CONN_T_COUNT };
 
@@ -181,7 +185,10 @@ struct tcp_flow {
     struct tcp_rate rate;
     struct tcp_pace pace;
     uint32_t model; /**< of a congestion control that has one, 0 = none */
-    uint32_t reserved[15];
+    struct tcp_rtt_window rtt_window;
+    struct tcp_tune tune;
+    struct tcp_chrono chrono;
+    uint32_t reserved[4];
 } __attribute__((aligned(64)));
 
 #define LISTEN_F_REUSEPORT (1u << 31)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tcp/domain.h"
+#include "tcp/guard.h"
 
 /**
  * @file
@@ -10,6 +11,30 @@ static void *
 model_at(const struct tcp_domain *d, uint32_t i)
 {
     return (char *)domain_array(d, POOL_MODEL) + (size_t)i * TCP_CC_MODEL_BYTES;
+}
+
+static bool
+route_covers(const struct tcp_cc_route *r, const struct ip_addr *a)
+{
+    const uint8_t *x = (const uint8_t *)r->prefix.w, *y = (const uint8_t *)a->w;
+    unsigned whole = r->prefix_len / 8, rest = r->prefix_len % 8;
+
+    return memcmp(x, y, whole) == 0 && (rest == 0 || (x[whole] ^ y[whole]) >> (8 - rest) == 0);
+}
+
+uint8_t
+cc_for(const struct tcp_domain *d, uint8_t id, const struct ip_addr *remote)
+{
+    const struct tcp_cc_route *best = NULL;
+
+    if (id != TCP_CC_BY_ROUTE)
+        return id;
+    for (unsigned i = 0; i < d->params.nb_cc_routes; i++) {
+        const struct tcp_cc_route *r = &d->params.cc_routes[i];
+        if (route_covers(r, remote) && (best == NULL || r->prefix_len > best->prefix_len))
+            best = r;
+    }
+    return best != NULL ? best->congestion : d->params.congestion;
 }
 
 void
@@ -49,9 +74,9 @@ conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     struct tcp_cc_event ev;
 
     if (ops->has_model && f->model == 0)
-        conn_model_take(d, c);
+        conn_model_take(d, env->locks, c);
     else if (!ops->has_model)
-        conn_cc_release(d, c);
+        conn_cc_release(d, env->locks, c);
     cc_event_fill(&ev, d, env, c, 0);
     ops->init(&c->cc, &ev);
     conn_pace(d, env, c);
@@ -66,22 +91,22 @@ conn_model(const struct tcp_domain *d, const struct tcp_conn *c)
 }
 
 void *
-conn_model_take(struct tcp_domain *d, const struct tcp_conn *c)
+conn_model_take(struct tcp_domain *d, const struct tcp_locks *locks, const struct tcp_conn *c)
 {
     struct tcp_flow *f = flow_of(d, c);
 
     /* As many as connections: there is always one left. */
-    f->model = tcp_pool_get(&d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES);
+    f->model = shared_pool_get(locks, TCP_INNER_MODELS, &d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES, 0);
     return model_at(d, f->model);
 }
 
 void
-conn_cc_release(struct tcp_domain *d, const struct tcp_conn *c)
+conn_cc_release(struct tcp_domain *d, const struct tcp_locks *locks, const struct tcp_conn *c)
 {
     struct tcp_flow *f = flow_of(d, c);
 
     if (f->model != 0)
-        tcp_pool_put(&d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES, f->model);
+        shared_pool_put(locks, TCP_INNER_MODELS, &d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES, f->model);
     f->model = 0;
 }
 

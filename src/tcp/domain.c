@@ -19,7 +19,9 @@ tcp_params_default(struct tcp_params *p)
     p->max_time_wait = 65536;
     p->max_ooo_bufs = 16384;
     p->rcv_buf_bytes = 1 << 20;
+    p->rcv_buf_max_bytes = 6 << 20;
     p->snd_buf_bytes = 1 << 20;
+    p->snd_buf_max_bytes = 4 << 20;
     p->port_min = 32768;
     p->port_max = 60999;
     p->time_wait_us = 60000000;
@@ -40,6 +42,17 @@ tcp_params_default(struct tcp_params *p)
 }
 
 static bool
+cc_routes_ok(const struct tcp_params *p)
+{
+    if (p->nb_cc_routes > TCP_CC_ROUTES_MAX)
+        return false;
+    for (unsigned i = 0; i < p->nb_cc_routes; i++)
+        if (p->cc_routes[i].prefix_len > 128 || p->cc_routes[i].congestion >= TCP_CC_COUNT)
+            return false;
+    return true;
+}
+
+static bool
 params_ok(const struct tcp_params *p)
 {
     return p->max_conns > 0 && p->max_conns <= MAX_CONNS && p->max_half_open > 0 && p->max_half_open <= MAX_ENTRIES &&
@@ -48,7 +61,8 @@ params_ok(const struct tcp_params *p)
            p->rcv_buf_bytes <= 1u << 30 && p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 &&
            p->rto_min_us <= p->rto_initial_us && p->rto_initial_us <= p->rto_max_us &&
            p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 && p->ecn <= 2 &&
-           p->syn_cookies <= TCP_SYN_COOKIES_ALWAYS && p->burst_min_segs >= 1 && p->congestion < TCP_CC_COUNT;
+           p->syn_cookies <= TCP_SYN_COOKIES_ALWAYS && p->burst_min_segs >= 1 && p->congestion < TCP_CC_COUNT &&
+           p->rcv_buf_max_bytes <= 1u << 30 && cc_routes_ok(p);
 }
 
 /** Buckets: a power of two, one for each entry or a few fewer. */
@@ -127,7 +141,9 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->seed[0] = p->seed[0];
     to->seed[1] = p->seed[1];
     to->rcv_buf_bytes = p->rcv_buf_bytes;
+    to->rcv_buf_max_bytes = p->rcv_buf_max_bytes;
     to->snd_buf_bytes = p->snd_buf_bytes;
+    to->snd_buf_max_bytes = p->snd_buf_max_bytes;
     to->port_min = p->port_min;
     to->port_max = p->port_max;
     to->time_wait_us = p->time_wait_us;
@@ -147,6 +163,9 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->burst_min_segs = p->burst_min_segs;
     to->idle_restart = p->idle_restart;
     to->congestion = p->congestion;
+    to->nb_cc_routes = p->nb_cc_routes;
+    for (unsigned i = 0; i < p->nb_cc_routes; i++)
+        to->cc_routes[i] = p->cc_routes[i]; /* it has no padding */
     to->steer = p->steer; /* it has no padding */
     to->pacing = p->pacing;
     to->steer_index = p->steer_index;

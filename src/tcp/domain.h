@@ -281,7 +281,7 @@ void conn_send_rst(const struct tcp_env *env, struct tcp_conn *c);
 void conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 uint32_t conn_window_space(const struct tcp_conn *c);
-uint8_t window_scale_for(uint32_t rcv_buf_bytes);
+uint8_t window_scale_for(const struct tcp_domain *d, uint32_t rcv_buf_bytes);
 /** RST in answer to a segment that belongs to nobody (RFC 9293 section 3.10.7.1). */
 void reply_rst(const struct tcp_env *env, const struct tcp_in *in);
 void emit_segment(const struct tcp_env *env, const struct tcp_out *out);
@@ -296,12 +296,14 @@ bool ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree);
 /* ---- control.c ---- */
 void cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
                    uint32_t acked);
+/** The control of connections with remote, where id says that it is not the user's choice (TCP_CC_BY_ROUTE). */
+uint8_t cc_for(const struct tcp_domain *d, uint8_t id, const struct ip_addr *remote);
 /** The control that c->cc_id names begins, with its initial window. */
 void conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** Where its model lies; NULL = its congestion control has none. */
 void *conn_model(const struct tcp_domain *d, const struct tcp_conn *c);
-void *conn_model_take(struct tcp_domain *d, const struct tcp_conn *c);
-void conn_cc_release(struct tcp_domain *d, const struct tcp_conn *c);
+void *conn_model_take(struct tcp_domain *d, const struct tcp_locks *locks, const struct tcp_conn *c);
+void conn_cc_release(struct tcp_domain *d, const struct tcp_locks *locks, const struct tcp_conn *c);
 /** Tell the pacer what rate it should keep. */
 void conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 

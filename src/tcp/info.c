@@ -75,7 +75,11 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->delivery_rate_app_limited = f->rate.info_limited != 0;
     info->pacing_rate = f->pace.bytes_per_s;
     info->max_pacing_rate = c->opts.max_pacing_rate;
-    info->bytes_delivered = f->rate.delivered_bytes;
+    info->busy_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUSY, d->now_us);
+    info->rwnd_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_WINDOW, d->now_us);
+    info->sndbuf_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUFFER, d->now_us);
+    info->rcv_buf_bytes = c->rcv_buf;
+    info->rcv_rtt_us = f->tune.rtt_us;
     info->segs_in = c->segs_in;
     info->segs_out = c->segs_out;
     info->last_rcv_at_us = instant_of(d, c->last_rcv_tick);
@@ -95,7 +99,7 @@ info_listener(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info
     info->state = TCP_ST_LISTEN;
     info->snd_queued = l->backlog;
     info->rcv_queued = l->accept_count;
-    info->cc_name = tcp_cc_by_id(l->opts.cc_id)->name;
+    info->cc_name = tcp_cc_by_id(cc_for(d, l->opts.cc_id, &l->link.tuple.remote))->name;
 }
 
 static bool

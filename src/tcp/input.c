@@ -227,7 +227,7 @@ rx_measure_rtt(struct rx *r, const struct tcp_sent_news *n)
 
     if (n->has_rtt && !n->retrans) {
         tcp_rtt_sample(&c->rtt, now_us - n->oldest_us, p->rto_min_us, p->rto_max_us);
-        tcp_rtt_min(&c->rtt, now_us - n->newest_us);
+        tcp_rtt_min(&c->rtt, &flow_of(r->d, c)->rtt_window, now_us - n->newest_us, now_us);
     } else if (n->delivered_bytes > 0 && (c->flags & CONN_F_TS) != 0 && r->in->opts.ts_ecr != 0) {
         uint32_t ms = tcp_ts_clock(r->env->now_us, c->ts_offset) - r->in->opts.ts_ecr;
         if (ms > 0 && ms <= p->rto_max_us / 1000)
@@ -535,11 +535,14 @@ rx_keep(struct rx *r)
 
 /** rcv_nxt moves over n bytes that are delivered or held. */
 static void
-rx_advance(struct tcp_conn *c, uint32_t n)
+rx_advance(struct rx *r, uint32_t n)
 {
+    struct tcp_conn *c = r->c;
+
     c->rcv_nxt += n;
     c->rcv_used += n;
     c->bytes_received += n;
+    tcp_tune_arrived(&flow_of(r->d, c)->tune, c->rcv_nxt, seq_diff(c->rcv_adv, c->rcv_nxt), (uint32_t)r->env->now_us);
 }
 
 /** Hand over what the queue holds in order. */
@@ -553,14 +556,14 @@ rx_drain(struct rx *r)
     if (q == NULL)
         return;
     if (c->flags & CONN_F_PENDING) {
-        rx_advance(c, seq_diff(tcp_reass_run(reass_store(r->d, r->env->locks), q, c->rcv_nxt), c->rcv_nxt));
+        rx_advance(r, seq_diff(tcp_reass_run(reass_store(r->d, r->env->locks), q, c->rcv_nxt), c->rcv_nxt));
     } else {
         while (tcp_reass_pop(reass_store(r->d, r->env->locks), q, c->rcv_nxt, &data)) {
             if (data.len == 0) {
                 r->env->sink->release(r->env->sink->ctx, data.buf);
                 continue;
             }
-            rx_advance(c, data.len);
+            rx_advance(r, data.len);
             conn_deliver(r->d, r->env, c, data);
         }
     }
@@ -613,7 +616,7 @@ rx_in_order(struct rx *r)
         }
     } else {
         r->taken = true;
-        rx_advance(c, len);
+        rx_advance(r, len);
         conn_deliver(r->d, r->env, c, r->data);
     }
     bool had_gap = c->reass != 0 && reass_at(r->d, c->reass)->nb_sack > 0;

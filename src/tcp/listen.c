@@ -225,11 +225,12 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
     if (o->has_wscale && d->params.window_scaling) {
         h->flags |= HALF_F_WSCALE;
         h->snd_wscale = o->wscale;
-        h->rcv_wscale = window_scale_for(l->opts.rcv_buf_bytes);
+        h->rcv_wscale = window_scale_for(d, l->opts.rcv_buf_bytes);
     }
     h->tos = l->opts.tos & (uint8_t)~TCP_TOS_ECN;
     /* RFC 3168 section 6.1.1: both flags ask for ECN. */
-    if ((in->flags & TCP_FLAG_ECE) != 0 && (in->flags & TCP_FLAG_CWR) != 0 && ecn_wanted(d, l->opts.cc_id, true))
+    if ((in->flags & TCP_FLAG_ECE) != 0 && (in->flags & TCP_FLAG_CWR) != 0 &&
+        ecn_wanted(d, cc_for(d, l->opts.cc_id, &in->tuple.remote), true))
         h->flags |= HALF_F_ECN;
 }
 
@@ -358,7 +359,7 @@ cookie_restore(const struct tcp_domain *d, const struct tcp_env *env, const stru
         .mss_peer = mss,
         .mss_path = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out,
         .snd_wscale = wscale ? opts & SYNCOOKIE_WSCALE : 0,
-        .rcv_wscale = wscale ? window_scale_for(l->opts.rcv_buf_bytes) : 0,
+        .rcv_wscale = wscale ? window_scale_for(d, l->opts.rcv_buf_bytes) : 0,
         .flags = (uint8_t)(HALF_F_COOKIE | (has_ts ? HALF_F_TS : 0) | (wscale ? HALF_F_WSCALE : 0) |
                            (opts & SYNCOOKIE_SACK ? HALF_F_SACK : 0) | (opts & SYNCOOKIE_ECN ? HALF_F_ECN : 0)),
     };

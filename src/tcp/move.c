@@ -254,7 +254,7 @@ tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, t
     *flow_of(d, c) = m->flow;
     flow_of(d, c)->model = 0;
     if (m->has_model)
-        memcpy(conn_model_take(d, c), m->model, sizeof(m->model));
+        memcpy(conn_model_take(d, env->locks, c), m->model, sizeof(m->model));
     table_add(d, TABLE_REF(TABLE_CONN, i));
     conn_arm_timers(d, c);
     *id = slot_id(d, i);

@@ -18,7 +18,7 @@ static const struct {
     [TCP_OPT_SYNCNT] = { 1, 127 },
     [TCP_OPT_USER_TIMEOUT] = { 0, INT32_MAX },
     [TCP_OPT_LINGER2] = { INT32_MIN, INT32_MAX },
-    [TCP_OPT_RCVBUF] = { 0, INT32_MAX },
+    [TCP_OPT_RCVBUF] = { -1, INT32_MAX },
     [TCP_OPT_SNDBUF] = { 0, INT32_MAX },
     [TCP_OPT_REUSEADDR] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_REUSEPORT] = { INT32_MIN, INT32_MAX },
@@ -39,11 +39,12 @@ opts_default(const struct tcp_domain *d, struct tcp_conn_opts *o)
 {
     *o = (struct tcp_conn_opts){
         .rcv_buf_bytes = d->params.rcv_buf_bytes,
+        .snd_buf_bytes = d->params.snd_buf_bytes,
         .keep_idle_s = 7200,
         .keep_intvl_s = 75,
         .keep_cnt = 9,
         .syn_retries = d->params.syn_retries,
-        .cc_id = d->params.congestion,
+        .cc_id = TCP_CC_BY_ROUTE,
     };
 }
 
@@ -123,7 +124,12 @@ opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t 
         o->linger2_s = linger2_bound(value);
         break;
     case TCP_OPT_RCVBUF:
-        o->rcv_buf_bytes = rcv_buf_bound(value);
+        flag_set(flags, CONN_F_RCVBUF_FIXED, value >= 0);
+        if (value >= 0)
+            o->rcv_buf_bytes = rcv_buf_bound(value);
+        break;
+    case TCP_OPT_SNDBUF:
+        o->snd_buf_bytes = (uint32_t)value;
         break;
     case TCP_OPT_TOS:
         o->tos = (uint8_t)value;
@@ -138,7 +144,7 @@ opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t 
         o->window_clamp_bytes = (uint32_t)value;
         break;
     default:
-        /* SNDBUF is the socket layer's to enforce; REUSEADDR, REUSEPORT, DEFER_ACCEPT and FASTOPEN belong to bind and listen. */
+        /* REUSEADDR, REUSEPORT, DEFER_ACCEPT and FASTOPEN belong to bind and listen. */
         break;
     }
     return 0;

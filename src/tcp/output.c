@@ -80,9 +80,10 @@ challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t *las
 }
 
 uint8_t
-window_scale_for(uint32_t rcv_buf_bytes)
+window_scale_for(const struct tcp_domain *d, uint32_t rcv_buf_bytes)
 {
-    uint32_t room = rcv_buf_bytes > WSCALE_ROOM_BYTES ? rcv_buf_bytes : WSCALE_ROOM_BYTES;
+    uint32_t most = d->params.rcv_buf_max_bytes > WSCALE_ROOM_BYTES ? d->params.rcv_buf_max_bytes : WSCALE_ROOM_BYTES;
+    uint32_t room = rcv_buf_bytes > most ? rcv_buf_bytes : most;
     uint8_t scale = 0;
 
     while (scale < 14 && room >> scale > 65535)
@@ -457,7 +458,6 @@ void
 conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq end)
 {
     tcp_seq start = c->snd_nxt, sml = c->snd_sml, edge = c->snd_una + c->snd_wnd;
-    struct tcp_rate_mark mark;
 
     if (seq_gt(end, edge))
         end = edge;
@@ -472,7 +472,7 @@ conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         return;
     c->snd_sml = sml; /* it was sent before: Nagle's rule is about new segments */
     c->bytes_retrans += seq_diff(c->snd_nxt, start);
-    conn_rate_mark(d, env, c, 0, &mark);
+    struct tcp_rate_mark mark = rate_mark(d, env, c, 0);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, c->snd_nxt, &mark, (uint32_t)env->now_us);
     conn_arm_rtx(d, env, c);
 }
@@ -628,6 +628,24 @@ note_cwnd_use(struct tcp_conn *c)
     c->usage_seq = c->snd_nxt;
 }
 
+/** What the sender waits for, as TCP_INFO tells it. */
+static enum tcp_limit
+limit_of(const struct tcp_conn *c)
+{
+    uint32_t queued = seq_gt(c->snd_end, c->snd_una) ? seq_diff(c->snd_end, c->snd_una) : 0;
+
+    if (queued == 0)
+        return TCP_LIMIT_IDLE;
+    if (seq_gt(c->snd_end, c->snd_nxt)) {
+        uint32_t pipe = conn_pipe(c), flight = seq_diff(c->snd_nxt, c->snd_una);
+        bool shut = flight + c->mss > c->snd_wnd && flight + seq_diff(c->snd_end, c->snd_nxt) > c->snd_wnd;
+        return shut && (pipe == 0 || pipe + c->mss <= c->cc.cwnd_bytes) ? TCP_LIMIT_WINDOW : TCP_LIMIT_BUSY;
+    }
+    /* Sockets ask for more once a third of the buffer is free. */
+    return queued > c->opts.snd_buf_bytes / 3 * 2 && conn_pipe(c) < c->cc.cwnd_bytes ? TCP_LIMIT_BUFFER
+                                                                                     : TCP_LIMIT_BUSY;
+}
+
 /** The pacer says no: its timer goes on. */
 static bool
 output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
@@ -687,6 +705,7 @@ conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     if (can_send_data(c)) {
         output_data(d, env, c);
         output_arm_held(d, env, c);
+        tcp_chrono_set(&flow_of(d, c)->chrono, limit_of(c), env->now_us);
     }
     if (c->flags & CONN_F_ACK_NOW)
         conn_send_ack(d, env, c, NULL);

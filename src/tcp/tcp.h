@@ -45,6 +45,15 @@ struct tcp_tuple {
 
 /* ---- configuration ------------------------------------------------------------------------------------------ */
 
+/** Which congestion control sockets that choose none have towards a part of the net. */
+struct tcp_cc_route {
+    struct ip_addr prefix;
+    uint8_t prefix_len; /**< of 128 bits: an IPv4 /24 is 120 */
+    uint8_t congestion; /**< as in tcp_params */
+    uint16_t reserved; /**< 0 */
+};
+#define TCP_CC_ROUTES_MAX 16
+
 struct tcp_params {
     uint32_t max_conns; /**< connections and listeners together; memory is touched only as it is used */
     uint32_t max_half_open; /**< SYN-RECEIVED entries over all listeners */
@@ -53,7 +62,10 @@ struct tcp_params {
     uint32_t max_ooo_bufs; /**< buffers held for reassembly or before accept, over all connections */
     uint64_t seed[2]; /**< key for ISNs (RFC 6528), port choice (RFC 6056), timestamp offsets (RFC 7323) */
     uint32_t rcv_buf_bytes; /**< receive buffer of a new connection */
-    uint32_t snd_buf_bytes; /**< for silly-window and sndbuf decisions; the socket layer enforces it */
+    uint32_t
+        rcv_buf_max_bytes; /**< to which it may grow where the application takes that much, unless it chose the size */
+    uint32_t snd_buf_bytes; /**< send buffer of a new connection; the socket layer enforces it */
+    uint32_t snd_buf_max_bytes; /**< to which the socket layer lets it grow with the congestion window, as above */
     uint16_t port_min, port_max; /**< ephemeral ports, inclusive */
     uint32_t time_wait_us; /**< default 60 s as Linux */
     uint32_t fin_wait2_us; /**< orphaned FIN-WAIT-2, default 60 s */
@@ -68,6 +80,8 @@ struct tcp_params {
         burst_min_segs; /**< segments sent back to back at least, where cwnd has room for two such bursts: 2 as Linux */
     bool idle_restart; /**< after an RTO of silence start from the initial window again (RFC 5681 section 4.1) */
     uint8_t congestion; /**< enum tcp_cc_id (tcp/cc.h): the congestion control of sockets that choose none */
+    uint8_t nb_cc_routes; /**< of cc_routes */
+    struct tcp_cc_route cc_routes[TCP_CC_ROUTES_MAX]; /**< or, for peers within them, that of the longest prefix */
     struct tcp_steer steer; /**< which domain a tuple belongs to, where several share an address */
     uint32_t steer_index; /**< this one's number: ports are chosen so that the tuple belongs to it */
     bool pacing; /**< pace sockets whose control does without, too: at a little more than a window a round trip */
@@ -198,6 +212,7 @@ enum tcp_inner {
     TCP_INNER_SENT, /**< the pool of send records */
     TCP_INNER_RECORDS, /**< the pool of records' ends that wait to be sent */
     TCP_INNER_REASS, /**< the pools of the reassembly queues */
+    TCP_INNER_MODELS, /**< the pool of congestion controls' models */
     TCP_INNER_CHALLENGE, /**< the budget of challenge ACKs */
     TCP_INNER_COUNT
 };
@@ -283,7 +298,7 @@ enum tcp_option {
     TCP_OPT_SYNCNT,
     TCP_OPT_USER_TIMEOUT, /**< milliseconds */
     TCP_OPT_LINGER2, /**< seconds */
-    TCP_OPT_RCVBUF, /**< bytes */
+    TCP_OPT_RCVBUF, /**< bytes, which stay so; -1 = as the domain has it */
     TCP_OPT_SNDBUF, /**< bytes */
     TCP_OPT_REUSEADDR, /**< bool */
     TCP_OPT_REUSEPORT, /**< bool */
@@ -361,6 +376,9 @@ void tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32
 
 /** The application has taken n_bytes that were delivered: opens the window, perhaps sends an update. */
 void tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes);
+
+/** How large a send buffer the connection could use: two windows, so that one is written while the other is under way. */
+uint32_t tcp_send_buffer(const struct tcp_domain *d, tcp_id id);
 
 /** shutdown(SHUT_WR): FIN after what is queued. */
 void tcp_shutdown(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
@@ -484,7 +502,9 @@ struct tcp_conn_info {
     uint64_t delivery_rate; /**< bytes per second, the last sample */
     bool delivery_rate_app_limited;
     uint64_t pacing_rate, max_pacing_rate; /**< bytes per second; 0 = none */
-    uint64_t bytes_delivered; /**< modulo 2^32: acknowledged or SACKed */
+    uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us; /**< had data to send; the latter two are parts of that */
+    uint32_t rcv_buf_bytes; /**< as it is now */
+    uint32_t rcv_rtt_us; /**< round-trip time as the receiver sees it, 0 = unknown */
     const char *cc_name; /**< "newreno" ... */
 };
 

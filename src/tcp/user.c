@@ -34,7 +34,7 @@ connect_fill(struct tcp_domain *d, struct tcp_conn *c, tcp_seq iss, uint16_t mss
     c->mss = 536;
     c->flags |= (p->timestamps ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |
                 (p->window_scaling ? CONN_F_WSCALE : 0) | CONN_F_TIMING;
-    c->rcv_wscale = p->window_scaling ? window_scale_for(c->rcv_buf) : 0;
+    c->rcv_wscale = p->window_scaling ? window_scale_for(d, c->rcv_buf) : 0;
     c->syn_at_us = (uint32_t)d->now_us;
 }
 
@@ -146,10 +146,22 @@ tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_
     conn_leave(env, id);
 }
 
+uint32_t
+tcp_send_buffer(const struct tcp_domain *d, tcp_id id)
+{
+    const struct tcp_conn *c = conn_by_id(d, id);
+
+    /* A hint, so whoever else is inside the connection need not be waited for. */
+    return c != NULL ? 2 * __atomic_load_n(&c->cc.cwnd_bytes, __ATOMIC_RELAXED) : 0;
+}
+
 static void
 conn_consumed(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t n_bytes)
 {
     c->rcv_used -= n_bytes < c->rcv_used ? n_bytes : c->rcv_used;
+    if ((c->flags & CONN_F_RCVBUF_FIXED) == 0 && !env->mem_pressure)
+        c->rcv_buf = tcp_tune_taken(&flow_of(d, c)->tune, n_bytes, c->rtt.srtt_us, c->mss, c->rcv_buf,
+                                    d->params.rcv_buf_max_bytes, (uint32_t)env->now_us);
     if (c->flags & CONN_F_FIN_RCVD)
         return;
     uint32_t offered = seq_diff(c->rcv_adv, c->rcv_nxt);
@@ -365,7 +377,7 @@ conn_set_option(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
             conn_timer_set(d, env, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
         break;
     case TCP_OPT_RCVBUF:
-        c->rcv_buf = c->opts.rcv_buf_bytes;
+        c->rcv_buf = (c->flags & CONN_F_RCVBUF_FIXED) != 0 ? c->opts.rcv_buf_bytes : d->params.rcv_buf_bytes;
         break;
     case TCP_OPT_CONGESTION:
         change_congestion(d, env, c);

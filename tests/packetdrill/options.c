@@ -270,6 +270,11 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_segs_in = (uint32_t)ci.segs_in;
         ti.tcpi_segs_out = (uint32_t)ci.segs_out;
         ti.tcpi_notsent_bytes = ci.snd_unsent;
+        ti.tcpi_delivery_rate = ci.delivery_rate;
+        ti.tcpi_pacing_rate = ci.pacing_rate != 0 ? ci.pacing_rate : UINT64_MAX;
+        ti.tcpi_busy_time = ci.busy_us;
+        ti.tcpi_rwnd_limited = ci.rwnd_limited_us;
+        ti.tcpi_sndbuf_limited = ci.sndbuf_limited_us;
         ti.tcpi_min_rtt = ci.min_rtt_us;
         ti.tcpi_delivered = ci.delivered_segs;
     }

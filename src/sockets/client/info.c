@@ -57,7 +57,7 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_snd_cwnd = in->cwnd_segs;
     out->tcpi_snd_ssthresh = in->ssthresh_segs;
     out->tcpi_snd_wnd = in->snd_wnd;
-    out->tcpi_rcv_space = in->rcv_wnd;
+    out->tcpi_rcv_space = in->rcv_space;
     out->tcpi_pmtu = in->path_mtu;
     out->tcpi_advmss = in->adv_mss;
     out->tcpi_last_data_sent = in->last_data_sent_ms;
@@ -80,4 +80,8 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_bytes_retrans = in->bytes_retrans;
     out->tcpi_segs_in = (uint32_t)in->segs_in;
     out->tcpi_segs_out = (uint32_t)in->segs_out;
+    out->tcpi_busy_time = in->busy_us;
+    out->tcpi_rwnd_limited = in->rwnd_limited_us;
+    out->tcpi_sndbuf_limited = in->sndbuf_limited_us;
+    out->tcpi_rcv_rtt = in->rcv_rtt_us;
 }

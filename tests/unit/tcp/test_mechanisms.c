@@ -10,6 +10,8 @@
 #include "core/rng.h"
 #include "tcp/rtt.h"
 #include "tcp/siphash.h"
+#include "tcp/chrono.h"
+#include "tcp/tune.h"
 #include "tcp/wire.h"
 
 static void
@@ -42,6 +44,76 @@ rtt_follows_rfc6298(void **state)
     assert_int_equal(r.min_us, 400000);
     assert_int_equal(tcp_rtt_backed_off(&r, 2, 60000000), 4 * r.rto_us);
     assert_int_equal(tcp_rtt_backed_off(&r, 40, 60000000), 60000000);
+}
+
+/** A path that has become longer is believed when the span of its least time is over, at the latest after two. */
+static void
+least_rtt_is_forgotten(void **state)
+{
+    struct tcp_rtt r;
+    struct tcp_rtt_window w = { 0 };
+    uint32_t now_us = 0xf0000000u;
+
+    (void)state;
+    tcp_rtt_init(&r, 1000000);
+    tcp_rtt_min(&r, &w, 10000, now_us);
+    tcp_rtt_min(&r, &w, 40000, now_us += TCP_RTT_WINDOW_US / 2);
+    assert_int_equal(r.min_us, 10000);
+    tcp_rtt_min(&r, &w, 40000, now_us += TCP_RTT_WINDOW_US);
+    assert_int_equal(r.min_us, 10000);
+    tcp_rtt_min(&r, &w, 30000, now_us += 1000);
+    tcp_rtt_min(&r, &w, 50000, now_us += TCP_RTT_WINDOW_US + 1000);
+    assert_int_equal(r.min_us, 30000);
+    tcp_rtt_min(&r, &w, 20000, now_us += 1000);
+    assert_int_equal(r.min_us, 20000);
+}
+
+/** A sender that doubles what it sends in a round trip of 10 ms, up to a rate; the reader takes it all. Returns the buffer. */
+static uint32_t
+tuned_for(uint32_t bytes_per_round, uint32_t taken_percent, uint32_t max_bytes)
+{
+    struct tcp_tune t = { 0 };
+    uint32_t buf = 65536, now_us = 0xfffff000u, sent = 14600, at = 0;
+
+    for (unsigned round = 0; round < 40; round++) {
+        uint32_t n = sent < buf ? sent : buf;
+        for (unsigned i = 0; i < 10; i++) {
+            at += n / 10;
+            tcp_tune_arrived(&t, at, buf, now_us);
+            buf = tcp_tune_taken(&t, n / 10 * taken_percent / 100, 10000, 1460, buf, max_bytes, now_us += 1000);
+        }
+        sent = 2 * sent < bytes_per_round ? 2 * sent : bytes_per_round;
+    }
+    return buf;
+}
+
+/** The buffer follows twice what is taken in a round trip, up to its bound; a reader that takes little has no more. */
+static void
+receive_buffers_follow_their_readers(void **state)
+{
+    (void)state;
+    assert_in_range(tuned_for(1000000, 100, 6 << 20), 2000000, 5000000);
+    assert_int_equal(tuned_for(1000000, 100, 1 << 20), 1 << 20);
+    assert_int_equal(tuned_for(1000000, 100, 4096), 65536); /* one that is larger already stays */
+    assert_in_range(tuned_for(20000, 100, 6 << 20), 65536, 131072);
+    assert_in_range(tuned_for(1000000, 2, 6 << 20), 65536, 131072);
+}
+
+static void
+waiting_is_timed(void **state)
+{
+    struct tcp_chrono l = { 0 };
+
+    (void)state;
+    tcp_chrono_set(&l, TCP_LIMIT_BUSY, 1000);
+    tcp_chrono_set(&l, TCP_LIMIT_WINDOW, 3000);
+    tcp_chrono_set(&l, TCP_LIMIT_WINDOW, 4000);
+    tcp_chrono_set(&l, TCP_LIMIT_BUFFER, 7000);
+    tcp_chrono_set(&l, TCP_LIMIT_IDLE, 8000);
+    tcp_chrono_set(&l, TCP_LIMIT_BUSY, 20000);
+    assert_int_equal(tcp_chrono_spent_us(&l, TCP_LIMIT_BUSY, 20500), 7500);
+    assert_int_equal(tcp_chrono_spent_us(&l, TCP_LIMIT_WINDOW, 20500), 4000);
+    assert_int_equal(tcp_chrono_spent_us(&l, TCP_LIMIT_BUFFER, 20500), 1000);
 }
 
 static void
@@ -118,9 +190,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(siphash_matches_its_paper),
-        cmocka_unit_test(rtt_follows_rfc6298),
-        cmocka_unit_test(wire_round_trip),
+        cmocka_unit_test(siphash_matches_its_paper), cmocka_unit_test(rtt_follows_rfc6298),
+        cmocka_unit_test(least_rtt_is_forgotten),    cmocka_unit_test(receive_buffers_follow_their_readers),
+        cmocka_unit_test(waiting_is_timed),          cmocka_unit_test(wire_round_trip),
         cmocka_unit_test(wire_rejects_nonsense),
     };
 

@@ -367,6 +367,77 @@ bbr_is_chosen_and_left(void **state)
     trace_fini(&t);
 }
 
+/* ---- the choice of a control, and what holds a sender back ---------------------------------------- */
+
+static void
+bbr_towards_some(struct tcp_params *p)
+{
+    p->congestion = TCP_CC_NEWRENO;
+    p->nb_cc_routes = 2;
+    p->cc_routes[0] = (struct tcp_cc_route){ ip_addr_v4(0x0000000a), 104, TCP_CC_DCTCP, 0 }; /* 10.0.0.0/8 */
+    p->cc_routes[1] = (struct tcp_cc_route){ ip_addr_v4(0x0000010a), 112, TCP_CC_BBR, 0 }; /* 10.1.0.0/16 */
+}
+
+/** By socket, else by the longest prefix that covers the peer, else by the domain's parameter. */
+static void
+a_route_chooses_the_control(void **state)
+{
+    static const struct {
+        uint32_t peer;
+        bool chosen;
+        const char *name;
+    } cases[] = { { 0x0201010a, false, "bbr" },
+                  { 0x0201020a, false, "dctcp" },
+                  { 0x0201a8c0, false, "newreno" },
+                  { 0x0201010a, true, "cubic" } };
+    struct tcp_sockopts opts = { .set = 1u << TCP_OPT_CONGESTION };
+    struct tcp_conn_info info;
+    static struct trace t;
+
+    (void)state;
+    opts.value[TCP_OPT_CONGESTION] = TCP_CC_CUBIC;
+    trace_init(&t, bbr_towards_some);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct tcp_tuple to = { .local = ip_addr_v4(0x0100000a),
+                                .remote = ip_addr_v4(cases[i].peer),
+                                .remote_port = 80 };
+        tcp_id id;
+        assert_int_equal(tcp_connect(t.d, &t.env, &to, 1460, cases[i].chosen ? &opts : NULL, TRACE_USER, &id), 0);
+        assert_true(tcp_info(t.d, id, &info));
+        assert_string_equal(info.cc_name, cases[i].name);
+        tcp_abort(t.d, &t.env, id);
+    }
+    t.nb_checked = t.nb_out;
+    trace_fini(&t);
+}
+
+/** A window of nothing is what the sender waits for, until it opens. */
+static void
+a_shut_window_is_timed(void **state)
+{
+    struct tcp_conn_info info;
+    static struct trace t;
+
+    (void)state;
+    trace_init(&t, NULL);
+    make_established(&t);
+    t.peer_window = 0;
+    peer(&t, A, 1, 1, 0);
+    app_send(&t, 100);
+    advance(&t, 100000);
+    t.peer_window = 10000;
+    peer(&t, A, 1, 1, 0);
+    expect(&t, A | P, 1, 1, 100);
+    advance(&t, 20000);
+    peer(&t, A, 1, 101, 0);
+    advance(&t, 50000);
+    assert_true(tcp_info(t.d, t.id, &info));
+    assert_int_equal(info.rwnd_limited_us, 100000);
+    assert_int_equal(info.busy_us, 120000);
+    assert_int_equal(info.sndbuf_limited_us, 0);
+    trace_fini(&t);
+}
+
 int
 main(void)
 {
@@ -382,6 +453,8 @@ main(void)
         cmocka_unit_test(bbr_follows_a_narrower_path),
         cmocka_unit_test(bbr_bounds_itself_by_loss_beyond_two_percent),
         cmocka_unit_test(bbr_is_chosen_and_left),
+        cmocka_unit_test(a_route_chooses_the_control),
+        cmocka_unit_test(a_shut_window_is_timed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TCP_CHRONO_H
+#define TCP_CHRONO_H
+
+#include <stdint.h>
+
+/**
+ * @file
+ * What a sender waited for, and how long: the times of TCP_INFO. Knows no connection.
+ */
+enum tcp_limit { TCP_LIMIT_IDLE, TCP_LIMIT_BUSY, TCP_LIMIT_WINDOW, TCP_LIMIT_BUFFER, TCP_LIMIT_COUNT };
+
+struct tcp_chrono {
+    uint64_t since_us;
+    uint64_t spent_us[TCP_LIMIT_COUNT - 1]; /**< busy, and of that by the peer's window and by the send buffer alone */
+    uint32_t now; /**< enum tcp_limit */
+    uint32_t reserved;
+};
+
+/** From now on it is `limit`. */
+static inline void
+tcp_chrono_set(struct tcp_chrono *l, enum tcp_limit limit, uint64_t now_us)
+{
+    if (l->now == (uint32_t)limit)
+        return;
+    if (l->now != TCP_LIMIT_IDLE)
+        l->spent_us[l->now - 1] += now_us - l->since_us;
+    l->now = limit;
+    l->since_us = now_us;
+}
+
+/** Microseconds spent at `limit` until now_us; for TCP_LIMIT_BUSY those of all the others too. */
+static inline uint64_t
+tcp_chrono_spent_us(const struct tcp_chrono *l, enum tcp_limit limit, uint64_t now_us)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = TCP_LIMIT_BUSY; i < TCP_LIMIT_COUNT; i++)
+        if (limit == TCP_LIMIT_BUSY || i == (unsigned)limit)
+            sum += l->spent_us[i - 1] + (l->now == i ? now_us - l->since_us : 0);
+    return sum;
+}
+
+#endif /* TCP_CHRONO_H */
