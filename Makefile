@@ -44,6 +44,13 @@ asan: deps
 	@[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false
 	meson test -C $(BUILD)-asan --suite unit --print-errorlogs
 
+# What workers share that is neither DPDK's nor under a lock, on real threads under ThreadSanitizer: the broadcast ring. It finds accesses
+# that are not atomic; whether their order suffices is asked of the models in tests/spin, as are the protocols with applications and around DPDK's rings.
+tsan: deps
+	@[ -f $(BUILD)-tsan/build.ninja ] || meson setup $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false
+	ninja -C $(BUILD)-tsan tests/unit/core/test_core_bcast
+	meson test -C $(BUILD)-tsan --no-rebuild --print-errorlogs -t 4 core/bcast
+
 # One target for a while, by clang's libFuzzer: make fuzz TARGET=fuzz_frame SECONDS=90. What it learns stays in the build folder.
 TARGET ?= fuzz_segment
 SECONDS ?= 60
@@ -74,4 +81,4 @@ install: all
 	meson install -C $(BUILD)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
