@@ -391,6 +391,39 @@ sock_index(const struct stack *s, const struct sock *sk)
     return (uint32_t)(sk - s->socks);
 }
 
+/* Of a shared domain's socket these may be looked at without its lock, and are then a moment old; they change under it. */
+
+static inline uint16_t
+sock_flags(const struct sock *sk)
+{
+    return __atomic_load_n(&sk->flags, __ATOMIC_RELAXED);
+}
+
+static inline void
+sock_set_flags(struct sock *sk, uint16_t set, uint16_t clear)
+{
+    __atomic_store_n(&sk->flags, (uint16_t)((sk->flags & ~clear) | set), __ATOMIC_RELAXED);
+}
+
+/** SHM_ST_*. */
+static inline uint32_t
+sock_state(const struct sock *sk)
+{
+    return __atomic_load_n(&sk->status, __ATOMIC_RELAXED);
+}
+
+static inline tcp_id
+sock_tcp(const struct sock *sk)
+{
+    return __atomic_load_n(&sk->tcp, __ATOMIC_RELAXED);
+}
+
+static inline void
+sock_set_tcp(struct sock *sk, tcp_id id)
+{
+    __atomic_store_n(&sk->tcp, id, __ATOMIC_RELAXED);
+}
+
 /* ---- sock.c: sockets --------------------------------------------------------------------------------------------------------- */
 
 /** Take a slot that is not in use: a fresh socket that member holds. NULL: none left. */
@@ -700,8 +733,10 @@ uint32_t app_rx_bufs(const struct app *app);
 static inline void
 count_rx_bufs(struct stack *s, struct app *app, int32_t n)
 {
-    app->rx_bufs[s->net->number].n += n;
-    s->net->rx_bufs += n;
+    int32_t *of_app = &app->rx_bufs[s->net->number].n;
+
+    __atomic_store_n(of_app, *of_app + n, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->net->rx_bufs, s->net->rx_bufs + n, __ATOMIC_RELAXED);
 }
 
 /* What one worker hands over to another: neither is ever lost. */

@@ -28,7 +28,7 @@ bind_to(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t 
         return rc;
     sock_back(sk)->local = addr_to_shm(local, chosen);
     sock_lock(s, sk);
-    sk->flags |= SOCK_BOUND;
+    sock_set_flags(sk, SOCK_BOUND, 0);
     sock_unlock(s, sk);
     return 0;
 }
@@ -38,7 +38,8 @@ do_bind(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     struct ip_addr local = addr_from_shm(&cmd->sa);
 
-    if ((sk->flags & (SOCK_BOUND | SOCK_LISTENER)) || sk->tcp != TCP_NO_ID || (sk->status & SHM_ST_CONNECTED))
+    if ((sock_flags(sk) & (SOCK_BOUND | SOCK_LISTENER)) || sock_tcp(sk) != TCP_NO_ID ||
+        (sock_state(sk) & SHM_ST_CONNECTED))
         return -EINVAL;
     if (!ip_addr_is_any(&local) && !ip_is_local(s->ip, &local))
         return -EADDRNOTAVAIL;
@@ -56,8 +57,8 @@ static void
 take_over_port(struct stack *s, struct sock *sk, tcp_id id, uint16_t flags, uint32_t status)
 {
     sock_lock(s, sk);
-    sk->flags = (uint16_t)((sk->flags & ~SOCK_BOUND) | flags);
-    sk->tcp = id;
+    sock_set_flags(sk, flags, SOCK_BOUND);
+    sock_set_tcp(sk, id);
     sock_status(s, sk, status, 0);
     sock_unlock(s, sk);
 }
@@ -71,16 +72,16 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     tcp_id id;
     int rc;
 
-    if (sk->flags & SOCK_LISTENER) {
+    if (sock_flags(sk) & SOCK_LISTENER) {
         if (sk->spread != NULL)
             return spread_set_backlog(s, sk, backlog);
-        engine_set_backlog(s, sk->tcp, backlog);
+        engine_set_backlog(s, sock_tcp(sk), backlog);
         return 0;
     }
-    if (sk->tcp != TCP_NO_ID || (sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) ||
+    if (sock_tcp(sk) != TCP_NO_ID || (sock_state(sk) & (SHM_ST_CONNECTED | SHM_ST_GONE)) ||
         __atomic_load_n(&s->host->closing, __ATOMIC_RELAXED))
         return -EINVAL;
-    if (!(sk->flags & SOCK_BOUND)) {
+    if (!(sock_flags(sk) & SOCK_BOUND)) {
         local = ip_addr_v4(0);
         rc = s->host->nb_stacks > 1 ? spread_bind(s, sk, &local, 0, true) : bind_to(s, sk, &local, 0);
         if (rc != 0)
@@ -101,11 +102,11 @@ may_connect(struct stack *s, struct sock *sk)
 {
     if (__atomic_load_n(&s->host->closing, __ATOMIC_RELAXED))
         return -ENETDOWN;
-    if (sk->status & SHM_ST_CONNECTING)
+    if (sock_state(sk) & SHM_ST_CONNECTING)
         return -EALREADY;
-    if ((sk->flags & SOCK_LISTENER) || (sk->status & SHM_ST_CONNECTED))
+    if ((sock_flags(sk) & SOCK_LISTENER) || (sock_state(sk) & SHM_ST_CONNECTED))
         return -EISCONN;
-    if (sk->status & SHM_ST_GONE) {
+    if (sock_state(sk) & SHM_ST_GONE) {
         sock_lock(s, sk);
         sock_back(sk)->error = 0;
         sock_status(s, sk, 0, SHM_ST_GONE | SHM_ST_ERROR);
@@ -121,7 +122,7 @@ tuple_to_be(struct stack *s, const struct sock *sk, const struct shm_cmd *cmd)
     const struct shm_back_sock *b = sock_back(sk);
     struct tcp_tuple t = { .remote = addr_from_shm(&cmd->sa), .remote_port = cmd->sa.port };
 
-    if (sk->flags & SOCK_BOUND) {
+    if (sock_flags(sk) & SOCK_BOUND) {
         t.local = addr_from_shm(&b->local);
         t.local_port = b->local.port;
     }
@@ -161,7 +162,7 @@ do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -ECONNREFUSED;
     if (ip_addr_is_any(&remote) || !ip_has_route(s->ip, &remote))
         return -ENETUNREACH;
-    if (sk->flags & SOCK_BOUND) {
+    if (sock_flags(sk) & SOCK_BOUND) {
         struct tcp_tuple t = tuple_to_be(s, sk, cmd);
         uint32_t home = tcp_steer(&h->steer, &t);
 
@@ -180,7 +181,7 @@ check_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     struct app *app = sk->app;
 
-    if (!(sk->flags & SOCK_LISTENER))
+    if (!(sock_flags(sk) & SOCK_LISTENER))
         return -EINVAL;
     if (cmd->slot >= app->max_socks || sock_at(app, cmd->slot) != NULL || !app_member_ok(app, cmd->member)) {
         counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
@@ -205,7 +206,7 @@ shutdown_listener(struct stack *s, struct sock *sk, bool rd)
     if (rd && sk->spread != NULL)
         return spread_end(s, sk);
     if (rd)
-        engine_close(s, sk->tcp, false);
+        engine_close(s, sock_tcp(sk), false);
     return 0;
 }
 
@@ -216,8 +217,8 @@ shut(struct stack *s, struct sock *sk, uint16_t side)
     bool before;
 
     sock_lock(s, sk);
-    before = (sk->flags & side) != 0;
-    sk->flags |= side;
+    before = (sock_flags(sk) & side) != 0;
+    sock_set_flags(sk, side, 0);
     sock_unlock(s, sk);
     return !before;
 }
@@ -231,16 +232,16 @@ do_shutdown(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
     if (!rd && !wr)
         return -EINVAL;
-    if (sk->flags & SOCK_LISTENER)
+    if (sock_flags(sk) & SOCK_LISTENER)
         return shutdown_listener(s, sk, rd);
     /* As in Linux: everyone who waits looks again, whatever comes of it, and reading ends for a connection to come too. */
     sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
     if (rd)
         shut(s, sk, SOCK_SHUT_RD);
-    if (!(sk->status & SHM_ST_CONNECTED) || sk->tcp == TCP_NO_ID)
+    if (!(sock_state(sk) & SHM_ST_CONNECTED) || sock_tcp(sk) == TCP_NO_ID)
         return -ENOTCONN;
     if (wr && shut(s, sk, SOCK_SHUT_WR))
-        engine_shutdown(s, sk->tcp);
+        engine_shutdown(s, sock_tcp(sk));
     return 0;
 }
 
@@ -252,7 +253,7 @@ do_close(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -EINVAL;
     }
     /* First elsewhere. The port of a connection stays taken until its end. */
-    if (sk->holders == 1 && sk->spread != NULL && (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_LISTENER)))
+    if (sk->holders == 1 && sk->spread != NULL && (sock_tcp(sk) == TCP_NO_ID || (sock_flags(sk) & SOCK_LISTENER)))
         return spread_end(s, sk);
     app_member_drop(sk->app, cmd->member, sk->slot);
     if (sk->holders == 0)
@@ -280,10 +281,10 @@ option_keep(struct sock *sk, uint32_t name, int32_t value)
 static int
 option_set(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
 {
-    if (sk->tcp != TCP_NO_ID)
-        return sk->flags & SOCK_LISTENER && sk->spread != NULL ? spread_set_option(s, sk, name, value)
-                                                               : engine_set_option(s, sk->tcp, name, value);
-    return sk->status & SHM_ST_GONE ? 0 : option_keep(sk, name, value);
+    if (sock_tcp(sk) != TCP_NO_ID)
+        return sock_flags(sk) & SOCK_LISTENER && sk->spread != NULL ? spread_set_option(s, sk, name, value)
+                                                                    : engine_set_option(s, sock_tcp(sk), name, value);
+    return sock_state(sk) & SHM_ST_GONE ? 0 : option_keep(sk, name, value);
 }
 
 /* The socket layer's own: nothing of them is the engine's. */
@@ -430,12 +431,12 @@ do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
     if (cmd->slot >= SHM_INFO_SLOTS)
         return -EINVAL;
-    if (sk->tcp != TCP_NO_ID) {
+    if (sock_tcp(sk) != TCP_NO_ID) {
         bool found;
 
-        tcp_hold(s->tcp, &s->env, sk->tcp);
-        found = tcp_info(s->tcp, sk->tcp, &c);
-        tcp_release(s->tcp, &s->env, sk->tcp);
+        tcp_hold(s->tcp, &s->env, sock_tcp(sk));
+        found = tcp_info(s->tcp, sock_tcp(sk), &c);
+        tcp_release(s->tcp, &s->env, sock_tcp(sk));
         if (!found)
             return -EINVAL;
     }
@@ -503,7 +504,7 @@ static int
 execute(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd)
 {
     struct sock *sk = sock_in(s, app, slot);
-    bool in_use = sk != NULL && !(sk->flags & SOCK_CLOSING);
+    bool in_use = sk != NULL && !(sock_flags(sk) & SOCK_CLOSING);
 
     if (cmd->op >= SHM_OP_COUNT) {
         counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
@@ -595,7 +596,7 @@ try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cm
 
     if (s->shared != NULL)
         return execute_shared(s, app, slot, cmd);
-    if (s->host->nb_stacks == 1 || sk == NULL || (sk->flags & SOCK_CLOSING))
+    if (s->host->nb_stacks == 1 || sk == NULL || (sock_flags(sk) & SOCK_CLOSING))
         return execute(s, app, slot, cmd);
     if (cmd->op == SHM_OP_ACCEPT && sk->spread != NULL)
         return accept_anywhere(s, sk, cmd, all);
@@ -627,7 +628,7 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
     const struct shm_front_sock *f = &app->front[slot];
     struct shm_back_sock *b = &app->back[slot];
     struct sock *sk = sock_in(s, app, slot);
-    bool in_use = sk != NULL && !(sk->flags & SOCK_CLOSING);
+    bool in_use = sk != NULL && !(sock_flags(sk) & SOCK_CLOSING);
     uint32_t done = b->cmd_done; /* ours: the region cannot be written by applications */
     uint32_t head;
 

@@ -90,7 +90,7 @@ limit_app(struct stack *s, struct sock *sk)
     if (app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 8 * 7) {
         sk->abort_error = ENOBUFS;
         sock_mark(s, sk, DIRTY_ABORT);
-    } else if (!(sk->flags & SOCK_SQUEEZED)) {
+    } else if (!(sock_flags(sk) & SOCK_SQUEEZED)) {
         sock_mark(s, sk, DIRTY_SQUEEZE);
     }
 }
@@ -113,7 +113,7 @@ rx_relax(struct stack *s, struct app *app)
     for (uint32_t slot = 0; slot < app->slots_used; slot++) {
         struct sock *sk = sock_in(s, app, slot);
 
-        if (sk != NULL && (sk->flags & SOCK_SQUEEZED))
+        if (sk != NULL && (sock_flags(sk) & SOCK_SQUEEZED))
             sock_mark(s, sk, DIRTY_SQUEEZE);
     }
 }
@@ -123,7 +123,7 @@ static void
 refuse(struct stack *s, struct sock *sk, struct rte_mbuf *m)
 {
     rte_pktmbuf_free(m);
-    if (sk->flags & SOCK_CLOSING)
+    if (sock_flags(sk) & SOCK_CLOSING)
         return;
     sk->abort_error = ECONNRESET;
     sock_mark(s, sk, DIRTY_ABORT);
@@ -134,7 +134,7 @@ nobody_reads(const struct sock *sk)
 {
     const uint16_t both = SOCK_SHUT_RD | SOCK_SHUT_WR;
 
-    return (sk->flags & SOCK_CLOSING) || (sk->flags & both) == both;
+    return (sock_flags(sk) & SOCK_CLOSING) || (sock_flags(sk) & both) == both;
 }
 
 void
@@ -201,9 +201,9 @@ waits_for_more(const struct stack *s, const struct sock *sk)
     struct tcp_conn_info info;
 
     if (sk->rx_delivered - sk->rx_taken >= sk->rcvlowat || sk->train_tail - sk->train_head < SHM_TRAINS - 1 ||
-        (sk->flags & (SOCK_FIN | SOCK_SQUEEZED)) || sk->tcp == TCP_NO_ID)
+        (sock_flags(sk) & (SOCK_FIN | SOCK_SQUEEZED)) || sock_tcp(sk) == TCP_NO_ID)
         return false;
-    return tcp_info(s->tcp, sk->tcp, &info) && info.rcv_wnd >= 2 * info.rcv_mss;
+    return tcp_info(s->tcp, sock_tcp(sk), &info) && info.rcv_wnd >= 2 * info.rcv_mss;
 }
 
 uint32_t
@@ -267,7 +267,7 @@ taken_to(struct stack *s, struct sock *sk, uint32_t head)
         return false;
     sk->rx_taken = head;
     free_taken(s, sk);
-    if (sk->rx_published != sk->rx_delivered || (sk->flags & SOCK_FIN))
+    if (sk->rx_published != sk->rx_delivered || (sock_flags(sk) & SOCK_FIN))
         sock_mark(s, sk, DIRTY_TRAIN);
     return true;
 }
@@ -291,8 +291,8 @@ rx_take(struct stack *s, struct sock *sk)
     if (unlikely(__atomic_load_n(&sk->app->squeezed, __ATOMIC_RELAXED) &&
                  app_rx_bufs(sk->app) < pktpool_budget(s->pool) / 4))
         relax_app(s, sk->app);
-    if (sk->tcp != TCP_NO_ID)
-        engine_consumed(s, sk->tcp, n_bytes);
+    if (sock_tcp(sk) != TCP_NO_ID)
+        engine_consumed(s, sock_tcp(sk), n_bytes);
 }
 
 void

@@ -120,7 +120,7 @@ sock_shadow_free(struct stack *s, struct sock *sk)
     struct stack *books = s->main;
 
     books->nb_socks--;
-    books->nb_shadows -= (sk->flags & SOCK_SHADOW) != 0;
+    books->nb_shadows -= (sock_flags(sk) & SOCK_SHADOW) != 0;
     *sk = (struct sock){ .next = books->socks_free };
     books->socks_free = sock_index(s, sk);
 }
@@ -134,7 +134,7 @@ sock_free(struct stack *s, struct sock *sk)
     rx_drop_all(s, sk);
     events_unsubscribe_all(s->net, app, sk->slot);
     free(sk->opts);
-    if (sk->flags & SOCK_BOUND) {
+    if (sock_flags(sk) & SOCK_BOUND) {
         struct ip_addr local = addr_from_shm(&b->local);
 
         engine_unbind(s, &local, b->local.port, sk);
@@ -168,12 +168,14 @@ dirty_append(struct stack *s, struct sock *sk)
 void
 sock_mark(struct stack *s, struct sock *sk, uint32_t dirty)
 {
-    uint32_t before = sk->dirty;
+    uint32_t before;
 
-    if (unlikely(s->shared != NULL))
+    if (unlikely(s->shared != NULL)) {
         before = __atomic_fetch_or(&sk->dirty, dirty, __ATOMIC_ACQ_REL);
-    else
+    } else {
+        before = sk->dirty;
         sk->dirty = before | dirty;
+    }
     if (before == 0)
         dirty_append(s, sk);
 }
@@ -183,9 +185,9 @@ sock_status(struct stack *s, struct sock *sk, uint32_t set, uint32_t clear)
 {
     uint32_t old = sk->status;
 
-    sk->status = (old & ~clear) | set;
+    __atomic_store_n(&sk->status, (old & ~clear) | set, __ATOMIC_RELAXED);
     if ((old ^ sk->status) & SHM_ST_CONNECTING)
-        s->main->nb_connecting += sk->status & SHM_ST_CONNECTING ? 1u : UINT32_MAX;
+        s->main->nb_connecting += sock_state(sk) & SHM_ST_CONNECTING ? 1u : UINT32_MAX;
     shm_store(&sock_back(sk)->status, sk->status);
 }
 
@@ -194,9 +196,9 @@ sock_gone(struct stack *s, struct sock *sk, int error)
 {
     uint32_t set = SHM_ST_GONE;
 
-    sk->tcp = TCP_NO_ID;
-    sk->flags &= (uint16_t) ~(SOCK_LISTENER | SOCK_SQUEEZED);
-    if (sk->flags & SOCK_SHADOW)
+    sock_set_tcp(sk, TCP_NO_ID);
+    sock_set_flags(sk, 0, SOCK_LISTENER | SOCK_SQUEEZED);
+    if (sock_flags(sk) & SOCK_SHADOW)
         return; /* what there is to tell, its socket tells */
     if (error != 0) {
         sock_back(sk)->error = error;
@@ -225,24 +227,24 @@ sock_bad(struct stack *s, struct sock *sk)
 void
 sock_close(struct stack *s, struct sock *sk, bool reset)
 {
-    tcp_id id = sk->tcp;
+    tcp_id id = sock_tcp(sk);
     bool unread;
 
     table_take(s);
     sock_lock(s, sk);
     unread = sk->rx_delivered != sk->rx_taken;
-    sk->flags |= SOCK_CLOSING;
+    sock_set_flags(sk, SOCK_CLOSING, 0);
     rx_drop_all(s, sk);
     sock_unlock(s, sk);
     events_unsubscribe_all(s->net, sk->app, sk->slot);
-    if (sk->flags & SOCK_LISTENER && sk->spread != NULL)
+    if (sock_flags(sk) & SOCK_LISTENER && sk->spread != NULL)
         spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
         /* A reset that is due is not forgotten for the close that overtook it. */
-        reset = reset || (sk->dirty & DIRTY_ABORT) != 0;
-        if (reset && !(sk->flags & SOCK_LISTENER)) {
+        reset = reset || (__atomic_load_n(&sk->dirty, __ATOMIC_RELAXED) & DIRTY_ABORT) != 0;
+        if (reset && !(sock_flags(sk) & SOCK_LISTENER)) {
             engine_abort(s, sk, id);
-            sk->tcp = TCP_NO_ID;
+            sock_set_tcp(sk, TCP_NO_ID);
         } else {
             engine_close(s, id, unread);
         }
@@ -279,7 +281,7 @@ sock_on_event(void *ctx, tcp_user user, uint32_t events, int err)
     if (events & TCP_EVENT_ACCEPT)
         sock_mark(s, sk, DIRTY_READ);
     if (events & TCP_EVENT_FIN) {
-        sk->flags |= SOCK_FIN;
+        sock_set_flags(sk, SOCK_FIN, 0);
         sock_mark(s, sk, DIRTY_READ | DIRTY_TRAIN);
     }
     if (events & (TCP_EVENT_ERROR | TCP_EVENT_GONE))
@@ -298,13 +300,13 @@ futex_wake(const uint32_t *word)
 static void
 flush_abort(struct stack *s, struct sock *sk)
 {
-    tcp_id id = sk->tcp;
+    tcp_id id = sock_tcp(sk);
 
-    if (sk->spread != NULL && !(sk->flags & SOCK_SHADOW))
+    if (sk->spread != NULL && !(sock_flags(sk) & SOCK_SHADOW))
         spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
         engine_abort(s, sk, id);
-        sk->tcp = TCP_NO_ID;
+        sock_set_tcp(sk, TCP_NO_ID);
     }
     sock_lock(s, sk);
     sock_gone(s, sk, sk->abort_error);
@@ -320,13 +322,13 @@ flush_squeeze(struct stack *s, struct sock *sk)
 
     sock_lock(s, sk);
     if (over) {
-        sk->flags |= SOCK_SQUEEZED;
+        sock_set_flags(sk, SOCK_SQUEEZED, 0);
         __atomic_store_n(&sk->app->squeezed, true, __ATOMIC_RELAXED);
     } else {
-        sk->flags &= (uint16_t)~SOCK_SQUEEZED;
+        sock_set_flags(sk, 0, SOCK_SQUEEZED);
     }
     sock_unlock(s, sk);
-    engine_set_option_later(s, sk->tcp, TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
+    engine_set_option_later(s, sock_tcp(sk), TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
 }
 
 /* A send buffer whose size the application did not choose holds what is under way and as much again. */
@@ -355,9 +357,9 @@ flush_engine(struct stack *s, struct sock *sk, uint32_t dirty)
 {
     table_take(s);
     /* If it is closing, the connection is the engine's and ends by itself. */
-    if ((dirty & DIRTY_ABORT) && !(sk->flags & SOCK_CLOSING))
+    if ((dirty & DIRTY_ABORT) && !(sock_flags(sk) & SOCK_CLOSING))
         flush_abort(s, sk);
-    if (sk->tcp != TCP_NO_ID && !(sk->flags & (SOCK_LISTENER | SOCK_CLOSING)) && (dirty & DIRTY_SQUEEZE))
+    if (sock_tcp(sk) != TCP_NO_ID && !(sock_flags(sk) & (SOCK_LISTENER | SOCK_CLOSING)) && (dirty & DIRTY_SQUEEZE))
         flush_squeeze(s, sk);
     table_give(s);
 }
@@ -393,7 +395,7 @@ bump_event_seq(struct app *app, uint32_t slot)
 static void
 flush_ready(struct stack *s, struct sock *sk)
 {
-    uint32_t ready = tcp_accept_count(s->tcp, sk->tcp);
+    uint32_t ready = tcp_accept_count(s->tcp, sock_tcp(sk));
     uint32_t change = ready - sk->ready;
 
     sk->ready = ready;
@@ -409,9 +411,9 @@ flush_received(struct stack *s, struct sock *sk)
     uint32_t dirty = 0;
 
     sock_lock(s, sk);
-    if (!(sk->flags & (SOCK_CLOSING | SOCK_SHADOW))) {
+    if (!(sock_flags(sk) & (SOCK_CLOSING | SOCK_SHADOW))) {
         dirty |= rx_publish(s, sk);
-        if ((sk->flags & SOCK_FIN) && !(sk->status & SHM_ST_FIN)) {
+        if ((sock_flags(sk) & SOCK_FIN) && !(sock_state(sk) & SHM_ST_FIN)) {
             sock_status(s, sk, SHM_ST_FIN, 0);
             dirty |= DIRTY_READ;
         }
@@ -441,7 +443,7 @@ flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
         dirty |= flush_acked(s, sk);
     if (dirty & (DIRTY_TRAIN | DIRTY_READ))
         dirty |= flush_received(s, sk);
-    if ((dirty & DIRTY_READ) && (sk->flags & SOCK_LISTENER)) {
+    if ((dirty & DIRTY_READ) && (sock_flags(sk) & SOCK_LISTENER)) {
         table_take(s);
         flush_ready(s, sk);
         table_give(s);
@@ -530,7 +532,7 @@ pop_dirty(struct stack *s, uint32_t *dirty)
 static bool
 is_over(const struct sock *sk)
 {
-    return (sk->flags & (SOCK_CLOSING | SOCK_ABORTED)) == SOCK_CLOSING && sk->tcp == TCP_NO_ID;
+    return (sock_flags(sk) & (SOCK_CLOSING | SOCK_ABORTED)) == SOCK_CLOSING && sock_tcp(sk) == TCP_NO_ID;
 }
 
 /* True if it was over, and nobody else is just serving its slot or has marked it. */
@@ -559,7 +561,7 @@ flush_end(struct stack *s, struct sock *sk)
     if (likely(s->shared == NULL)) {
         /* Unless flush_engine put it on the list again, for which it must live on. */
         if (is_over(sk) && sk->dirty == 0)
-            sk->flags &SOCK_SHADOW ? sock_shadow_free(s, sk) : sock_free(s, sk);
+            sock_flags(sk) & SOCK_SHADOW ? sock_shadow_free(s, sk) : sock_free(s, sk);
         return;
     }
     if (is_over(sk) && free_shared(s, sk))

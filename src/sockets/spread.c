@@ -102,7 +102,7 @@ bind_here(struct stack *s, struct spread_op *op)
         return rc;
     }
     sp->in[s->number].index = sock_index(s, sk);
-    sk->flags |= SOCK_BOUND;
+    sock_set_flags(sk, SOCK_BOUND, 0);
     sk->spread = sp;
     return 0;
 }
@@ -115,11 +115,11 @@ end_here(struct stack *s, struct spread *sp, const struct ip_addr *local, uint16
 
     if (s->number == sp->home || sp->in[s->number].index == SOCK_NONE)
         return;
-    if (sk->tcp != TCP_NO_ID) {
+    if (sock_tcp(sk) != TCP_NO_ID) {
         __atomic_sub_fetch(&sock_back(sk)->accept_ready, sk->ready, __ATOMIC_RELEASE);
-        tcp_close(s->tcp, &s->env, sk->tcp, false);
+        tcp_close(s->tcp, &s->env, sock_tcp(sk), false);
     }
-    if (sk->flags & SOCK_BOUND)
+    if (sock_flags(sk) & SOCK_BOUND)
         tcp_unbind(s->tcp, local, port, sock_index(s, sk));
     sk->flags = SOCK_SHADOW | SOCK_CLOSING;
     sk->spread = NULL;
@@ -137,7 +137,7 @@ unbind_here(struct stack *s, struct spread_op *op)
         return;
     }
     tcp_unbind(s->tcp, &op->local, op->port, sock_index(s, sk));
-    sk->flags &= (uint16_t)~SOCK_BOUND;
+    sock_set_flags(sk, 0, SOCK_BOUND);
 }
 
 static int
@@ -147,7 +147,7 @@ listen_here(struct stack *s, struct spread_op *op)
     int rc = tcp_listen(s->tcp, &s->env, &op->local, op->port, op->backlog, op_opts(op), sock_index(s, sk), &sk->tcp);
 
     if (rc == 0)
-        sk->flags = (uint16_t)((sk->flags & ~SOCK_BOUND) | SOCK_LISTENER);
+        sk->flags = (uint16_t)((sock_flags(sk) & ~SOCK_BOUND) | SOCK_LISTENER);
     return rc;
 }
 
@@ -156,10 +156,10 @@ static void
 unlisten_here(struct stack *s, struct spread_op *op)
 {
     struct sock *sk = shadow_at(op->sp, s);
-    uint16_t flags = (uint16_t)(sk->flags & ~SOCK_LISTENER);
+    uint16_t flags = (uint16_t)(sock_flags(sk) & ~SOCK_LISTENER);
 
-    sk->flags |= SOCK_SHADOW;
-    tcp_close(s->tcp, &s->env, sk->tcp, false);
+    sock_set_flags(sk, SOCK_SHADOW, 0);
+    tcp_close(s->tcp, &s->env, sock_tcp(sk), false);
     sk->flags = flags;
 }
 
@@ -168,7 +168,9 @@ option_here(struct stack *s, const struct spread_op *op)
 {
     const struct sock *sk = shadow_at(op->sp, s);
 
-    return sk->tcp == TCP_NO_ID ? 0 : tcp_set_option(s->tcp, &s->env, sk->tcp, (enum tcp_option)op->name, op->value);
+    return sock_tcp(sk) == TCP_NO_ID
+               ? 0
+               : tcp_set_option(s->tcp, &s->env, sock_tcp(sk), (enum tcp_option)op->name, op->value);
 }
 
 static int
@@ -423,9 +425,9 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
     struct sock *child;
     tcp_id id;
 
-    if (!(lsk->flags & SOCK_LISTENER))
+    if (!(sock_flags(lsk) & SOCK_LISTENER))
         return -EINVAL;
-    if (tcp_accept_count(s->tcp, lsk->tcp) == 0) {
+    if (tcp_accept_count(s->tcp, sock_tcp(lsk)) == 0) {
         if (lsk->spread != NULL)
             __atomic_store_n(&lsk->spread->in[s->number].ready, 0, __ATOMIC_RELEASE);
         return -EAGAIN;
@@ -435,7 +437,7 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
         return -ENFILE;
     inherit(child, lsk);
     sock_status(s, child, SHM_ST_CONNECTED, 0); /* nobody knows it yet */
-    id = engine_accept(s, lsk->tcp, child, &t);
+    id = engine_accept(s, sock_tcp(lsk), child, &t);
     if (id == TCP_NO_ID) {
         app_member_drop(app, member, free_slot);
         sock_close(s, child, false);
@@ -443,13 +445,13 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
     }
     /* The call delivered what had come before, perhaps the connection's end too. */
     sock_lock(s, child);
-    if (!(child->status & SHM_ST_GONE))
-        child->tcp = id;
+    if (!(sock_state(child) & SHM_ST_GONE))
+        sock_set_tcp(child, id);
     sock_unlock(s, child);
     sock_back(child)->local = addr_to_shm(&t.local, t.local_port);
     sock_back(child)->peer = addr_to_shm(&t.remote, t.remote_port);
     if (lsk->spread != NULL)
-        __atomic_store_n(&lsk->spread->in[s->number].ready, tcp_accept_count(s->tcp, lsk->tcp), __ATOMIC_RELEASE);
+        __atomic_store_n(&lsk->spread->in[s->number].ready, tcp_accept_count(s->tcp, sock_tcp(lsk)), __ATOMIC_RELEASE);
     sock_mark(s, lsk, DIRTY_READ);
     return 0;
 }

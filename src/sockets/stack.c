@@ -326,7 +326,7 @@ stack_fail_unresolved(struct stack *s, const struct ip_addr *unresolved, unsigne
     for (uint32_t i = 1; i < s->main->socks_used && s->main->nb_connecting > 0; i++) {
         struct sock *sk = &s->socks[i];
 
-        if (sk->app == NULL || !(sk->status & SHM_ST_CONNECTING) || (sk->flags & SOCK_CLOSING))
+        if (sk->app == NULL || !(sock_state(sk) & SHM_ST_CONNECTING) || (sock_flags(sk) & SOCK_CLOSING))
             continue;
         for (unsigned u = 0; u < n; u++) {
             if (memcmp(sock_back(sk)->peer.addr, unresolved[u].w, sizeof(unresolved[u].w)) == 0) {
@@ -355,31 +355,31 @@ for_each_sock(struct stack *s, sock_fn fn)
 static void
 begin_one(struct stack *s, struct sock *sk)
 {
-    if (sk->flags & SOCK_CLOSING)
+    if (sock_flags(sk) & SOCK_CLOSING)
         return;
-    if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_LISTENER) || !(sk->status & SHM_ST_CONNECTED)) {
+    if (sock_tcp(sk) == TCP_NO_ID || (sock_flags(sk) & SOCK_LISTENER) || !(sock_state(sk) & SHM_ST_CONNECTED)) {
         sock_abort(s, sk, ENETDOWN);
         return;
     }
     sock_lock(s, sk);
-    sk->flags |= SOCK_SHUT_RD | SOCK_SHUT_WR;
+    sock_set_flags(sk, SOCK_SHUT_RD | SOCK_SHUT_WR, 0);
     sock_back(sk)->error = ENETDOWN;
     sock_status(s, sk, SHM_ST_ERROR, 0);
     sock_unlock(s, sk);
     sock_mark(s, sk, DIRTY_READ | DIRTY_WRITE);
-    engine_shutdown(s, sk->tcp);
+    engine_shutdown(s, sock_tcp(sk));
 }
 
 static void
 abort_one(struct stack *s, struct sock *sk)
 {
-    tcp_id id = sk->tcp;
+    tcp_id id = sock_tcp(sk);
 
     if (id == TCP_NO_ID)
         return;
-    if (sk->flags & SOCK_CLOSING) { /* nobody is left to be told of an error */
+    if (sock_flags(sk) & SOCK_CLOSING) { /* nobody is left to be told of an error */
         engine_abort(s, sk, id);
-        sk->tcp = TCP_NO_ID;
+        sock_set_tcp(sk, TCP_NO_ID);
         sock_mark(s, sk, DIRTY_CMD);
         return;
     }
@@ -392,9 +392,9 @@ drained_one(struct stack *s, struct sock *sk)
 {
     struct tcp_conn_info info = { .state = TCP_ST_CLOSED };
 
-    tcp_hold(s->tcp, &s->env, sk->tcp);
-    tcp_info(s->tcp, sk->tcp, &info);
-    tcp_release(s->tcp, &s->env, sk->tcp);
+    tcp_hold(s->tcp, &s->env, sock_tcp(sk));
+    tcp_info(s->tcp, sock_tcp(sk), &info);
+    tcp_release(s->tcp, &s->env, sock_tcp(sk));
     if (info.state == TCP_ST_FIN_WAIT_2)
         abort_one(s, sk);
 }

@@ -26,12 +26,12 @@ send_records(struct stack *s, const struct sock *sk, const struct shm_front_sock
     uint32_t record = flags & SHM_TX_EOR ? shm_load(&f->tx_eor) - (sk->tx_tail - n_bytes) : 0;
 
     if (likely(record == 0 || record > n_bytes)) {
-        engine_send(s, sk->tcp, n_bytes, how);
+        engine_send(s, sock_tcp(sk), n_bytes, how);
         return;
     }
-    engine_send(s, sk->tcp, record, TCP_SEND_EOR);
+    engine_send(s, sock_tcp(sk), record, TCP_SEND_EOR);
     if (record < n_bytes)
-        engine_send(s, sk->tcp, n_bytes - record, how);
+        engine_send(s, sock_tcp(sk), n_bytes - record, how);
 }
 
 /* How much the application has appended since the last look; false: that cannot be. */
@@ -58,12 +58,12 @@ tx_take(struct stack *s, struct sock *sk)
 
     if (tail == sk->tx_tail)
         return;
-    if (unlikely(!(sk->status & (SHM_ST_CONNECTED | SHM_ST_GONE)) || !appended(s, sk, tail, &n_bytes))) {
+    if (unlikely(!(sock_state(sk) & (SHM_ST_CONNECTED | SHM_ST_GONE)) || !appended(s, sk, tail, &n_bytes))) {
         sock_bad(s, sk);
         return;
     }
     /* Bytes that cross with the connection's end, or with a shutdown by another thread, are dropped. */
-    if (sk->tcp == TCP_NO_ID || (sk->flags & SOCK_SHUT_WR))
+    if (sock_tcp(sk) == TCP_NO_ID || (sock_flags(sk) & SOCK_SHUT_WR))
         return;
     send_records(s, sk, f, n_bytes);
 }
