@@ -483,7 +483,8 @@ def chosen(words):
     for word in words:
         word = ALIASES.get(word, word)
         if word not in names:
-            sys.exit(f"figures.py: '{word}' is no figure: {', '.join(names)}")
+            print(f"figures.py: '{word}' is no figure: list, quick, {', '.join(names)}", file=sys.stderr)
+            sys.exit(2)
         yield word
 
 
