@@ -42,6 +42,7 @@ ip_create(const struct ip_config *cfg, struct port_queue *q, struct counters *ct
     ip->addr = ip_addr_to_v4(&cfg->addr);
     rng_init(&ip->rng, cfg->seed, q->queue_id);
     ip->quiet = cfg->quiet;
+    ip->csum_later = cfg->csum_later;
     ip->shared = cfg->shared;
     ip->tables = cfg->share != NULL ? cfg->share->tables : &ip->own;
     if (cfg->share == NULL) {

@@ -34,7 +34,8 @@ struct ip_packet {
     uint8_t proto;
     uint8_t tos; /**< DSCP and ECN */
     uint8_t ttl;
-    bool l4_csum_good; /**< checked by the port, or by ip_input in software; false never reaches the caller */
+    bool
+        l4_csum_good; /**< checked by the port, or by ip_input in software; false only with ip_config.csum_later: ask ip_tcp_csum_ok */
 };
 
 /** What an ICMP error told us about a TCP connection of ours (RFC 1122 section 4.2.3.9, RFC 5927). */
@@ -63,6 +64,8 @@ struct ip_config {
     uint64_t seed; /**< for IP identification */
     bool shared; /**< several workers use one table of routes and neighbours, under its locks */
     struct ip_ctx *share; /**< ... whose it is; NULL = this one's */
+    bool
+        csum_later; /**< leave TCP checksums of packets in one buffer, where the port says nothing of them, to the caller */
     bool quiet; /**< another worker of this host answers ARP requests, announces and defends the address */
 };
 
@@ -84,6 +87,12 @@ void ip_destroy(struct ip_ctx *ip);
  * functions run inside this call. Fragments are put together (RFC 791), at most 64 packets of 8 pieces at a time, for 30 s.
  */
 uint16_t ip_input(struct ip_ctx *ip, struct rte_mbuf **pkts, uint16_t n, struct ip_packet *out, uint64_t now_us);
+
+/**
+ * Is the TCP checksum of a segment right, whose packet came with l4_csum_good false? It lies in one piece. Reads these bytes alone: any thread, and
+ * whatever stands there by now.
+ */
+bool ip_tcp_csum_ok(const void *segment, uint16_t len, const struct ip_addr *src, const struct ip_addr *dst);
 
 /** Packets that this host sent to itself since the last call, at most max; as from ip_input. */
 uint16_t ip_local_input(struct ip_ctx *ip, struct ip_packet *out, uint16_t max, uint64_t now_us);

@@ -195,6 +195,7 @@ struct ip_ctx {
     void *ops_ctx;
     uint32_t addr; /**< our address */
     bool quiet;
+    bool csum_later;
     uint32_t broadcast; /**< of our network; 0 = it has none (RFC 3021) */
     struct rng rng;
     struct icmp_limit icmp_limit;

@@ -142,9 +142,18 @@ check_addresses(struct ip_ctx *ip, const struct ipv4_view *v, bool to_group)
     return false;
 }
 
-/** The TCP checksum: by the port, or here. */
+bool
+ip_tcp_csum_ok(const void *segment, uint16_t len, const struct ip_addr *src, const struct ip_addr *dst)
+{
+    uint64_t pseudo =
+        (uint64_t)ip_addr_to_v4(src) + ip_addr_to_v4(dst) + rte_cpu_to_be_16(IPPROTO_TCP) + rte_cpu_to_be_16(len);
+
+    return sum_fold(pseudo + sum_add(segment, len)) == 0xffff;
+}
+
+/** The TCP checksum: by the port, or here. *good: false = the caller has to see to it. */
 static bool
-tcp_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct ipv4_view *v)
+tcp_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct ipv4_view *v, bool *good)
 {
     uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
 
@@ -152,8 +161,9 @@ tcp_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct 
     if (ip_caps(ip)->rx_csum && !v->reassembled && verdict != RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN) {
         return verdict != RTE_MBUF_F_RX_L4_CKSUM_BAD;
     }
-    return l4_sum(m, rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, v->l3_off), v->l4_off, v->l4_len) ==
-           0xffff;
+    *good = !ip->csum_later || m->next != NULL;
+    return !*good || l4_sum(m, rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, v->l3_off), v->l4_off,
+                            v->l4_len) == 0xffff;
 }
 
 /** The header must lie whole in the first segment: a first fragment too small for it is an attack (RFC 1858 section 3). */
@@ -162,6 +172,7 @@ tcp_input(struct ip_ctx *ip, struct rte_mbuf *m, const struct ipv4_view *v, stru
 {
     const struct rte_tcp_hdr *tcp = rte_pktmbuf_mtod_offset(m, const struct rte_tcp_hdr *, v->l4_off);
     unsigned hdr_len;
+    bool good = true;
 
     if (v->l4_len < sizeof(*tcp) || rte_pktmbuf_data_len(m) < v->l4_off + sizeof(*tcp)) {
         drop(ip, m, CTR_TCP_DROP_SHORT);
@@ -172,7 +183,7 @@ tcp_input(struct ip_ctx *ip, struct rte_mbuf *m, const struct ipv4_view *v, stru
         drop(ip, m, CTR_TCP_DROP_SHORT);
         return false;
     }
-    if (!tcp_checksum_ok(ip, m, v)) {
+    if (!tcp_checksum_ok(ip, m, v, &good)) {
         drop(ip, m, CTR_TCP_DROP_CHECKSUM);
         return false;
     }
@@ -185,7 +196,7 @@ tcp_input(struct ip_ctx *ip, struct rte_mbuf *m, const struct ipv4_view *v, stru
         .proto = IPPROTO_TCP,
         .tos = v->tos,
         .ttl = v->ttl,
-        .l4_csum_good = true,
+        .l4_csum_good = good,
     };
     return true;
 }

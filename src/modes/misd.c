@@ -186,22 +186,43 @@ count_posted(struct misd *x)
         compare_replicas(x);
 }
 
-static void
-on_post(void *ctx, const struct tcp_call *call)
+/* Returns false if it was dropped. */
+static bool
+post_event(struct misd *x, const struct misd_event *ev)
 {
-    struct misd *x = ctx;
-    struct misd_event ev = { .call = *call, .kind = MISD_CALL };
-    unsigned c = misd_channel_of(&x->channels, &ev);
     struct counters *ctr = net_queue(front_net(x))->ctr;
+    unsigned c = misd_channel_of(&x->channels, ev);
+    bool ok = misd_put(&x->channels, c, ev);
 
-    if (!misd_put(&x->channels, c, &ev)) {
+    if (!ok)
         counter_inc(ctr, CTR_MISD_DROP);
-        if (call->op == TCP_CALL_INPUT)
-            rte_pktmbuf_free(pktpool_mbuf(host_pool(x->host), call->in.data.buf));
-    }
     if (x->channels.backlog[c].n > 0)
         counter_inc(ctr, CTR_MISD_FULL);
     count_posted(x);
+    return ok;
+}
+
+static void
+on_post(void *ctx, const struct tcp_call *call)
+{
+    const struct misd_event ev = { .call = *call, .kind = MISD_CALL };
+
+    post_event(ctx, &ev);
+}
+
+static void
+on_segment(void *ctx, const struct tcp_call *call, const struct ip_packet *p)
+{
+    struct misd *x = ctx;
+    const struct misd_event ev = {
+        .call = *call,
+        .kind = MISD_CALL,
+        .csum_off = (uint16_t)(p->m->data_off + p->l4_off),
+        .csum_len = p->l4_csum_good ? 0 : p->l4_len,
+    };
+
+    if (!post_event(x, &ev))
+        rte_pktmbuf_free(pktpool_mbuf(host_pool(x->host), call->in.data.buf));
 }
 
 /* There was room when the front began to serve calls, so this waits only where one makes very many events, or with the world stopped. */
@@ -404,7 +425,7 @@ misd_init(struct mode *m, const struct misd_knobs *knobs, unsigned replicas)
         if (misd_replica_init(x->replica[i], x, i, host_net(m->host, i == 0 ? replicas : i)) != 0)
             return -ENOMEM;
     }
-    x->relay = (struct relay){ .ctx = x, .post = on_post, .run = on_run };
+    x->relay = (struct relay){ .ctx = x, .post = on_post, .segment = on_segment, .run = on_run };
     stack_set_relay(x->stack, &x->relay);
     return 0;
 }
@@ -415,6 +436,7 @@ misd_create(const struct mode_config *cfg, char *err, size_t err_len)
     unsigned lcores = RTE_MIN(cfg->nb_workers, MISD_REPLICAS_MAX);
     struct misd_knobs knobs = { .replicas = 0 };
     struct mode_shape shape = { .nb_domains = 1 };
+    struct mode_config made = *cfg;
     struct mode *m;
     unsigned n;
 
@@ -428,7 +450,8 @@ misd_create(const struct mode_config *cfg, char *err, size_t err_len)
     }
     n = knobs.replicas != 0 ? knobs.replicas : lcores;
     shape.nb_workers = n + 1; /* nets: one for each replica, and the front's */
-    m = common_create(&mode_misd, cfg, &shape, err, err_len);
+    made.stack.ip.csum_later = n > 1;
+    m = common_create(&mode_misd, &made, &shape, err, err_len);
     if (m != NULL && misd_init(m, &knobs, n) != 0) {
         snprintf(err, err_len, "--mode misd: no memory for %u replicas of %u connections", n, cfg->stack.tcp.max_conns);
         misd_destroy(m);

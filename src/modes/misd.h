@@ -11,7 +11,8 @@
  * Private to the mode misd: what its files share.
  *
  *   misd_channel.c   the channels that events are broadcast by, and the order in which replicas take from two of them
- *   misd_replica.c   a replica: taking events, applying them, its log of effects
+ *   misd_take.c      a replica takes events, and verifies what it is the first to take
+ *   misd_replica.c   a replica applies events; its log of effects
  *   misd_snapshot.c  rolling forward, comparing replicas
  *   misd.c           the front, which turns packets and calls into events and effects into what applications see; the mode
  */
@@ -27,9 +28,11 @@ enum misd_kind {
 
 struct misd_event {
     struct tcp_call call;
-    uint8_t kind; /**< enum misd_kind */
-    uint8_t reserved[15];
     uint64_t check; /**< MISD_CHECK: its number */
+    uint16_t csum_off,
+        csum_len; /**< MISD_CALL of a segment: what of its buffer is still to be verified (csum_len 0 = nothing) */
+    uint8_t kind; /**< enum misd_kind */
+    uint8_t reserved[11];
 };
 static_assert(sizeof(struct misd_event) == 184, "with its word it fills three cache lines");
 
@@ -81,6 +84,7 @@ bool misd_is_out(const struct misd_channels *ch, unsigned replica);
 /* ---- replicas ---------------------------------------------------------------------------------------------------------------- */
 
 #define MISD_BURST 16u
+#define MISD_AHEAD 64u /**< events that a replica has taken and not applied at most, a multiple of MISD_BURST */
 #define MISD_LOG_LIMIT                                                                                                 \
     4096u /**< effects that wait for the front; a replica with more applies nothing until they are taken */
 #define MISD_LOG_SENT 4096u /**< of these, EFFECT_SENT caused by one event */
@@ -106,9 +110,10 @@ struct misd_replica {
 
     uint64_t taken; /**< events ever taken from the channels, in the merged order */
     uint64_t applied; /**< atomic: of these, applied; number of the next one to apply */
-    struct misd_event burst[MISD_BURST];
-    struct misd_origin origin[MISD_BURST];
-    unsigned next, count; /**< burst[next .. count) is to be applied */
+    struct misd_event event[MISD_AHEAD];
+    struct misd_origin origin[MISD_AHEAD];
+    unsigned next, count; /**< event[next .. count) is to be applied */
+    unsigned waits; /**< runs that ended because the next event's checksum was not verified yet */
     bool stale; /**< passed over: waits for a snapshot */
 
     bool primary; /**< of the event that is being applied */
@@ -137,6 +142,13 @@ void misd_replica_fini(struct misd_replica *r);
 
 /** Take and apply up to budget events; returns how many. The replica's thread, or anybody while the world is stopped. */
 unsigned misd_replica_run(struct misd_replica *r, unsigned budget);
+
+/** Take events behind those that wait to be applied. Returns whether there were any. (misd_take.c) */
+bool misd_take(struct misd_replica *r);
+/** Is the checksum of the next event known? *good: is it right (or was there none to verify)? */
+bool misd_verdict(const struct misd_replica *r, bool *good);
+/** Find it out. False: this replica is so far behind that nobody keeps it any more. */
+bool misd_verify(struct misd_replica *r, unsigned i);
 
 /** Apply its log to the sockets, up to what it has applied. The front, whose replica it is. */
 unsigned misd_replica_drain(struct misd_replica *r);
@@ -173,6 +185,11 @@ struct misd {
     bool check;
     uint32_t patience_us;
     struct misd_snapshot snapshot;
+    /**
+     * What was found out about segments' checksums: (position + 1) << 1 | good, at position modulo its length, which is more than are under way.
+     * No replica applies a segment before its checksum is known, so it does not matter who computes it.
+     */
+    uint64_t verdict[2 * MISD_ENTRIES];
     uint64_t checks[MISD_CHECKS]; /**< atomic: number << 48 | the low 48 bits of the first digest */
     uint64_t posted; /**< events, by the front */
     uint64_t nb_checks;

@@ -4,135 +4,54 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/** Of the merged order each place whose number is a multiple of this is for calls first, so that no stream of packets keeps them waiting. */
-#define CALLS_TURN 8u
+/** Runs that wait for somebody else to verify a checksum. */
+#define WAITS_MAX 64u
 
-/* ---- taking events --------------------------------------------------------------------------------------------------------- */
-
-/* The channel scheduler's rule (Dominoes, section 3.2): is it a request that fills the congestion window? */
-static bool
-fills_window(const struct misd_replica *r, const struct tcp_call *call)
-{
-    struct tcp_conn_info info;
-
-    return call->op == TCP_CALL_SEND && tcp_info(r->domain, call->id, &info) &&
-           info.snd_queued - info.snd_unsent < info.cwnd_bytes;
-}
-
-/* Which channel is next, by the heads of both and the replica's state. Returns it, -ENOENT: both are empty, -ESTALE. */
-static int
-schedule(const struct misd_replica *r)
-{
-    struct misd_channels *ch = &r->x->channels;
-    struct misd_event call;
-    uint64_t packet;
-    int calls = bcast_peek(ch->b[MISD_CALLS], r->number, &call, sizeof(call));
-    int packets = bcast_peek(ch->b[MISD_PACKETS], r->number, &packet, sizeof(packet));
-
-    if (calls < 0 || packets < 0)
-        return -ESTALE;
-    if (calls == 0)
-        return packets > 0 ? MISD_PACKETS : -ENOENT;
-    if (packets == 0 || r->taken % CALLS_TURN == 0 || (call.kind == MISD_CALL && fills_window(r, &call.call)))
-        return MISD_CALLS;
-    return MISD_PACKETS;
-}
-
-/* The channel of the next place in the merged order: as whoever came first has decided. */
-static int
-next_channel(const struct misd_replica *r)
-{
-    uint64_t *word = &r->x->channels.order[r->taken & (MISD_ORDER - 1)];
-    uint64_t place = r->taken + 1;
-    /* Pairs with the release below: who sees the decision sees the entry that it was about. */
-    uint64_t old = __atomic_load_n(word, __ATOMIC_ACQUIRE);
-    int c;
-
-    if (old >> 1 < place) {
-        c = schedule(r);
-        if (c < 0)
-            return c;
-        if (__atomic_compare_exchange_n(word, &old, place << 1 | (unsigned)c, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_ACQUIRE))
-            return c;
-    }
-    /* Further on: the order has come round since this replica was last in it. */
-    return old >> 1 == place ? (int)(old & 1) : -ESTALE;
-}
-
-static int
-take_merged(struct misd_replica *r)
-{
-    int got = 0;
-
-    while (got < (int)MISD_BURST) {
-        int c = next_channel(r);
-        uint64_t primary;
-        struct bcast *b;
-        int n;
-
-        if (c < 0)
-            return got > 0 || c == -ENOENT ? got : c;
-        b = r->x->channels.b[c];
-        n = bcast_dequeue(b, r->number, &r->burst[got], &primary, 1);
-        if (n <= 0)
-            return got > 0 ? got : n;
-        r->origin[got++] = (struct misd_origin){
-            .position = bcast_position(b, r->number) - 1,
-            .channel = (unsigned)c,
-            .primary = primary != 0,
-        };
-        r->taken++;
-    }
-    return got;
-}
-
-static int
-take_single(struct misd_replica *r)
-{
-    struct bcast *b = r->x->channels.b[MISD_CALLS];
-    uint64_t position = bcast_position(b, r->number);
-    uint64_t primary;
-    int n = bcast_dequeue(b, r->number, r->burst, &primary, MISD_BURST);
-
-    for (int i = 0; i < n; i++)
-        r->origin[i] = (struct misd_origin){
-            .position = position + (unsigned)i,
-            .channel = MISD_CALLS,
-            .primary = (primary >> i & 1) != 0,
-        };
-    if (n > 0)
-        r->taken += (unsigned)n;
-    return n;
-}
+/* ---- supply ------------------------------------------------------------------------------------------------------------------ */
 
 /* Nothing is there: say how far this replica has come, so that nobody waits for it. */
-static int
-release(const struct misd_replica *r)
+static void
+release(struct misd_replica *r)
 {
-    int rc = 0;
-
-    for (unsigned c = 0; c < r->x->channels.nb && rc == 0; c++)
-        rc = bcast_release(r->x->channels.b[c], r->number);
-    return rc;
+    for (unsigned c = 0; c < r->x->channels.nb; c++)
+        if (bcast_release(r->x->channels.b[c], r->number) != 0)
+            r->stale = true;
 }
 
-/* Returns whether there is something to apply. */
+/* Nothing is left to apply. Returns whether there is something. */
 static bool
 refill(struct misd_replica *r)
 {
-    int n;
-
     if (unlikely(r->stale) && !misd_snapshot_take(r))
         return false;
-    r->stale = false;
-    n = r->x->channels.nb > 1 ? take_merged(r) : take_single(r);
-    if (n == 0)
-        n = release(r);
-    r->stale = n < 0;
-    r->next = 0;
-    r->count = n > 0 ? (unsigned)n : 0;
-    return n > 0;
+    r->next = r->count = 0;
+    if (misd_take(r))
+        return true;
+    if (!r->stale)
+        release(r);
+    return false;
+}
+
+/*
+ * Whoever took a segment first verifies its checksum, and the others cannot apply it before. Meanwhile this replica takes what comes behind, which it may
+ * be the first at. When there is no more it comes again, and in the end does it itself: who should have done it may stand still.
+ */
+static bool
+is_verified(struct misd_replica *r, bool *good)
+{
+    while (!misd_verdict(r, good)) {
+        if (misd_take(r))
+            continue;
+        if (++r->waits <= WAITS_MAX)
+            return false;
+        if (!misd_verify(r, r->next)) {
+            r->stale = true;
+            r->next = r->count = 0;
+            return false;
+        }
+    }
+    r->waits = 0;
+    return true;
 }
 
 /* ---- effects ----------------------------------------------------------------------------------------------------------------- */
@@ -240,11 +159,19 @@ apply_call(struct misd_replica *r, struct tcp_call *call, struct tcp_result *res
         log_add(r, (struct effect){ .kind = EFFECT_ABORTED, .user = call->user });
 }
 
+/* Not a segment of anybody's. */
 static void
-apply_next(struct misd_replica *r)
+drop_segment(struct misd_replica *r, const struct misd_event *ev)
+{
+    counter_inc(r->env.ctr, CTR_TCP_DROP_CHECKSUM);
+    log_add(r, (struct effect){ .kind = EFFECT_RELEASE, .buf = ev->call.in.data.buf });
+}
+
+static void
+apply_next(struct misd_replica *r, bool good)
 {
     const struct misd_origin *o = &r->origin[r->next];
-    struct misd_event *ev = &r->burst[r->next++];
+    struct misd_event *ev = &r->event[r->next++];
     struct tcp_result res = { .rc = 0 };
 
     r->primary = o->primary;
@@ -252,7 +179,10 @@ apply_next(struct misd_replica *r)
     r->env.ctr = o->primary ? net_queue(r->net)->ctr : &r->muted;
     switch ((enum misd_kind)ev->kind) {
     case MISD_CALL:
-        apply_call(r, &ev->call, &res);
+        if (likely(good))
+            apply_call(r, &ev->call, &res);
+        else
+            drop_segment(r, ev);
         break;
     case MISD_CHECK:
         misd_check(r, ev->check);
@@ -269,15 +199,15 @@ unsigned
 misd_replica_run(struct misd_replica *r, unsigned budget)
 {
     struct counters *ctr = net_queue(r->net)->ctr;
-    bool waiting = r->waiting;
+    bool waiting = r->waiting, good;
     unsigned n = 0;
 
     prune_log(r);
     while (n < budget && r->log_tail - r->log_head < MISD_LOG_LIMIT) {
-        if (r->next == r->count && !refill(r))
+        if ((r->next == r->count && !refill(r)) || !is_verified(r, &good))
             break;
         counter_add(ctr, CTR_MISD_PRIMARY, r->origin[r->next].primary);
-        apply_next(r);
+        apply_next(r, good);
         n++;
         if (unlikely(waiting && !r->waiting))
             break;

@@ -11,7 +11,7 @@
  * applied later; those with one are applied, and their effects too, when they return.
  */
 
-void relay_input(struct stack *s, const struct tcp_in *in);
+void relay_input(struct stack *s, const struct tcp_in *in, const struct ip_packet *p);
 void relay_unreachable(struct stack *s, const struct tcp_tuple *t, const struct ip_unreachable *info);
 void relay_tick(struct stack *s, unsigned budget);
 int relay_bind(struct stack *s, const struct ip_addr *local, uint16_t port, const struct sock *sk, uint16_t *chosen);
@@ -26,13 +26,14 @@ void relay_abort(struct stack *s, struct sock *sk, tcp_id id);
 int relay_option(struct stack *s, tcp_id id, uint32_t name, int32_t value);
 void relay_option_later(struct stack *s, tcp_id id, uint32_t name, int32_t value);
 
+/** p: the packet that it came in. */
 static inline void
-engine_input(struct stack *s, const struct tcp_in *in)
+engine_input(struct stack *s, const struct tcp_in *in, const struct ip_packet *p)
 {
     if (likely(s->relay == NULL))
         tcp_input(s->tcp, &s->env, in);
     else
-        relay_input(s, in);
+        relay_input(s, in, p);
 }
 
 static inline void

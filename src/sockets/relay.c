@@ -37,12 +37,12 @@ run(const struct stack *s, const struct tcp_call *call)
 }
 
 void
-relay_input(struct stack *s, const struct tcp_in *in)
+relay_input(struct stack *s, const struct tcp_in *in, const struct ip_packet *p)
 {
     struct tcp_call call = call_of(s, TCP_CALL_INPUT, TCP_NO_ID, NULL);
 
     call.in = *in;
-    post(s, &call);
+    s->relay->segment(s->relay->ctx, &call, p);
 }
 
 void

@@ -16,6 +16,8 @@ struct relay {
     void *ctx;
     /** Have it applied some time, in order with all others. Never fails. */
     void (*post)(void *ctx, const struct tcp_call *call);
+    /** The same for a segment that p holds; its checksum is still to be verified if p says so. */
+    void (*segment)(void *ctx, const struct tcp_call *call, const struct ip_packet *p);
     /** The same, and wait: until the call has been applied once, and all effects up to it too. */
     void (*run)(void *ctx, const struct tcp_call *call, struct tcp_result *res);
 };

@@ -236,7 +236,7 @@ parse(struct stack *s, struct ip_packet *p, struct tcp_in *in)
  * is true of the whole is true of each, but for the sequence number, and for FIN and PSH, which belong to the last.
  */
 static void
-input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t rest)
+input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t rest, const struct ip_packet *p)
 {
     uint8_t last_flags = in->flags & (TCP_FLAG_FIN | TCP_FLAG_PSH);
 
@@ -251,7 +251,7 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
         if (rest == 0)
             in->flags |= last_flags;
         in->data.buf = pktpool_handle(s->pool, m);
-        engine_input(s, in);
+        engine_input(s, in, p);
         in->seq += in->data.len;
         in->data.off = 0;
         m = next;
@@ -310,11 +310,11 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now
 
         if (likely(p->m->next == NULL)) {
             in[i].more = i + 1 < count && continues(&in[i], &in[i + 1]);
-            engine_input(s, &in[i]);
+            engine_input(s, &in[i], p);
         } else {
             uint32_t header_len = in[i].data.off - p->l4_off;
 
-            input_chain(s, p->m, &in[i], p->l4_len - header_len);
+            input_chain(s, p->m, &in[i], p->l4_len - header_len, p);
         }
     }
 }

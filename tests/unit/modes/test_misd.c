@@ -53,13 +53,13 @@ assert_equal_replicas(struct world *w)
     }
 }
 
-/* run.still and run.order hold from the first pass on. */
+/* What a test has set in run besides holds from the first pass on. */
 static void
 pair_init(struct pair *p, const char *text, unsigned nb_workers, uint32_t loss_ppm)
 {
-    run = (struct run){
-        .text = text, .nb_workers = nb_workers, .still = run.still, .order = run.order, .order_len = run.order_len
-    };
+    run.text = text;
+    run.nb_workers = nb_workers;
+    run.order_at = 0;
     rng_init(&run.rng, 77, nb_workers);
     world_init(&p->w, loss_ppm);
     fapp_pair(&p->w.a, &p->w.b, PORT, &p->client, &p->listener, &p->server);
@@ -71,6 +71,7 @@ pair_fini(struct pair *p)
 {
     run.still = 0;
     run.order_len = 0;
+    run.corrupt_ppm = 0;
     assert_equal_replicas(&p->w);
     world_fini(&p->w);
 }
@@ -149,6 +150,61 @@ a_replica_that_stands_still_is_passed_over(void **state)
     }
 }
 
+/* Each checksum is computed once where nobody stands still. */
+static void
+checksums_are_verified_by_whoever_is_first(void **state)
+{
+    static const char *const texts[] = { "misd,check=on", "misd,check=on,channels=two" };
+    static struct pair p;
+
+    (void)state;
+    for (unsigned t = 0; t < RTE_DIM(texts); t++) {
+        uint64_t verified, received, bad;
+
+        run.corrupt_ppm = 20000;
+        pair_init(&p, texts[t], 3, 0);
+        transfer(&p, 2000000);
+        assert_equal_replicas(&p.w);
+        verified = counted(&p.w, 1, CTR_MISD_VERIFIED);
+        bad = counted(&p.w, 1, CTR_TCP_DROP_CHECKSUM);
+        received = counted(&p.w, 1, CTR_TCP_RX_SEGS) + bad;
+        assert_true(bad > 10);
+        /* Segments in several buffers, if there are any, are verified by the front. */
+        assert_true(verified <= received && verified > received / 10 * 9);
+        for (unsigned i = 0; i < misd_of(1)->nb_replicas; i++)
+            assert_true(net_queue(misd_of(1)->replica[i]->net)->ctr->v[CTR_MISD_VERIFIED] > verified / 20);
+        pair_fini(&p);
+    }
+}
+
+/* A worker that stops right behind its claim neither verifies nor sends: others verify, and TCP sends again. */
+static void
+a_claim_is_not_waited_for_forever(void **state)
+{
+    static struct misd_event stolen[MISD_BURST];
+    static struct pair p;
+    const struct misd *x;
+    uint64_t primary;
+    unsigned claims = 0;
+
+    (void)state;
+    run.still = 1u << 1;
+    pair_init(&p, "misd,check=on,patience=2000", 2, 0);
+    x = misd_of(1);
+    while (claims < 20) {
+        stream_step(&p.stream, 300000);
+        net_step(&p.w.net, 1000);
+        if (bcast_dequeue(x->channels.b[MISD_CALLS], 1, stolen, &primary, MISD_BURST) > 0)
+            claims += (unsigned)__builtin_popcountll(primary);
+    }
+    transfer(&p, 8000000);
+    assert_true(misd_is_out(&x->channels, 1));
+    run.still = 0;
+    net_until(&p.w.net, all_level(1));
+    assert_int_equal(counted(&p.w, 1, CTR_MISD_ROLLED_FORWARD), 1);
+    pair_fini(&p);
+}
+
 /* Worker 0 is the front as long as it runs. */
 static void
 another_worker_becomes_the_front(void **state)
@@ -214,7 +270,7 @@ sleeps_now(uint32_t w)
     const struct misd *x = misd_of(1);
 
     return x->channels.scheme == BCAST_CLAIM && w == x->nb_replicas - 1 &&
-           __atomic_load_n(&x->posted, __ATOMIC_RELAXED) / (2 * MISD_ENTRIES) % 2 == 1;
+           __atomic_load_n(&x->posted, __ATOMIC_RELAXED) / (MISD_ENTRIES * 3 / 2) % 2 == 1;
 }
 
 /* Time runs with every poll, much faster than threads are scheduled: leases end, and patience, all the time. */
@@ -264,11 +320,12 @@ replicas_stay_equal_on_threads(void **state)
     for (unsigned t = 0; t < RTE_DIM(texts); t++) {
         struct stream back;
 
-        pair_init(&p, texts[t], 3, 5000);
+        run.corrupt_ppm = 2000;
+        pair_init(&p, texts[t], 3, 2000);
         back = (struct stream){ .from = &p.w.b, .to = &p.w.a, .tx = p.server, .rx = p.client, .conn = 1 };
         threads_start(&p, 3);
-        transfer(&p, 8000000);
-        transfer_all(&p.w.net, &back, 1, 8000000);
+        transfer(&p, 6000000);
+        transfer_all(&p.w.net, &back, 1, 2000000);
         threads_stop(&p, 3);
         assert_equal_replicas(&p.w);
         assert_true(counted(&p.w, 1, CTR_MISD_FRONT_MOVED) > 0);
@@ -358,6 +415,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_replica_serves_the_connection),
         cmocka_unit_test(a_replica_that_stands_still_is_passed_over),
+        cmocka_unit_test(checksums_are_verified_by_whoever_is_first),
+        cmocka_unit_test(a_claim_is_not_waited_for_forever),
         cmocka_unit_test(another_worker_becomes_the_front),
         cmocka_unit_test(stress_ends_with_equal_replicas),
         cmocka_unit_test(replicas_stay_equal_on_threads),

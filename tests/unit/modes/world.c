@@ -73,6 +73,7 @@ world_init(struct world *w, uint32_t loss_ppm)
     for (unsigned i = 0; i < 2 && run.nb_ports > 0; i++)
         cfg[i].tcp.port_max = (uint16_t)(cfg[i].tcp.port_min + run.nb_ports - 1);
     maker.loss_ppm = loss_ppm;
+    maker.corrupt_ppm = run.corrupt_ppm;
     net_init_with(&w->net, cfg, &maker);
     fapp_attach(&w->a, &w->net.node[0]);
     fapp_attach(&w->b, &w->net.node[1]);

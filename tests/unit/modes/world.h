@@ -24,6 +24,7 @@ struct run {
     const uint8_t *order; /**< or, for node 1, this says which worker alone is polled next, as long as it lasts */
     unsigned order_len, order_at;
     uint32_t still; /**< workers of node 1 that are not polled, as bits */
+    uint32_t corrupt_ppm; /**< frames with a bit flipped, both directions */
     uint16_t nb_ports; /**< ephemeral ports that the hosts have; 0 = as ever */
 };
 extern struct run run;

@@ -130,8 +130,10 @@ node_init(struct lan *net, unsigned i, const struct stack_config *cfg)
     char name[16];
     char err[256] = "";
 
-    if (loss_ppm > 0)
-        pc.impair = (struct impair_config){ .enabled = true, .seed = 99 + i, .loss_ppm = loss_ppm };
+    if (loss_ppm + net->maker->corrupt_ppm > 0)
+        pc.impair = (struct impair_config){
+            .enabled = true, .seed = 99 + i, .loss_ppm = loss_ppm, .corrupt_ppm = net->maker->corrupt_ppm
+        };
     n->net = net;
     n->addr = cfg->ip.addr;
     snprintf(name, sizeof(name), "n%u", generation++);

@@ -58,6 +58,7 @@ struct net_maker {
     unsigned (*poll)(struct node *n);
     void (*unmake)(struct node *n);
     uint32_t loss_ppm; /**< of the ports, both directions */
+    uint32_t corrupt_ppm;
 };
 
 /** What net_init takes: one worker, one domain. */
