@@ -28,6 +28,7 @@ static const char usage[] =
     "  route                        the route table\n"
     "  ports                        the port: offloads, queues and how frames are steered to them, frames\n"
     "  config                       the daemon's configuration in force\n"
+    "  replay run|record|renew ...  have recorded conversations again (from a build tree)\n"
     "\n"
     "  --control PATH               the daemon's socket; default: $ISOSOCK_CONTROL, or /run/isosock.sock for root,\n"
     "                               or $XDG_RUNTIME_DIR/isosock.sock\n"
@@ -95,11 +96,10 @@ command_query(const struct command *cmd, const char *control, int argc, char **a
     return 0;
 }
 
-/** Find the preload library beside this very program, in the build tree or where it is installed. */
+/** Find a file that belongs to this very program: places are relative to it, in the build tree or where it is installed; NULL ends them. */
 static int
-find_preload(char out[PATH_MAX])
+find_ours(const char *const *places, char out[PATH_MAX])
 {
-    static const char *const places[] = { ISOSOCK_PRELOAD_BUILD, ISOSOCK_PRELOAD_INSTALLED };
     char self[PATH_MAX], path[PATH_MAX + 128];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *slash;
@@ -111,8 +111,8 @@ find_preload(char out[PATH_MAX])
     if (slash == NULL)
         return -ENOENT;
     slash[1] = '\0';
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        snprintf(path, sizeof(path), "%s%s", self, places[i]);
+    for (; *places != NULL; places++) {
+        snprintf(path, sizeof(path), "%s%s", self, *places);
         if (access(path, R_OK) == 0 && realpath(path, out) != NULL)
             return 0;
     }
@@ -122,9 +122,10 @@ find_preload(char out[PATH_MAX])
 static int
 set_environment(const char *control)
 {
+    static const char *const places[] = { ISOSOCK_PRELOAD_BUILD, ISOSOCK_PRELOAD_INSTALLED, NULL };
     const char *before = getenv("LD_PRELOAD");
     char preload[PATH_MAX], absolute[PATH_MAX], *value;
-    int rc = find_preload(preload);
+    int rc = find_ours(places, preload);
 
     if (rc != 0)
         return rc;
@@ -166,11 +167,27 @@ command_run(const struct command *cmd, const char *control, int argc, char **arg
     return errno == ENOENT ? 127 : 126;
 }
 
+/** It contains a stack, which this program does not: one of its own. */
+static int
+command_replay(const struct command *cmd, const char *control, int argc, char **argv)
+{
+    static const char *const places[] = { "../tests/replay/isosock-replay", "isosock-replay", NULL };
+    char path[PATH_MAX];
+
+    (void)cmd;
+    (void)control;
+    (void)argc;
+    if (find_ours(places, path) != 0)
+        return fail(1, "isosock-replay is not there: replay belongs to a build tree");
+    execv(path, argv);
+    return fail(126, strerror(errno));
+}
+
 static const struct command commands[] = {
     { "run", command_run, NULL, NULL },         { "ss", command_query, "Hlatin", NULL },
     { "stats", command_query, NULL, "--json" }, { "neigh", command_query, NULL, NULL },
     { "route", command_query, NULL, NULL },     { "ports", command_query, NULL, NULL },
-    { "config", command_query, NULL, NULL },
+    { "config", command_query, NULL, NULL },    { "replay", command_replay, NULL, NULL },
 };
 
 static const struct command *

@@ -19,9 +19,9 @@
 #define FIXPOINT_ROUNDS 5
 
 static const char usage[] =
-    "usage: isosock-replay run CASE...            have them again and compare\n"
-    "       isosock-replay record RAW ADDRESS CASE  make a case of a capture; ADDRESS is the stack's in it\n"
-    "       isosock-replay renew CASE...          take what comes out now for right\n";
+    "usage: isosock replay run CASE...            have them again and compare\n"
+    "       isosock replay record RAW ADDRESS CASE  make a case of a capture; ADDRESS is the stack's in it\n"
+    "       isosock replay renew CASE...          take what comes out now for right\n";
 
 static const struct ether_addrs {
     uint8_t ours[6], peers[6];
