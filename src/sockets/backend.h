@@ -84,6 +84,7 @@ struct sock {
     int32_t sndbuf; /**< as set by the application, 0 = it grows with the congestion window */
     uint32_t rcvlowat; /**< SO_RCVLOWAT: readers want this many bytes; 0 = any */
     uint32_t notsent_lowat; /**< TCP_NOTSENT_LOWAT; 0 = none */
+    uint32_t window_clamp; /**< TCP_WINDOW_CLAMP; 0 = none */
     int32_t abort_error; /**< positive errno */
     uint16_t holders; /**< members that hold it */
     uint16_t flags;

@@ -325,6 +325,8 @@ do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         sk->sndbuf = (int32_t)RTE_MIN(bytes, SHM_SNDBUF_MAX);
         shm_store(&sock_back(sk)->sndbuf_bytes, (uint32_t)sk->sndbuf);
     }
+    if (name == TCP_OPT_WINDOW_CLAMP)
+        sk->window_clamp = (uint32_t)value;
     if (name == TCP_OPT_RCVBUF) {
         sk->rcvbuf = value;
         shm_store(&sock_back(sk)->rcvbuf_bytes, (uint32_t)value);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <rte_ether.h>
+
 /**
  * @file
  * Received bytes on their way to the application. A segment's descriptor (struct shm_segment) stands in its buffer's headroom, which the
@@ -191,19 +193,28 @@ rx_own_net(struct net *net, struct rte_mbuf *m)
 
 /* ---- to the application ---------------------------------------------------------------------------------------------------- */
 
+/* What the window holds at most, as far as is known without asking the engine, whose locks come before ours: the peer may not scale it. */
+static uint32_t
+window_bytes(const struct stack *s, const struct sock *sk)
+{
+    uint32_t room = sk->rcvbuf != 0 ? (uint32_t)sk->rcvbuf : s->cfg.tcp.rcv_buf_bytes;
+
+    if (sk->window_clamp != 0)
+        room = RTE_MIN(room, sk->window_clamp);
+    return RTE_MIN(room, (uint32_t)UINT16_MAX);
+}
+
 /*
  * SO_RCVLOWAT: what stands in trains can be read at any time, but no reader is to be woken below its mark, and trains are few. So the last place is
- * kept for the train that reaches it; or that ends the stream, or that shuts the window, after which none would come.
+ * kept for the train that reaches it; or that ends the stream, or that leaves no room for two segments, after which none might come.
  */
 static bool
 waits_for_more(const struct stack *s, const struct sock *sk)
 {
-    struct tcp_conn_info info;
+    uint32_t unread = sk->rx_delivered - sk->rx_taken;
 
-    if (sk->rx_delivered - sk->rx_taken >= sk->rcvlowat || sk->train_tail - sk->train_head < SHM_TRAINS - 1 ||
-        (sock_flags(sk) & (SOCK_FIN | SOCK_SQUEEZED)) || sock_tcp(sk) == TCP_NO_ID)
-        return false;
-    return tcp_info(s->tcp, sock_tcp(sk), &info) && info.rcv_wnd >= 2 * info.rcv_mss;
+    return unread < sk->rcvlowat && sk->train_tail - sk->train_head == SHM_TRAINS - 1 &&
+           !(sk->flags & (SOCK_FIN | SOCK_SQUEEZED)) && unread + 2 * RTE_ETHER_MTU < window_bytes(s, sk);
 }
 
 uint32_t

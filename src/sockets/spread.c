@@ -415,6 +415,7 @@ inherit(struct sock *child, const struct sock *shadow)
     child->rcvbuf = __atomic_load_n(&listener->rcvbuf, __ATOMIC_RELAXED);
     child->rcvlowat = __atomic_load_n(&listener->rcvlowat, __ATOMIC_RELAXED);
     child->notsent_lowat = __atomic_load_n(&listener->notsent_lowat, __ATOMIC_RELAXED);
+    child->window_clamp = __atomic_load_n(&listener->window_clamp, __ATOMIC_RELAXED);
 }
 
 int
