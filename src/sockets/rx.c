@@ -214,7 +214,7 @@ waits_for_more(const struct stack *s, const struct sock *sk)
     uint32_t unread = sk->rx_delivered - sk->rx_taken;
 
     return unread < sk->rcvlowat && sk->train_tail - sk->train_head == SHM_TRAINS - 1 &&
-           !(sk->flags & (SOCK_FIN | SOCK_SQUEEZED)) && unread + 2 * RTE_ETHER_MTU < window_bytes(s, sk);
+           !(sock_flags(sk) & (SOCK_FIN | SOCK_SQUEEZED)) && unread + 2 * RTE_ETHER_MTU < window_bytes(s, sk);
 }
 
 uint32_t
