@@ -45,8 +45,8 @@ extern "C" {
 struct mmsghdr; /* in full with _GNU_SOURCE */
 
 /**
- * A stack in this very process (libisosock-embedded only). In the modes up and connp-l the program's own threads run it to completion inside their iso_* calls, and no
- * ring, no other thread and no copy of state lies between; any thread may call, one at a time is inside in up, as many as the EAL has lcores in connp-l. In other modes
+ * A stack in this very process (libisosock-embedded only). In the modes up, connp-l and msgp the program's own threads run it to completion inside their iso_* calls, and no
+ * ring, no other thread and no copy of state lies between; any thread may call, one at a time is inside in up, as many as the EAL has lcores in the others. In other modes
  * workers run it on all lcores but the main one, which stays the program's.
  *
  * Calls that wait (blocking ones, iso_epoll_wait, iso_poll, iso_select) run passes of the stack until what they wait for has come, and sleep as the option
