@@ -44,7 +44,7 @@ struct seat {
     struct net *net;
     struct counters *ctr;
     uint64_t passed_at_us; /**< start of the last pass */
-    uint64_t idle_since_us; /**< 0 = the last pass did something */
+    uint64_t idle_since_us; /**< 0 = the last pass did something; atomic for those who look without the lock */
     bool has_intr, armed;
 } __attribute__((aligned(64)));
 
@@ -57,7 +57,7 @@ static struct {
     uint32_t
         sleep_lock; /**< of going to sleep and waking up; taken before a seat's, and with it these are only tried */
     uint32_t nb_asleep; /**< atomic for those who look without the lock */
-    uint32_t nap_us;
+    uint32_t nap_us; /**< atomic: a pass that found work sets it back without the lock */
 } caller = { .nap_us = NAP_MIN_US };
 
 static struct front_local local_ops;
@@ -131,12 +131,12 @@ pass_locked(struct seat *seat, uint64_t now_us)
     did += em.ops->poll(em.mode, (unsigned)(seat - caller.seats), now_us);
     counter_inc(seat->ctr, CTR_WORKER_POLLS);
     if (did > 0) {
-        seat->idle_since_us = 0;
+        __atomic_store_n(&seat->idle_since_us, 0, __ATOMIC_RELAXED);
         store_relaxed(&caller.nap_us, NAP_MIN_US);
     } else {
         counter_inc(seat->ctr, CTR_WORKER_IDLE_POLLS);
         if (seat->idle_since_us == 0)
-            seat->idle_since_us = now_us;
+            __atomic_store_n(&seat->idle_since_us, now_us, __ATOMIC_RELAXED);
     }
     return did;
 }
@@ -234,9 +234,12 @@ local_serve(uint32_t slot)
 static bool
 may_sleep(const struct seat *seat, uint64_t now_us)
 {
-    if (em.config.idle == IDLE_POLL || seat->idle_since_us == 0)
+    /* Once: whoever is in the seat may find work between two looks. */
+    uint64_t idle_since_us = __atomic_load_n(&seat->idle_since_us, __ATOMIC_RELAXED);
+
+    if (em.config.idle == IDLE_POLL || idle_since_us == 0)
         return false;
-    return em.config.idle == IDLE_SLEEP || now_us - seat->idle_since_us >= SLEEP_AFTER_US;
+    return em.config.idle == IDLE_SLEEP || now_us - idle_since_us >= SLEEP_AFTER_US;
 }
 
 /* A seat of a sleeper to be: its last look. Whether there was nothing; *next_us is lowered to when there will be. */
@@ -261,6 +264,7 @@ sleep_time(void)
 {
     bool first = caller.nb_asleep == 1, all_armed = first;
     uint64_t now_us = clock_now_us(), next_us = UINT64_MAX, limit_us;
+    uint32_t nap_us;
 
     for (uint32_t i = 0; i < caller.nb_seats; i++) {
         struct seat *seat = &caller.seats[i];
@@ -277,8 +281,9 @@ sleep_time(void)
         if (!quiet)
             return 0;
     }
-    limit_us = all_armed ? SLEEP_MAX_US : caller.nap_us;
-    store_relaxed(&caller.nap_us, RTE_MIN(2 * caller.nap_us, NAP_MAX_US));
+    nap_us = load_relaxed(&caller.nap_us);
+    limit_us = all_armed ? SLEEP_MAX_US : nap_us;
+    store_relaxed(&caller.nap_us, RTE_MIN(2 * nap_us, NAP_MAX_US));
     return next_us > now_us ? RTE_MIN(next_us - now_us, limit_us) : 0;
 }
 

@@ -209,7 +209,7 @@ daemon_run(struct daemon *d)
 void
 daemon_ask_stop(struct daemon *d)
 {
-    d->stop = 1;
+    __atomic_store_n(&d->stop, 1, __ATOMIC_RELAXED);
     if (d->mode == NULL)
         return;
     for (unsigned w = 0; w < d->ops->nb_workers(d->mode); w++)

@@ -32,7 +32,7 @@ struct daemon {
     unsigned nb_workers; /**< lcores that the mode may use; set before the start, 0 = all */
     bool has_pool, has_port; /**< i.e. to be released by daemon_stop */
     struct daemon_worker workers[SHM_MAX_INSTANCES];
-    volatile int stop; /**< non-zero: the workers end */
+    int stop; /**< atomic; non-zero: the workers end */
 };
 
 /** Start pool, port and mode alone, for a program that runs the stack itself. Returns and errors as daemon_start. */

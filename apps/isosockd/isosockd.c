@@ -102,7 +102,7 @@ is_served(const char *path)
 static void
 on_signal(int signo)
 {
-    if (the_daemon.stop != 0) {
+    if (__atomic_load_n(&the_daemon.stop, __ATOMIC_RELAXED) != 0) {
         if (the_daemon.server != NULL)
             unlink(the_daemon.cfg->control);
         signal(signo, SIG_DFL);

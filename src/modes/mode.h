@@ -76,11 +76,10 @@ enum idle_policy { IDLE_POLL, IDLE_ADAPTIVE, IDLE_SLEEP };
 struct worker;
 
 /**
- * Run a worker's loop on the calling thread until *stop becomes non-zero and the stack has drained (bounded by a few seconds). Polls; after spin_us
+ * Run a worker's loop on the calling thread until *stop (atomic) becomes non-zero and the stack has drained (bounded by a few seconds). Polls; after spin_us
  * of nothing sleeps on doorbell and receive interrupt (IDLE_ADAPTIVE), or at once (IDLE_SLEEP), or never (IDLE_POLL). Yields the CPU between empty polls, since
  * application and stack may share a core.
  */
-void worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_policy idle,
-                const volatile int *stop);
+void worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_policy idle, const int *stop);
 
 #endif /* MODES_MODE_H */

@@ -182,7 +182,7 @@ be_idle(struct worker *wk, uint64_t now_us)
 }
 
 void
-worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_policy idle, const volatile int *stop)
+worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_policy idle, const int *stop)
 {
     struct worker wk = { .ops = ops, .mode = m, .w = w, .idle = idle, .epoll_fd = -1, .nap_us = NAP_MIN_US };
     uint64_t stop_at_us = 0;
@@ -200,7 +200,7 @@ worker_run(const struct mode_ops *ops, struct mode *m, unsigned w, enum idle_pol
     for (;;) {
         uint64_t now_us = clock_now_us();
 
-        if (*stop && stop_at_us == 0) {
+        if (stop_at_us == 0 && __atomic_load_n(stop, __ATOMIC_RELAXED) != 0) {
             stop_at_us = now_us + DRAIN_MAX_US;
             host_shutdown_begin(wk.host, now_us);
         }

@@ -188,7 +188,7 @@ app_member_ok(const struct app *app, uint16_t member)
 bool
 app_member_holds(const struct app *app, uint16_t member, uint32_t slot)
 {
-    return (app->members[member - 1].holds[slot / 64] >> (slot % 64) & 1) != 0;
+    return (__atomic_load_n(&app->members[member - 1].holds[slot / 64], __ATOMIC_RELAXED) >> (slot % 64) & 1) != 0;
 }
 
 void

@@ -161,10 +161,10 @@ sweep_idle_chunks(uint32_t slots)
         const struct shm_back_sock *b = back_sock(slot);
         struct slot_hot *h = slot_hot(f);
 
-        if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) ||
-            load_relaxed(&f->tx_chunk[h->tx_low % SHM_TX_CHUNKS]) == SHM_NO_CHUNK || !lock_try(&h->lock))
+        if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) || !lock_try(&h->lock))
             continue;
-        if ((load_acquire(&slot_claim(f)->state) & 3u) == SLOT_OPEN) {
+        if (load_relaxed(&f->tx_chunk[h->tx_low % SHM_TX_CHUNKS]) != SHM_NO_CHUNK &&
+            (load_acquire(&slot_claim(f)->state) & 3u) == SLOT_OPEN) {
             slot_free_acked(f, b);
             found++;
         }
@@ -198,7 +198,7 @@ chunk_alloc(void)
 /* What this process has closed and the stack has not finished with: a queue, since most finish in order. */
 static struct {
     uint32_t lock;
-    uint32_t head, tail; /* free-running */
+    uint32_t head, tail; /* free-running; atomic for those who look without the lock */
     uint32_t mask;
     struct closing_entry {
         uint32_t slot, state;
@@ -209,7 +209,7 @@ void
 slot_forget_closing(void)
 {
     closing.lock = 0;
-    closing.head = closing.tail;
+    store_relaxed(&closing.head, closing.tail);
 }
 
 static bool
@@ -257,18 +257,27 @@ reap_one(const struct closing_entry *e)
     return false;
 }
 
+/* Its lock is held. */
+static void
+closing_put(const struct closing_entry *e)
+{
+    closing.entries[closing.tail & closing.mask] = *e;
+    store_relaxed(&closing.tail, closing.tail + 1);
+}
+
 void
 slot_reap(unsigned n)
 {
-    if (closing.head == closing.tail || !lock_acquire(&closing.lock))
+    if (load_relaxed(&closing.head) == load_relaxed(&closing.tail) || !lock_acquire(&closing.lock))
         return;
     if (n > closing.tail - closing.head)
         n = closing.tail - closing.head;
     while (n-- > 0) {
-        struct closing_entry e = closing.entries[closing.head++ & closing.mask];
+        struct closing_entry e = closing.entries[closing.head & closing.mask];
 
+        store_relaxed(&closing.head, closing.head + 1);
         if (!reap_one(&e))
-            closing.entries[closing.tail++ & closing.mask] = e;
+            closing_put(&e);
     }
     lock_release(&closing.lock);
 }
@@ -295,7 +304,7 @@ slot_closing(uint32_t slot)
     }
     /* A slot of ours stands here once at most, so the queue cannot be full; a stale one of another epoch is dropped when met. */
     if (closing.entries != NULL && closing.tail - closing.head <= closing.mask)
-        closing.entries[closing.tail++ & closing.mask] = e;
+        closing_put(&e);
     lock_release(&closing.lock);
 }
 
@@ -327,7 +336,11 @@ slot_prepare(uint32_t slot)
     memset(f->tx_chunk, 0xff, sizeof(f->tx_chunk));
     store_relaxed(&c->pid, (uint32_t)front.pid);
     store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);
-    f->tx_tail = f->rx_head = f->sleepers = f->tx_flags = 0;
+    /* The stack may look at them still, for what it woke when the slot was another socket's. */
+    store_relaxed(&f->tx_tail, 0);
+    store_relaxed(&f->rx_head, 0);
+    store_relaxed(&f->sleepers, 0);
+    store_relaxed(&f->tx_flags, 0);
 }
 
 uint32_t

@@ -2,10 +2,7 @@
 /*
  * The broadcast ring: searches over all orders of calls in one thread, and short runs with more threads than cores.
  * What happens between the steps inside a call is the matter of tests/spin/bcast_*.pml. The threads under
- * ThreadSanitizer:
- *
- *   meson setup build-tsan -Db_sanitize=thread -Db_lundef=false && ninja -C build-tsan tests/unit/core/test_core_bcast
- *   build-tsan/tests/unit/core/test_core_bcast
+ * ThreadSanitizer: make tsan.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -29,7 +29,7 @@ struct fixture {
     struct mode *mode;
     const struct mode_ops *ops;
     enum idle_policy idle;
-    volatile int stop;
+    int stop; /* atomic */
     pthread_t thread;
 };
 
@@ -85,7 +85,7 @@ finish(struct fixture *f)
     struct host *h = f->ops->host(f->mode);
     int calls = 0;
 
-    f->stop = 1;
+    __atomic_store_n(&f->stop, 1, __ATOMIC_RELAXED);
     net_wake(host_net(h, 0));
     pthread_join(f->thread, NULL);
     assert_int_equal(host_call(h, nothing, &calls), -ESHUTDOWN);
