@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "tcp/guard.h"
 #include "tcp/siphash.h"
 
 #define TWEAK_CACHE 0x666fu
@@ -75,20 +76,27 @@ fastopen_is_suspended(const struct tcp_domain *d, const struct tcp_fo_entry *e)
 }
 
 void
-tcp_forget_peers(struct tcp_domain *d)
+tcp_forget_peers(struct tcp_domain *d, const struct tcp_env *env)
 {
+    guard_table(d, env);
     memset(domain_array(d, ARRAY_FASTOPEN), 0, FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry));
+    unguard_table(env);
 }
 
 bool
-tcp_fastopen_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_sockopts *opts)
+tcp_fastopen_ready(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t,
+                   const struct tcp_sockopts *opts)
 {
-    const struct tcp_fo_entry *e = fastopen_entry(d, t);
+    bool no_cookie =
+        (d->params.fastopen & TCP_FASTOPEN_CLIENT_NO_COOKIE) != 0 || opts_flag(opts, TCP_OPT_FASTOPEN_NO_COOKIE);
 
-    if ((d->params.fastopen & TCP_FASTOPEN_CLIENT) == 0 || fastopen_is_suspended(d, e))
+    if ((d->params.fastopen & TCP_FASTOPEN_CLIENT) == 0)
         return false;
-    return (d->params.fastopen & TCP_FASTOPEN_CLIENT_NO_COOKIE) != 0 || opts_flag(opts, TCP_OPT_FASTOPEN_NO_COOKIE) ||
-           (e != NULL && e->cookie.len > 0);
+    guard_table(d, env);
+    const struct tcp_fo_entry *e = fastopen_entry(d, t);
+    bool ready = !fastopen_is_suspended(d, e) && (no_cookie || (e != NULL && e->cookie.len > 0));
+    unguard_table(env);
+    return ready;
 }
 
 /* ---- server ---------------------------------------- */

@@ -9,7 +9,8 @@
  * TCP Fast Open (RFC 7413): what a client remembers of its peers, and what a server's cookies are. Private to src/tcp.
  *
  * A server keeps nothing for a cookie: it is a keyed hash of both addresses. A client keeps one entry for each pair of addresses
- * in a table of fixed size, where a newer pair takes the place of an older one.
+ * in a table of fixed size, where a newer pair takes the place of an older one. It is read and written under the table's guard (tcp/guard.h): only what
+ * starts a connection asks it, and only a SYN-ACK, which keeps that guard, tells it anything.
  */
 
 /** Entries of the client's table: a power of two. */

@@ -222,7 +222,7 @@ enum tcp_inner {
  * what it is about to touch, whoever fills this in sees to it that nobody else does. The order is table, connection, inner: the table's is never waited for
  * with another held, a connection's only with the table's held or none, and a second connection's only with the table's.
  *
- * The table's guards which entries there are: connection table, ports, listeners, half-open and TIME-WAIT entries, and the pools of all these. What only changes
+ * The table's guards which entries there are: connection table, ports, listeners, half-open and TIME-WAIT entries, the pools of all these, and what is remembered of peers. What only changes
  * a connection runs under that connection's; what starts or ends one, or concerns its listener, under both.
  */
 struct tcp_locks {
@@ -353,10 +353,11 @@ int tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp
                      const struct tcp_sockopts *opts, tcp_user user, uint32_t n_bytes, uint32_t *taken, tcp_id *id);
 
 /** Forget what earlier connections have told of their peers: cookies, what was lost with a SYN. */
-void tcp_forget_peers(struct tcp_domain *d);
+void tcp_forget_peers(struct tcp_domain *d, const struct tcp_env *env);
 
 /** Whether tcp_connect_fast would send data to t->remote at once; t->local must be set. */
-bool tcp_fastopen_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_sockopts *opts);
+bool tcp_fastopen_ready(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t,
+                        const struct tcp_sockopts *opts);
 
 /**
  * Take the oldest established connection of a listener for user; data that came before is delivered during the call, and so are FIN and

@@ -314,7 +314,7 @@ pd_connect(void *self, int fd, const struct sockaddr *sa, socklen_t len)
     s->gone = s->fin = false;
     reload_sysctls();
     /* TCP_FASTOPEN_CONNECT: with a cookie at hand the SYN waits for the first write. */
-    s->deferred = s->fastopen_connect && tcp_fastopen_ready(host.domain, &s->tuple, &s->opts);
+    s->deferred = s->fastopen_connect && tcp_fastopen_ready(host.domain, &env, &s->tuple, &s->opts);
     if (s->deferred)
         return done(0);
     s->connecting = true;

@@ -194,6 +194,14 @@ host_init(struct host *h, uint16_t mtu)
 }
 
 static void
+forget_peers(struct host *h)
+{
+    struct tcp_env env = host_env(h);
+
+    tcp_forget_peers(h->domain, &env);
+}
+
+static void
 apply_fastopen_key(struct host *h, const char *value)
 {
     uint32_t w[4];
@@ -238,7 +246,7 @@ apply_sysctl(struct host *h, const char *name, const char *value)
     else if (!strcmp(name, "net.ipv4.tcp_fastopen"))
         p->fastopen = (uint32_t)v;
     else if ((!strcmp(name, "tcp_metrics.flush") || !strcmp(name, "net.ipv4.tcp_fastopen_cookies")) && h->started)
-        tcp_forget_peers(h->domain);
+        forget_peers(h);
     else if (!strcmp(name, "net.ipv4.tcp_fastopen_key") && h->started)
         apply_fastopen_key(h, value);
 }

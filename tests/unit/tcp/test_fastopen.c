@@ -210,9 +210,9 @@ second_syn_brings_data(void **state)
 
     (void)state;
     trace_init(&t, both_sides);
-    assert_false(tcp_fastopen_ready(t.d, &t.tuple, NULL));
+    assert_false(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
     learn_cookie(&t);
-    assert_true(tcp_fastopen_ready(t.d, &t.tuple, NULL));
+    assert_true(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
     assert_int_equal(connect_fast(&t, 5000), 1000 - 40); /* the MSS of last time, and room for any options */
     const struct tcp_out *o = expect(&t, S, 0, 0, 960);
     assert_memory_equal(o->opts.fo.bytes, server_cookie.bytes, server_cookie.len);
@@ -266,13 +266,13 @@ lost_syns_suspend(void **state)
         tcp_abort(t.d, &t.env, t.id);
         expect(&t, R | A, 501, 1, 0);
     }
-    assert_false(tcp_fastopen_ready(t.d, &t.tuple, NULL));
+    assert_false(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
     advance(&t, 61000000);
     assert_int_equal(connect_fast(&t, 500), 500);
     expect(&t, S, 0, 0, 500);
-    assert_true(tcp_fastopen_ready(t.d, &t.tuple, NULL));
-    tcp_forget_peers(t.d);
-    assert_false(tcp_fastopen_ready(t.d, &t.tuple, NULL));
+    assert_true(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
+    tcp_forget_peers(t.d, &t.env);
+    assert_false(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
     trace_fini(&t);
 }
 
@@ -297,7 +297,47 @@ unasked_cookies_are_ignored(void **state)
     expect(&t, A, 101, 1, 0);
     t.params.fastopen = TCP_FASTOPEN_CLIENT;
     assert_int_equal(tcp_set_params(t.d, &t.params), 0);
-    assert_false(tcp_fastopen_ready(t.d, &t.tuple, NULL));
+    assert_false(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
+    trace_fini(&t);
+}
+
+static void
+count_take(void *ctx)
+{
+    unsigned *takes = ctx;
+
+    assert_int_equal(*takes % 2, 0);
+    ++*takes;
+}
+
+static void
+count_give(void *ctx)
+{
+    unsigned *takes = ctx;
+
+    assert_int_equal(*takes % 2, 1);
+    ++*takes;
+}
+
+/** Where threads share a domain, what is remembered of peers is the table's: both who asks and who forgets hold it. */
+static void
+peers_are_looked_at_under_the_table_lock(void **state)
+{
+    static struct trace t;
+    unsigned takes = 0;
+    const struct tcp_locks locks = { .ctx = &takes, .table_take = count_take, .table_give = count_give };
+
+    (void)state;
+    trace_init(&t, both_sides);
+    learn_cookie(&t);
+    t.env.locks = &locks;
+    assert_true(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
+    assert_int_equal(takes, 2);
+    tcp_forget_peers(t.d, &t.env);
+    assert_int_equal(takes, 4);
+    assert_false(tcp_fastopen_ready(t.d, &t.env, &t.tuple, NULL));
+    assert_int_equal(takes, 6);
+    t.env.locks = NULL;
     trace_fini(&t);
 }
 
@@ -314,6 +354,7 @@ main(void)
         cmocka_unit_test(refused_data_comes_again),
         cmocka_unit_test(lost_syns_suspend),
         cmocka_unit_test(unasked_cookies_are_ignored),
+        cmocka_unit_test(peers_are_looked_at_under_the_table_lock),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
