@@ -48,7 +48,7 @@ asan: deps
 # libisosock beside the stack's. It finds accesses that are not atomic and what no lock or queue keeps apart; whether fences suffice, which it does not see, is asked of the models in tests/spin.
 TSAN_TESTS := core/bcast modes/worker sockets/front_io sockets/front_epoll sockets/server \
     threads/msgp threads/msgp,lookup=rcu threads/connp-t threads/connp-l threads/hybrid \
-    embedded/up embedded/msgp embedded/connp-l,groups=16 embedded/connp-t embedded/isostack embedded/isostack,instances=2 embedded/hybrid
+    embedded/up embedded/msgp embedded/msgp,lookup=rcu embedded/connp-l,groups=16 embedded/connp-t embedded/isostack embedded/isostack,instances=2 embedded/hybrid
 tsan: deps
 	@[ -f $(BUILD)-tsan/build.ninja ] || meson setup $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false
 	ninja -C $(BUILD)-tsan tests/unit/core/test_core_bcast tests/unit/modes/test_modes_worker tests/unit/modes/test_modes_threads \
