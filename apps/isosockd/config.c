@@ -202,7 +202,8 @@ static const struct option_row rows[] = {
       .default_text = "0",
       .check = check_port,
       .help =
-          "DPDK port to own; knobs: impair=loss:1%,delay:10ms,reorder:2%,dup:1%,corrupt:0.1%,seed:7 makes the wire "
+          "DPDK port to own; knobs: "
+          "impair=loss:1%,delay:10ms,reorder:2%,dup:1%,corrupt:0.1%,rate:10M,queue:20ms,seed:7 makes the wire "
           "bad, "
           "rxd and txd set the numbers of descriptors. sink is a wire of memory that answers as isobench serve does, "
           "for "

@@ -19,7 +19,12 @@
 /* ... or after this time, should none come. */
 #define HOLD_MAX_US 5000
 #define QUEUE_MAX 8192u
-#define DELAY_MAX_US 10000000.0
+#define TIME_MAX_US 10000000.0
+#define QUEUE_DEFAULT_US 20000
+#define RATE_MIN_BYTES_PER_S 1000.0
+#define RATE_MAX_BYTES_PER_S 1e11
+/* What a frame takes on an Ethernet beside its bytes: preamble, check sequence, gap. */
+#define FRAME_OVERHEAD_BYTES 24
 
 struct waiting {
     struct rte_mbuf *m;
@@ -39,6 +44,7 @@ struct impair {
     struct counters *ctr;
     struct held held[HELD_MAX];
     unsigned held_count;
+    uint64_t line_free_ns; /* the bottleneck has sent what it has */
     uint32_t head; /* index of the oldest; free-running */
     uint32_t tail; /* one past the youngest; tail - head <= capacity */
     uint32_t capacity; /* a power of two */
@@ -67,7 +73,7 @@ parse_percent(const char *text, size_t len, uint32_t *ppm)
 }
 
 static bool
-parse_delay(const char *text, size_t len, uint32_t *delay_us)
+parse_time(const char *text, size_t len, uint32_t *time_us)
 {
     static const struct {
         const char *unit;
@@ -82,12 +88,36 @@ parse_delay(const char *text, size_t len, uint32_t *delay_us)
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         if (unit_len != strlen(units[i].unit) || strncmp(end, units[i].unit, unit_len) != 0)
             continue;
-        if (value * units[i].us > DELAY_MAX_US)
+        if (value * units[i].us > TIME_MAX_US)
             return false;
-        *delay_us = (uint32_t)lround(value * units[i].us);
+        *time_us = (uint32_t)lround(value * units[i].us);
         return true;
     }
     return false;
+}
+
+/* Bytes per second, with k, M or G. */
+static bool
+parse_rate(const char *text, size_t len, uint64_t *bytes_per_s)
+{
+    static const char suffixes[] = "kMG";
+    char *end;
+    double value = strtod(text, &end);
+
+    if (end == text || !isfinite(value))
+        return false;
+    if (end < text + len) {
+        const char *suffix = strchr(suffixes, *end++);
+
+        if (suffix == NULL)
+            return false;
+        for (const char *s = suffixes; s <= suffix; s++)
+            value *= 1000;
+    }
+    if (end != text + len || value < RATE_MIN_BYTES_PER_S || value > RATE_MAX_BYTES_PER_S)
+        return false;
+    *bytes_per_s = (uint64_t)llround(value);
+    return true;
 }
 
 static bool
@@ -102,40 +132,51 @@ parse_seed(const char *text, size_t len, uint64_t *seed)
     return errno == 0 && end == text + len;
 }
 
+static bool
+is_name(const char *word, size_t name_len, const char *name)
+{
+    return strlen(name) == name_len && memcmp(name, word, name_len) == 0;
+}
+
 static int
 parse_word(const char *word, size_t len, struct impair_config *cfg, char *err, size_t err_len)
 {
     const struct {
         const char *name;
         uint32_t *ppm;
-    } rates[] = { { "loss", &cfg->loss_ppm },
-                  { "reorder", &cfg->reorder_ppm },
-                  { "dup", &cfg->dup_ppm },
-                  { "corrupt", &cfg->corrupt_ppm } };
+    } shares[] = { { "loss", &cfg->loss_ppm },
+                   { "reorder", &cfg->reorder_ppm },
+                   { "dup", &cfg->dup_ppm },
+                   { "corrupt", &cfg->corrupt_ppm } };
+    const struct {
+        const char *name;
+        uint32_t *us;
+    } times[] = { { "delay", &cfg->delay_us }, { "queue", &cfg->queue_us } };
     const char *colon = memchr(word, ':', len);
     size_t name_len = colon != NULL ? (size_t)(colon - word) : len;
     const char *value = colon != NULL ? colon + 1 : word + len;
     size_t value_len = (size_t)(word + len - value);
 
-    for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
-        if (strlen(rates[i].name) != name_len || memcmp(rates[i].name, word, name_len) != 0)
-            continue;
-        if (!parse_percent(value, value_len, rates[i].ppm))
-            return fail(err, err_len, word, (int)len, "a rate is 0% to 100%");
-        return 0;
-    }
-    if (name_len == 5 && memcmp(word, "delay", 5) == 0) {
-        if (!parse_delay(value, value_len, &cfg->delay_us))
-            return fail(err, err_len, word, (int)len, "a delay is a number and us, ms or s, up to 10s");
-        return 0;
-    }
-    if (name_len == 4 && memcmp(word, "seed", 4) == 0) {
-        if (!parse_seed(value, value_len, &cfg->seed))
-            return fail(err, err_len, word, (int)len, "a seed is a whole number");
-        return 0;
-    }
+    for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++)
+        if (is_name(word, name_len, shares[i].name))
+            return parse_percent(value, value_len, shares[i].ppm)
+                       ? 0
+                       : fail(err, err_len, word, (int)len, "a share is 0% to 100%");
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
+        if (is_name(word, name_len, times[i].name))
+            return parse_time(value, value_len, times[i].us)
+                       ? 0
+                       : fail(err, err_len, word, (int)len, "a time is a number and us, ms or s, up to 10s");
+    if (is_name(word, name_len, "rate"))
+        return parse_rate(value, value_len, &cfg->bytes_per_s)
+                   ? 0
+                   : fail(err, err_len, word, (int)len, "a rate is bytes per second, 1k to 100G");
+    if (is_name(word, name_len, "seed"))
+        return parse_seed(value, value_len, &cfg->seed)
+                   ? 0
+                   : fail(err, err_len, word, (int)len, "a seed is a whole number");
     return fail(err, err_len, word, (int)len,
-                "unknown; allowed are loss:P%, delay:T, reorder:P%, dup:P%, corrupt:P%, seed:N");
+                "unknown; allowed are loss:P%, delay:T, reorder:P%, dup:P%, corrupt:P%, rate:R, queue:T, seed:N");
 }
 
 int
@@ -143,6 +184,7 @@ impair_parse(const char *text, struct impair_config *cfg, char *err, size_t err_
 {
     memset(cfg, 0, sizeof(*cfg));
     cfg->seed = 1;
+    cfg->queue_us = QUEUE_DEFAULT_US;
     while (*text != '\0') {
         size_t len = strcspn(text, ",");
         int rc = parse_word(text, len, cfg, err, err_len);
@@ -153,7 +195,8 @@ impair_parse(const char *text, struct impair_config *cfg, char *err, size_t err_
         if (*text == ',' && *++text == '\0')
             return fail(err, err_len, ",", 1, "nothing follows");
     }
-    cfg->enabled = (cfg->loss_ppm | cfg->reorder_ppm | cfg->dup_ppm | cfg->corrupt_ppm | cfg->delay_us) != 0;
+    cfg->enabled = (cfg->loss_ppm | cfg->reorder_ppm | cfg->dup_ppm | cfg->corrupt_ppm | cfg->delay_us) != 0 ||
+                   cfg->bytes_per_s != 0;
     return 0;
 }
 
@@ -249,11 +292,35 @@ corrupt(struct impair *im, const struct rte_mbuf *m)
     return copy;
 }
 
+/* When a frame has left the bottleneck; false if it would wait there for too long. */
+static bool
+pass_bottleneck(struct impair *im, const struct rte_mbuf *m, uint64_t now_us, uint64_t *left_us)
+{
+    uint64_t now_ns = now_us * 1000;
+
+    *left_us = now_us;
+    if (im->cfg.bytes_per_s == 0)
+        return true;
+    if (im->line_free_ns < now_ns)
+        im->line_free_ns = now_ns;
+    if (im->line_free_ns - now_ns > im->cfg.queue_us * UINT64_C(1000))
+        return false;
+    im->line_free_ns += (m->pkt_len + FRAME_OVERHEAD_BYTES) * UINT64_C(1000000000) / im->cfg.bytes_per_s;
+    *left_us = im->line_free_ns / 1000;
+    return true;
+}
+
 static void
 put_one(struct impair *im, struct rte_mbuf *m, uint64_t now_us)
 {
-    uint64_t due_us = now_us + im->cfg.delay_us;
+    uint64_t due_us;
 
+    if (!pass_bottleneck(im, m, now_us, &due_us)) {
+        counter_inc(im->ctr, CTR_IMPAIR_DROP_FULL);
+        rte_pktmbuf_free(m);
+        return;
+    }
+    due_us += im->cfg.delay_us;
     if (rng_chance_ppm(&im->rng, im->cfg.loss_ppm)) {
         counter_inc(im->ctr, CTR_IMPAIR_DROP_LOSS);
         rte_pktmbuf_free(m);

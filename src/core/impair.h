@@ -13,9 +13,13 @@
 
 /**
  * @file
- * Impairment of a wire: loss, delay, reordering, duplication and corruption, seeded, on any port. One instance for
- * each direction of a queue; it belongs to that queue's worker. Text form: `loss:1%,delay:10ms,reorder:2%,dup:1%,
- * corrupt:0.1%,seed:7`; delay takes us, ms or s. Rates are parts per million inside.
+ * Impairment of a wire: loss, delay, reordering, duplication, corruption and a bottleneck, seeded, on any port. One
+ * instance for each direction of a queue; it belongs to that queue's worker. Text form: `loss:1%,delay:10ms,reorder:2%,
+ * dup:1%,corrupt:0.1%,rate:10M,queue:20ms,seed:7`; delay and queue take us, ms or s, rate bytes per second (k, M and G
+ * are powers of 1000). Shares are parts per million inside.
+ *
+ * A rate makes a frame wait for those before it; one that would wait for longer than queue is dropped. A frame takes
+ * its bytes and what Ethernet puts around them. What the bottleneck has let pass may be lost all the same.
  */
 struct impair_config {
     uint32_t loss_ppm;
@@ -23,6 +27,8 @@ struct impair_config {
     uint32_t dup_ppm;
     uint32_t corrupt_ppm;
     uint32_t delay_us; /**< in each direction */
+    uint32_t queue_us; /**< the longest wait before the bottleneck; 20 ms if not given */
+    uint64_t bytes_per_s; /**< the bottleneck's; 0 = there is none */
     uint64_t seed;
     bool enabled; /**< false <=> the wire is left alone */
 };

@@ -119,6 +119,17 @@ test_parse(void **state)
     assert_int_equal(impair_parse("delay:0.5s,loss:100", &cfg, err, sizeof(err)), 0);
     assert_int_equal(cfg.delay_us, 500000);
     assert_int_equal(cfg.loss_ppm, 1000000);
+    assert_true(cfg.bytes_per_s == 0);
+    assert_int_equal(impair_parse("rate:10M", &cfg, err, sizeof(err)), 0);
+    assert_true(cfg.enabled);
+    assert_true(cfg.bytes_per_s == 10000000);
+    assert_int_equal(cfg.queue_us, 20000);
+    assert_int_equal(impair_parse("queue:0ms,rate:1.5k", &cfg, err, sizeof(err)), 0);
+    assert_true(cfg.bytes_per_s == 1500);
+    assert_int_equal(cfg.queue_us, 0);
+    assert_int_equal(impair_parse("rate:100G,queue:3ms", &cfg, err, sizeof(err)), 0);
+    assert_true(cfg.bytes_per_s == UINT64_C(100000000000));
+    assert_int_equal(cfg.queue_us, 3000);
 }
 
 static void
@@ -127,17 +138,27 @@ test_parse_errors(void **state)
     static const struct {
         const char *text, *err;
     } cases[] = {
-        { "los:1%", "impair: 'los:1%': unknown; allowed are loss:P%, delay:T, reorder:P%, dup:P%, corrupt:P%, seed:N" },
-        { "loss:101%", "impair: 'loss:101%': a rate is 0% to 100%" },
-        { "loss:-1%", "impair: 'loss:-1%': a rate is 0% to 100%" },
-        { "loss:nan", "impair: 'loss:nan': a rate is 0% to 100%" },
-        { "loss", "impair: 'loss': a rate is 0% to 100%" },
-        { "loss:,dup:1%", "impair: 'loss:': a rate is 0% to 100%" },
-        { "loss:1%x", "impair: 'loss:1%x': a rate is 0% to 100%" },
-        { "delay:10", "impair: 'delay:10': a delay is a number and us, ms or s, up to 10s" },
-        { "delay:11s", "impair: 'delay:11s': a delay is a number and us, ms or s, up to 10s" },
-        { "delay:ms", "impair: 'delay:ms': a delay is a number and us, ms or s, up to 10s" },
-        { "delay:", "impair: 'delay:': a delay is a number and us, ms or s, up to 10s" },
+        { "los:1%", "impair: 'los:1%': unknown; allowed are loss:P%, delay:T, reorder:P%, dup:P%, corrupt:P%, rate:R, "
+                    "queue:T, seed:N" },
+        { "loss:101%", "impair: 'loss:101%': a share is 0% to 100%" },
+        { "loss:-1%", "impair: 'loss:-1%': a share is 0% to 100%" },
+        { "loss:nan", "impair: 'loss:nan': a share is 0% to 100%" },
+        { "loss", "impair: 'loss': a share is 0% to 100%" },
+        { "loss:,dup:1%", "impair: 'loss:': a share is 0% to 100%" },
+        { "loss:1%x", "impair: 'loss:1%x': a share is 0% to 100%" },
+        { "delay:10", "impair: 'delay:10': a time is a number and us, ms or s, up to 10s" },
+        { "delay:11s", "impair: 'delay:11s': a time is a number and us, ms or s, up to 10s" },
+        { "delay:ms", "impair: 'delay:ms': a time is a number and us, ms or s, up to 10s" },
+        { "delay:", "impair: 'delay:': a time is a number and us, ms or s, up to 10s" },
+        { "queue:20", "impair: 'queue:20': a time is a number and us, ms or s, up to 10s" },
+        { "rate", "impair: 'rate': a rate is bytes per second, 1k to 100G" },
+        { "rate:", "impair: 'rate:': a rate is bytes per second, 1k to 100G" },
+        { "rate:999", "impair: 'rate:999': a rate is bytes per second, 1k to 100G" },
+        { "rate:101G", "impair: 'rate:101G': a rate is bytes per second, 1k to 100G" },
+        { "rate:-1M", "impair: 'rate:-1M': a rate is bytes per second, 1k to 100G" },
+        { "rate:inf", "impair: 'rate:inf': a rate is bytes per second, 1k to 100G" },
+        { "rate:1T", "impair: 'rate:1T': a rate is bytes per second, 1k to 100G" },
+        { "rate:1MB,queue:1ms", "impair: 'rate:1MB': a rate is bytes per second, 1k to 100G" },
         { "seed:-1", "impair: 'seed:-1': a seed is a whole number" },
         { "seed:", "impair: 'seed:': a seed is a whole number" },
         { "loss:1%,", "impair: ',': nothing follows" },
@@ -335,6 +356,87 @@ test_queue_is_bounded(void **state)
     impair_destroy(im);
 }
 
+/* With what Ethernet puts around it, a frame has 124 bytes: at 124k it takes a millisecond. */
+static void
+test_rate_spaces_frames(void **state)
+{
+    struct impair *im = create("rate:124k");
+    uint32_t numbers[8];
+
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++)
+        put(im, i, 1000);
+    assert_true(impair_next_us(im) == 2000);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(get(im, numbers, 8, 1999 + i * 1000), 0);
+        assert_int_equal(get(im, numbers, 8, 2000 + i * 1000), 1);
+        assert_int_equal(numbers[0], i);
+    }
+    /* An idle line saves nothing up. */
+    put(im, 3, 100000);
+    put(im, 4, 100000);
+    assert_int_equal(get(im, numbers, 8, 100999), 0);
+    assert_int_equal(get(im, numbers, 8, 101000), 1);
+    assert_int_equal(get(im, numbers, 8, 102000), 1);
+    impair_destroy(im);
+}
+
+static void
+test_delay_follows_the_bottleneck(void **state)
+{
+    struct impair *im = create("delay:10ms,rate:124k");
+    uint32_t numbers[8];
+
+    (void)state;
+    put(im, 0, 1000);
+    put(im, 1, 1000);
+    assert_int_equal(get(im, numbers, 8, 11999), 0);
+    assert_int_equal(get(im, numbers, 8, 12000), 1);
+    assert_int_equal(get(im, numbers, 8, 13000), 1);
+    impair_destroy(im);
+}
+
+static void
+test_bottleneck_drops_what_would_wait_too_long(void **state)
+{
+    struct impair *im = create("rate:124k,queue:3ms");
+    uint32_t numbers[16];
+
+    (void)state;
+    /* They would wait for 0, 1, 2, ... 9 ms. */
+    for (uint32_t i = 0; i < 10; i++)
+        put(im, i, 1000);
+    assert_int_equal(ctr.v[CTR_IMPAIR_DROP_FULL], 6);
+    put(im, 10, 2000);
+    put(im, 11, 2000);
+    assert_int_equal(ctr.v[CTR_IMPAIR_DROP_FULL], 7);
+    assert_int_equal(get(im, numbers, 16, 6000), 5);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(numbers[i], i);
+    assert_int_equal(numbers[4], 10);
+    impair_destroy(im);
+}
+
+/* Twice what the bottleneck carries, offered for a second: it is busy all the time, and loss takes its share of that. */
+static void
+test_bottleneck_with_loss(void **state)
+{
+    struct impair *im = create("rate:1240k,queue:20ms,loss:10%,seed:5");
+    unsigned total = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < 20000; i++) {
+        uint32_t numbers[8];
+
+        put(im, i, i * 50);
+        total += get(im, numbers, 8, i * 50);
+    }
+    assert_in_range(total, 9000 - 120, 9000 + 120);
+    assert_in_range(ctr.v[CTR_IMPAIR_DROP_LOSS], 1000 - 120, 1000 + 120);
+    assert_in_range(ctr.v[CTR_IMPAIR_DROP_FULL], 20000 - 10000 - 201, 20000 - 10000);
+    impair_destroy(im);
+}
+
 int
 main(void)
 {
@@ -350,6 +452,10 @@ main(void)
         cmocka_unit_test_setup_teardown(test_corruption, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_arp_is_not_corrupted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_queue_is_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_rate_spaces_frames, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_delay_follows_the_bottleneck, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bottleneck_drops_what_would_wait_too_long, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bottleneck_with_loss, set_up, tear_down),
     };
 
     if (fixture_eal_start(NULL, 0) != 0 || pktpool_create(&pool, "t", COUNT, 1500, SOCKET_ID_ANY) != 0)
