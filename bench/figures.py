@@ -12,7 +12,6 @@ after every run, and a run that others disturbed is repeated. Needs root for the
 import argparse
 import csv
 import os
-import signal
 import sys
 import time
 
@@ -515,7 +514,6 @@ def main():
         parser.error(f"--cpus: '{args.cpus}' is not two or more different CPUs")
     if os.geteuid() != 0:
         sys.exit('figures.py: needs root, for namespaces and interfaces')
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args.out = args.out or os.path.join(args.build, 'figures')
     os.makedirs(args.out, exist_ok=True)
     paper = Paper(os.path.join(here, 'papers.tsv'))

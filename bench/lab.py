@@ -8,6 +8,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -88,6 +89,7 @@ class Lab:
     """What a comparison makes on the machine, and takes away again."""
 
     def __init__(self, build, cpus):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` takes it away
         self.build = os.path.abspath(build)
         self.cpus = cpus
         self.id = f'ib{os.getpid()}'
