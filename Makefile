@@ -3,7 +3,7 @@
 BUILD ?= build
 MESON_ARGS := $(if $(filter true 1,$(CI)),-Dwerror=true)
 
-.PHONY: all deps configure demo demo-rootless test check budget asan fuzz docs install clean bench marks
+.PHONY: all deps configure demo demo-rootless test check budget asan tsan fuzz docs install clean bench marks
 
 all: configure
 	ninja -C $(BUILD)
