@@ -121,8 +121,9 @@ serve_pending(struct seat *seat, uint64_t now_us)
 
 /* The seat's lock is held. */
 static unsigned
-pass_locked(struct seat *seat, uint64_t now_us)
+pass_locked(struct seat *seat)
 {
+    uint64_t start = clock_cycles(), now_us = clock_us_at(start);
     unsigned did = seat->nb_pending;
 
     seat->passed_at_us = now_us;
@@ -133,8 +134,10 @@ pass_locked(struct seat *seat, uint64_t now_us)
     if (did > 0) {
         __atomic_store_n(&seat->idle_since_us, 0, __ATOMIC_RELAXED);
         store_relaxed(&caller.nap_us, NAP_MIN_US);
+        counter_add(seat->ctr, CTR_WORKER_BUSY_CYCLES, clock_cycles() - start);
     } else {
         counter_inc(seat->ctr, CTR_WORKER_IDLE_POLLS);
+        counter_add(seat->ctr, CTR_WORKER_IDLE_CYCLES, clock_cycles() - start);
         if (seat->idle_since_us == 0)
             __atomic_store_n(&seat->idle_since_us, now_us, __ATOMIC_RELAXED);
     }
@@ -156,7 +159,7 @@ try_pass(struct seat *seat)
 
     if (!lock_try(&seat->lock))
         return 0;
-    did = pass_locked(seat, clock_now_us());
+    did = pass_locked(seat);
     lock_release(&seat->lock);
     if (did > 0)
         wake_others(seat);
@@ -253,7 +256,7 @@ is_quiet(struct seat *seat, bool first, uint64_t now_us, uint64_t *next_us)
         net_set_sleeping(seat->net, true);
         seat->armed = seat->has_intr && port_intr_arm(net_queue(seat->net)) == 0;
     }
-    quiet = pass_locked(seat, now_us) == 0 && seat->nb_pending == 0 && !net_has_work(seat->net);
+    quiet = pass_locked(seat) == 0 && seat->nb_pending == 0 && !net_has_work(seat->net);
     *next_us = RTE_MIN(*next_us, net_next_us(seat->net, now_us));
     return quiet;
 }
@@ -442,7 +445,7 @@ static void
 pass_all(void)
 {
     for (uint32_t i = 0; i < caller.nb_seats; i++)
-        pass_locked(&caller.seats[i], clock_now_us());
+        pass_locked(&caller.seats[i]);
 }
 
 bool

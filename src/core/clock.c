@@ -14,11 +14,15 @@ clock_init(void)
 }
 
 uint64_t
+clock_us_at(uint64_t cycles)
+{
+    return (uint64_t)(((unsigned __int128)(cycles - base_tsc) * us_per_tsc) >> 64) + 1;
+}
+
+uint64_t
 clock_now_us(void)
 {
-    uint64_t elapsed_tsc = rte_rdtsc() - base_tsc;
-
-    return (uint64_t)(((unsigned __int128)elapsed_tsc * us_per_tsc) >> 64) + 1;
+    return clock_us_at(rte_rdtsc());
 }
 
 uint64_t

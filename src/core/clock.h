@@ -19,4 +19,7 @@ uint64_t clock_now_us(void);
 /** TSC cycles, for the counters of what a worker's passes cost. */
 uint64_t clock_cycles(void);
 
+/** The microseconds that clock_now_us would have said when clock_cycles said `cycles`: for who needs both from one reading. */
+uint64_t clock_us_at(uint64_t cycles);
+
 #endif /* CORE_CLOCK_H */

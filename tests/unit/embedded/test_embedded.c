@@ -461,6 +461,8 @@ test_stop(void **state)
     assert_int_equal(iso_stack_counters(out, false), 0);
     fclose(out);
     assert_non_null(strstr(text, "worker.polls"));
+    assert_non_null(strstr(text, "worker.busy_cycles"));
+    assert_non_null(strstr(text, "worker.idle_cycles"));
     assert_int_equal(iso_stack_start(1, argv), -1);
     assert_int_equal(errno, EALREADY);
     start_ms = now_ms();
