@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "../unit/tcp/sound.h"
 #include "sim.h"
 #include "tcp/wire.h"
 
@@ -334,6 +335,7 @@ sim_fini(struct sim *s)
         struct sim_host *h = &s->host[i];
         struct tcp_usage u;
         h->env.now_us = s->now_us;
+        assert_domain_is_sound(h->d);
         for (unsigned k = 0; k < SIM_FLOWS_MAX; k++)
             if (!h->flows[k].is_gone && h->flows[k].id != 0)
                 tcp_abort(h->d, &h->env, h->flows[k].id);

@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "world.h"
-
-#include <pthread.h>
-#include <sched.h>
-#include <string.h>
-
-#include "modes/misd.h"
-#include "tcp/copy.h"
+#include "replicas.h"
 
 /**
  * @file
@@ -20,38 +13,6 @@ struct pair {
     uint32_t client, listener, server;
     struct stream stream;
 };
-
-static struct misd *
-misd_of(unsigned node)
-{
-    return run.mode[node]->own;
-}
-
-/* Until every replica has applied everything. */
-static bool
-all_level(unsigned node)
-{
-    const struct misd *x = misd_of(node);
-
-    for (unsigned i = 1; i < x->nb_replicas; i++)
-        if (x->replica[i]->stale || x->replica[i]->applied != x->replica[0]->applied)
-            return false;
-    return x->done == x->replica[0]->applied;
-}
-
-static void
-assert_equal_replicas(struct world *w)
-{
-    for (unsigned node = 0; node < 2; node++) {
-        const struct misd *x = misd_of(node);
-
-        net_until(&w->net, all_level(node));
-        for (unsigned i = 1; i < x->nb_replicas; i++)
-            assert_true(tcp_domain_equal(x->replica[0]->domain, x->replica[i]->domain));
-        assert_int_equal(counted(w, node, CTR_MISD_MISMATCHES), 0);
-        assert_int_equal(counted(w, node, CTR_MISD_DROP), 0);
-    }
-}
 
 /* What a test has set in run besides holds from the first pass on. */
 static void
@@ -71,7 +32,7 @@ pair_fini(struct pair *p)
 {
     run.still = 0;
     run.order_len = 0;
-    run.corrupt_ppm = 0;
+    run.impair = (struct impair_config){ .enabled = false };
     assert_equal_replicas(&p->w);
     world_fini(&p->w);
 }
@@ -139,7 +100,7 @@ a_replica_that_stands_still_is_passed_over(void **state)
         assert_true(misd_is_out(&x->channels, 2));
         assert_int_equal(counted(&p.w, 1, CTR_MISD_ROLLED_FORWARD), 0);
         run.still = 0;
-        net_until(&p.w.net, !misd_is_out(&x->channels, 2) && all_level(1));
+        net_until(&p.w.net, !misd_is_out(&x->channels, 2) && replicas_are_level(1));
         assert_int_equal(counted(&p.w, 1, CTR_MISD_ROLLED_FORWARD), 1);
         assert_equal_replicas(&p.w);
         /* And it works again. */
@@ -161,7 +122,7 @@ checksums_are_verified_by_whoever_is_first(void **state)
     for (unsigned t = 0; t < RTE_DIM(texts); t++) {
         uint64_t verified, received, bad;
 
-        run.corrupt_ppm = 20000;
+        run.impair = (struct impair_config){ .enabled = true, .corrupt_ppm = 20000 };
         pair_init(&p, texts[t], 3, 0);
         transfer(&p, 2000000);
         assert_equal_replicas(&p.w);
@@ -200,7 +161,7 @@ a_claim_is_not_waited_for_forever(void **state)
     transfer(&p, 8000000);
     assert_true(misd_is_out(&x->channels, 1));
     run.still = 0;
-    net_until(&p.w.net, all_level(1));
+    net_until(&p.w.net, replicas_are_level(1));
     assert_int_equal(counted(&p.w, 1, CTR_MISD_ROLLED_FORWARD), 1);
     pair_fini(&p);
 }
@@ -252,87 +213,6 @@ stress_ends_with_equal_replicas(void **state)
     stress("misd,check=on,patience=500", 4);
     stress("misd,check=on,patience=500,channels=two", 2);
     stress("misd,check=on,patience=500,channels=two", 4);
-}
-
-/* ---- threads ------------------------------------------------------------------------------------------------------------------ */
-
-static struct {
-    pthread_t thread[MISD_REPLICAS_MAX];
-    uint32_t numbers; /* given to threads so far; atomic */
-    uint64_t now_us; /* of node 1; atomic */
-    bool stop; /* atomic */
-} threads;
-
-/* The last one sleeps through every other stretch of events that is longer than the channels are. */
-static bool
-sleeps_now(uint32_t w)
-{
-    const struct misd *x = misd_of(1);
-
-    return x->channels.scheme == BCAST_CLAIM && w == x->nb_replicas - 1 &&
-           __atomic_load_n(&x->posted, __ATOMIC_RELAXED) / (MISD_ENTRIES * 3 / 2) % 2 == 1;
-}
-
-/* Time runs with every poll, much faster than threads are scheduled: leases end, and patience, all the time. */
-static void *
-poll_on_thread(void *arg)
-{
-    uint32_t w = __atomic_fetch_add(&threads.numbers, 1, __ATOMIC_RELAXED);
-
-    (void)arg;
-    while (!__atomic_load_n(&threads.stop, __ATOMIC_RELAXED)) {
-        uint64_t now_us = __atomic_add_fetch(&threads.now_us, 3, __ATOMIC_RELAXED);
-
-        if (sleeps_now(w) || run.ops->poll(run.mode[1], w, now_us) == 0)
-            sched_yield();
-    }
-    return NULL;
-}
-
-static void
-threads_start(const struct pair *p, unsigned n)
-{
-    memset(&threads, 0, sizeof(threads));
-    threads.now_us = p->w.net.now_us;
-    run.still = UINT32_MAX;
-    for (unsigned i = 0; i < n; i++)
-        assert_int_equal(pthread_create(&threads.thread[i], NULL, poll_on_thread, NULL), 0);
-}
-
-static void
-threads_stop(struct pair *p, unsigned n)
-{
-    __atomic_store_n(&threads.stop, true, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < n; i++)
-        pthread_join(threads.thread[i], NULL);
-    p->w.net.now_us = RTE_MAX(p->w.net.now_us, threads.now_us);
-    run.still = 0;
-}
-
-static void
-replicas_stay_equal_on_threads(void **state)
-{
-    static const char *const texts[] = { "misd,check=on,patience=200", "misd,check=on,patience=200,channels=two",
-                                         "misd,check=on,scheme=refcount" };
-    static struct pair p;
-
-    (void)state;
-    for (unsigned t = 0; t < RTE_DIM(texts); t++) {
-        struct stream back;
-
-        run.corrupt_ppm = 2000;
-        pair_init(&p, texts[t], 3, 2000);
-        back = (struct stream){ .from = &p.w.b, .to = &p.w.a, .tx = p.server, .rx = p.client, .conn = 1 };
-        threads_start(&p, 3);
-        transfer(&p, 6000000);
-        transfer_all(&p.w.net, &back, 1, 2000000);
-        threads_stop(&p, 3);
-        assert_equal_replicas(&p.w);
-        assert_true(counted(&p.w, 1, CTR_MISD_FRONT_MOVED) > 0);
-        if (misd_of(1)->channels.scheme == BCAST_CLAIM)
-            assert_true(counted(&p.w, 1, CTR_MISD_ROLLED_FORWARD) > 0);
-        pair_fini(&p);
-    }
 }
 
 /* ---- every order -------------------------------------------------------------------------------------------------------------- */
@@ -419,7 +299,6 @@ main(void)
         cmocka_unit_test(a_claim_is_not_waited_for_forever),
         cmocka_unit_test(another_worker_becomes_the_front),
         cmocka_unit_test(stress_ends_with_equal_replicas),
-        cmocka_unit_test(replicas_stay_equal_on_threads),
         cmocka_unit_test(every_short_order_is_the_same),
         cmocka_unit_test(a_difference_is_found),
     };

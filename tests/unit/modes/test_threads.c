@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "world.h"
+#include "replicas.h"
+
+#include "../tcp/sound.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -10,12 +12,12 @@
 
 /**
  * @file
- * A mode's workers on real threads: every byte arrives, and afterwards nothing is held or lost. Node 1's workers run on threads of their own, node 0 and the
- * applications on the main one. Under the thread sanitizer (make tsan) this is the search for what neither a lock nor a queue keeps apart.
+ * A mode's workers on real threads, over a wire that loses, reorders, repeats and corrupts frames: every byte arrives, in the midst of it every domain is sound, and
+ * afterwards no lock is held, no socket, connection or buffer is left, and replicas are equal. Node 1's workers run on threads of their own, node 0 and the applications
+ * on the main one. Under the thread sanitizer (make tsan) this is the search for what neither a lock nor a queue keeps apart.
  */
 
 #define WORKERS_MAX 4
-#define ROUNDS 2
 #define PARALLEL 8u
 
 /* ---- a packet pool that the thread sanitizer can follow: DPDK's own is a ring in a library that it does not see into --------------------- */
@@ -93,6 +95,7 @@ RTE_MEMPOOL_REGISTER_OPS(locked_ops)
 
 static struct {
     pthread_t thread[WORKERS_MAX];
+    unsigned nb;
     uint32_t numbers; /* given to threads so far; atomic */
     uint64_t now_us; /* of node 1; atomic */
     bool stop; /* atomic */
@@ -101,7 +104,10 @@ static struct {
 #define STEAL_EVERY 64u
 #define STEAL_MAX 4u
 
-/* For a mode whose connections move: more often than their load would have it, from the next worker. */
+/* What a mode calls for besides. */
+static bool connections_move, has_replicas;
+
+/* More often than their load would have it, from the next worker. */
 static void
 steal(unsigned w, uint64_t now_us)
 {
@@ -116,40 +122,51 @@ steal(unsigned w, uint64_t now_us)
     net_end(net, now_us);
 }
 
-/* Time runs with every poll. */
+/* The last replica sleeps through every other stretch of events that is longer than the channels are, if it can be passed over. */
+static bool
+sleeps_now(unsigned w)
+{
+    const struct misd *x = misd_of(1);
+
+    return x->channels.scheme == BCAST_CLAIM && w == x->nb_replicas - 1 &&
+           __atomic_load_n(&x->posted, __ATOMIC_RELAXED) / (MISD_ENTRIES * 3 / 2) % 2 == 0;
+}
+
+/* Time runs with every poll, much faster than threads are scheduled: leases end, and patience, all the time. */
 static void *
 poll_on_thread(void *arg)
 {
     uint32_t w = __atomic_fetch_add(&threads.numbers, 1, __ATOMIC_RELAXED);
-    const bool moves = arg != NULL;
     uint32_t polls = 0;
 
+    (void)arg;
     while (!__atomic_load_n(&threads.stop, __ATOMIC_RELAXED)) {
         uint64_t now_us = __atomic_add_fetch(&threads.now_us, 3, __ATOMIC_RELAXED);
 
-        if (run.ops->poll(run.mode[1], w, now_us) == 0)
+        if ((has_replicas && sleeps_now(w)) || run.ops->poll(run.mode[1], w, now_us) == 0)
             sched_yield();
-        if (moves && ++polls % STEAL_EVERY == 0)
+        if (connections_move && ++polls % STEAL_EVERY == 0)
             steal(w, now_us);
     }
     return NULL;
 }
 
 static void
-threads_start(const struct world *w, unsigned n, bool moves)
+threads_start(const struct world *w)
 {
     memset(&threads, 0, sizeof(threads));
+    threads.nb = run.ops->nb_workers(run.mode[1]);
     threads.now_us = w->net.now_us;
     run.still = UINT32_MAX;
-    for (unsigned i = 0; i < n; i++)
-        assert_int_equal(pthread_create(&threads.thread[i], NULL, poll_on_thread, moves ? &threads : NULL), 0);
+    for (unsigned i = 0; i < threads.nb; i++)
+        assert_int_equal(pthread_create(&threads.thread[i], NULL, poll_on_thread, NULL), 0);
 }
 
 static void
-threads_stop(struct world *w, unsigned n)
+threads_stop(struct world *w)
 {
     __atomic_store_n(&threads.stop, true, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < threads.nb; i++)
         pthread_join(threads.thread[i], NULL);
     w->net.now_us = RTE_MAX(w->net.now_us, threads.now_us);
     run.still = 0;
@@ -157,58 +174,57 @@ threads_stop(struct world *w, unsigned n)
 
 /* ---- load -------------------------------------------------------------------------------------------------------------------------- */
 
-/* Connections of node 1 to itself: both ends are in the one domain, and every worker meets both. */
+/* Between two passes of every worker, whatever they were at. */
 static void
-round_within(struct world *w, uint32_t listener, uint32_t n_bytes)
+look(struct world *w)
+{
+    threads_stop(w);
+    assert_world_is_sound(w);
+    for (unsigned i = 0; has_replicas && i < misd_of(1)->nb_replicas; i++)
+        assert_domain_is_sound(misd_of(1)->replica[i]->domain);
+    threads_start(w);
+}
+
+/* Connections to node 1 that carry bytes both ways. From itself: both ends are in the same domains, and every worker meets both. Or over the wire. */
+static void
+one_round(struct world *w, struct fapp *from, uint32_t listener, uint32_t n_bytes)
 {
     uint32_t client[PARALLEL], server[PARALLEL];
     struct stream st[2 * PARALLEL];
+    struct fapp *to = &w->b;
 
     for (unsigned i = 0; i < PARALLEL; i++) {
-        client[i] = connect_to(&w->b, &w->b, PORT);
-        net_until(&w->net, shm_load(&fapp_back(&w->b, listener)->accept_ready) > 0);
-        assert_int_equal(fapp_accept(&w->b, listener, &server[i]), 0);
-        st[2 * i] = (struct stream){ .from = &w->b, .to = &w->b, .tx = client[i], .rx = server[i], .conn = 2 * i };
-        st[2 * i + 1] =
-            (struct stream){ .from = &w->b, .to = &w->b, .tx = server[i], .rx = client[i], .conn = 2 * i + 1 };
+        client[i] = connect_to(from, to, PORT);
+        net_until(&w->net, shm_load(&fapp_back(to, listener)->accept_ready) > 0);
+        assert_int_equal(fapp_accept(to, listener, &server[i]), 0);
+        st[2 * i] = (struct stream){ .from = from, .to = to, .tx = client[i], .rx = server[i], .conn = 2 * i };
+        st[2 * i + 1] = (struct stream){ .from = to, .to = from, .tx = server[i], .rx = client[i], .conn = 2 * i + 1 };
     }
+    transfer_all(&w->net, st, 2 * PARALLEL, n_bytes / 2);
+    look(w);
     transfer_all(&w->net, st, 2 * PARALLEL, n_bytes);
     /* Orderly ends, resets, and ends from either side. */
     for (unsigned i = 0; i < PARALLEL; i++) {
-        assert_int_equal(fapp_close(&w->b, i % 2 ? client[i] : server[i], i % 3 == 0), 0);
-        assert_int_equal(fapp_close(&w->b, i % 2 ? server[i] : client[i], false), 0);
+        const bool server_first = i % 2 == 0;
+
+        assert_int_equal(fapp_close(server_first ? to : from, server_first ? server[i] : client[i], i % 3 == 0), 0);
+        assert_int_equal(fapp_close(server_first ? from : to, server_first ? client[i] : server[i], false), 0);
     }
 }
 
-/* Connections over the wire, which loses frames. */
-static void
-round_across(struct world *w, uint32_t listener, uint32_t n_bytes)
-{
-    uint32_t client[PARALLEL], server[PARALLEL];
-    struct stream st[2 * PARALLEL];
-
-    for (unsigned i = 0; i < PARALLEL; i++) {
-        client[i] = connect_to(&w->a, &w->b, PORT);
-        net_until(&w->net, shm_load(&fapp_back(&w->b, listener)->accept_ready) > 0);
-        assert_int_equal(fapp_accept(&w->b, listener, &server[i]), 0);
-        st[2 * i] = (struct stream){ .from = &w->a, .to = &w->b, .tx = client[i], .rx = server[i], .conn = 2 * i };
-        st[2 * i + 1] =
-            (struct stream){ .from = &w->b, .to = &w->a, .tx = server[i], .rx = client[i], .conn = 2 * i + 1 };
-    }
-    transfer_all(&w->net, st, 2 * PARALLEL, n_bytes);
-    for (unsigned i = 0; i < PARALLEL; i++) {
-        assert_int_equal(fapp_close(&w->b, server[i], i % 3 == 0), 0);
-        assert_int_equal(fapp_close(&w->a, client[i], false), 0);
-    }
-}
+/* ---- the end ----------------------------------------------------------------------------------------------------------------------- */
 
 static void
 assert_no_lock_is_held(const struct host *h)
 {
     const struct shared *sh = h->shared;
 
+    for (uint32_t i = 0; i < h->nb_nets; i++)
+        assert_int_equal(h->nets[i]->pass.held, 0);
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        assert_int_equal(h->stacks[i]->lock.held, 0);
     if (sh == NULL)
-        return; /* those of the stacks are looked at by net_fini */
+        return;
     assert_int_equal(sh->table.held, 0);
     for (unsigned i = 0; i < TCP_INNER_COUNT; i++)
         assert_int_equal(sh->inner[i].lock.held, 0);
@@ -220,31 +236,66 @@ assert_no_lock_is_held(const struct host *h)
         assert_int_equal(view->table_depth, 0);
         assert_int_equal(view->conns_held, 0);
         assert_int_equal(view->dirty_first, SOCK_NONE);
-        assert_int_equal(h->nets[i]->pass.held, 0);
     }
 }
 
+/* Sockets that applications have, and connections of whatever state; the listener's shadows are the mode's own. */
+static unsigned
+live(const struct host *h)
+{
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < h->nb_stacks; i++) {
+        struct tcp_usage u;
+
+        tcp_usage(h->stacks[i]->tcp, &u);
+        n += h->stacks[i]->nb_socks - h->stacks[i]->nb_shadows + u.conns + u.half_open;
+    }
+    return n;
+}
+
+/* What the mode says of itself shows that it did what it is for. */
 static void
-stress(const char *text, unsigned nb_workers, uint32_t loss_ppm)
+assert_counters(const struct world *w)
+{
+    const bool replicas_rest = has_replicas && misd_of(1)->channels.scheme == BCAST_CLAIM;
+
+    assert_int_equal(counted(w, 1, CTR_LOCK_TABLE) > 0, w->net.node[1].host->shared != NULL);
+    assert_int_equal(counted(w, 1, CTR_MOVE_OUT) > 0, connections_move);
+    assert_int_equal(counted(w, 1, CTR_MISD_FRONT_MOVED) > 0, has_replicas);
+    assert_int_equal(counted(w, 1, CTR_MISD_ROLLED_FORWARD) > 0, replicas_rest);
+    assert_int_equal(counted(w, 1, CTR_HANDOVER_DROP), 0);
+    assert_int_equal(counted(w, 1, CTR_TCP_BUG_EDGE), 0);
+    assert_true(counted(w, 1, CTR_IMPAIR_DROP_LOSS) > 0 && counted(w, 1, CTR_IMPAIR_REORDER) > 0);
+    assert_true(counted(w, 1, CTR_IMPAIR_DUP) > 0 && counted(w, 1, CTR_IMPAIR_CORRUPT) > 0);
+}
+
+static void
+stress(const char *text, unsigned nb_workers)
 {
     static struct world w;
-    const bool moves = strncmp(text, "hybrid", 6) == 0;
+    const struct host *h;
     uint32_t listener;
 
     run = (struct run){ .text = text, .nb_workers = nb_workers };
+    run.impair = (struct impair_config){
+        .enabled = true, .reorder_ppm = 10000, .dup_ppm = 10000, .corrupt_ppm = 5000, .delay_us = 50
+    };
     rng_init(&run.rng, 31, nb_workers);
-    world_init(&w, loss_ppm);
+    world_init(&w, 10000);
+    h = w.net.node[1].host;
     listener = listen_on(&w.b, PORT, false);
-    threads_start(&w, nb_workers, moves);
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        round_within(&w, listener, 60000 + i);
-        round_across(&w, listener, 30000 + i);
+    threads_start(&w);
+    for (unsigned i = 0; i < (has_replicas ? 3 : 2); i++) {
+        one_round(&w, &w.b, listener, 60000 + i);
+        one_round(&w, &w.a, listener, 30000 + i);
     }
-    threads_stop(&w, nb_workers);
-    assert_no_lock_is_held(w.net.node[1].host);
-    assert_int_equal(counted(&w, 1, CTR_LOCK_TABLE) > 0, w.net.node[1].host->shared != NULL);
-    assert_int_equal(counted(&w, 1, CTR_MOVE_OUT) > 0, moves);
-    assert_int_equal(counted(&w, 1, CTR_TCP_BUG_EDGE), 0);
+    threads_stop(&w);
+    assert_no_lock_is_held(h);
+    if (has_replicas)
+        assert_equal_replicas(&w);
+    assert_counters(&w);
+    net_until(&w.net, live(h) == 1 && live(w.net.node[0].host) == 0);
     /* world_fini ends both applications and asserts that every buffer, socket and connection is back. */
     world_fini(&w);
 }
@@ -252,8 +303,10 @@ stress(const char *text, unsigned nb_workers, uint32_t loss_ppm)
 static void
 serves_on_threads(void **state)
 {
-    stress(*state, 2, 0);
-    stress(*state, WORKERS_MAX, 10000);
+    connections_move = strncmp(*state, "hybrid", 6) == 0;
+    has_replicas = strncmp(*state, "misd", 4) == 0;
+    stress(*state, 2);
+    stress(*state, WORKERS_MAX);
 }
 
 /* The mode is the argument. */

@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <stdio.h>
 
+#include "../tcp/sound.h"
+
 struct run run;
 
 /* ---- hosts of a mode --------------------------------------------------------------------------------------------------------- */
@@ -72,20 +74,31 @@ world_init(struct world *w, uint32_t loss_ppm)
 
     for (unsigned i = 0; i < 2 && run.nb_ports > 0; i++)
         cfg[i].tcp.port_max = (uint16_t)(cfg[i].tcp.port_min + run.nb_ports - 1);
-    maker.loss_ppm = loss_ppm;
-    maker.corrupt_ppm = run.corrupt_ppm;
+    maker.impair = run.impair;
+    maker.impair.loss_ppm = loss_ppm;
+    maker.impair.enabled = run.impair.enabled || loss_ppm > 0;
     net_init_with(&w->net, cfg, &maker);
     fapp_attach(&w->a, &w->net.node[0]);
     fapp_attach(&w->b, &w->net.node[1]);
 }
 
 void
+assert_world_is_sound(const struct world *w)
+{
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned k = 0; k < host_nb_stacks(w->net.node[i].host); k++)
+            assert_domain_is_sound(host_stack(w->net.node[i].host, k)->tcp);
+}
+
+void
 world_fini(struct world *w)
 {
+    assert_world_is_sound(w);
     fapp_leave(&w->a, w->a.member);
     fapp_leave(&w->b, w->b.member);
     net_until(&w->net, w->net.node[0].host->nb_apps + w->net.node[1].host->nb_apps == 0);
     net_run(&w->net, 300000);
+    assert_world_is_sound(w);
     net_fini(&w->net);
 }
 

@@ -24,7 +24,8 @@ struct run {
     const uint8_t *order; /**< or, for node 1, this says which worker alone is polled next, as long as it lasts */
     unsigned order_len, order_at;
     uint32_t still; /**< workers of node 1 that are not polled, as bits */
-    uint32_t corrupt_ppm; /**< frames with a bit flipped, both directions */
+    struct impair_config
+        impair; /**< what is wrong with the wire, both directions, besides the loss that world_init is told */
     uint16_t nb_ports; /**< ephemeral ports that the hosts have; 0 = as ever */
 };
 extern struct run run;
@@ -37,6 +38,8 @@ struct world {
 void world_init(struct world *w, uint32_t loss_ppm);
 /** The processes end; everything that they held must come back. */
 void world_fini(struct world *w);
+/** Assert what holds of every domain of both nodes between two passes. */
+void assert_world_is_sound(const struct world *w);
 
 uint32_t status(const struct fapp *fa, uint32_t slot);
 uint16_t local_port(const struct fapp *fa, uint32_t slot);

@@ -124,16 +124,12 @@ static void
 node_init(struct lan *net, unsigned i, const struct stack_config *cfg)
 {
     struct node *n = &net->node[i];
-    struct port_config pc = { .port_id = ports[i], .nb_queues = 1 };
-    const uint32_t loss_ppm = net->maker->loss_ppm;
+    struct port_config pc = { .port_id = ports[i], .nb_queues = 1, .impair = net->maker->impair };
     static unsigned generation; /* a test that failed leaves its pools behind */
     char name[16];
     char err[256] = "";
 
-    if (loss_ppm + net->maker->corrupt_ppm > 0)
-        pc.impair = (struct impair_config){
-            .enabled = true, .seed = 99 + i, .loss_ppm = loss_ppm, .corrupt_ppm = net->maker->corrupt_ppm
-        };
+    pc.impair.seed = 99 + i;
     n->net = net;
     n->addr = cfg->ip.addr;
     snprintf(name, sizeof(name), "n%u", generation++);

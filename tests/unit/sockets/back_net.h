@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <rte_ip.h>
 
+#include "core/impair.h"
 #include "sockets/backend.h"
 
 /**
@@ -57,8 +58,7 @@ struct net_maker {
     struct host *(*make)(struct node *n, const struct stack_config *cfg);
     unsigned (*poll)(struct node *n);
     void (*unmake)(struct node *n);
-    uint32_t loss_ppm; /**< of the ports, both directions */
-    uint32_t corrupt_ppm;
+    struct impair_config impair; /**< of the ports, both directions; the seed is the node's */
 };
 
 /** What net_init takes: one worker, one domain. */

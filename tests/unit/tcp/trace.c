@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sound.h"
+
 #define OPTS_NONE ((struct tcp_options){ .has_mss = false })
 
 static void
@@ -106,6 +108,7 @@ trace_fini(struct trace *t)
     struct tcp_usage u;
 
     expect_nothing(t);
+    assert_domain_is_sound(t->d);
     if (t->id != 0 && t->nb_gone == 0)
         tcp_abort(t->d, &t->env, t->id);
     if (t->listener != 0)
