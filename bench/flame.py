@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Draw where the time goes in a mode, as a flame graph: isobench with the stack inside, on the sink wire, sampled by a timer.
+"""Draw where the time goes in each mode, as flame graphs: isobench with the stack inside, on the sink wire, sampled by a timer.
 
-usage: flame.py [--mode MODE] [--role "tx -c 64 -s 64k"] [-o FILE.svg] [--build DIR]
+usage: flame.py [MODE ...] [--role "tx -c 64 -s 64k"] [--out FOLDER] [--build DIR]
 
 perf takes the samples (cpu-clock, so that it works where there are no hardware counters) and unwinds by the debug information of the build. A box is a function; its width its share of the
-samples, what it calls stands above it. The sink wire answers on the same thread: its boxes (sink_*) are the wire's, not the stack's. The functions with the largest shares of their own are
-printed as well. Needs perf and the right to use it.
+samples, what it calls stands above it. The sink wire answers on the same thread: its boxes (sink_*) are the wire's, not the stack's. Printed are the functions with the largest shares of their own
+and, for all modes together, the shares of the layers, by the static libraries that functions come from. Without modes all are drawn. Needs perf and the right to use it.
 """
 import argparse
 import collections
@@ -32,47 +32,82 @@ app-memory = 8G
 '''
 
 
+# What runs on the program's own threads needs one CPU, what has workers beside them two.
+CALLING_THREAD = ('up', 'msgp', 'connp-l')
+MODES = ('up', 'msgp', 'connp-l,groups=128', 'connp-t', 'isostack', 'hybrid', 'misd')
+LIBRARIES = {'src/tcp/libtcp.a': 'TCP', 'src/ip/libip.a': 'IP', 'src/core/libcore.a': 'core', 'src/sockets/libsockets.a': 'sockets', 'src/modes/libmodes.a': 'mode',
+             'src/sockets/client/libfront.a': 'front-end', 'apps/embedded/libembedded.a': 'front-end', 'apps/sink/libsink.a': 'wire', 'apps/isobench/libisobench.a': 'isobench'}
+LAYERS = ('isobench', 'front-end', 'sockets', 'mode', 'TCP', 'IP', 'core', 'DPDK', 'C library', 'kernel', 'wire', 'other')
+
+
 class Box:
     def __init__(self):
         self.samples = 0
         self.above = {}
 
 
-def record(args, folder):
+def layers_of(build):
+    """Function -> layer, by the library that defines it."""
+    layer = {}
+    for library, name in LIBRARIES.items():
+        symbols = subprocess.run(['nm', '--defined-only', os.path.join(build, library)], capture_output=True, text=True, check=True).stdout
+        for line in symbols.splitlines():
+            words = line.split()
+            if len(words) == 3 and words[1] in 'tT':
+                layer.setdefault(plain(words[2]), name)
+    return layer
+
+
+def plain(function):
+    """A function's name without what the compiler has hung on to it."""
+    return re.sub(r'\.(constprop|isra|part|cold|lto_priv)\b.*', '', function)
+
+
+def record(args, mode, folder):
     """Run it under perf; returns the text of its samples."""
     conf, data = os.path.join(folder, 'stack.conf'), os.path.join(folder, 'perf.data')
     with open(conf, 'w', encoding='ascii') as f:
-        f.write(CONFIGURATION.format(lcores=args.lcores, mode=args.mode))
+        f.write(CONFIGURATION.format(lcores='0' if mode.split(',')[0] in CALLING_THREAD else '0-1', mode=mode))
     role, *options = args.role.split()
     program = [os.path.join(args.build, 'apps/isobench/isobench-embedded'), '--stack', conf, role, '10.9.0.2:7000', *options, '-d', str(args.seconds)]
     done = subprocess.run(['perf', 'record', '-q', '-e', 'cpu-clock', '-F', str(HERTZ), '--call-graph', f'dwarf,{STACK_BYTES}', '-o', data, *program],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=args.seconds + 120)
     if done.returncode != 0:
-        sys.exit(f'flame.py: {done.stderr.strip() or done.stdout.strip()}')
-    print(done.stdout, end='')
-    return subprocess.run(['perf', 'script', '-i', data, '-F', 'comm,ip,sym', '--no-inline'], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        sys.exit(f'flame.py: {mode}: {done.stderr.strip() or done.stdout.strip()}')
+    return subprocess.run(['perf', 'script', '-i', data, '-F', 'comm,ip,sym,dso', '--no-inline'], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           check=True, timeout=600).stdout
 
 
 def stacks(text):
-    """Lists of functions, the outermost first."""
+    """Lists of (function, object), the outermost first."""
     for sample in text.split('\n\n'):
-        lines = sample.strip().splitlines()[1:]
-        names = [re.sub(r'\.(constprop|isra|part|cold)\..*', '', ' '.join(line.split()[1:])) for line in lines]
-        if names:
-            yield [name if name != '[unknown]' else '?' for name in reversed(names)]
+        frames = [re.match(r'\s*[0-9a-f]+ (.*) \((.*)\)$', line) for line in sample.strip().splitlines()[1:]]
+        stack = [(plain(f[1]) if f[1] != '[unknown]' else '?', f[2]) for f in reversed(frames) if f]
+        if stack:
+            yield stack
 
 
-def fold(text):
-    root, own = Box(), collections.Counter()
+def layer_of(function, obj, layers):
+    if obj.startswith('[') and 'vdso' not in obj:
+        return 'kernel'
+    if '/librte_' in obj or function.startswith('rte_'):
+        return 'DPDK'
+    if re.search(r'/(libc|ld-linux[^/]*)\.so|vdso', obj):
+        return 'C library'
+    return layers.get(function, 'other')
+
+
+def fold(text, layers):
+    root, own, share = Box(), collections.Counter(), collections.Counter()
     for stack in stacks(text):
         box = root
         box.samples += 1
-        for name in stack:
+        for name, _ in stack:
             box = box.above.setdefault(name, Box())
             box.samples += 1
-        own[stack[-1]] += 1
-    return root, own
+        own[stack[-1][0]] += 1
+        share[layer_of(*stack[-1], layers)] += 1
+    return root, own, share
 
 
 def depth(box):
@@ -101,26 +136,37 @@ def draw(box, name, left, level, scale, rows, out):
         left += b.samples * scale
 
 
+def draw_mode(args, mode, layers):
+    """Write the mode's SVG; returns the layers' shares in percent."""
+    with tempfile.TemporaryDirectory() as folder:
+        root, own, share = fold(record(args, mode, folder), layers)
+    if root.samples == 0:
+        sys.exit(f'flame.py: {mode}: no samples')
+    rows, out = depth(root), []
+    draw(root, f'{mode}: {args.role}', 0, 1, WIDTH / root.samples, rows, out)
+    path = os.path.join(args.out, re.sub(r'[^a-z0-9]+', '-', mode) + '.svg')
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {rows * ROW}" font-family="sans-serif" font-size="{FONT}">' + ''.join(out) + '</svg>\n')
+    print(f'{mode}: {root.samples} samples, {path}')
+    print('   ' + ', '.join(f'{name} {100 * samples / root.samples:.1f}%' for name, samples in own.most_common(12)))
+    return {layer: 100 * share[layer] / root.samples for layer in LAYERS}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('modes', metavar='MODE', nargs='*', default=MODES)
     parser.add_argument('--build', default='build')
-    parser.add_argument('--mode', default='up')
     parser.add_argument('--role', default='tx -c 64 -s 64k', help='isobench\'s role and options; the sink answers tx and idle, and rr')
-    parser.add_argument('--lcores', default='0', help='as the EAL takes them')
     parser.add_argument('--seconds', type=float, default=2)
-    parser.add_argument('-o', '--output', default='flame.svg')
+    parser.add_argument('--out', help='folder for the drawings; figures/flame of the build directory if not given')
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root, own = fold(record(args, folder))
-    if root.samples == 0:
-        sys.exit('flame.py: no samples')
-    rows, out = depth(root), []
-    draw(root, f'{args.mode}: {args.role}', 0, 1, WIDTH / root.samples, rows, out)
-    with open(args.output, 'w', encoding='utf-8') as f:
-        f.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {rows * ROW}" font-family="sans-serif" font-size="{FONT}">' + ''.join(out) + '</svg>\n')
-    for name, samples in own.most_common(20):
-        print(f'{100 * samples / root.samples:5.1f}%  {name}')
-    print(f'{root.samples} samples, {args.output}')
+    args.out = args.out or os.path.join(args.build, 'figures/flame')
+    os.makedirs(args.out, exist_ok=True)
+    layers = layers_of(args.build)
+    shares = {mode: draw_mode(args, mode, layers) for mode in args.modes}
+    print('\n| % of the samples | ' + ' | '.join(LAYERS) + ' |\n' + '| --- ' * (len(LAYERS) + 1) + '|')
+    for mode, share in shares.items():
+        print(f'| `{mode}` | ' + ' | '.join(f'{share[layer]:.0f}' if share[layer] >= 0.5 else '-' for layer in LAYERS) + ' |')
 
 
 if __name__ == '__main__':
