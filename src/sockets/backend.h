@@ -272,6 +272,7 @@ struct net {
     struct ip_ctx *ip;
     struct stack *view; /**< this worker's part of a shared domain; NULL = domains are not shared */
     uint64_t now_us; /**< of the pass */
+    uint64_t timers_tick; /**< of the wheels: when the domains' deadlines were last looked at */
     int32_t rx_bufs; /**< as app.rx_bufs, over all applications */
     uint32_t next_app; /**< whose turn it is to be served first */
 

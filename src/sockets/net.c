@@ -8,6 +8,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/wheel.h"
+
 /**
  * @file
  * A worker's side of the network, and the steps of its pass.
@@ -288,6 +290,10 @@ net_timers(struct net *net, uint64_t now_us)
 
     if (ip_next_us(net->ip, now_us) <= now_us)
         ip_tick(net->ip, now_us);
+    /* With locks, once in a tick of the wheels: a second look would find the same, and with a thousand groups is most of an idle pass. */
+    if (h->locking && now_us >> WHEEL_TICK_SHIFT == net->timers_tick)
+        return 0;
+    net->timers_tick = now_us >> WHEEL_TICK_SHIFT;
     /* Whoever is awake runs what is due in a shared domain; its owner wakes up for it. */
     for (uint32_t i = h->shared != NULL ? 0 : net->number; i < h->nb_stacks; i += h->nb_nets) {
         struct stack *s = h->stacks[i];
