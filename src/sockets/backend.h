@@ -316,7 +316,8 @@ struct host {
     uint32_t nb_apps;
     uint32_t apps_capacity;
     uint64_t next_app_id;
-    bool stopped; /**< one worker has stopped the world, and entered every domain; changed with every pass lock held */
+    bool stopped; /**< one worker has stopped the world; changed with every pass lock held */
+    bool entered; /**< and it is inside every domain: what was on its way between workers has arrived */
     bool stop_wanted; /**< atomic: applications have ended, or are to be expelled or relaxed */
 
     struct shm_stack_page *page;
@@ -673,10 +674,10 @@ void handover_unreachable(struct net *net, struct net *to, const struct ip_unrea
 void handover_unresolved(struct net *net, struct net *to, const struct ip_addr *dst);
 void handover_ring_bells(struct net *net);
 /** With the world stopped: everything that is on its way between workers arrives. */
-void handover_settle(struct net *net, uint64_t now_us);
-/** Send a message to a domain: by its owner's queue, or into the mail. The worker is inside a pass, or has stopped the world. */
+void handover_settle(struct host *h, uint64_t now_us);
+/** Send a message to a domain: by its owner's queue, or into the mail. The worker is inside a pass, or has stopped the world, and net is the one by which the sender was entered. */
 void message_send(struct net *net, struct message *msg, uint32_t to);
-/** Deliver the mail; no domain is entered, or the world is stopped. Returns how many. */
+/** Deliver the mail; no domain is entered, or all are (host.entered). Returns how many. */
 unsigned message_run(struct net *net, uint64_t now_us);
 bool handover_waits(const struct net *net);
 
@@ -705,7 +706,7 @@ host_owner(const struct host *h, uint32_t stack)
 static inline bool
 host_in_reach(const struct host *h, const struct net *net, uint32_t stack)
 {
-    return h->locking || host_owner(h, stack) == net || h->stopped;
+    return h->locking || host_owner(h, stack) == net || h->entered;
 }
 
 /** The tuple of a packet; false: it is too short to have one. */
@@ -716,8 +717,8 @@ struct stack *host_stack_of(const struct host *h, const struct app *app, uint32_
 
 struct net *net_create(struct host *h, uint32_t number, uint32_t nb_nets, struct counters *ctr);
 void net_destroy(struct net *net);
-/** handed: another worker passed it on to `of`, which is the same as net unless the world is stopped. */
-void net_unreachable(struct net *net, struct net *of, const struct ip_unreachable *info, bool handed, uint64_t now_us);
+/** handed: another worker passed it on to net's. */
+void net_unreachable(struct net *net, const struct ip_unreachable *info, bool handed, uint64_t now_us);
 
 /**
  * The domain in which something of a tuple is to be applied, as far as `of`'s worker knows: his own, or one whose owner he passes it on to. What was handed over to him is

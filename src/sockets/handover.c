@@ -309,7 +309,7 @@ static void
 deliver(struct net *net, struct message *msg, uint64_t now_us)
 {
     struct stack *s = net->host->stacks[msg->to];
-    bool entered = net->host->stopped;
+    bool entered = net->host->entered;
 
     if (!entered)
         stack_enter(s, net, now_us);
@@ -343,15 +343,15 @@ apply_to(struct stack *s, struct net *net, struct ip_packet *pkts, uint16_t n, u
 
 /* Those whose connections have moved on go after them. Returns how many are left. */
 static uint16_t
-pass_on(struct net *net, const struct net *of, struct ip_packet *pkts, uint16_t n)
+pass_on(struct net *net, struct ip_packet *pkts, uint16_t n)
 {
     uint16_t kept = 0;
 
     for (uint16_t i = 0; i < n; i++) {
         struct tcp_tuple t;
-        uint32_t number = packet_tuple(&pkts[i], &t) ? net_whereabouts(of, &t, true) : of->number;
+        uint32_t number = packet_tuple(&pkts[i], &t) ? net_whereabouts(net, &t, true) : net->number;
 
-        if (number == of->number) {
+        if (number == net->number) {
             pkts[kept++] = pkts[i];
         } else {
             counter_inc(net->ctr, CTR_REDIRECTED);
@@ -361,17 +361,17 @@ pass_on(struct net *net, const struct net *of, struct ip_packet *pkts, uint16_t 
     return kept;
 }
 
-/* Packets that were handed over to `of`; in a row for one domain they are applied in one go. */
+/* In a row for one domain they are applied in one go. */
 static void
-apply(struct net *net, const struct net *of, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+apply(struct net *net, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
 {
     struct host *h = net->host;
     uint16_t at = 0;
 
     if (h->cfg.tcp.max_moved != 0) {
-        n = pass_on(net, of, pkts, n);
+        n = pass_on(net, pkts, n);
         if (n > 0)
-            apply_to(h->stacks[of->number], net, pkts, n, now_us);
+            apply_to(h->stacks[net->number], net, pkts, n, now_us);
         return;
     }
 
@@ -399,7 +399,7 @@ take_frame(struct net *net, struct rte_mbuf *m, uint64_t now_us)
 }
 
 static void
-take_buffer(struct net *net, struct net *of, struct rte_mbuf *m, struct ip_packet *pkts, uint16_t *n, uint64_t now_us)
+take_buffer(struct net *net, struct rte_mbuf *m, struct ip_packet *pkts, uint16_t *n, uint64_t now_us)
 {
     const struct handed *handed = handed_of(m);
     struct ip_unreachable info;
@@ -409,12 +409,12 @@ take_buffer(struct net *net, struct net *of, struct rte_mbuf *m, struct ip_packe
         pkts[(*n)++] = handed->packet;
         break;
     case BUF_FRAME:
-        take_frame(of, m, now_us);
+        take_frame(net, m, now_us);
         break;
     case BUF_UNREACHABLE:
         info = handed->unreachable;
         rte_pktmbuf_free(m);
-        net_unreachable(net, of, &info, true, now_us);
+        net_unreachable(net, &info, true, now_us);
         break;
     case BUF_UNRESOLVED:
         net_note_unresolved(net, &handed->unresolved);
@@ -433,15 +433,14 @@ take_entry(struct net *net, uintptr_t entry, uint64_t now_us)
         deliver(net, (struct message *)(entry & ~(uintptr_t)ENTRY_KIND), now_us);
 }
 
-/* Do a burst of what was handed over to `of`, which is the same as net unless the world is stopped. */
 static unsigned
-take_burst(struct net *net, struct net *of, uint64_t now_us)
+take_burst(struct net *net, uint64_t now_us)
 {
     void *entries[HANDOVER_BURST];
     struct ip_packet pkts[HANDOVER_BURST];
     uint16_t nb_pkts = 0;
     unsigned queued;
-    unsigned n = rte_ring_sc_dequeue_burst(of->ring, entries, HANDOVER_BURST, &queued);
+    unsigned n = rte_ring_sc_dequeue_burst(net->ring, entries, HANDOVER_BURST, &queued);
 
     if (n == 0)
         return 0;
@@ -453,15 +452,15 @@ take_burst(struct net *net, struct net *of, uint64_t now_us)
             rte_prefetch0(handed_of(entries[i]));
     for (unsigned i = 0; i < n; i++) {
         if (((uintptr_t)entries[i] & ENTRY_KIND) == 0) {
-            take_buffer(net, of, entries[i], pkts, &nb_pkts, now_us);
+            take_buffer(net, entries[i], pkts, &nb_pkts, now_us);
             continue;
         }
         /* In order: what came before is applied before. */
-        apply(net, of, pkts, nb_pkts, now_us);
+        apply(net, pkts, nb_pkts, now_us);
         nb_pkts = 0;
         take_entry(net, (uintptr_t)entries[i], now_us);
     }
-    apply(net, of, pkts, nb_pkts, now_us);
+    apply(net, pkts, nb_pkts, now_us);
     return n;
 }
 
@@ -469,37 +468,35 @@ unsigned
 net_handed(struct net *net, uint64_t now_us)
 {
     net->now_us = now_us;
-    return net->ring != NULL ? take_burst(net, net, now_us) : 0;
+    return net->ring != NULL ? take_burst(net, now_us) : 0;
 }
 
-/* What `of` could not put into a full queue. */
+/* Its part of what is on its way: what it has for itself, what it could not put into a full queue, what was handed over to it. */
 static unsigned
-take_kept(struct net *net, struct net *of, uint64_t now_us)
+settle_one(struct net *net, uint64_t now_us)
 {
-    uint32_t n = of->unsent.n;
+    unsigned n = message_run(net, now_us) + net->unsent.n;
 
-    if (n == 0)
-        return 0;
-    for (uint32_t i = 0; i < n; i += 2)
-        take_entry(net, of->unsent.words[i + 1], now_us);
-    memmove(of->unsent.words, of->unsent.words + n, (of->unsent.n - n) * sizeof(of->unsent.words[0]));
-    of->unsent.n -= n;
-    return n;
+    send_kept(net);
+    return n + net_handed(net, now_us);
 }
 
 void
-handover_settle(struct net *net, uint64_t now_us)
+handover_settle(struct host *h, uint64_t now_us)
 {
-    struct host *h = net->host;
     unsigned n;
 
-    net->now_us = now_us;
+    /* As each worker does it, by the same queues: so nothing overtakes what was sent before it. */
     do {
-        n = message_run(net, now_us);
-        for (uint32_t i = 0; i < h->nb_nets && h->nets[i]->ring != NULL; i++)
-            n += take_burst(net, h->nets[i], now_us);
-        for (uint32_t i = 0; n == 0 && i < h->nb_nets; i++)
-            n += take_kept(net, h->nets[i], now_us);
+        n = 0;
+        for (uint32_t i = 0; i < h->nb_nets; i++) {
+            unsigned done = settle_one(h->nets[i], now_us);
+
+            /* Frames to send, neighbours that were not found: what is left for the end of a pass. */
+            if (done > 0)
+                net_wake(h->nets[i]);
+            n += done;
+        }
     } while (n > 0);
 }
 

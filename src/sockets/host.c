@@ -307,12 +307,13 @@ host_stop(struct host *h, struct net *net, uint64_t now_us)
         for (uint32_t i = 0; i < h->nb_nets; i++)
             lock_take(&h->nets[i]->pass, net->ctr, CTR_LOCK_PASS);
     h->stopped = true;
-    for (uint32_t i = 0; i < h->nb_stacks; i++)
-        stack_enter(h->stacks[i], net, now_us);
     counter_inc(net->ctr, CTR_WORKER_STOPS);
     /* What was on its way between workers arrives: so nothing is in two places, or in none. Where domains have locks nothing ever is. */
     if (!h->locking)
-        handover_settle(net, now_us);
+        handover_settle(h, now_us);
+    h->entered = true;
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        stack_enter(h->stacks[i], net, now_us);
 }
 
 /* Publish what the domains have changed; that may have to be told to others of them. */
@@ -325,6 +326,18 @@ settle_all(struct host *h, struct net *net, uint64_t now_us)
     } while (message_run(net, now_us) > 0);
 }
 
+/* To whom it belongs: its owner's next words, which may come before he enters it for an event, go by his own queues. */
+static void
+leave(struct stack *s, uint64_t now_us)
+{
+    struct host *h = s->host;
+
+    if (!h->locking)
+        stack_enter(s, host_owner(h, s->number), now_us);
+    else if (h->shared == NULL)
+        lock_give(&s->lock);
+}
+
 void
 host_go(struct host *h, struct net *net, uint64_t now_us)
 {
@@ -334,9 +347,9 @@ host_go(struct host *h, struct net *net, uint64_t now_us)
         app_settle(h);
     message_run(net, now_us);
     settle_all(h, net, now_us);
-    h->stopped = false;
-    for (uint32_t i = 0; h->locking && h->shared == NULL && i < h->nb_stacks; i++)
-        lock_give(&h->stacks[i]->lock);
+    h->stopped = h->entered = false;
+    for (uint32_t i = 0; i < h->nb_stacks; i++)
+        leave(h->stacks[i], now_us);
     net_wake_all(net);
     if (reap)
         app_reap(h);

@@ -109,7 +109,7 @@ net_whereabouts(const struct net *of, const struct tcp_tuple *t, bool handed)
 }
 
 void
-net_unreachable(struct net *net, struct net *of, const struct ip_unreachable *info, bool handed, uint64_t now_us)
+net_unreachable(struct net *net, const struct ip_unreachable *info, bool handed, uint64_t now_us)
 {
     struct tcp_tuple t = {
         .local = info->local,
@@ -118,7 +118,7 @@ net_unreachable(struct net *net, struct net *of, const struct ip_unreachable *in
         .remote_port = info->remote_port,
     };
     struct host *h = net->host;
-    uint32_t number = net_whereabouts(of, &t, handed);
+    uint32_t number = net_whereabouts(net, &t, handed);
     struct stack *s = h->stacks[number];
 
     if (!host_in_reach(h, net, number)) {
@@ -133,7 +133,7 @@ net_unreachable(struct net *net, struct net *of, const struct ip_unreachable *in
 static void
 on_unreachable(void *ctx, const struct ip_unreachable *info, uint64_t now_us)
 {
-    net_unreachable(ctx, ctx, info, false, now_us);
+    net_unreachable(ctx, info, false, now_us);
 }
 
 void

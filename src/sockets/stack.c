@@ -124,7 +124,7 @@ stack_enter(struct stack *s, struct net *net, uint64_t now_us)
     const struct host *h = s->host;
 
     if (h->shared != NULL)
-        s = h->stopped ? s : net->view;
+        s = h->entered ? s : net->view;
     else if (h->locking)
         lock_take(&s->lock, net->ctr, CTR_LOCK_GROUP);
     entered(s, net, now_us);

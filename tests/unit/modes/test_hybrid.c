@@ -217,6 +217,78 @@ the_owner_of_a_moved_connection_dies(void **state)
     world_fini(&w);
 }
 
+static void
+stop_the_world(void)
+{
+    struct host *h = w.net.node[1].host;
+
+    host_stop(h, host_net(h, 0), w.net.now_us);
+    host_go(h, host_net(h, 0), w.net.now_us);
+}
+
+/* A request for connections is on its way from one worker to another, and packets of theirs behind it. */
+static void
+request_and_packets(unsigned thief, unsigned victim, uint32_t total)
+{
+    for (unsigned i = 0; i < 2 * CONNS; i++)
+        stream_step(&st[i], total - 5000);
+    for (unsigned i = 0; i < 8; i++)
+        net_step(&w.net, 10);
+    run.still = 1u << victim | 1u << thief;
+    steal(thief, victim, 3);
+    for (unsigned i = 0; i < 2 * CONNS; i++)
+        stream_step(&st[i], total);
+    for (unsigned i = 0; i < 8; i++)
+        net_step(&w.net, 10);
+    run.still = 0;
+}
+
+/* When the world is stopped they do not arrive before the connections do. */
+static void
+packets_do_not_overtake_their_connection(void **state)
+{
+    (void)state;
+    start("hybrid,threshold=1024", 3, 0);
+    for (unsigned round = 1; round <= 8; round++) {
+        request_and_packets((round + 1) % 3, round % 3, 8000 * round);
+        stop_the_world();
+        transfer_all(&w.net, st, 2 * CONNS, 8000 * round);
+        net_run(&w.net, 1100000);
+    }
+    assert_true(counted(&w, 1, CTR_MOVE_IN) > 8);
+    end();
+}
+
+/* Connections change their domain while their process ends: all end in order, the peer has what was sent, and nothing is left. */
+static void
+the_owner_dies_while_connections_move(void **state)
+{
+    (void)state;
+    for (unsigned victim = 0; victim < 3; victim++) {
+        start("hybrid,threshold=1024", 3, 0);
+        request_and_packets((victim + 1) % 3, victim, 8000);
+        fapp_leave(&w.b, w.b.member);
+        assert_true(counted(&w, 1, CTR_MOVE_IN) > 0);
+        for (unsigned i = 0; i < CONNS; i++)
+            net_until(&w.net, status(&w.a, client[i]) & (SHM_ST_FIN | SHM_ST_ERROR));
+        net_until(&w.net, w.net.node[1].host->nb_apps == 0);
+        fapp_attach(&w.b, &w.net.node[1]);
+        world_fini(&w);
+    }
+}
+
+/* What a worker says first after that, it says by its own queues: others have theirs in use. */
+static void
+domains_are_their_owners_again_after_a_stop(void **state)
+{
+    (void)state;
+    start("hybrid,threshold=1024", 3, 0);
+    stop_the_world();
+    for (unsigned i = 0; i < 3; i++)
+        assert_ptr_equal(stack(i)->net, host_net(w.net.node[1].host, i));
+    end();
+}
+
 int
 main(void)
 {
@@ -226,6 +298,9 @@ main(void)
         cmocka_unit_test(a_full_thief_gives_back),
         cmocka_unit_test(load_spreads_and_settles),
         cmocka_unit_test(the_owner_of_a_moved_connection_dies),
+        cmocka_unit_test(packets_do_not_overtake_their_connection),
+        cmocka_unit_test(the_owner_dies_while_connections_move),
+        cmocka_unit_test(domains_are_their_owners_again_after_a_stop),
     };
 
     if (net_eal_start() != 0)

@@ -185,6 +185,26 @@ look(struct world *w)
     threads_start(w);
 }
 
+static void
+do_nothing(struct host *h, void *arg, uint64_t now_us)
+{
+    (void)h;
+    (void)arg;
+    (void)now_us;
+}
+
+/* As whoever asks for statistics does, all the time. */
+static void
+stop_the_world(struct world *w, struct stream *st, unsigned n, uint32_t total)
+{
+    for (unsigned stops = 0; stops < 10; stops++) {
+        for (unsigned i = 0; i < n; i++)
+            stream_step(&st[i], total);
+        net_step(&w->net, 1000);
+        assert_int_equal(host_call(w->net.node[1].host, do_nothing, NULL), 0);
+    }
+}
+
 /* Connections to node 1 that carry bytes both ways. From itself: both ends are in the same domains, and every worker meets both. Or over the wire. */
 static void
 one_round(struct world *w, struct fapp *from, uint32_t listener, uint32_t n_bytes)
@@ -202,6 +222,7 @@ one_round(struct world *w, struct fapp *from, uint32_t listener, uint32_t n_byte
     }
     transfer_all(&w->net, st, 2 * PARALLEL, n_bytes / 2);
     look(w);
+    stop_the_world(w, st, 2 * PARALLEL, n_bytes);
     transfer_all(&w->net, st, 2 * PARALLEL, n_bytes);
     /* Orderly ends, resets, and ends from either side. */
     for (unsigned i = 0; i < PARALLEL; i++) {
