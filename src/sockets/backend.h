@@ -251,6 +251,7 @@ struct stack {
     uint32_t nb_shadows;
     uint32_t dirty_first, dirty_last;
     uint32_t nb_connecting; /**< sockets with SHM_ST_CONNECTING */
+    bool entered; /**< since it was last settled */
     bool closing; /**< has begun to shut down */
     bool drained; /**< atomic: and has nothing left to send */
     uint64_t closing_check_at_us;

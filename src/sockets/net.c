@@ -298,7 +298,8 @@ net_timers(struct net *net, uint64_t now_us)
     for (uint32_t i = h->shared != NULL ? 0 : net->number; i < h->nb_stacks; i += h->nb_nets) {
         struct stack *s = h->stacks[i];
 
-        if (h->locking && __atomic_load_n(&h->next_us[i], __ATOMIC_RELAXED) > now_us)
+        /* What this pass has armed is looked at in the next. */
+        if (__atomic_load_n(&h->next_us[i], __ATOMIC_RELAXED) > now_us)
             continue;
         s = stack_enter(s, net, now_us);
         n += stack_timers(s, now_us);

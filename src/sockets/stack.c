@@ -116,6 +116,7 @@ entered(struct stack *s, struct net *net, uint64_t now_us)
     s->ip = net->ip;
     s->env.ctr = net->ctr;
     s->env.now_us = now_us;
+    s->entered = true;
 }
 
 struct stack *
@@ -173,6 +174,10 @@ stack_settle(struct stack *s)
     uint64_t *shown = &s->host->next_us[s->number];
     uint64_t next_us;
 
+    /* Nobody was inside; but what a relay's other replicas do to the domain, they do without coming in. */
+    if (!s->entered && s->relay == NULL)
+        return;
+    s->entered = false;
     if (s->dirty_first != SOCK_NONE)
         sock_flush(s);
     if (unlikely(s->closing))
