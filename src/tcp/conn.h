@@ -45,7 +45,7 @@ struct tcp_conn_opts {
     uint16_t keep_idle_s, keep_intvl_s;
     uint16_t linger2_s; /**< TCP_LINGER2_NONE = an orphan has no FIN-WAIT-2 */
     uint16_t max_seg; /**< 0 = none */
-    uint8_t keep_cnt, syn_retries, tos;
+    uint8_t keep_cnt, syn_retries, tos; /**< syn_retries: 0 = as the domain has it */
     uint8_t cc_id; /**< enum tcp_cc_id, or TCP_CC_BY_ROUTE: nobody has chosen */
 };
 #define TCP_CC_BY_ROUTE UINT8_MAX
@@ -199,7 +199,7 @@ struct tcp_listener {
     uint32_t flags; /**< CONN_F_OPTIONS to hand down */
     uint8_t state; /**< TCP_ST_LISTEN */
     uint8_t gen;
-    uint8_t defer_accept_s;
+    uint8_t defer_timeouts; /**< TCP_DEFER_ACCEPT, in SYN-ACK timeouts; 0 = off */
     uint8_t pad;
     uint32_t backlog;
     uint32_t accept_head, accept_tail; /**< connections, 0 <=> empty */
@@ -231,9 +231,9 @@ struct tcp_half {
     uint16_t mss_peer, mss_path;
     uint8_t snd_wscale, rcv_wscale;
     uint8_t flags; /**< HALF_F_* */
-    uint8_t retries;
+    uint8_t retries; /**< timeouts of its SYN-ACK */
     uint8_t tos;
-    uint8_t pad;
+    bool acked; /**< TCP_DEFER_ACCEPT: the handshake is complete, data is waited for */
 };
 #define HALF_F_TS 1u
 #define HALF_F_SACK 2u

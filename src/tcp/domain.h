@@ -281,7 +281,8 @@ void conn_send_rst(const struct tcp_env *env, struct tcp_conn *c);
 void conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 uint32_t conn_window_space(const struct tcp_conn *c);
-uint8_t window_scale_for(const struct tcp_domain *d, uint32_t rcv_buf_bytes);
+/** For a buffer that nobody has fixed there is room to grow (the scale cannot change after the SYN); else the finest that serves. */
+uint8_t window_scale_for(const struct tcp_domain *d, uint32_t rcv_buf_bytes, bool fixed);
 /** RST in answer to a segment that belongs to nobody (RFC 9293 section 3.10.7.1). */
 void reply_rst(const struct tcp_env *env, const struct tcp_in *in);
 void emit_segment(const struct tcp_env *env, const struct tcp_out *out);
@@ -361,6 +362,8 @@ void listen_input(struct tcp_domain *d, const struct tcp_env *env, const struct 
                   bool *taken);
 void half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t half, const struct tcp_in *in, bool *taken);
 void half_free(struct tcp_domain *d, const struct tcp_env *env, uint32_t half);
+/** TCP_DEFER_ACCEPT's seconds as Linux takes them: so many timeouts of a SYN-ACK. */
+uint8_t listener_defer_timeouts(const struct tcp_domain *d, int32_t seconds);
 void half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t half);
 struct tcp_listener *listener_by_id(const struct tcp_domain *d, tcp_id id);
 void listener_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_listener *l);

@@ -509,14 +509,23 @@ reass_max_segs(const struct tcp_conn *c)
     return n > REASS_SEGS_MIN ? n : REASS_SEGS_MIN;
 }
 
+/** RFC 2883 section 4.2: what the segment brings a second time is told, though the rest of it is new. */
+static void
+rx_note_held(struct rx *r)
+{
+    if (r->c->reass != 0 && r->dsack.start == r->dsack.end)
+        r->dsack =
+            tcp_reass_held(reass_store(r->d, r->env->locks), reass_at(r->d, r->c->reass), r->seq, r->seq + r->data.len);
+}
+
 /** Keep the payload in the queue; false if there is no room. */
 static bool
 rx_keep(struct rx *r)
 {
     struct tcp_reass *q = conn_reass(r->d, r->env, r->c, true);
     enum tcp_reass_result res = TCP_REASS_FULL;
-    tcp_seq end = r->seq + r->data.len;
 
+    rx_note_held(r);
     if (q != NULL && !r->env->mem_pressure)
         res =
             tcp_reass_insert(reass_store(r->d, r->env->locks), q, r->seq, r->data, reass_max_segs(r->c), r->env->sink);
@@ -526,10 +535,8 @@ rx_keep(struct rx *r)
         return false;
     }
     r->taken = res == TCP_REASS_KEPT;
-    if (res == TCP_REASS_DUP) {
+    if (res == TCP_REASS_DUP)
         counter_inc(r->env->ctr, CTR_TCP_DUP_SEGS);
-        r->dsack = (struct tcp_sack_block){ r->seq, end };
-    }
     return true;
 }
 
@@ -615,6 +622,7 @@ rx_in_order(struct rx *r)
             return false;
         }
     } else {
+        rx_note_held(r);
         r->taken = true;
         rx_advance(r, len);
         conn_deliver(r->d, r->env, c, r->data);

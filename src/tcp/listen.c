@@ -10,8 +10,8 @@
 /** As in Linux: net.core.somaxconn. */
 #define BACKLOG_MAX 4096
 
-/** Half-open entries that a listener may have beyond its backlog. */
-#define HALF_OPEN_MIN 256
+/** Beyond, the timeout has met its bound in any case. */
+#define RTO_SHIFT_MAX 16u
 
 /** Entries that are looked at for one that gives way. */
 #define EVICT_LOOKS 32
@@ -25,6 +25,21 @@ listener_by_id(const struct tcp_domain *d, tcp_id id)
         return NULL;
     struct tcp_listener *l = &slot_at(d, i)->listener;
     return l->state == TCP_ST_LISTEN ? l : NULL;
+}
+
+uint8_t
+listener_defer_timeouts(const struct tcp_domain *d, int32_t seconds)
+{
+    uint64_t wait_us = d->params.rto_initial_us, sum_us = wait_us;
+    uint8_t n = 1;
+
+    if (seconds <= 0)
+        return 0;
+    for (; sum_us < (uint64_t)seconds * 1000000u && n < UINT8_MAX; n++) {
+        wait_us = wait_us * 2 > d->params.rto_max_us ? d->params.rto_max_us : wait_us * 2;
+        sum_us += wait_us;
+    }
+    return n;
 }
 
 static uint32_t
@@ -75,10 +90,8 @@ listener_new(struct tcp_domain *d, const struct tcp_env *env, const struct ip_ad
     l->state = TCP_ST_LISTEN;
     l->backlog = bound_backlog(backlog);
     l->opts = o;
-    if (opts != NULL && (opts->set & (1u << TCP_OPT_DEFER_ACCEPT)) != 0) {
-        int32_t s = opts->value[TCP_OPT_DEFER_ACCEPT];
-        l->defer_accept_s = (uint8_t)(s < 0 ? 0 : s > UINT8_MAX ? UINT8_MAX : s);
-    }
+    if (opts != NULL && (opts->set & (1u << TCP_OPT_DEFER_ACCEPT)) != 0)
+        l->defer_timeouts = listener_defer_timeouts(d, opts->value[TCP_OPT_DEFER_ACCEPT]);
     if (opts != NULL && (opts->set & (1u << TCP_OPT_FASTOPEN)) != 0)
         l->fastopen_qlen = (uint32_t)opts->value[TCP_OPT_FASTOPEN];
     else if (d->params.fastopen & TCP_FASTOPEN_ALL_LISTENERS)
@@ -124,6 +137,13 @@ static bool
 accept_queue_full(const struct tcp_listener *l)
 {
     return l->accept_count > l->backlog;
+}
+
+/** As many handshakes may be under way as the backlog says: beyond, SYN cookies. Linux counts so too. */
+static bool
+half_queue_full(const struct tcp_listener *l)
+{
+    return l->half_open >= l->backlog;
 }
 
 /* ---- half-open entries ---------------------------------------- */
@@ -198,7 +218,8 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
 static void
 half_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 {
-    uint64_t rto_us = (uint64_t)d->params.rto_initial_us << half_at(d, i)->retries;
+    uint8_t retries = half_at(d, i)->retries;
+    uint64_t rto_us = (uint64_t)d->params.rto_initial_us << (retries < RTO_SHIFT_MAX ? retries : RTO_SHIFT_MAX);
 
     if (rto_us > d->params.rto_max_us)
         rto_us = d->params.rto_max_us;
@@ -225,7 +246,7 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
     if (o->has_wscale && d->params.window_scaling) {
         h->flags |= HALF_F_WSCALE;
         h->snd_wscale = o->wscale;
-        h->rcv_wscale = window_scale_for(d, l->opts.rcv_buf_bytes);
+        h->rcv_wscale = window_scale_for(d, l->opts.rcv_buf_bytes, (l->flags & CONN_F_RCVBUF_FIXED) != 0);
     }
     h->tos = l->opts.tos & (uint8_t)~TCP_TOS_ECN;
     /* RFC 3168 section 6.1.1: both flags ask for ECN. */
@@ -359,7 +380,7 @@ cookie_restore(const struct tcp_domain *d, const struct tcp_env *env, const stru
         .mss_peer = mss,
         .mss_path = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out,
         .snd_wscale = wscale ? opts & SYNCOOKIE_WSCALE : 0,
-        .rcv_wscale = wscale ? window_scale_for(d, l->opts.rcv_buf_bytes) : 0,
+        .rcv_wscale = wscale ? window_scale_for(d, l->opts.rcv_buf_bytes, (l->flags & CONN_F_RCVBUF_FIXED) != 0) : 0,
         .flags = (uint8_t)(HALF_F_COOKIE | (has_ts ? HALF_F_TS : 0) | (wscale ? HALF_F_WSCALE : 0) |
                            (opts & SYNCOOKIE_SACK ? HALF_F_SACK : 0) | (opts & SYNCOOKIE_ECN ? HALF_F_ECN : 0)),
     };
@@ -388,8 +409,7 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         return;
     if (v == FASTOPEN_OFFER)
         new.flags |= (uint8_t)(HALF_F_FO | (in->opts.fo.exp ? HALF_F_FO_EXP : 0));
-    bool full = l->half_open >= l->backlog + HALF_OPEN_MIN;
-    full = full || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap;
+    bool full = half_queue_full(l) || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap;
     /* What follows a TIME-WAIT entry must have a sequence number above it, which no cookie can promise. */
     if (iss_floor == NULL && d->params.syn_cookies >= (full ? TCP_SYN_COOKIES_FULL : TCP_SYN_COOKIES_ALWAYS)) {
         cookie_send(d, env, &new, l);
@@ -397,7 +417,9 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     }
     if (full) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
-        if (!half_evict(d, env, l->half_open >= l->backlog + HALF_OPEN_MIN ? slot_id(d, listener) : TCP_NO_ID))
+        bool own = half_queue_full(l) && l->half_open > 0;
+        bool needs_room = own || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap;
+        if (needs_room && !half_evict(d, env, own ? slot_id(d, listener) : TCP_NO_ID))
             return;
     }
     uint32_t i = tcp_pool_get(&d->pools[POOL_HALF], half_at(d, 0), sizeof(struct tcp_half));
@@ -409,19 +431,31 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     half_arm(d, env, i);
 }
 
+static bool
+half_is_over(const struct tcp_domain *d, const struct tcp_half *h, const struct tcp_listener *l)
+{
+    uint8_t limit = l->opts.syn_retries != 0 ? l->opts.syn_retries : d->params.synack_retries;
+
+    return h->retries >= limit && (!h->acked || h->retries >= l->defer_timeouts);
+}
+
 void
 half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 {
     struct tcp_half *h = half_at(d, i);
     const struct tcp_listener *l = listener_by_id(d, h->listener);
 
-    if (l == NULL || h->retries >= d->params.synack_retries) {
+    if (l == NULL || half_is_over(d, h, l)) {
         half_free(d, env, i);
         return;
     }
+    /* One whose ACK was put off is asked again when the time for its data is nearly over: its answer completes it. */
+    bool ask = !h->acked || h->retries + 1 >= l->defer_timeouts;
     h->retries++;
-    counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
-    half_send(d, env, h, l, true);
+    if (ask) {
+        counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
+        half_send(d, env, h, l, true);
+    }
     half_arm(d, env, i);
 }
 
@@ -433,7 +467,7 @@ half_promote(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_h
     c->snd_wnd = c->snd_wnd_max = (uint32_t)in->window << c->snd_wscale;
     c->snd_wl1 = in->seq;
     c->snd_wl2 = in->ack;
-    if (h->retries == 0 && (h->flags & HALF_F_COOKIE) == 0)
+    if (h->retries == 0 && !h->acked && (h->flags & HALF_F_COOKIE) == 0)
         tcp_rtt_sample(&c->rtt, (uint32_t)env->now_us - h->sent_at_us, d->params.rto_min_us, d->params.rto_max_us);
     c->delivered_segs = 1;
     conn_established(d, env, c);
@@ -457,11 +491,9 @@ half_acceptable(const struct tcp_domain *d, const struct tcp_half *h, const stru
 
 /** TCP_DEFER_ACCEPT: an ACK without data is not worth waking anyone, for a while. */
 static bool
-half_is_deferred(const struct tcp_half *h, const struct tcp_listener *l, const struct tcp_env *env,
-                 const struct tcp_in *in)
+half_is_deferred(const struct tcp_half *h, const struct tcp_listener *l, const struct tcp_in *in)
 {
-    return l->defer_accept_s != 0 && in->data.len == 0 && (in->flags & TCP_FLAG_FIN) == 0 &&
-           (uint32_t)env->now_us - h->sent_at_us < l->defer_accept_s * 1000000u;
+    return h->retries < l->defer_timeouts && in->data.len == 0 && (in->flags & TCP_FLAG_FIN) == 0;
 }
 
 /** The ACK completes the handshake that h describes, unless there is no room; an entry of the table (0 = none) is freed. */
@@ -522,7 +554,9 @@ half_ack(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const stru
         reply_rst(env, in);
         return;
     }
-    if (!half_is_deferred(h, l, env, in))
+    if (half_is_deferred(h, l, in))
+        h->acked = true;
+    else
         half_complete(d, env, h, i, in, taken);
 }
 

@@ -43,7 +43,6 @@ opts_default(const struct tcp_domain *d, struct tcp_conn_opts *o)
         .keep_idle_s = 7200,
         .keep_intvl_s = 75,
         .keep_cnt = 9,
-        .syn_retries = d->params.syn_retries,
         .cc_id = TCP_CC_BY_ROUTE,
     };
 }

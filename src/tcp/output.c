@@ -19,9 +19,6 @@
 #define CHALLENGE_SPREAD 500
 #define CHALLENGE_CONN_US 500000
 
-/** Autotuning may raise a receive buffer to this, and the scale cannot change after the SYN. */
-#define WSCALE_ROOM_BYTES (6u << 20)
-
 void
 emit_segment(const struct tcp_env *env, const struct tcp_out *out)
 {
@@ -80,9 +77,9 @@ challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t *las
 }
 
 uint8_t
-window_scale_for(const struct tcp_domain *d, uint32_t rcv_buf_bytes)
+window_scale_for(const struct tcp_domain *d, uint32_t rcv_buf_bytes, bool fixed)
 {
-    uint32_t most = d->params.rcv_buf_max_bytes > WSCALE_ROOM_BYTES ? d->params.rcv_buf_max_bytes : WSCALE_ROOM_BYTES;
+    uint32_t most = fixed ? 0 : d->params.rcv_buf_max_bytes;
     uint32_t room = rcv_buf_bytes > most ? rcv_buf_bytes : most;
     uint8_t scale = 0;
 

@@ -124,6 +124,26 @@ tcp_reass_run(struct tcp_reass_store s, const struct tcp_reass *q, tcp_seq from)
     return from;
 }
 
+struct tcp_sack_block
+tcp_reass_held(struct tcp_reass_store s, const struct tcp_reass *q, tcp_seq start, tcp_seq end)
+{
+    struct tcp_sack_block held = { start, start };
+
+    if (q->tail == 0 || seq_leq(seg_end(&s.segs[q->tail]), start))
+        return held;
+    for (uint32_t i = q->head; i != 0 && seq_lt(s.segs[i].seq, end); i = s.segs[i].next) {
+        const struct tcp_reass_seg *g = &s.segs[i];
+        if (seq_leq(seg_end(g), start))
+            continue;
+        if (held.start == held.end)
+            held.start = seq_gt(g->seq, start) ? g->seq : start;
+        else if (g->seq != held.end)
+            break;
+        held.end = seq_lt(seg_end(g), end) ? seg_end(g) : end;
+    }
+    return held;
+}
+
 void
 tcp_reass_clear(struct tcp_reass_store s, struct tcp_reass *q, const struct tcp_sink *sink)
 {

@@ -56,6 +56,9 @@ bool tcp_reass_pop(struct tcp_reass_store s, struct tcp_reass *q, tcp_seq limit,
 /** End of the unbroken run of payload that begins at from; from if the queue holds none there. */
 tcp_seq tcp_reass_run(struct tcp_reass_store s, const struct tcp_reass *q, tcp_seq from);
 
+/** What of [start, end) the queue holds already: the first unbroken run, empty if nothing. */
+struct tcp_sack_block tcp_reass_held(struct tcp_reass_store s, const struct tcp_reass *q, tcp_seq start, tcp_seq end);
+
 /** Release everything. */
 void tcp_reass_clear(struct tcp_reass_store s, struct tcp_reass *q, const struct tcp_sink *sink);
 

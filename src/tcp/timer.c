@@ -41,9 +41,9 @@ retry_limit(const struct tcp_domain *d, const struct tcp_conn *c)
 {
     switch (c->state) {
     case TCP_ST_SYN_SENT:
-        return c->opts.syn_retries;
+        return c->opts.syn_retries != 0 ? c->opts.syn_retries : d->params.syn_retries;
     case TCP_ST_SYN_RECEIVED:
-        return d->params.synack_retries;
+        return c->opts.syn_retries != 0 ? c->opts.syn_retries : d->params.synack_retries;
     default:
         if ((c->flags & CONN_F_ORPHAN) != 0 && d->params.data_retries > ORPHAN_RETRIES)
             return ORPHAN_RETRIES;

@@ -34,7 +34,7 @@ connect_fill(struct tcp_domain *d, struct tcp_conn *c, tcp_seq iss, uint16_t mss
     c->mss = 536;
     c->flags |= (p->timestamps ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |
                 (p->window_scaling ? CONN_F_WSCALE : 0) | CONN_F_TIMING;
-    c->rcv_wscale = p->window_scaling ? window_scale_for(d, c->rcv_buf) : 0;
+    c->rcv_wscale = p->window_scaling ? window_scale_for(d, c->rcv_buf, (c->flags & CONN_F_RCVBUF_FIXED) != 0) : 0;
     c->syn_at_us = (uint32_t)d->now_us;
 }
 
@@ -349,10 +349,10 @@ tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, c
 }
 
 static int
-listener_set_option(struct tcp_listener *l, enum tcp_option opt, int32_t value)
+listener_set_option(const struct tcp_domain *d, struct tcp_listener *l, enum tcp_option opt, int32_t value)
 {
     if (opt == TCP_OPT_DEFER_ACCEPT)
-        l->defer_accept_s = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
+        l->defer_timeouts = listener_defer_timeouts(d, value);
     if (opt == TCP_OPT_FASTOPEN && value >= 0)
         l->fastopen_qlen = (uint32_t)value;
     return opts_set(&l->opts, &l->flags, opt, value);
@@ -406,7 +406,7 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
     struct tcp_listener *l = listener_by_id(d, id);
     struct tcp_conn *c = conn_by_id(d, id);
     if (l != NULL)
-        rc = listener_set_option(l, opt, value);
+        rc = listener_set_option(d, l, opt, value);
     else if (c != NULL)
         rc = conn_set_option(d, env, c, opt, value);
     tcp_release(d, env, id);
