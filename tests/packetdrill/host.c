@@ -216,15 +216,18 @@ static void
 apply_sysctl(struct host *h, const char *name, const char *value)
 {
     struct tcp_params *p = &h->params;
-    long v = strtol(value, NULL, 0);
+    long v = strtol(value, NULL, 0), first;
     if (!strcmp(name, "net.ipv4.tcp_timestamps"))
         p->timestamps = v != 0;
     else if (!strcmp(name, "net.ipv4.tcp_sack"))
         p->sack = v != 0;
     else if (!strcmp(name, "net.ipv4.tcp_window_scaling"))
         p->window_scaling = v != 0;
-    else if (!strcmp(name, "net.ipv4.tcp_rmem") && sscanf(value, "%*d %*d %ld", &v) == 1)
-        p->rcv_buf_bytes = (uint32_t)v; /* the engine's buffer is fixed: the bound decides the window scale */
+    else if (!strcmp(name, "net.ipv4.tcp_rmem") && sscanf(value, "%*d %ld %ld", &first, &v) == 2) {
+        p->rcv_buf_bytes = (uint32_t)first;
+        p->rcv_buf_max_bytes = (uint32_t)v;
+    } else if (!strcmp(name, "net.ipv4.tcp_rto_max_ms"))
+        p->rto_max_us = (uint32_t)v * 1000;
     else if (!strcmp(name, "net.ipv4.tcp_min_tso_segs"))
         p->burst_min_segs = (uint8_t)(v > 0 && v < 256 ? v : 1);
     else if (!strcmp(name, "net.ipv4.tcp_slow_start_after_idle"))

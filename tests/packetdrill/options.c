@@ -232,6 +232,8 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         uint8_t bytes[280];
     } answer = { .info.tcpi_state = TCP_ST_CLOSED };
     struct tcp_info ti = answer.info;
+    struct tcp_env env = host_env(&host);
+    tcp_tick(host.domain, &env, 1); /* the times are told as of the domain's last event */
     bool lives = s->id && tcp_info(host.domain, s->id, &ci);
     if (!lives && s->gone) {
         ci = s->info;
@@ -262,6 +264,9 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_retrans = ci.retrans_segs;
         ti.tcpi_reordering = ci.reordering_segs;
         ti.tcpi_advmss = ci.adv_mss;
+        ti.tcpi_rcv_rtt = ci.rcv_rtt_us;
+        ti.tcpi_bytes_retrans = ci.bytes_retrans;
+        ti.tcpi_reord_seen = ci.reordering_seen;
         ti.tcpi_last_data_recv = (uint32_t)((host.now_us - ci.last_data_rcv_at_us) / 1000);
         ti.tcpi_last_ack_recv = (uint32_t)((host.now_us - ci.last_rcv_at_us) / 1000);
         ti.tcpi_last_data_sent = (uint32_t)((host.now_us - ci.last_snd_at_us) / 1000);
@@ -280,6 +285,28 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
     }
     answer.info = ti;
     return put_value(value, len, &answer, sizeof(answer));
+}
+
+/** An option that nobody has set. */
+static int
+default_value(enum tcp_option opt)
+{
+    switch (opt) {
+    case TCP_OPT_RCVBUF:
+        return (int)host.params.rcv_buf_bytes;
+    case TCP_OPT_KEEPIDLE:
+        return 7200;
+    case TCP_OPT_KEEPINTVL:
+        return 75;
+    case TCP_OPT_KEEPCNT:
+        return 9;
+    case TCP_OPT_SYNCNT:
+        return host.params.syn_retries;
+    case TCP_OPT_LINGER2:
+        return (int)(host.params.fin_wait2_us / 1000000);
+    default:
+        return 0;
+    }
 }
 
 static int
@@ -325,7 +352,8 @@ get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len
     }
     for (size_t i = 0; i < sizeof(engine_options) / sizeof(engine_options[0]); i++) {
         if (engine_options[i].level == level && engine_options[i].name == name) {
-            v = s->opts.value[engine_options[i].opt];
+            enum tcp_option opt = engine_options[i].opt;
+            v = s->opts.set & 1u << opt ? s->opts.value[opt] : default_value(opt);
             return put_value(value, len, &v, sizeof(v));
         }
     }
