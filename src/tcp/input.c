@@ -137,6 +137,22 @@ rx_timestamp(struct rx *r)
 }
 
 /**
+ * A retransmission whose original was acknowledged in vain: echo the copy's timestamp, or the sender would take the time that it waited
+ * for a round-trip time. ts_recent stays as it is (RFC 7323 section 5.3, R2 before R3): what was sent before the copy and comes after it is no
+ * old duplicate.
+ */
+static void
+rx_answer_copy(struct rx *r)
+{
+    uint32_t recent = r->c->ts_recent, tick = r->c->ts_recent_tick;
+
+    rx_timestamp(r);
+    rx_answer(r, false);
+    r->c->ts_recent = recent;
+    r->c->ts_recent_tick = tick;
+}
+
+/**
  * RFC 9293 section 3.10.7.4, first: acceptable if it overlaps the window. A bare ACK is taken from rcv_acked on and up
  * to the window's edge, else reordered ACKs and those of a peer that has filled our window would be lost.
  */
@@ -156,11 +172,10 @@ rx_sequence(struct rx *r)
         }
         if (below && r->data.len > 0)
             r->dsack = (struct tcp_sack_block){ r->seq, r->seq + r->data.len };
-        /* A retransmission whose original was acknowledged in vain: echo the copy's timestamp, or the sender would
-         * take the time that it waited for a round-trip time. */
         if (below && end != r->seq && seq_geq(end, c->rcv_acked - c->rcv_buf))
-            rx_timestamp(r);
-        rx_answer(r, r->data.len == 0 && !r->fin);
+            rx_answer_copy(r);
+        else
+            rx_answer(r, r->data.len == 0 && !r->fin);
         return false;
     }
     rx_trim_front(r);

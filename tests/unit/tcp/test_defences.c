@@ -167,6 +167,28 @@ old_timestamps_are_refused(void **state)
     trace_fini(&t);
 }
 
+/** A copy of what was received brings a newer timestamp than what it has overtaken: that is late, and no old duplicate. */
+static void
+a_copy_makes_nothing_old(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    establish_stamped(&t);
+    stamp(&t, PEER_TS);
+    peer(&t, A, 1, 1, 100);
+    expect(&t, A, 1, 101, 0);
+    stamp(&t, PEER_TS + 5);
+    peer(&t, A, 1, 1, 100);
+    assert_int_equal(expect(&t, A, 1, 101, 0)->opts.ts_ecr, PEER_TS + 5); /* answered as the copy that it is */
+    stamp(&t, PEER_TS + 1);
+    peer(&t, A, 101, 1, 100);
+    assert_int_equal(expect(&t, A, 1, 201, 0)->opts.ts_ecr, PEER_TS + 1);
+    assert_int_equal(t.delivered, 200);
+    assert_int_equal(t.ctr.v[CTR_TCP_DROP_PAWS], 0);
+    trace_fini(&t);
+}
+
 static void
 lenient(struct tcp_params *p)
 {
@@ -256,6 +278,7 @@ main(void)
         cmocka_unit_test(ports_in_use_are_passed_over),
         cmocka_unit_test(listener_keeps_its_port),
         cmocka_unit_test(old_timestamps_are_refused),
+        cmocka_unit_test(a_copy_makes_nothing_old),
         cmocka_unit_test(missing_timestamps_may_be_forgiven),
         cmocka_unit_test(timestamps_age),
         cmocka_unit_test(reset_means),
