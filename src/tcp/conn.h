@@ -144,9 +144,10 @@ struct tcp_conn {
     tcp_seq usage_seq; /**< the use of cwnd is judged once for each window; this ends the present one */
     uint32_t usage_bytes; /**< most that was under way in it */
     tcp_seq tlp_end; /**< snd_nxt when the probe was sent */
-    uint32_t undo_bytes; /**< sent again since the reduction and not yet reported as a duplicate (RFC 2883) */
+    uint32_t
+        undo_bytes; /**< copies that are under way and were not reported as duplicates (RFC 2883), since the reduction */
     uint32_t prior_cwnd, prior_ssthresh; /**< for undo */
-    uint32_t rxt_ts; /**< timestamp of the first retransmission of this recovery */
+    uint32_t rxt_ts; /**< no copy that is under way has an older timestamp */
     tcp_seq snd_sml; /**< end of the last segment below the MSS (Minshall's form of Nagle) */
     uint8_t dup_acks, dup_thresh;
     uint16_t mss_path; /**< MTU - 40 */

@@ -547,6 +547,8 @@ conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         uint32_t span = c->mss + conn_fin_sent(c);
         if (seq_diff(end, start) > span)
             start = end - span;
+        if (c->ca_state == CONN_CA_OPEN)
+            c->rxt_ts = tcp_ts_clock(env->now_us, c->ts_offset); /* the oldest copy, should a recovery follow */
         send_retransmission(d, env, c, start, end, push);
         c->flags |= CONN_F_TLP_AGAIN;
     }

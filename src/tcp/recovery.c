@@ -40,12 +40,14 @@ recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_c
 /* ---- undo ---------------------------------------- */
 
 static void
-remember_for_undo(const struct tcp_env *env, struct tcp_conn *c)
+remember_for_undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     c->prior_cwnd = c->cc.cwnd_bytes;
     c->prior_ssthresh = c->cc.ssthresh_bytes;
-    c->rxt_ts = tcp_ts_clock(env->now_us, c->ts_offset);
-    c->undo_bytes = 0;
+    /* Copies of an earlier recovery that are still under way: their ACKs and DSACKs say nothing of this one. */
+    c->undo_bytes = tcp_sent_retrans_bytes(sent_store(d, env->locks), &c->sent);
+    if (c->undo_bytes == 0)
+        c->rxt_ts = tcp_ts_clock(env->now_us, c->ts_offset);
     c->flags |= CONN_F_UNDO;
 }
 
@@ -113,6 +115,10 @@ try_undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, co
     }
     if (!older && !all_twice)
         return false;
+    /* Where no timeout sent the copies, it was reordering that looked like loss (RFC 8985 section 6.2 step 3 misses it, once
+     * the copy has been sent). */
+    if (c->ca_state != CONN_CA_LOSS)
+        c->rack.reordering = true;
     undo(d, env, c);
     return true;
 }
@@ -135,7 +141,7 @@ begin_reduction(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     struct tcp_cc_event ev;
 
     if (c->ca_state < CONN_CA_CWR) {
-        remember_for_undo(env, c);
+        remember_for_undo(d, env, c);
         cc_event_fill(&ev, d, env, c, 0);
         (marked && ops->on_mark != NULL ? ops->on_mark : ops->on_loss)(&c->cc, &ev);
         tcp_prr_start(&c->prr, ev.flight_bytes);
@@ -313,6 +319,10 @@ ack_while_recovering(struct tcp_domain *d, const struct tcp_env *env, struct tcp
     if (seq_geq(c->snd_una, c->recover)) {
         end_reduction(c);
         leave_recovery(d, env, c);
+        if (loss_is_certain(c)) { /* of what was sent since the recovery began */
+            enter_recovery(d, env, c);
+            reduce(c, delivered_bytes, false);
+        }
         return;
     }
     if (n->acked > 0)
@@ -506,7 +516,7 @@ recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     /* RFC 5681 section 3.1: a segment that times out again leaves ssthresh as it is. */
     if (c->retries == 0) {
         if (c->ca_state < CONN_CA_CWR)
-            remember_for_undo(env, c);
+            remember_for_undo(d, env, c);
         cc_event_fill(&ev, d, env, c, 0);
         control_of(c)->on_rto(&c->cc, &ev);
         note_reduction(c);

@@ -5,6 +5,7 @@
 #include "tcp/prr.h"
 
 #define MSS 1460u
+#define STAMPED_MSS (MSS - 12) /* beside timestamps */
 
 /* ---- the board ---------------------------------------- */
 
@@ -403,6 +404,98 @@ dsack_undoes(void **state)
     finish(&t);
 }
 
+static void
+sack_and_timestamps(struct tcp_params *p)
+{
+    p->sack = p->timestamps = true;
+}
+
+/** n segments under way on a path of 100 ms that echoes timestamps. */
+static void
+stamped_flight(struct trace *t, unsigned n)
+{
+    trace_init(t, sack_and_timestamps);
+    make_syn_sent(t);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460, .sack_permitted = true, .has_ts = true };
+    t->peer_opts.ts_ecr = t->out[0].opts.ts_val;
+    peer(t, S | A, 0, 1, 0);
+    expect(t, A, 1, 1, 0);
+    struct tcp_rtt *r = &conn_by_id(t->d, t->id)->rtt;
+    tcp_rtt_init(r, 1000000);
+    tcp_rtt_sample(r, 100000, 200000, 60000000);
+    app_send(t, STAMPED_MSS * n);
+    t->nb_checked = t->nb_out;
+    advance(t, 100000);
+}
+
+/** An ACK of `acked` segments that SACKs [from, to) and echoes ecr; the path takes 10 ms more afterwards. */
+static void
+stamped_ack(struct trace *t, unsigned acked, unsigned from, unsigned to, uint32_t ecr)
+{
+    sack(t, 0, 0);
+    t->peer_opts.nb_sack = from < to;
+    t->peer_opts.sack[0].start = t->iss + 1 + STAMPED_MSS * from;
+    t->peer_opts.sack[0].end = t->iss + 1 + STAMPED_MSS * to;
+    t->peer_opts.has_ts = true;
+    t->peer_opts.ts_ecr = ecr;
+    peer(t, A, 1, 1 + STAMPED_MSS * acked, 0);
+    advance(t, 10000);
+}
+
+/** RFC 3522: the ACK that follows a retransmission echoes an older timestamp, so the original has arrived. */
+static void
+an_older_timestamp_undoes(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    stamped_flight(&t, 10);
+    uint32_t cwnd = conn_by_id(t.d, t.id)->cc.cwnd_bytes, ecr = t.out[t.nb_out - 1].opts.ts_val;
+    stamped_ack(&t, 0, 1, 5, ecr);
+    expect(&t, A, 1, 1, STAMPED_MSS);
+    stamped_ack(&t, 5, 0, 0, ecr);
+    assert_int_equal(t.ctr.v[CTR_TCP_SPURIOUS_RETRANS], 1);
+    assert_true(conn_by_id(t.d, t.id)->cc.cwnd_bytes >= cwnd);
+    t.nb_checked = t.nb_out;
+    /* What comes as late from here on is waited for, however much has come before it. */
+    ecr = t.out[t.nb_out - 1].opts.ts_val;
+    stamped_ack(&t, 5, 6, 10, ecr);
+    expect_nothing(&t);
+    stamped_ack(&t, 10, 0, 0, ecr);
+    finish(&t);
+}
+
+/**
+ * What was sent in a recovery and is lost begins the next one, with the ACK that ends the first. A copy that the first has sent and that
+ * arrives in the second is older than the second's first copy, and proves nothing about it.
+ */
+static void
+an_earlier_copy_undoes_nothing(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    stamped_flight(&t, 10);
+    uint32_t ecr = t.out[t.nb_out - 1].opts.ts_val;
+    stamped_ack(&t, 0, 1, 10, ecr); /* segment 0 is lost ... */
+    app_send(&t, STAMPED_MSS * 30);
+    advance(&t, 90000);
+    stamped_ack(&t, 0, 11, 14, ecr); /* ... and again, as is 10 */
+    uint32_t copied = t.out[t.nb_out - 1].opts.ts_val;
+    assert_int_equal(t.ctr.v[CTR_TCP_FAST_RETRANS], 1);
+    advance(&t, 90000);
+    uint32_t cwnd = conn_by_id(t.d, t.id)->cc.cwnd_bytes;
+    stamped_ack(&t, 10, 11, 14,
+                copied); /* 0 has come after all that was sent before its copy, but 14 and 15 have not */
+    assert_int_equal(t.ctr.v[CTR_TCP_FAST_RETRANS], 2);
+    assert_true(conn_by_id(t.d, t.id)->cc.ssthresh_bytes < cwnd);
+    stamped_ack(&t, 14, 0, 0, copied); /* 10's copy */
+    assert_int_equal(t.ctr.v[CTR_TCP_SPURIOUS_RETRANS], 0);
+    assert_int_equal(conn_by_id(t.d, t.id)->ca_state, CONN_CA_RECOVERY);
+    t.nb_checked = t.nb_out;
+    finish(&t);
+}
+
 /** RFC 5682: the ACKs after the timeout acknowledge originals, so it was needless. */
 static void
 forward_rto_undoes(void **state)
@@ -473,6 +566,8 @@ main(void)
         cmocka_unit_test(a_probe_takes_new_data),
         cmocka_unit_test(a_lost_retransmission_is_repeated),
         cmocka_unit_test(dsack_undoes),
+        cmocka_unit_test(an_older_timestamp_undoes),
+        cmocka_unit_test(an_earlier_copy_undoes_nothing),
         cmocka_unit_test(forward_rto_undoes),
         cmocka_unit_test(what_a_segment_repeats_is_told),
     };
