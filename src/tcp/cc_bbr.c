@@ -10,9 +10,10 @@
  * and window follow; loss bounds the model where it tells of a queue that overflows. Section names are the draft's.
  *
  * Rates are bytes per second, gains are in 1/256, instants in microseconds. What is random there (when to probe next) is drawn from the
- * sequence number, since the engine has no other chance. Two things differ from the draft. The short-term bounds, like the long-term
- * one, follow only a round that lost more than LossThresh: else random loss below that would take a tenth of the rate.
- * Congestion marks, which the draft leaves open, bound the model as such a round does.
+ * sequence number, since the engine has no other chance. What differs from the draft: the short-term bounds, like the long-term
+ * one, follow only a round that lost more than LossThresh, and by more than chance explains: else random loss below that would take
+ * a tenth of the rate. Congestion marks, which the draft leaves open, bound the model as such a round does. Startup ends for
+ * flows too whose buffer is smaller than the window that it wants.
  */
 
 #define GAIN_ONE 256u
@@ -26,6 +27,7 @@
 
 #define MARGIN_PERCENT 1u
 #define LOSS_THRESH_PERCENT 2u
+#define CHANCE_SIGMAS 2u /* deviations of what LossThresh loses by chance */
 #define BETA_PERCENT 70u
 #define HEADROOM_PERCENT 15u
 #define FULL_BW_ROUNDS 3
@@ -328,10 +330,18 @@ adapt_lower_bounds(struct bbr *b, const struct tcp_cc *cc)
     b->inflight_lo = max32(b->inflight_latest, percent(b->inflight_lo, BETA_PERCENT));
 }
 
+/**
+ * IsInflightTooHigh. A flight has few segments: of 130 on a path that loses 1% at random every seventh loses more than LossThresh. What is
+ * lost must therefore exceed the allowed n segments by two of their deviations (the root of n) before it tells of congestion; an
+ * overflowing queue loses a multiple of that.
+ */
 static bool
-inflight_too_high(uint32_t lost_bytes, uint32_t inflight_bytes)
+inflight_too_high(uint32_t lost_bytes, uint32_t inflight_bytes, uint32_t mss_bytes)
 {
-    return lost_bytes > percent(inflight_bytes, LOSS_THRESH_PERCENT);
+    uint64_t allowed = percent(inflight_bytes, LOSS_THRESH_PERCENT);
+    uint64_t excess = lost_bytes > allowed ? lost_bytes - allowed : 0;
+
+    return excess * excess > CHANCE_SIGMAS * CHANCE_SIGMAS * allowed * mss_bytes;
 }
 
 /** BBRCheckStartupHighLoss. */
@@ -339,7 +349,7 @@ static void
 check_startup_loss(struct bbr *b, const struct tcp_cc_event *ev)
 {
     if (b->state != STARTUP || !b->loss_round_start || b->loss_events < FULL_LOSS_EVENTS ||
-        !inflight_too_high(ev->sample->lost_bytes, ev->sample->inflight_bytes))
+        !inflight_too_high(ev->sample->lost_bytes, ev->sample->inflight_bytes, ev->mss_bytes))
         return;
     b->full_bw_reached = true;
     b->inflight_hi = max32(bdp(b, ev, max_bw(b), GAIN_ONE), b->inflight_latest);
@@ -353,7 +363,7 @@ update_congestion_signals(struct bbr *b, const struct tcp_cc *cc, const struct t
     check_startup_loss(b, ev);
     if (!b->loss_round_start)
         return;
-    if (b->marked_in_round || inflight_too_high(ev->sample->lost_bytes, ev->sample->inflight_bytes))
+    if (b->marked_in_round || inflight_too_high(ev->sample->lost_bytes, ev->sample->inflight_bytes, ev->mss_bytes))
         adapt_lower_bounds(b, cc);
     b->marked_in_round = false;
     b->loss_in_round = false;
@@ -381,11 +391,23 @@ update_aggregation(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_e
     b->extra_acked[1] = max32(b->extra_acked[1], extra);
 }
 
+/**
+ * Whether a quarter's growth would have shown, had the path allowed it. A flight that its application, or the send buffer, cut short
+ * may be long enough for that: else a flow whose buffer is smaller than what startup wants would never leave it.
+ */
+static bool
+could_show_growth(const struct bbr *b, const struct tcp_cc_event *ev)
+{
+    const struct tcp_rate_sample *s = ev->sample;
+
+    return !s->app_limited || s->inflight_bytes >= bdp(b, ev, b->full_bw, GAIN_UP);
+}
+
 /** BBRCheckFullBWReached: three rounds without a quarter's growth. */
 static void
 check_full_bw(struct bbr *b, const struct tcp_cc_event *ev)
 {
-    if (b->full_bw_now || !b->round_start || ev->sample->app_limited)
+    if (b->full_bw_now || !b->round_start || !could_show_growth(b, ev))
         return;
     if (ev->bytes_per_s >= b->full_bw + b->full_bw / 4) {
         reset_full_bw(b, ev->bytes_per_s);
@@ -443,7 +465,7 @@ adapt_upper_bounds(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_e
     }
     if (!s->valid)
         return;
-    if (inflight_too_high(s->lost_bytes, s->inflight_bytes)) {
+    if (inflight_too_high(s->lost_bytes, s->inflight_bytes, ev->mss_bytes)) {
         if (b->probe_samples)
             handle_too_high(b, cc, ev, s->inflight_bytes, s->app_limited);
         return;
@@ -673,7 +695,7 @@ note_losses(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_event *e
     if (!b->probe_samples || m == NULL)
         return;
     uint32_t lost = ev->rate->lost_bytes - m->lost_bytes, inflight = m->inflight_bytes;
-    if (!inflight_too_high(lost, inflight))
+    if (!inflight_too_high(lost, inflight, ev->mss_bytes))
         return;
     /* BBRInflightHiFromLostPacket: where, within what was lost last, the share of losses crossed the line. */
     uint32_t size = min32(ev->lost_bytes, inflight);

@@ -214,6 +214,37 @@ a_clean_link_is_filled(void **state)
     }
 }
 
+/**
+ * One in a hundred lost at random, by the clock instead of by size: what arrives of what the losses leave, with the send buffer of the
+ * socket layer. BBR spends a fiftieth on looking at the path's delay, and its start.
+ */
+static void
+random_loss_leaves_bbr_its_rate(void **state)
+{
+    static const struct sim_link link = {
+        .delay_us = 10000, .loss_ppm = 10000, .rate_bytes_per_ms = RATE_BYTES_PER_MS, .queue_bytes = 200000
+    };
+    static struct sim s;
+
+    (void)state;
+    congestion = (uint8_t)tcp_congestion_find("bbr");
+    ecn = 0;
+    for (uint64_t seed = 1; seed <= LOSSY_SEEDS; seed++) {
+        sim_init(&s, seed, &link, adjust);
+        s.gso_max_bytes = 65535;
+        s.snd_buf_bytes = 960 * 1024;
+        s.host[0].flows[0].to_send = 1000 * MIB;
+        uint64_t start = s.now_us;
+        sim_connect(&s);
+        sim_run(&s, start + 8 * SECOND);
+        uint64_t capacity = 8ull * RATE_BYTES_PER_MS * PAYLOAD_PERMILLE * 99 / 100;
+        print_message("seed %u: %u permille\n", (unsigned)seed,
+                      (unsigned)(s.host[1].flows[0].received * 1000 / capacity));
+        assert_true(s.host[1].flows[0].received >= capacity * 95 / 100);
+        sim_fini(&s);
+    }
+}
+
 /** How far apart two flows of one kind are that start together, in percent of what each should have; in the mean of some runs. */
 static unsigned
 flows_apart(const char *control, unsigned *worst)
@@ -307,9 +338,8 @@ int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goodput_meets_the_table),
-        cmocka_unit_test(a_clean_link_is_filled),
-        cmocka_unit_test(two_flows_share),
+        cmocka_unit_test(goodput_meets_the_table),         cmocka_unit_test(a_clean_link_is_filled),
+        cmocka_unit_test(random_loss_leaves_bbr_its_rate), cmocka_unit_test(two_flows_share),
         cmocka_unit_test(nothing_stalls_unexplained),
     };
 

@@ -3,6 +3,7 @@
 
 #include "trace.h"
 
+#include "core/rng.h"
 #include "tcp/cc.h"
 #include "tcp/pace.h"
 #include "tcp/rate.h"
@@ -199,6 +200,10 @@ struct path {
     uint32_t sent, back; /**< segments */
     uint64_t now_us, line_free_us, gap_us, delay_us;
     uint32_t min_rtt_us, lose_every; /**< 0 = none */
+    uint32_t lose_ppm; /**< at random */
+    struct rng rng;
+    uint32_t
+        buffer_bytes; /**< at most so much is under way, which counts as limited by the application; 0 = no bound */
     uint32_t least_pipe, most_pipe;
 };
 
@@ -230,6 +235,7 @@ path_init(struct path *p, uint64_t gap_us, uint64_t delay_us)
     p->gap_us = gap_us;
     p->delay_us = delay_us;
     p->min_rtt_us = UINT32_MAX;
+    rng_init(&p->rng, 1, 0);
     struct tcp_cc_event ev = path_event(p, 0);
     tcp_cc_bbr.init(&p->cc, &ev);
 }
@@ -239,6 +245,10 @@ path_send(struct path *p)
 {
     while ((p->sent - p->back + 1) * MSS <= p->cc.cwnd_bytes && tcp_pace_ready(&p->pace, p->now_us)) {
         uint32_t i = p->sent % PATH_SEGS;
+        if (p->buffer_bytes != 0 && (p->sent - p->back + 1) * MSS > p->buffer_bytes) {
+            tcp_rate_app_limited(&p->rate, (p->sent - p->back) * MSS);
+            break;
+        }
         tcp_rate_on_send(&p->rate, &p->mark[i], MSS, (p->sent - p->back) * MSS, (uint32_t)p->now_us);
         p->line_free_us = (p->line_free_us > p->now_us ? p->line_free_us : p->now_us) + p->gap_us;
         p->sent_us[i] = p->now_us;
@@ -252,7 +262,7 @@ static void
 path_take(struct path *p)
 {
     uint32_t i = p->back++ % PATH_SEGS;
-    bool lost = p->lose_every != 0 && p->back % p->lose_every == 0;
+    bool lost = (p->lose_every != 0 && p->back % p->lose_every == 0) || rng_chance_ppm(&p->rng, p->lose_ppm);
     uint32_t rtt_us = (uint32_t)(p->now_us - p->sent_us[i]);
     struct tcp_rate_sample s;
 
@@ -342,6 +352,37 @@ bbr_bounds_itself_by_loss_beyond_two_percent(void **state)
     path_run(&p, 4 * SECOND);
     path_run(&p, SECOND);
     assert_true(p.most_pipe < bdp * 11 / 10);
+}
+
+/** One in a hundred lost at random is often three in one flight of a hundred, and still no sign of a queue. */
+static void
+bbr_does_not_take_chance_for_congestion(void **state)
+{
+    static struct path p;
+    uint64_t rate = MSS * SECOND / 200;
+
+    (void)state;
+    path_init(&p, 200, 20000);
+    p.lose_ppm = 10000;
+    path_run(&p, SECOND);
+    uint32_t before = p.back;
+    path_run(&p, 20 * SECOND);
+    /* PROBE_RTT costs a fiftieth. */
+    assert_true((p.back - before) * (uint64_t)MSS > 20 * rate * 96 / 100);
+}
+
+/** A buffer that is larger than the product but smaller than startup's window: startup ends, and with it its queue. */
+static void
+bbr_leaves_startup_with_a_small_buffer(void **state)
+{
+    static struct path p;
+    uint64_t rate = MSS * SECOND / 200, bdp = rate * 20200 / SECOND;
+
+    (void)state;
+    path_init(&p, 200, 20000);
+    p.buffer_bytes = (uint32_t)bdp * 3 / 2;
+    path_run(&p, SECOND);
+    assert_in_range(p.pace.bytes_per_s, rate * 85 / 100, rate * 130 / 100); /* of startup it is 277 */
 }
 
 /** Its choice needs no more than the name, and the state that it takes comes back when another is chosen. */
@@ -452,6 +493,8 @@ main(void)
         cmocka_unit_test(bbr_finds_the_path),
         cmocka_unit_test(bbr_follows_a_narrower_path),
         cmocka_unit_test(bbr_bounds_itself_by_loss_beyond_two_percent),
+        cmocka_unit_test(bbr_does_not_take_chance_for_congestion),
+        cmocka_unit_test(bbr_leaves_startup_with_a_small_buffer),
         cmocka_unit_test(bbr_is_chosen_and_left),
         cmocka_unit_test(a_route_chooses_the_control),
         cmocka_unit_test(a_shut_window_is_timed),
