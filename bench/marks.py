@@ -9,8 +9,8 @@ own. Needs root (namespaces, veth) and builds nothing; the programs are expected
 import argparse
 import csv
 import sys
-import time
 
+import idle
 from lab import Failure, Lab, median, observe, report, run, wait_for
 
 SERVER, CLIENT, PORT = '10.78.0.2', '10.78.0.1', 7000
@@ -42,7 +42,6 @@ MARKS = [
     ('crr64', 'rate', 'kernel', 10, 'connect, request, close, 64 connections: at least 10 x the kernel'),
 ]
 VARIANTS = ['kernel', 'spin', 'pair']
-IDLE_SECONDS = 4  # of holding
 
 
 class Marks:
@@ -85,33 +84,6 @@ class Marks:
         if results['messages_per_s'] == 0:
             raise Failure(f'{workload} on {variant}: not one message')
         return {'rate': results['messages_per_s'], 'gbits': results['bytes_per_s'] * 8 / 1e9, 'p50': latency.get('p50'), 'p99': latency.get('p99')}
-
-    def idle_bytes(self, connections):
-        """Memory of both processes of a pair that holds so many connections: what is theirs alone and their share of the rest, and the kernel's slabs."""
-        job, _ = self.lab.start('idle', *self.pair_words(['idle', '-c', str(connections)], MTU, IDLE_SECONDS))
-        most = 0
-        while job.poll() is None:
-            pids = run('pgrep', '-g', str(job.pid), timeout=5).split()
-            most = max(most, sum(pss_bytes(pid) for pid in pids) + slab_bytes())
-            time.sleep(0.2)
-        status = job.wait()
-        self.lab.stop(job)
-        if status != 0:
-            raise Failure(f'idle with {connections} connections: status {status}')
-        return most
-
-
-def pss_bytes(pid):
-    try:
-        with open(f'/proc/{pid}/smaps_rollup', encoding='ascii') as f:
-            return sum(int(line.split()[1]) * 1024 for line in f if line.startswith('Pss:'))
-    except OSError:
-        return 0
-
-
-def slab_bytes():
-    with open('/proc/meminfo', encoding='ascii') as f:
-        return sum(int(line.split()[1]) * 1024 for line in f if line.startswith('Slab:'))
 
 
 def ratio(ours, theirs, what):
@@ -171,8 +143,7 @@ def measure(args, lab, rows):
     else:
         print(table(rounds, args.workloads))
     if args.idle:
-        few, many = marks.idle_bytes(1), marks.idle_bytes(args.idle)
-        print(f'\nan idle connection, {args.idle} of them, both ends, processes and kernel: {(many - few) / args.idle:.0f} bytes')
+        print(f'\nan idle connection, of {args.idle}:\n{idle.table(idle.measure(lab, args.idle))}')
 
 
 def main():

@@ -131,6 +131,7 @@ struct app {
     uint64_t id; /**< never used twice, so that messages can name an application that has ended */
     struct arena *arena;
     struct shm_front_sock *front; /**< [max_socks] */
+    struct shm_front_more *front_more;
     struct shm_back_sock *back;
     struct shm_front_eventq *front_evq;
     struct shm_back_eventq *back_evq;

@@ -131,6 +131,16 @@ tuple_to_be(struct stack *s, const struct sock *sk, const struct shm_cmd *cmd)
     return t;
 }
 
+/* From now on they are the connection's. What is asked for when that has ended is the name of its control alone. */
+static void
+options_handed_over(struct sock *sk)
+{
+    if (sk->opts == NULL || (sk->opts->set & (1u << TCP_OPT_CONGESTION)))
+        return;
+    free(sk->opts);
+    sk->opts = NULL;
+}
+
 int
 commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
@@ -146,6 +156,7 @@ commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     b->local = addr_to_shm(&t.local, t.local_port);
     b->peer = addr_to_shm(&t.remote, t.remote_port);
     take_over_port(s, sk, id, 0, SHM_ST_CONNECTING);
+    options_handed_over(sk);
     return 0;
 }
 

@@ -14,7 +14,7 @@
  * regions, each a memfd that is sealed against change of size:
  *
  *   front   written by the application, never by the stack (but for the consumer index of its rings): notification
- *           rings, one struct shm_front_sock for each socket, transmit chunks. The application maps it read-write.
+ *           rings, one struct shm_front_sock (and shm_front_more) for each socket, transmit chunks. The application maps it read-write.
  *   back    written by the stack alone: one struct shm_back_sock for each socket, event queues, answers. The application
  *           has a descriptor that can only be mapped for reading.
  *   pool    the stack's receive buffers (core/pktpool.h), read-only for applications, one for all of them.
@@ -68,7 +68,7 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 4u
+#define SHM_VERSION 5u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 16u
@@ -137,10 +137,10 @@ struct shm_cmd {
             uint32_t queue;
             uint32_t seen; /**< event_seq before the socket was looked at */
         } evq;
-        uint8_t bytes[24];
+        uint8_t bytes[20];
     };
 };
-static_assert(sizeof(struct shm_cmd) == 28, "shm_cmd");
+static_assert(sizeof(struct shm_cmd) == 24, "shm_cmd");
 
 /* ---- a socket, front: written by the application ------------------------------------------------------------------ */
 
@@ -163,17 +163,20 @@ struct shm_front_sock {
     uint32_t private0[10]; /**< the front-end's own: locks, read cursor; the stack never reads it */
     /* line 1 */
     struct shm_cmd cmd[SHM_CMDS];
-    uint32_t private1[2];
+    uint32_t private1[4];
     /* line 2 */
     uint32_t tx_chunk[SHM_TX_CHUNKS]; /**< chunk numbers; read again at each (re)transmission, bounded each time */
-    /* lines 3 and 4: the front-end's own but for the last word */
-    uint32_t private3[31];
-    uint32_t tx_eor; /**< with SHM_TX_EOR: position behind the last record; stored before tx_tail */
 } __attribute__((aligned(64)));
-static_assert(sizeof(struct shm_front_sock) == 320, "shm_front_sock");
+static_assert(sizeof(struct shm_front_sock) == 192, "shm_front_sock");
 static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");
 static_assert(offsetof(struct shm_front_sock, tx_chunk) == 128, "chunk numbers fill a line");
-static_assert(offsetof(struct shm_front_sock, private3) == 192, "lines 3 and 4");
+
+/** What few sockets need, apart, so that the others have no memory there: neither side touches it before there is a reason. */
+struct shm_front_more {
+    uint32_t tx_eor; /**< with SHM_TX_EOR: position behind the last record; stored before tx_tail */
+    uint32_t private0[31]; /**< the front-end's own */
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct shm_front_more) == 128, "shm_front_more");
 
 /* ---- a socket, back: written by the stack --------------------------------------------------------------------------- */
 
@@ -280,6 +283,7 @@ struct shm_layout {
     uint64_t
         front_private_off; /**< SHM_FRONT_PRIVATE_BYTES for the front-end: allocators, locks that a family shares */
     uint64_t front_socks_off; /**< struct shm_front_sock[max_socks] */
+    uint64_t front_more_off; /**< struct shm_front_more[max_socks] */
     uint64_t front_chunks_off; /**< nb_chunks * SHM_CHUNK_BYTES, page-aligned */
     uint64_t back_eventqs_off; /**< struct shm_back_eventq[SHM_MAX_EVENTQS] */
     uint64_t back_info_off; /**< struct shm_info[SHM_INFO_SLOTS] */

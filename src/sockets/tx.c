@@ -23,7 +23,8 @@ send_records(struct stack *s, const struct sock *sk, const struct shm_front_sock
 {
     uint32_t flags = shm_load(&f->tx_flags);
     uint32_t how = flags & SHM_TX_MORE ? TCP_SEND_MORE : 0;
-    uint32_t record = flags & SHM_TX_EOR ? shm_load(&f->tx_eor) - (sk->tx_tail - n_bytes) : 0;
+    uint32_t record =
+        flags & SHM_TX_EOR ? shm_load(&sk->app->front_more[sk->slot].tx_eor) - (sk->tx_tail - n_bytes) : 0;
 
     if (likely(record == 0 || record > n_bytes)) {
         engine_send(s, sock_tcp(sk), n_bytes, how);

@@ -11,22 +11,22 @@
 enum tcp_limit { TCP_LIMIT_IDLE, TCP_LIMIT_BUSY, TCP_LIMIT_WINDOW, TCP_LIMIT_BUFFER, TCP_LIMIT_COUNT };
 
 struct tcp_chrono {
-    uint64_t since_us;
     uint64_t spent_us[TCP_LIMIT_COUNT - 1]; /**< busy, and of that by the peer's window and by the send buffer alone */
-    uint32_t now; /**< enum tcp_limit */
-    uint32_t reserved;
+    uint64_t since_us : 62;
+    uint64_t now : 2; /**< enum tcp_limit */
 };
+_Static_assert(TCP_LIMIT_COUNT <= 4, "tcp_chrono.now");
 
 /** From now on it is `limit`. */
 static inline void
 tcp_chrono_set(struct tcp_chrono *l, enum tcp_limit limit, uint64_t now_us)
 {
-    if (l->now == (uint32_t)limit)
+    if (l->now == (unsigned)limit)
         return;
     if (l->now != TCP_LIMIT_IDLE)
         l->spent_us[l->now - 1] += now_us - l->since_us;
-    l->now = limit;
-    l->since_us = now_us;
+    l->now = (unsigned)limit & 3u;
+    l->since_us = now_us & (UINT64_MAX >> 2);
 }
 
 /** Microseconds spent at `limit` until now_us; for TCP_LIMIT_BUSY those of all the others too. */

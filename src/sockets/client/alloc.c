@@ -16,17 +16,23 @@
 struct number_list {
     uint64_t head; /* tag << 32 | number + 1 */
     uint32_t cut; /* numbers from here on have never been used */
-    uint32_t reserved;
+    uint32_t count; /* in the list, more or less: a hint */
 };
 
 struct private_head {
     struct number_list slots, chunks;
+    struct number_list cold; /* chunks whose memory went back to the kernel; linked as those */
     uint32_t info_pid[SHM_INFO_SLOTS]; /* who uses it, 0 = nobody */
     uint32_t sweep_hand; /* where the search for idle chunks goes on */
 };
 
 /* How many an allocation of fresh memory looks at first. */
 #define SWEEP_SLOTS 64u
+/* Before a sleep, not more often than that: free chunks above so many lose their memory, some at a time, and idle sockets are looked at. */
+#define TRIM_US 50000u
+#define TRIM_KEPT 64u
+#define TRIM_CHUNKS 256u
+#define TRIM_SLOTS 2048u
 
 enum slot_state { SLOT_FREE, SLOT_CLAIMED, SLOT_OPEN };
 
@@ -58,8 +64,10 @@ list_take_used(struct number_list *l, const uint32_t *next)
         uint32_t number = (uint32_t)head - 1;
         uint64_t after = ((head >> 32) + 1) << 32 | load_relaxed(&next[number]);
 
-        if (__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        if (__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            __atomic_sub_fetch(&l->count, 1, __ATOMIC_RELAXED);
             return number;
+        }
     }
     return UINT32_MAX;
 }
@@ -93,6 +101,7 @@ list_give(struct number_list *l, uint32_t *next, uint32_t number)
         store_relaxed(&next[number], (uint32_t)head);
         after = ((head >> 32) + 1) << 32 | (number + 1);
     } while (!__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+    __atomic_add_fetch(&l->count, 1, __ATOMIC_RELAXED);
 }
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------------- */
@@ -150,12 +159,12 @@ slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b)
  * the last look ended.
  */
 static bool
-sweep_idle_chunks(uint32_t slots)
+sweep_idle_chunks(uint32_t slots, uint32_t enough)
 {
     struct private_head *p = private_head();
     uint32_t n, found = 0, used = load_relaxed(&p->slots.cut);
 
-    for (n = 0; n < used && n < slots && found < 32; n++) {
+    for (n = 0; n < used && n < slots && found < enough; n++) {
         uint32_t slot = __atomic_fetch_add(&p->sweep_hand, 1, __ATOMIC_RELAXED) % used;
         struct shm_front_sock *f = front_sock(slot);
         const struct shm_back_sock *b = back_sock(slot);
@@ -176,21 +185,44 @@ sweep_idle_chunks(uint32_t slots)
 uint32_t
 chunk_alloc(void)
 {
-    struct number_list *l = &private_head()->chunks;
+    struct number_list *l = &private_head()->chunks, *cold = &private_head()->cold;
     uint32_t c = list_take_used(l, chunk_next());
 
     if (FRONT_LIKELY(c != SHM_NO_CHUNK))
         return c;
     /* Before memory is touched that was not in use: connections that sent something once and are silent now shall not hold a page each. */
-    if (sweep_idle_chunks(SWEEP_SLOTS))
+    if (sweep_idle_chunks(SWEEP_SLOTS, SWEEP_SLOTS / 2))
         c = list_take_used(l, chunk_next());
+    if (c == SHM_NO_CHUNK)
+        c = list_take_used(cold, chunk_next());
     if (c == SHM_NO_CHUNK)
         c = list_take_fresh(l, front.lay.nb_chunks);
     if (FRONT_LIKELY(c != SHM_NO_CHUNK))
         return c;
     slot_reap(64);
-    sweep_idle_chunks(UINT32_MAX);
+    sweep_idle_chunks(UINT32_MAX, SWEEP_SLOTS / 2);
     return list_take_used(l, chunk_next());
+}
+
+void
+chunks_trim(uint64_t now_us)
+{
+    static uint64_t due_us;
+    struct number_list *l = &private_head()->chunks;
+    uint32_t kept = front.lay.nb_chunks / 8 < TRIM_KEPT ? front.lay.nb_chunks / 8 : TRIM_KEPT;
+    uint32_t c;
+
+    if (now_us < __atomic_load_n(&due_us, __ATOMIC_RELAXED))
+        return;
+    __atomic_store_n(&due_us, now_us + TRIM_US, __ATOMIC_RELAXED);
+    sweep_idle_chunks(TRIM_SLOTS, TRIM_SLOTS);
+    for (unsigned n = 0; n < TRIM_CHUNKS && load_relaxed(&l->count) > kept; n++) {
+        c = list_take_used(l, chunk_next());
+        if (c == SHM_NO_CHUNK)
+            return;
+        madvise(chunk_at(c), SHM_CHUNK_BYTES, MADV_REMOVE);
+        list_give(&private_head()->cold, chunk_next(), c);
+    }
 }
 
 /* ---- slots ------------------------------------------------------------------------------------------------------------ */
@@ -331,8 +363,8 @@ slot_prepare(uint32_t slot)
     struct shm_front_sock *f = front_sock(slot);
     struct slot_claim *c = slot_claim(f);
 
+    opts_clear(slot); /* by the flags of its last socket */
     memset(f->private0, 0, sizeof(f->private0));
-    memset(f->private3, 0, sizeof(f->private3));
     memset(f->tx_chunk, 0xff, sizeof(f->tx_chunk));
     store_relaxed(&c->pid, (uint32_t)front.pid);
     store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);

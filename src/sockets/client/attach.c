@@ -145,6 +145,7 @@ front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *po
     front.pool = pool;
     front.page = page;
     front.fsocks = (struct shm_front_sock *)(void *)((char *)f + lay->front_socks_off);
+    front.fmore = (struct shm_front_more *)(void *)((char *)f + lay->front_more_off);
     front.bsocks = (const struct shm_back_sock *)(const void *)((const char *)b + lay->back_socks_off);
     front.pid = getpid();
 }

@@ -171,6 +171,7 @@ evq_take(struct evq *q, uint32_t *slots, unsigned max, bool *all)
 void
 evq_sleep_begin(struct evq *q)
 {
+    chunks_trim(wait_now_us());
     __atomic_add_fetch(&q->sleepers, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&front_q(q)->sleeping, 1, __ATOMIC_SEQ_CST);
     full_fence();

@@ -34,6 +34,7 @@ struct front {
     const char *back, *pool;
     const struct shm_stack_page *page;
     struct shm_front_sock *fsocks;
+    struct shm_front_more *fmore;
     const struct shm_back_sock *bsocks;
     int doorbell[SHM_MAX_INSTANCES];
     uint32_t control_lock; /**< one request at a time on the control socket */
@@ -86,6 +87,7 @@ extern const struct front_local *front_local; /**< NULL: other threads or anothe
 #define SLOT_V6 0x40u /**< AF_INET6: addresses are shown as such */
 #define SLOT_LISTENER 0x80u
 #define SLOT_CONNECT_FAILED 0x100u /**< connect() has told its error: the socket is as good as new */
+#define SLOT_OPTS 0x400u /**< slot_opts is in use */
 #define SLOT_RESERVED                                                                                                  \
     0x200u /**< bytes behind tx_tail are being written in place: their chunk stays, and nothing else is sent */
 
@@ -97,24 +99,24 @@ struct slot_hot {
     uint32_t rx_off; /**< bytes of it that were taken */
     uint32_t train; /**< trains finished */
     uint32_t rx_told; /**< rx_head at the last notification about it */
-    uint32_t tx_low; /**< chunks below this one (position / SHM_CHUNK_BYTES) have been given back */
+    uint16_t tx_low; /**< chunks below this one (position / SHM_CHUNK_BYTES) have been given back */
+    uint16_t trains_told; /**< train at the last notification, modulo 2^16 */
     uint32_t flags; /**< SLOT_* */
     uint32_t sleepers; /**< how many sleep: readers in bits 0..9, writers 10..19, for a command 20..29 */
     uint32_t cmd_lock; /**< held from posting a command until its result is read */
 };
 
-/** In private1: whose slot it is. */
+/** In private1: whose slot it is, and the options that nearly every socket sets. */
 struct slot_claim {
     uint32_t state; /**< epoch << 2 | enum slot_state */
     uint32_t pid; /**< of the process that claimed it */
+    uint32_t set; /**< bit for each row of the table in opts.c that was set */
+    uint32_t switches; /**< bit for each of its switches */
 };
 
-/** In private3: options that the stack need not know, or that getsockopt tells. The first line is touched by every send and receive. */
+/** In shm_front_more: options that the stack need not know, or that getsockopt tells. All zero unless SLOT_OPTS. */
 struct slot_opts {
-    uint64_t set; /**< bit for each row of the table in opts.c that was set */
-    uint32_t bools; /**< bit for each of its switches */
     uint32_t rcvtimeo_us_lo, sndtimeo_us_lo; /**< 0 = none; bounded by 71 minutes, above which it is "none" in effect */
-    uint32_t trains_told; /**< slot_hot.train at the last notification */
     uint32_t rcvlowat; /**< 0 and 1: any byte wakes a reader */
     uint32_t notsent_lowat; /**< 0 = none */
     uint32_t linger_s;
@@ -123,7 +125,6 @@ struct slot_opts {
     int32_t linger2_s;
     uint16_t keepidle_s, keepintvl_s;
     uint8_t keepcnt, syncnt, tos, linger_on;
-    /* line 4 */
     uint32_t maxseg_bytes;
     uint32_t window_clamp_bytes;
     uint32_t defer_accept_s;
@@ -137,7 +138,7 @@ struct slot_opts {
 
 static_assert(sizeof(struct slot_hot) == sizeof(((struct shm_front_sock *)0)->private0), "slot_hot");
 static_assert(sizeof(struct slot_claim) == sizeof(((struct shm_front_sock *)0)->private1), "slot_claim");
-static_assert(sizeof(struct slot_opts) <= sizeof(((struct shm_front_sock *)0)->private3), "slot_opts");
+static_assert(sizeof(struct slot_opts) <= sizeof(((struct shm_front_more *)0)->private0), "slot_opts");
 
 static inline struct shm_front_sock *
 front_sock(uint32_t slot)
@@ -163,10 +164,17 @@ slot_claim(struct shm_front_sock *f)
     return (struct slot_claim *)(void *)f->private1;
 }
 
-static inline struct slot_opts *
-slot_opts(struct shm_front_sock *f)
+extern const struct slot_opts slot_opts_none;
+
+/** To read. */
+static inline const struct slot_opts *
+slot_opts(uint32_t slot)
 {
-    return (struct slot_opts *)(void *)f->private3;
+    const struct slot_hot *h = slot_hot(front_sock(slot));
+
+    if (FRONT_LIKELY(!(__atomic_load_n(&h->flags, __ATOMIC_RELAXED) & SLOT_OPTS)))
+        return &slot_opts_none;
+    return (const struct slot_opts *)(const void *)front.fmore[slot].private0;
 }
 
 static inline uint32_t
@@ -254,12 +262,23 @@ void slot_forget_closing(void);
 uint32_t chunk_alloc(void);
 void chunk_free(uint32_t chunk);
 char *chunk_at(uint32_t chunk);
+/** Before a sleep, at an instant of wait_now_us: what a burst of sending took goes back to the kernel, little by little. */
+void chunks_trim(uint64_t now_us);
 /** Give back the chunks of a socket that the peer has acknowledged entirely. The caller holds its lock. */
 void slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b);
 
 /** An info slot for SHM_OP_INFO (SHM_INFO_SLOTS of them for the family), or -EBUSY. */
 int info_alloc(void);
 void info_free(int slot);
+
+/* ---- opts.c: what a slot's options are --------------------------------------------------------------------------------- */
+
+/** To write: the memory is the socket's from now on. */
+struct slot_opts *opts_own(uint32_t slot);
+/** Take over a listener's, as Linux does. */
+void opts_inherit(uint32_t slot, uint32_t listener);
+/** As of a fresh socket. */
+void opts_clear(uint32_t slot);
 
 /* ---- notify.c --------------------------------------------------------------------------------------------------------- */
 

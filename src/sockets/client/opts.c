@@ -70,7 +70,7 @@ adjust_sndbuf(uint32_t slot, int32_t *v)
 static int
 adjust_rcvlowat(uint32_t slot, int32_t *v)
 {
-    int32_t rcvbuf = (int32_t)slot_opts(front_sock(slot))->rcvbuf_bytes;
+    int32_t rcvbuf = (int32_t)slot_opts(slot)->rcvbuf_bytes;
     int32_t most = rcvbuf > 0 ? rcvbuf : RCVLOWAT_BYTES_MAX;
 
     *v = *v == 0 ? 1 : *v;
@@ -197,13 +197,13 @@ static const struct opt_row rows[] = {
 };
 
 #define NB_ROWS (sizeof(rows) / sizeof(rows[0]))
-static_assert(NB_ROWS <= 63, "slot_opts.set has a bit for each, obj.kernel_opts one more");
+static_assert(NB_ROWS <= 32, "slot_claim.set has a bit for each, obj.kernel_opts one more");
 #define OPTS_OTHER (UINT64_C(1) << 63)
 
-static uint64_t
+static uint32_t
 row_bit(const struct opt_row *r)
 {
-    return UINT64_C(1) << (r - rows);
+    return UINT32_C(1) << (r - rows);
 }
 
 static const struct opt_row *
@@ -240,17 +240,58 @@ sock_placeholder(void)
 
 /* ---- the values --------------------------------------------------------------------------------------------------------- */
 
-static void
-store_value(struct slot_opts *o, const struct opt_row *r, int32_t v)
+const struct slot_opts slot_opts_none;
+
+struct slot_opts *
+opts_own(uint32_t slot)
 {
-    char *p = (char *)o + r->field;
+    __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, SLOT_OPTS, __ATOMIC_RELAXED);
+    return (struct slot_opts *)(void *)front.fmore[slot].private0;
+}
+
+void
+opts_inherit(uint32_t slot, uint32_t listener)
+{
+    const struct slot_claim *from = slot_claim(front_sock(listener));
+    struct slot_claim *to = slot_claim(front_sock(slot));
+
+    to->set = load_acquire(&from->set);
+    to->switches = load_relaxed(&from->switches);
+    if (slot_opts(listener) == &slot_opts_none)
+        return;
+    struct slot_opts *own = opts_own(slot);
+    *own = *slot_opts(listener);
+    own->zerocopy_sends = own->zerocopy_told = 0;
+}
+
+void
+opts_clear(uint32_t slot)
+{
+    struct slot_claim *c = slot_claim(front_sock(slot));
+
+    if (slot_opts(slot) != &slot_opts_none)
+        *opts_own(slot) = slot_opts_none;
+    c->set = c->switches = 0;
+}
+
+static void
+store_switch(struct slot_claim *c, const struct opt_row *r, bool on)
+{
+    if (on)
+        __atomic_or_fetch(&c->switches, 1u << r->field, __ATOMIC_RELAXED);
+    else
+        __atomic_and_fetch(&c->switches, ~(1u << r->field), __ATOMIC_RELAXED);
+}
+
+static void
+store_value(uint32_t slot, const struct opt_row *r, int32_t v)
+{
+    struct slot_claim *c = slot_claim(front_sock(slot));
+    char *p = r->kind == OPT_BOOL ? NULL : (char *)opts_own(slot) + r->field;
 
     switch (r->kind) {
     case OPT_BOOL:
-        if (v)
-            __atomic_or_fetch(&o->bools, 1u << r->field, __ATOMIC_RELAXED);
-        else
-            __atomic_and_fetch(&o->bools, ~(1u << r->field), __ATOMIC_RELAXED);
+        store_switch(c, r, v != 0);
         break;
     case OPT_U8:
         *(uint8_t *)p = (uint8_t)v;
@@ -261,17 +302,17 @@ store_value(struct slot_opts *o, const struct opt_row *r, int32_t v)
     default:
         *(int32_t *)(void *)p = v;
     }
-    __atomic_or_fetch(&o->set, row_bit(r), __ATOMIC_RELEASE);
+    __atomic_or_fetch(&c->set, row_bit(r), __ATOMIC_RELEASE);
 }
 
 static int32_t
-load_value(const struct slot_opts *o, const struct opt_row *r)
+load_value(uint32_t slot, const struct opt_row *r)
 {
-    const char *p = (const char *)o + r->field;
+    const char *p = r->kind == OPT_BOOL ? NULL : (const char *)slot_opts(slot) + r->field;
 
     switch (r->kind) {
     case OPT_BOOL:
-        return (o->bools >> r->field) & 1u;
+        return (load_relaxed(&slot_claim(front_sock(slot))->switches) >> r->field) & 1u;
     case OPT_U8:
         return *(const uint8_t *)p;
     case OPT_U16:
@@ -301,7 +342,7 @@ set_row(uint32_t slot, const struct opt_row *r, int32_t v)
         if (rc != 0)
             return rc;
     }
-    store_value(slot_opts(front_sock(slot)), r, v);
+    store_value(slot, r, v);
     return 0;
 }
 
@@ -408,9 +449,9 @@ timeval_to_us(const struct timeval *tv)
 int
 opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
 {
-    struct slot_opts *o = slot_opts(front_sock(slot));
     uint64_t set = __atomic_load_n(&sock->kernel_opts, __ATOMIC_RELAXED);
     int holder = set != 0 ? sock_placeholder() : 0;
+    struct slot_opts *o;
     struct linger lg;
     struct timeval tv;
     socklen_t len = sizeof(lg);
@@ -419,6 +460,7 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
         return holder;
     if (!(set & OPTS_OTHER))
         return carry_int_rows(sock, fd, holder, slot, set);
+    o = opts_own(slot);
     if (libc()->getsockopt(fd, SOL_SOCKET, SO_LINGER, &lg, &len) == 0) {
         o->linger_on = lg.l_onoff != 0;
         o->linger_s = (uint32_t)lg.l_linger;
@@ -438,12 +480,13 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
 static int
 set_linger(uint32_t slot, const void *val, socklen_t len)
 {
-    struct slot_opts *o = slot_opts(front_sock(slot));
+    struct slot_opts *o;
     struct linger lg;
 
     if (len < (socklen_t)sizeof(lg))
         return -EINVAL;
     memcpy(&lg, val, sizeof(lg));
+    o = opts_own(slot);
     if (lg.l_onoff != 0)
         o->linger_s = lg.l_linger < 0 ? INT32_MAX : (uint32_t)lg.l_linger;
     o->linger_on = lg.l_onoff != 0;
@@ -467,14 +510,12 @@ set_timeout(uint32_t *us, const void *val, socklen_t len)
 static int
 set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
 {
-    struct slot_opts *o = slot_opts(front_sock(slot));
-
     if (level == SOL_SOCKET && name == SO_LINGER)
         return set_linger(slot, val, len);
     if (level == SOL_SOCKET && name == SO_RCVTIMEO)
-        return set_timeout(&o->rcvtimeo_us_lo, val, len);
+        return set_timeout(&opts_own(slot)->rcvtimeo_us_lo, val, len);
     if (level == SOL_SOCKET && name == SO_SNDTIMEO)
-        return set_timeout(&o->sndtimeo_us_lo, val, len);
+        return set_timeout(&opts_own(slot)->sndtimeo_us_lo, val, len);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)
         return len < 1 ? -EINVAL : name_congestion(slot, val, strnlen(val, len));
     return -ENOPROTOOPT;
@@ -556,7 +597,7 @@ static int
 get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
 {
     struct shm_front_sock *f = front_sock(o->slot);
-    const struct slot_opts *opts = slot_opts(f);
+    const struct slot_opts *opts = slot_opts(o->slot);
     struct linger lg = { opts->linger_on, (int)opts->linger_s };
     int v;
 
@@ -597,7 +638,6 @@ get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
 int
 sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t *len)
 {
-    const struct slot_opts *opts = slot_opts(front_sock(o->slot));
     const struct opt_row *r = find_row(level, name);
     int32_t v;
     int holder;
@@ -614,8 +654,8 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
     }
     if (level == IPPROTO_IP && name == IP_MTU)
         return get_mtu(o->slot, val, len);
-    if (r != NULL && (__atomic_load_n(&opts->set, __ATOMIC_ACQUIRE) & row_bit(r))) {
-        v = load_value(opts, r);
+    if (r != NULL && (load_acquire(&slot_claim(front_sock(o->slot))->set) & row_bit(r))) {
+        v = load_value(o->slot, r);
         return give(val, len, &v, sizeof(v));
     }
     if (r == NULL || r->kind == OPT_BUF)
@@ -635,5 +675,5 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
 bool
 opts_zerocopy(uint32_t slot)
 {
-    return (load_relaxed(&slot_opts(front_sock(slot))->bools) >> OPT_BIT_ZEROCOPY) & 1u;
+    return (load_relaxed(&slot_claim(front_sock(slot))->switches) >> OPT_BIT_ZEROCOPY) & 1u;
 }

@@ -31,7 +31,7 @@ recv_notice_carried(uint32_t slot)
     struct slot_hot *h = slot_hot(f);
 
     h->rx_told = f->rx_head;
-    slot_opts(f)->trains_told = h->train;
+    h->trains_told = (uint16_t)h->train;
     if (notice.slot == slot)
         notice.held = false;
 }
@@ -63,7 +63,7 @@ tell_taken(uint32_t slot)
     struct shm_front_sock *f = front_sock(slot);
     struct slot_hot *h = slot_hot(f);
 
-    if (f->rx_head - h->rx_told >= NOTICE_BYTES || h->train - slot_opts(f)->trains_told >= NOTICE_TRAINS) {
+    if (f->rx_head - h->rx_told >= NOTICE_BYTES || (uint16_t)(h->train - h->trains_told) >= NOTICE_TRAINS) {
         recv_notice_carried(slot);
         notify_stack(slot);
     } else if (f->rx_head != h->rx_told) {
@@ -249,7 +249,7 @@ why_empty(uint32_t slot)
 static size_t
 wanted_bytes(uint32_t slot, size_t asked, int flags)
 {
-    size_t mark = slot_opts(front_sock(slot))->rcvlowat;
+    size_t mark = slot_opts(slot)->rcvlowat;
 
     if (flags & MSG_PEEK)
         return 1;
@@ -326,11 +326,13 @@ recv_loop(uint32_t slot, struct target *t, int flags)
 int
 sock_recv_errqueue(uint32_t slot, struct msghdr *msg)
 {
-    struct slot_opts *o = slot_opts(front_sock(slot));
-    uint32_t told = load_acquire(&o->zerocopy_told), sends;
+    struct slot_opts *o = slot_opts(slot) != &slot_opts_none ? opts_own(slot) : NULL;
+    uint32_t told = o != NULL ? load_acquire(&o->zerocopy_told) : 0, sends;
     struct sock_extended_err e = { .ee_origin = SO_EE_ORIGIN_ZEROCOPY, .ee_code = SO_EE_CODE_ZEROCOPY_COPIED };
     struct cmsghdr *c;
 
+    if (o == NULL)
+        return -EAGAIN;
     do {
         sends = load_acquire(&o->zerocopy_sends);
         if (sends == told)

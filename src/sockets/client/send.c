@@ -110,7 +110,7 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space, bool record)
         return got;
     src->left -= (size_t)got;
     if (FRONT_UNLIKELY(record) && src->left == 0) {
-        store_relaxed(&f->tx_eor, f->tx_tail + (uint32_t)got);
+        store_relaxed(&front.fmore[slot].tx_eor, f->tx_tail + (uint32_t)got);
         store_release(&f->tx_flags, SHM_TX_EOR);
     }
     tail_moves(slot, (uint32_t)got);
@@ -252,7 +252,7 @@ complete_zerocopy(uint32_t slot)
 {
     struct shm_cmd cmd = { .op = SHM_OP_EVENT };
 
-    __atomic_add_fetch(&slot_opts(front_sock(slot))->zerocopy_sends, 1, __ATOMIC_ACQ_REL);
+    __atomic_add_fetch(&opts_own(slot)->zerocopy_sends, 1, __ATOMIC_ACQ_REL);
     command_run(slot, &cmd, false);
 }
 

@@ -313,7 +313,8 @@ reopen_if_failed(struct obj *o, int fd)
     slot = open_slot(o, fd);
     if (slot < 0)
         return (int)slot;
-    slot_hot(front_sock((uint32_t)slot))->flags = slot_hot(front_sock(old))->flags & (SLOT_NONBLOCK | SLOT_V6);
+    slot_hot(front_sock((uint32_t)slot))->flags = (slot_hot(front_sock((uint32_t)slot))->flags & SLOT_OPTS) |
+                                                  (slot_hot(front_sock(old))->flags & (SLOT_NONBLOCK | SLOT_V6));
     change_side(o, (uint32_t)slot, SOCK_STACK);
     abandon_slot(old);
     return 0;
@@ -414,10 +415,7 @@ accept_slot(uint32_t listener)
     slot = slot_alloc();
     if (slot == SHM_NO_SLOT)
         return -ENFILE;
-    /* Inherited, as Linux does. */
-    *slot_opts(front_sock(slot)) = *slot_opts(front_sock(listener));
-    slot_opts(front_sock(slot))->trains_told = 0;
-    slot_opts(front_sock(slot))->zerocopy_sends = slot_opts(front_sock(slot))->zerocopy_told = 0;
+    opts_inherit(slot, listener);
     cmd.slot = slot;
     rc = command_run(listener, &cmd, true);
     if (rc != 0) {
@@ -452,7 +450,7 @@ accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int 
     conn->used_by_kernel = 1; /* its descriptor is a copy of the placeholder */
     conn->slot = (uint32_t)slot;
     conn->where = SOCK_STACK;
-    slot_hot(front_sock(conn->slot))->flags =
+    slot_hot(front_sock(conn->slot))->flags |=
         SLOT_CONNECT_TOLD | (o->v6 ? SLOT_V6 : 0) | (flags & SOCK_NONBLOCK ? SLOT_NONBLOCK : 0);
     evq_set_sock(conn->slot, conn);
     fd_install(fd, conn);
@@ -605,7 +603,7 @@ sock_released(struct obj *o)
     evq_set_sock(o->slot, NULL);
     if (load_relaxed(&front.dead))
         return;
-    opts = slot_opts(front_sock(o->slot));
+    opts = slot_opts(o->slot);
     cmd.opt.value = opts->linger_on && opts->linger_s == 0;
     if (command_run(o->slot, &cmd, false) == 0 && opts->linger_on && opts->linger_s > 0)
         wait_sock(o->slot, WAIT_WRITE, all_sent, wait_now_us() + opts->linger_s * UINT64_C(1000000));

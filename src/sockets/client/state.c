@@ -53,7 +53,7 @@ unsent_bytes(uint32_t slot)
 uint32_t
 sock_tx_room(uint32_t slot)
 {
-    uint32_t mark = slot_opts(front_sock(slot))->notsent_lowat, space = sock_tx_space(slot);
+    uint32_t mark = slot_opts(slot)->notsent_lowat, space = sock_tx_space(slot);
 
     if (FRONT_LIKELY(mark == 0))
         return space;
@@ -72,7 +72,7 @@ trains_are_full(uint32_t slot)
 static bool
 has_enough(uint32_t slot, uint32_t n_bytes)
 {
-    uint32_t mark = slot_opts(front_sock(slot))->rcvlowat;
+    uint32_t mark = slot_opts(slot)->rcvlowat;
 
     return n_bytes != 0 && (FRONT_LIKELY(mark <= 1) || n_bytes >= mark || trains_are_full(slot));
 }
@@ -101,8 +101,7 @@ sock_can_write(uint32_t slot)
     if (!(st & SHM_ST_CONNECTED))
         return !(st & SHM_ST_CONNECTING);
     /* As Linux: writable means that a third is free, so that writers wake up for a worthwhile piece. */
-    if (slot_opts(front_sock(slot))->notsent_lowat != 0 &&
-        unsent_bytes(slot) * 2 >= slot_opts(front_sock(slot))->notsent_lowat)
+    if (slot_opts(slot)->notsent_lowat != 0 && unsent_bytes(slot) * 2 >= slot_opts(slot)->notsent_lowat)
         return false;
     return sock_tx_space(slot) * 3 >= load_relaxed(&back_sock(slot)->sndbuf_bytes);
 }
@@ -117,7 +116,7 @@ error_is_pending(uint32_t slot, uint32_t st)
 static bool
 zerocopy_is_untold(uint32_t slot)
 {
-    const struct slot_opts *o = slot_opts(front_sock(slot));
+    const struct slot_opts *o = slot_opts(slot);
 
     return FRONT_UNLIKELY(load_relaxed(&o->zerocopy_sends) != load_relaxed(&o->zerocopy_told));
 }
@@ -182,7 +181,7 @@ uint64_t
 sock_deadline(uint32_t slot, bool write, int msg_flags)
 {
     struct shm_front_sock *f = front_sock(slot);
-    const struct slot_opts *opts = slot_opts(f);
+    const struct slot_opts *opts = slot_opts(slot);
     uint32_t us = write ? opts->sndtimeo_us_lo : opts->rcvtimeo_us_lo;
 
     if ((msg_flags & MSG_DONTWAIT) || (load_relaxed(&slot_hot(f)->flags) & SLOT_NONBLOCK))

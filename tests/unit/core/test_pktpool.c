@@ -60,6 +60,28 @@ test_handles_name_every_buffer(void **state)
 }
 
 /* What the stack writes, an application reads at the same offset; it cannot write, by any way round. */
+/* Bursts larger than a cache, one after the other, get the same few buffers: the rest of the pool's memory is never touched. */
+static void
+test_bursts_share_buffers(void **state)
+{
+    struct rte_mbuf *burst[COUNT / 4];
+    bool seen[COUNT + 1] = { false };
+    unsigned used = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 50; n++) {
+        assert_int_equal(rte_pktmbuf_alloc_bulk(pool.rx, burst, COUNT / 4), 0);
+        for (unsigned i = 0; i < COUNT / 4; i++) {
+            uint32_t h = pktpool_handle(&pool, burst[i]);
+
+            used += !seen[h];
+            seen[h] = true;
+        }
+        rte_pktmbuf_free_bulk(burst, COUNT / 4);
+    }
+    assert_in_range(used, COUNT / 4, COUNT / 2);
+}
+
 static void
 test_applications_only_read(void **state)
 {
@@ -181,6 +203,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_handles_name_every_buffer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bursts_share_buffers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_applications_only_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_of_a_chain, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_without_buffers, set_up, tear_down),

@@ -300,6 +300,12 @@ fapp_leave(struct fapp *fa, uint16_t member)
     host_go(fa->node->host, net, now_us);
 }
 
+struct shm_front_more *
+fapp_more(const struct fapp *fa, uint32_t slot)
+{
+    return (struct shm_front_more *)(fa->front + fa->layout.front_more_off) + slot;
+}
+
 struct shm_front_sock *
 fapp_front(const struct fapp *fa, uint32_t slot)
 {

@@ -104,6 +104,7 @@ void fapp_attach(struct fapp *fa, struct node *n);
 uint16_t fapp_fork(struct fapp *fa);
 void fapp_leave(struct fapp *fa, uint16_t member);
 
+struct shm_front_more *fapp_more(const struct fapp *fa, uint32_t slot);
 struct shm_front_sock *fapp_front(const struct fapp *fa, uint32_t slot);
 const struct shm_back_sock *fapp_back(const struct fapp *fa, uint32_t slot);
 const struct shm_back_eventq *fapp_back_evq(const struct fapp *fa, uint32_t queue);

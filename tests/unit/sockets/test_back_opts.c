@@ -166,7 +166,7 @@ records_have_segments_of_their_own(void **state)
         assert_int_equal(fapp_cmd(&f->a, client, ask), 0);
         segs[records] = info->segs_out;
         front->tx_flags = records ? SHM_TX_EOR : 0;
-        front->tx_eor = front->tx_tail + 300;
+        fapp_more(&f->a, client)->tx_eor = front->tx_tail + 300;
         assert_int_equal(fapp_send(&f->a, client, "", 0), 0);
         for (unsigned i = 0; i < 2; i++) {
             uint8_t buf[300] = { 0 };

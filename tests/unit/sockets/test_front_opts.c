@@ -353,6 +353,40 @@ test_zerocopy_completes_on_the_error_queue(void **state)
     iso_close(fd);
 }
 
+/* Most sockets have no memory for options; what one had, the next one in its place does not see. */
+static void
+test_a_fresh_socket_has_no_options(void **state)
+{
+    const struct timeval tv = { .tv_sec = 5 };
+    const struct linger on = { .l_onoff = 1, .l_linger = 0 };
+    struct timeval got_tv = { .tv_sec = 9 };
+    struct linger got_on = { .l_onoff = 9 };
+    socklen_t tv_len = sizeof(got_tv), on_len = sizeof(got_on);
+    int fd = bound(), one = 1, nodelay = -1;
+    socklen_t len = sizeof(nodelay);
+    uint32_t slot = fs_slot(fd);
+
+    (void)state;
+    assert_ptr_equal(slot_opts(slot), &slot_opts_none);
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), 0);
+    assert_ptr_equal(slot_opts(slot), &slot_opts_none);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_LINGER, &on, sizeof(on)), 0);
+    assert_ptr_not_equal(slot_opts(slot), &slot_opts_none);
+    iso_close(fd);
+    fs_settle();
+    slot_reap(UINT32_MAX);
+    fd = bound();
+    assert_int_equal(fs_slot(fd), slot);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &got_tv, &tv_len), 0);
+    assert_int_equal(got_tv.tv_sec, 0);
+    assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_LINGER, &got_on, &on_len), 0);
+    assert_int_equal(got_on.l_onoff, 0);
+    assert_int_equal(iso_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len), 0);
+    assert_int_equal(nodelay, 0);
+    iso_close(fd);
+}
+
 static void
 test_records_end_where_they_were_said_to(void **state)
 {
@@ -366,15 +400,15 @@ test_records_end_where_they_were_said_to(void **state)
     fs_pause();
     assert_int_equal(iso_send(fd, "abc", 3, MSG_EOR), 3);
     assert_int_equal(f->tx_flags, SHM_TX_EOR);
-    assert_int_equal(f->tx_eor, 6);
+    assert_int_equal(front.fmore[fs_slot(fd)].tx_eor, 6);
     /* Appended before the stack has looked: the record's end stands. */
     assert_int_equal(iso_send(fd, "abc", 3, MSG_MORE), 3);
     assert_int_equal(f->tx_flags, SHM_TX_EOR | SHM_TX_MORE);
-    assert_int_equal(f->tx_eor, 6);
+    assert_int_equal(front.fmore[fs_slot(fd)].tx_eor, 6);
     fs_resume();
     /* Another record waits until that has been seen. */
     assert_int_equal(iso_send(fd, "abc", 3, MSG_EOR), 3);
-    assert_int_equal(f->tx_eor, 12);
+    assert_int_equal(front.fmore[fs_slot(fd)].tx_eor, 12);
     fs_settle();
     assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
     assert_int_equal(f->tx_flags, 0);
@@ -396,6 +430,7 @@ main(void)
         cmocka_unit_test_teardown(test_notsent_lowat_holds_writers, teardown),
         cmocka_unit_test_teardown(test_zerocopy_completes_on_the_error_queue, teardown),
         cmocka_unit_test_teardown(test_records_end_where_they_were_said_to, teardown),
+        cmocka_unit_test_teardown(test_a_fresh_socket_has_no_options, teardown),
     };
 
     fs_start();

@@ -309,6 +309,7 @@ lay_out(struct shm_layout *l)
     l->front_eventqs_off = place(&l->front_bytes, SHM_MAX_EVENTQS * sizeof(struct shm_front_eventq));
     l->front_private_off = place(&l->front_bytes, SHM_FRONT_PRIVATE_BYTES(FS_SOCKS, FS_CHUNKS));
     l->front_socks_off = place(&l->front_bytes, FS_SOCKS * sizeof(struct shm_front_sock));
+    l->front_more_off = place(&l->front_bytes, FS_SOCKS * sizeof(struct shm_front_more));
     l->front_chunks_off = place(&l->front_bytes, (uint64_t)FS_CHUNKS * SHM_CHUNK_BYTES);
     l->back_eventqs_off = place(&l->back_bytes, SHM_MAX_EVENTQS * sizeof(struct shm_back_eventq));
     l->back_info_off = place(&l->back_bytes, SHM_INFO_SLOTS * sizeof(struct shm_info));
