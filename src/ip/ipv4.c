@@ -79,7 +79,7 @@ header_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const void
     if (ip_caps(ip)->rx_csum && verdict != RTE_MBUF_F_RX_IP_CKSUM_UNKNOWN) {
         return verdict != RTE_MBUF_F_RX_IP_CKSUM_BAD;
     }
-    return sum_fold(sum_add(hdr, hdr_len)) == 0xffff;
+    return sum_fold(likely(hdr_len == IPV4_HDR_MIN) ? sum_add_20(hdr) : sum_add(hdr, hdr_len)) == 0xffff;
 }
 
 /** Lengths, version, checksum, options (RFC 1122 section 3.2.1). Fills v; false if the packet must be dropped (counted). */

@@ -11,13 +11,17 @@
 
 /* ---- sums ---------------------------------------------------------------------------------------------------------- */
 
-uint16_t
-chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len)
+/** Not folded: add to others, then sum_fold. */
+static uint64_t
+chain_add(const struct rte_mbuf *m, uint32_t off, uint32_t len)
 {
     uint64_t sum = 0;
     bool odd =
         false; /* the segment starts in the middle of a 16-bit word: its sum counts with bytes swapped (RFC 1071) */
 
+    if (likely(m->next == NULL)) {
+        return sum_add(rte_pktmbuf_mtod_offset(m, const void *, off), len);
+    }
     while (off >= rte_pktmbuf_data_len(m) && m->next != NULL) {
         off -= rte_pktmbuf_data_len(m);
         m = m->next;
@@ -32,7 +36,13 @@ chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len)
         off = 0;
         m = m->next;
     }
-    return sum_fold(sum);
+    return sum;
+}
+
+uint16_t
+chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len)
+{
+    return sum_fold(chain_add(m, off, len));
 }
 
 uint16_t
@@ -42,7 +52,7 @@ l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off
     uint64_t pseudo =
         (uint64_t)ip_hdr->src_addr + ip_hdr->dst_addr + rte_cpu_to_be_16(ip_hdr->next_proto_id) + rte_cpu_to_be_16(len);
 
-    return sum_fold(pseudo + chain_sum(m, off, len));
+    return sum_fold(pseudo + chain_add(m, off, len));
 }
 
 /* ---- frames to the port -------------------------------------------------------------------------------------------- */
@@ -70,7 +80,7 @@ fill_checksums(struct ip_ctx *ip, struct rte_mbuf *m, bool tcp)
     if (caps->tx_ip_csum || cut) {
         m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
     } else {
-        hdr->hdr_checksum = (uint16_t)~sum_fold(sum_add(hdr, IPV4_HDR_MIN));
+        hdr->hdr_checksum = (uint16_t)~sum_fold(sum_add_20(hdr));
     }
     if (tcp) {
         struct rte_tcp_hdr *t = (struct rte_tcp_hdr *)(hdr + 1);
@@ -83,26 +93,6 @@ fill_checksums(struct ip_ctx *ip, struct rte_mbuf *m, bool tcp)
             t->cksum = (uint16_t)~l4_sum(m, hdr, HEADERS_LEN, (uint16_t)(rte_pktmbuf_pkt_len(m) - HEADERS_LEN));
         }
     }
-}
-
-/** A frame that the port can take as it is, but for who owns its memory. */
-static void
-xmit_piece(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
-{
-    const struct port_caps *caps = ip_caps(ip);
-    struct rte_mbuf *copy;
-
-    if (!caps->must_copy && (caps->multi_seg || m->nb_segs == 1)) {
-        port_tx(ip->q, m, now_us);
-        return;
-    }
-    copy = pktpool_copy(ip->q->pool, m);
-    if (unlikely(copy == NULL)) {
-        drop(ip, m, CTR_PORT_DROP_NO_MBUF);
-        return;
-    }
-    rte_pktmbuf_free(m);
-    port_tx(ip->q, copy, now_us);
 }
 
 /** Cut a large TCP frame for a port that cannot. Ownership passes. */
@@ -127,7 +117,7 @@ xmit_cut(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
         /* The pieces' headers lie in buffers of their own, whatever flags of the large frame's were copied. */
         piece[i]->ol_flags = 0;
         fill_checksums(ip, piece[i], true);
-        xmit_piece(ip, piece[i], now_us);
+        port_tx(ip->q, piece[i], now_us);
     }
     rte_pktmbuf_free(m); /* the payload stays until the last piece is sent */
 }
@@ -138,7 +128,7 @@ frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
     if (unlikely((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 && !ip_caps(ip)->tso)) {
         xmit_cut(ip, m, now_us);
     } else {
-        xmit_piece(ip, m, now_us);
+        port_tx(ip->q, m, now_us);
     }
 }
 

@@ -49,15 +49,13 @@ add_many(const uint8_t *p, size_t n_blocks)
     return add_blocks(p, n_blocks);
 }
 
-/* With the carry brought round, the sum of 64-bit words is one of 16-bit words too. */
 static inline uint64_t
-add_word(uint64_t sum, const uint8_t *p)
+word_at(const uint8_t *p)
 {
     uint64_t x;
 
     memcpy(&x, p, sizeof(x));
-    sum += x;
-    return sum + (sum < x);
+    return x;
 }
 
 /* Less than eight bytes, as if zeros followed. */
@@ -82,26 +80,36 @@ tail_at(const uint8_t *p, size_t n_bytes)
     return n_bytes & 1 ? sum + rte_cpu_to_le_16(*p) : sum;
 }
 
+/* Short of the vectors' use: 64-bit words, and a count of the carries. */
+static inline uint64_t
+add_words(uint64_t sum, const uint8_t *p, size_t n_bytes)
+{
+    uint64_t carries = 0;
+
+    for (; n_bytes >= 32; n_bytes -= 32, p += 32) {
+        carries += __builtin_add_overflow(sum, word_at(p), &sum);
+        carries += __builtin_add_overflow(sum, word_at(p + 8), &sum);
+        carries += __builtin_add_overflow(sum, word_at(p + 16), &sum);
+        carries += __builtin_add_overflow(sum, word_at(p + 24), &sum);
+    }
+    for (; n_bytes >= 8; n_bytes -= 8, p += 8)
+        carries += __builtin_add_overflow(sum, word_at(p), &sum);
+    if (n_bytes > 0)
+        carries += __builtin_add_overflow(sum, tail_at(p, n_bytes), &sum);
+    return (sum & UINT32_MAX) + (sum >> 32) + carries;
+}
+
+/* Of its own, so that the short sums keep no registers for it. */
+static __attribute__((noinline)) uint64_t
+add_long(const uint8_t *p, size_t n_bytes)
+{
+    size_t n_blocks = n_bytes / BLOCK_BYTES;
+
+    return add_words(add_many(p, n_blocks), p + n_blocks * BLOCK_BYTES, n_bytes % BLOCK_BYTES);
+}
+
 uint64_t
 sum_add(const void *bytes, size_t n_bytes)
 {
-    const uint8_t *p = bytes;
-    uint64_t sum = 0;
-
-    if (n_bytes >= 2 * BLOCK_BYTES) {
-        sum = add_many(p, n_bytes / BLOCK_BYTES);
-        p += n_bytes / BLOCK_BYTES * BLOCK_BYTES;
-        n_bytes %= BLOCK_BYTES;
-    }
-    for (; n_bytes >= 32; n_bytes -= 32, p += 32)
-        sum = add_word(add_word(add_word(add_word(sum, p), p + 8), p + 16), p + 24);
-    for (; n_bytes >= 8; n_bytes -= 8, p += 8)
-        sum = add_word(sum, p);
-    if (n_bytes > 0) {
-        uint64_t tail = tail_at(p, n_bytes);
-
-        sum += tail;
-        sum += sum < tail;
-    }
-    return (sum & UINT32_MAX) + (sum >> 32);
+    return n_bytes < 2 * BLOCK_BYTES ? add_words(0, bytes, n_bytes) : add_long(bytes, n_bytes);
 }

@@ -184,43 +184,6 @@ software_gso_without_buffers_drops_whole(void **state)
 }
 
 static void
-must_copy_port_gets_copies(void **state)
-{
-    (void)state;
-    fx.port.caps.must_copy = true;
-    fx.port.caps.tx_tcp_csum = true;
-    learn(PEER, &mac_peer);
-    assert_int_equal(send_tcp(tcp_out(20, 1400, 100), PEER, 0, 20), 0);
-    assert_int_equal(fx.nb_sent, 1);
-    assert_tcp_frame(&fx.sent[0], 20, 0, 1400, &mac_peer);
-    assert_true(fx.sent[0].from_rx_pool);
-    assert_int_equal(fx.sent[0].nb_segs, 1);
-    assert_int_equal(fx.sent[0].ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK, RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM);
-    assert_int_equal(fx.sent[0].l4_len, 20);
-    forget_sent();
-    fx.port.caps.tx_tcp_csum = false;
-    assert_int_equal(send_tcp(tcp_out(20, 5000, 0), PEER, 1460, 20), 0);
-    assert_cut(5000, 1460, 20, true);
-    assert_true(fx.sent[3].from_rx_pool);
-    assert_false(fx.sent[3].attached);
-}
-
-static void
-single_segment_port_gets_one_segment(void **state)
-{
-    (void)state;
-    fx.port.caps.multi_seg = false;
-    learn(PEER, &mac_peer);
-    assert_int_equal(send_tcp(tcp_out(20, 1400, 100), PEER, 0, 20), 0);
-    assert_int_equal(fx.nb_sent, 1);
-    assert_int_equal(fx.sent[0].nb_segs, 1);
-    assert_tcp_frame(&fx.sent[0], 20, 0, 1400, &mac_peer);
-    forget_sent();
-    assert_int_equal(send_tcp(tcp_out(20, 0, 0), PEER, 0, 20), 0);
-    assert_false(fx.sent[0].from_rx_pool); /* no need to copy */
-}
-
-static void
 too_big_and_no_route(void **state)
 {
     const struct ip_route fallback = { .prefix = addr("0.0.0.0"), .next_hop = addr(GATEWAY), .prefix_len = 0 };
@@ -299,8 +262,6 @@ main(void)
         FIXTURE_TEST(tso_is_left_to_a_port_that_has_it),
         FIXTURE_TEST(software_gso_cuts_byte_exactly),
         FIXTURE_TEST(software_gso_without_buffers_drops_whole),
-        FIXTURE_TEST(must_copy_port_gets_copies),
-        FIXTURE_TEST(single_segment_port_gets_one_segment),
         FIXTURE_TEST(too_big_and_no_route),
         FIXTURE_TEST(local_delivery),
         FIXTURE_TEST(local_queue_is_bounded_and_freed),

@@ -24,6 +24,8 @@ test_every_length_and_alignment(void **state)
         x = x * 1103515245 + 12345;
         bytes[i] = (uint8_t)(x >> 16);
     }
+    for (unsigned at = 0; at < LEN_MAX - 20; at++)
+        assert_int_equal(sum_fold(sum_add_20(bytes + at)), rte_raw_cksum(bytes + at, 20));
     for (unsigned at = 0; at < 8; at++)
         for (unsigned len = 0; len <= LEN_MAX; len++)
             assert_int_equal(sum_fold(sum_add(bytes + at, len)), rte_raw_cksum(bytes + at, len));
@@ -39,6 +41,7 @@ test_all_ones(void **state)
     memset(bytes, 0xff, sizeof(bytes));
     for (unsigned len = 1; len <= sizeof(bytes); len += 97)
         assert_int_equal(sum_fold(sum_add(bytes, len)), rte_raw_cksum(bytes, len));
+    assert_int_equal(sum_fold(sum_add_20(bytes)), rte_raw_cksum(bytes, 20));
     assert_int_equal(sum_fold(UINT64_MAX), 0xffff);
     assert_int_equal(sum_fold(0), 0);
 }
