@@ -381,7 +381,32 @@ may_send_partial(const struct tcp_conn *c)
     return (c->flags & CONN_F_NODELAY) != 0 || !seq_gt(c->snd_sml, c->snd_una);
 }
 
-/** How much new data may go as one emission; 0 = none now. */
+/**
+ * How many bytes form a burst: about what the connection sends in a millisecond at twice its rate, more where the path
+ * is so short that acknowledgements cost more than queues, at least burst_min_segs, and never more than half of cwnd,
+ * so that the ACK clock keeps two bursts under way. A pacer knows its rate.
+ */
+static uint32_t
+burst_bytes(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    uint64_t burst = c->rtt.srtt_us > 0 ? 2000ull * c->cc.cwnd_bytes / c->rtt.srtt_us : BURST_BYTES_MAX;
+    uint32_t half = c->cc.cwnd_bytes / 2;
+
+    if (c->flags & CONN_F_PACED)
+        return tcp_pace_burst(&flow_of(d, c)->pace, c->mss, d->params.burst_min_segs);
+
+    if (c->rtt.min_us >> 9 < 16)
+        burst += BURST_BYTES_MAX >> (c->rtt.min_us >> 9);
+    if (burst > BURST_BYTES_MAX)
+        burst = BURST_BYTES_MAX;
+    if (burst < (uint32_t)d->params.burst_min_segs * c->mss)
+        burst = (uint32_t)d->params.burst_min_segs * c->mss;
+    if (burst > half)
+        burst = half;
+    return burst > c->mss ? (uint32_t)(burst - burst % c->mss) : c->mss;
+}
+
+/** How much new data may go as one emission, at least a segment if max_bytes is no less; 0 = none now. */
 static uint32_t
 new_data_len(const struct tcp_domain *d, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
 {
@@ -393,8 +418,11 @@ new_data_len(const struct tcp_domain *d, struct tcp_conn *c, uint32_t pipe, uint
 
     if (len == 0)
         return 0;
-    if (len > max_bytes)
-        len = max_bytes;
+    if (len > c->mss) {
+        uint32_t burst = burst_bytes(d, c);
+        uint32_t most = burst < max_bytes ? burst : max_bytes;
+        len = len < most ? len : most;
+    }
     uint32_t room = c->cc.cwnd_bytes > pipe ? c->cc.cwnd_bytes - pipe : 0;
     if (room < len && room < c->mss) {
         if (pipe > 0)
@@ -474,53 +502,42 @@ conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp
     conn_arm_rtx(d, env, c);
 }
 
-/**
- * How many bytes form a burst: about what the connection sends in a millisecond at twice its rate, more where the path
- * is so short that acknowledgements cost more than queues, at least burst_min_segs, and never more than half of cwnd,
- * so that the ACK clock keeps two bursts under way. A pacer knows its rate.
- */
-static uint32_t
-burst_bytes(const struct tcp_domain *d, const struct tcp_conn *c)
+/** Send len new bytes, more than a segment of them, and the FIN behind them. */
+static void
+send_burst(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, bool fin)
 {
-    uint64_t burst = c->rtt.srtt_us > 0 ? 2000ull * c->cc.cwnd_bytes / c->rtt.srtt_us : BURST_BYTES_MAX;
-    uint32_t half = c->cc.cwnd_bytes / 2;
+    uint32_t unit = env->gso_max_bytes > c->mss ? env->gso_max_bytes - env->gso_max_bytes % c->mss : c->mss;
 
-    if (c->flags & CONN_F_PACED)
-        return tcp_pace_burst(&flow_of(d, c)->pace, c->mss, d->params.burst_min_segs);
+    do {
+        /* Those who cut a large segment repeat its flags, and CWR belongs to one. */
+        uint32_t most = c->ecn & CONN_ECN_CWR ? c->mss : unit;
+        uint32_t n = len < most ? len : most;
+        len -= n;
+        /* It ends with PSH, for a receiver that gathers segments; a lone segment from the middle of a stream does not: it
+         * may have been sent in congestion, where a later acknowledgement is no loss. */
+        send_new(d, env, c, n, fin && len == 0, len == 0);
+    } while (len > 0);
+}
 
-    if (c->rtt.min_us >> 9 < 16)
-        burst += BURST_BYTES_MAX >> (c->rtt.min_us >> 9);
-    if (burst > BURST_BYTES_MAX)
-        burst = BURST_BYTES_MAX;
-    if (burst < (uint32_t)d->params.burst_min_segs * c->mss)
-        burst = (uint32_t)d->params.burst_min_segs * c->mss;
-    if (burst > half)
-        burst = half;
-    return burst > c->mss ? (uint32_t)(burst - burst % c->mss) : c->mss;
+static bool
+fin_is_due(const struct tcp_conn *c)
+{
+    return (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
 }
 
 /** Send a burst of new data, at most max_bytes of it; false if none may go. */
 static bool
 output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
 {
-    bool fin_due = (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
-    uint32_t burst = burst_bytes(d, c);
-    uint32_t len = new_data_len(d, c, pipe, burst < max_bytes ? burst : max_bytes);
-    bool fin = fin_due && c->snd_nxt + len == c->snd_end;
+    uint32_t len = new_data_len(d, c, pipe, max_bytes);
+    bool fin = fin_is_due(c) && c->snd_nxt + len == c->snd_end;
 
     if (len == 0 && !fin)
         return false;
-    /* A burst ends with PSH, for a receiver that gathers segments; a lone segment from the middle of a stream does not:
-     * it may have been sent in congestion, where a later acknowledgement is no loss. */
-    bool push = len > c->mss;
-    uint32_t unit = env->gso_max_bytes > c->mss ? env->gso_max_bytes - env->gso_max_bytes % c->mss : c->mss;
-    do {
-        /* Those who cut a large segment repeat its flags, and CWR belongs to one. */
-        uint32_t most = c->ecn & CONN_ECN_CWR ? c->mss : unit;
-        uint32_t n = len < most ? len : most;
-        len -= n;
-        send_new(d, env, c, n, fin && len == 0, push && len == 0);
-    } while (len > 0);
+    if (len <= c->mss)
+        send_new(d, env, c, len, fin, false);
+    else
+        send_burst(d, env, c, len, fin);
     if (c->timer_at[CONN_T_RTX] == 0 || (c->flags & (CONN_F_PERSIST | CONN_F_PTO)) != 0) {
         if (c->flags & CONN_F_PERSIST)
             c->retries = c->backoff = 0;
@@ -578,18 +595,17 @@ output_arm_held(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
 static bool
 can_send_data(const struct tcp_conn *c)
 {
-    switch (c->state) {
-    case TCP_ST_ESTABLISHED:
-    case TCP_ST_CLOSE_WAIT:
-    case TCP_ST_FIN_WAIT_1:
-    case TCP_ST_CLOSING:
-    case TCP_ST_LAST_ACK:
-        return true;
-    case TCP_ST_SYN_RECEIVED:
-        return (c->flags & CONN_F_FO_CHILD) != 0;
-    default:
-        return false;
-    }
+    const uint32_t states = 1u << TCP_ST_ESTABLISHED | 1u << TCP_ST_CLOSE_WAIT | 1u << TCP_ST_FIN_WAIT_1 |
+                            1u << TCP_ST_CLOSING | 1u << TCP_ST_LAST_ACK;
+
+    return (states >> c->state & 1) != 0 || (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) != 0);
+}
+
+/** Something is lost or was never sent; whether it may go now is another question. */
+static bool
+has_to_send(const struct tcp_conn *c)
+{
+    return seq_gt(c->snd_end, c->snd_nxt) || c->sent.lost_bytes > 0 || fin_is_due(c);
 }
 
 /** RFC 5681 section 4.1: after an RTO of silence the window that was learnt is stale. */
@@ -649,9 +665,10 @@ limit_of(const struct tcp_conn *c)
 static bool
 output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
+    if ((c->flags & CONN_F_PACED) == 0)
+        return false;
     const struct tcp_pace *p = &flow_of(d, c)->pace;
-
-    if ((c->flags & CONN_F_PACED) == 0 || tcp_pace_ready(p, env->now_us))
+    if (tcp_pace_ready(p, env->now_us))
         return false;
     if (c->timer_at[CONN_T_PACE] == 0)
         conn_timer_set(d, env, c, CONN_T_PACE, tcp_pace_next_us(p));
@@ -676,7 +693,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     tcp_seq first = c->snd_nxt;
 
     output_after_idle(d, env, c);
-    while (!output_paced_out(d, env, c)) {
+    while (has_to_send(c) && !output_paced_out(d, env, c)) {
         tcp_seq before = c->snd_nxt;
         uint32_t pipe = conn_pipe(c);
         bool sent = c->sent.lost_bytes > 0 && output_lost(d, env, c, pipe);
