@@ -423,7 +423,7 @@ item_events(const struct epitem *it)
         return 0;
     if ((wanted & EPOLLOUT) && !sock_can_write(slot))
         sock_want_space(slot);
-    return sock_events(slot) & wanted;
+    return sock_events(slot, wanted);
 }
 
 /* Each item that stands on the list is looked at once. The caller holds the lock. */

@@ -39,21 +39,15 @@ struct obj *
 evq_get_sock(uint32_t slot)
 {
     struct obj **map = __atomic_load_n(&sock_of_slot, __ATOMIC_ACQUIRE), *o;
-    uint32_t n;
 
     if (map == NULL || slot >= front.lay.max_socks)
         return NULL;
     o = __atomic_load_n(&map[slot], __ATOMIC_ACQUIRE);
-    if (o == NULL)
+    if (o == NULL || !obj_try_hold(o))
         return NULL;
-    n = load_relaxed(&o->users);
-    while (n != 0)
-        if (__atomic_compare_exchange_n(&o->users, &n, n + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-            if (__atomic_load_n(&map[slot], __ATOMIC_ACQUIRE) == o && o->slot == slot)
-                return o;
-            obj_put(o);
-            return NULL;
-        }
+    if (__atomic_load_n(&map[slot], __ATOMIC_ACQUIRE) == o && o->slot == slot)
+        return o;
+    obj_put(o);
     return NULL;
 }
 

@@ -114,27 +114,14 @@ obj_create(enum obj_kind kind)
 }
 
 void
-obj_put(struct obj *o)
+obj_end(struct obj *o)
 {
-    if (o == &internal_obj || __atomic_sub_fetch(&o->users, 1, __ATOMIC_ACQ_REL) != 0)
-        return;
     if (o->kind == OBJ_SOCK)
         sock_released(o);
     else if (o->kind == OBJ_EPOLL)
         epoll_released(o);
     o->kind = OBJ_NONE;
     pool_give(o);
-}
-
-static bool
-obj_try_hold(struct obj *o)
-{
-    uint32_t n = load_relaxed(&o->users);
-
-    while (n != 0)
-        if (__atomic_compare_exchange_n(&o->users, &n, n + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-            return true;
-    return false;
 }
 
 /* ---- the table -------------------------------------------------------------------------------------------------------- */

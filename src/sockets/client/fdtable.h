@@ -67,6 +67,31 @@ fd_peek(int fd)
     return (uint32_t)fd < fdtable.size ? __atomic_load_n(&fdtable.entries[fd], __ATOMIC_ACQUIRE) : NULL;
 }
 
+/** A new object with one user, which fd_install turns into a descriptor's; NULL if the pool is empty. */
+struct obj *obj_create(enum obj_kind kind);
+/** The last user is gone. */
+void obj_end(struct obj *o);
+
+/** One more user, unless the last one has gone. */
+static inline bool
+obj_try_hold(struct obj *o)
+{
+    uint32_t n = load_relaxed(&o->users);
+
+    while (n != 0)
+        if (__atomic_compare_exchange_n(&o->users, &n, n + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/** What fd_get and the like returned; never an internal one. */
+static inline void
+obj_put(struct obj *o)
+{
+    if (__atomic_sub_fetch(&o->users, 1, __ATOMIC_ACQ_REL) == 0)
+        obj_end(o);
+}
+
 struct obj *fd_get_slow(int fd);
 
 /** The object behind a descriptor, held until obj_put; NULL: only the kernel knows it. */
@@ -84,12 +109,13 @@ fd_get_stack(int fd)
 
     if (FRONT_LIKELY(o == NULL) || o->kind != OBJ_SOCK || o->where == SOCK_KERNEL)
         return NULL;
-    return fd_get_slow(fd);
+    if (FRONT_LIKELY(obj_try_hold(o))) {
+        if (FRONT_LIKELY(fd_peek(fd) == o))
+            return o;
+        obj_put(o);
+    }
+    return fd_get_slow(fd); /* it is being closed, or has become another */
 }
-
-/** A new object with one user, which fd_install turns into a descriptor's; NULL if the pool is empty. */
-struct obj *obj_create(enum obj_kind kind);
-void obj_put(struct obj *o);
 
 /** Let the descriptor name the object; what it named before is released (its close went past us). Takes over one user. */
 bool fd_install(int fd, struct obj *o);

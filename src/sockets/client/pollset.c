@@ -130,7 +130,7 @@ sock_revents(uint32_t slot, short events)
     static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLHUP == EPOLLHUP && POLLERR == EPOLLERR &&
                       POLLRDHUP == EPOLLRDHUP && POLLRDNORM == EPOLLRDNORM && POLLWRNORM == EPOLLWRNORM,
                   "poll's bits are epoll's");
-    return (short)(sock_events(slot) & mask);
+    return (short)sock_events(slot, mask);
 }
 
 /* What the kernel will be asked. */

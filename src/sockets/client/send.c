@@ -143,7 +143,6 @@ append(uint32_t slot, struct tx_source *src, int flags, bool *end)
 
     if (n <= 0)
         return n;
-    slot_free_acked(f, back_sock(slot));
     store_relaxed(&f->tx_flags, tx_flags_for(slot, flags));
     while (src->left > 0 && (space = sock_tx_room(slot)) > 0) {
         n = append_piece(slot, src, space, (flags & MSG_EOR) != 0);

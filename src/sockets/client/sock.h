@@ -38,8 +38,8 @@ void sock_addr_out(const struct shm_addr *a, bool v6, struct sockaddr *sa, sockl
 /** A byte, the end, an error, a connection to accept. SO_RCVLOWAT is for sock_events and for a call that waits for more. */
 bool sock_can_read(uint32_t slot);
 bool sock_can_write(uint32_t slot);
-/** EPOLLIN, EPOLLOUT, ... as they hold now. */
-uint32_t sock_events(uint32_t slot);
+/** Those of EPOLLIN, EPOLLOUT, ... that hold now, and are wanted. */
+uint32_t sock_events(uint32_t slot, uint32_t wanted);
 /** A listener in both worlds whose stack has gone: the kernel's half goes on by itself. */
 static inline bool
 sock_is_kernel_again(const struct obj *o)

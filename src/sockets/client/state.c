@@ -127,11 +127,13 @@ sock_has_error(uint32_t slot)
     return error_is_pending(slot, status_of(slot));
 }
 
-uint32_t
-sock_events(uint32_t slot)
+/* A connection that is being made, was never made or has ended in part, or a listener. */
+static uint32_t
+unusual_events(uint32_t slot, uint32_t st, uint32_t flags)
 {
-    uint32_t st = status_of(slot), flags = load_relaxed(&slot_hot(front_sock(slot))->flags), ev = 0;
-    bool read_over, write_over;
+    bool read_over = (st & (SHM_ST_FIN | SHM_ST_ERROR)) || (flags & SLOT_SHUT_RD);
+    bool write_over = (st & (SHM_ST_GONE | SHM_ST_ERROR)) || (flags & SLOT_SHUT_WR);
+    uint32_t ev = 0;
 
     if ((flags & SLOT_LISTENER) && !(st & SHM_ST_ERROR))
         return load_relaxed(&back_sock(slot)->accept_ready) != 0 ? EPOLLIN | EPOLLRDNORM : 0;
@@ -139,8 +141,6 @@ sock_events(uint32_t slot)
         return EPOLLOUT | EPOLLWRNORM | EPOLLHUP | (flags & SLOT_SHUT_RD ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0);
     if ((st & SHM_ST_CONNECTING) && !(st & (SHM_ST_CONNECTED | SHM_ST_ERROR)))
         return 0;
-    read_over = (st & (SHM_ST_FIN | SHM_ST_ERROR)) || (flags & SLOT_SHUT_RD);
-    write_over = (st & (SHM_ST_GONE | SHM_ST_ERROR)) || (flags & SLOT_SHUT_WR);
     if (read_over)
         ev |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
     else if (has_enough(slot, sock_rx_bytes(slot)))
@@ -149,9 +149,29 @@ sock_events(uint32_t slot)
         ev |= EPOLLOUT | EPOLLWRNORM;
     if (read_over && write_over)
         ev |= EPOLLHUP;
-    if (error_is_pending(slot, st) || zerocopy_is_untold(slot))
+    if (error_is_pending(slot, st))
         ev |= EPOLLERR;
     return ev;
+}
+
+uint32_t
+sock_events(uint32_t slot, uint32_t wanted)
+{
+    const uint32_t ends = SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE;
+    uint32_t st = status_of(slot), flags = load_relaxed(&slot_hot(front_sock(slot))->flags), ev = 0;
+
+    if (FRONT_LIKELY((st & (SHM_ST_CONNECTED | ends)) == SHM_ST_CONNECTED &&
+                     !(flags & (SLOT_LISTENER | SLOT_CONNECT_FAILED | SLOT_SHUT_RD | SLOT_SHUT_WR)))) {
+        if (has_enough(slot, sock_rx_bytes(slot)))
+            ev |= EPOLLIN | EPOLLRDNORM;
+        if ((wanted & (EPOLLOUT | EPOLLWRNORM)) && sock_can_write(slot))
+            ev |= EPOLLOUT | EPOLLWRNORM;
+    } else {
+        ev = unusual_events(slot, st, flags);
+    }
+    if (zerocopy_is_untold(slot))
+        ev |= EPOLLERR;
+    return ev & wanted;
 }
 
 int
