@@ -194,6 +194,7 @@ struct ip_ctx {
     struct ip_ops ops;
     void *ops_ctx;
     uint32_t addr; /**< our address */
+    uint32_t sound_src; /**< the last sender that is no martian; 0 = none yet */
     bool quiet;
     bool csum_later;
     uint32_t broadcast; /**< of our network; 0 = it has none (RFC 3021) */

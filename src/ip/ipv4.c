@@ -131,7 +131,11 @@ check_header(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l3_off, struct ipv4
 static bool
 check_addresses(struct ip_ctx *ip, const struct ipv4_view *v, bool to_group)
 {
+    if (likely(v->dst == ip->addr && !to_group && v->src == ip->sound_src && v->src != 0)) {
+        return true;
+    }
     if (v->dst == ip->addr && !to_group && !ipv4_is_martian(ip, v->src)) {
+        ip->sound_src = v->src;
         return true;
     }
     if (!ipv4_is_martian(ip, v->src) && (to_group || ipv4_is_group(ip, v->dst))) {

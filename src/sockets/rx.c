@@ -32,11 +32,12 @@ segment_name(const struct stack *s, const struct rte_mbuf *m)
     return (uint32_t)(pktpool_offset(s->pool, segment_of(m)) / SEGMENT_UNIT);
 }
 
+/* Of our own pool, single, and nobody else refers to it: rx_own saw to that. */
 static void
 buffer_free(struct stack *s, struct sock *sk, struct rte_mbuf *m)
 {
     m->next = NULL;
-    rte_pktmbuf_free_seg(m);
+    rte_mbuf_raw_free(m);
     sk->rx_bufs--;
     count_rx_bufs(s, sk->app, -1);
 }

@@ -233,6 +233,7 @@ parse(struct stack *s, struct ip_packet *p, struct tcp_in *in)
     in->data.off += p->l4_off;
     in->data.buf = pktpool_handle(s->pool, p->m);
     in->mss_out = in->flags & TCP_FLAG_SYN ? (uint16_t)(ip_mtu(s->ip, &p->src) - TCP_IP_HEADERS) : 0;
+    in->more = false;
     return true;
 }
 
@@ -304,10 +305,9 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now
     s->env.now_us = now_us;
     judge_memory(s);
     for (uint16_t i = 0; i < n; i++) {
-        memset(&in[count], 0, sizeof(in[count]));
         if (!parse(s, &pkts[i], &in[count]))
             continue;
-        tcp_prefetch(s->tcp, &in[count].tuple);
+        tcp_prefetch(s->tcp, &in[count]);
         origin[count++] = i;
     }
     for (uint16_t i = 0; i < count; i++) {

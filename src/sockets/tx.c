@@ -140,17 +140,20 @@ payload_attach(struct rte_mempool *pool, struct stream st, struct rte_mbuf *m, u
     return true;
 }
 
-/* The segment from its TCP header on; NULL: no buffer (counted), or *bad. */
+/* The segment from its TCP header on, whose length is told; NULL: no buffer (counted), or *bad. */
 static struct rte_mbuf *
-segment_build(struct net *net, struct stream st, const struct tcp_out *out, bool *bad)
+segment_build(struct net *net, struct stream st, const struct tcp_out *out, uint16_t *hdr_len, bool *bad)
 {
     struct rte_mempool *pool = net->host->pool->tx;
     struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
     bool ok = m != NULL;
 
     *bad = false;
-    if (likely(ok))
-        tcp_wire_build(out, (uint8_t *)rte_pktmbuf_append(m, (uint16_t)tcp_wire_header_len(out)));
+    if (likely(ok)) {
+        *hdr_len = (uint16_t)tcp_wire_build(out, rte_pktmbuf_mtod(m, uint8_t *));
+        m->data_len = *hdr_len;
+        m->pkt_len = *hdr_len;
+    }
     if (likely(ok) && out->payload_len > 0) {
         if (out->payload_len <= COPY_BYTES) {
             ok = payload_copy(st, m, out->payload_pos, out->payload_len);
@@ -169,7 +172,7 @@ segment_build(struct net *net, struct stream st, const struct tcp_out *out, bool
 }
 
 static void
-segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uint64_t now_us)
+segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uint16_t hdr_len, uint64_t now_us)
 {
     const struct ip_send send = {
         .src = out->tuple->local,
@@ -177,7 +180,7 @@ segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uin
         .proto = IPPROTO_TCP,
         .tos = out->tos,
         .gso_size = out->gso_size,
-        .l4_hdr_len = (uint16_t)tcp_wire_header_len(out),
+        .l4_hdr_len = hdr_len,
     };
 
     ip_output(net->ip, m, &send, now_us);
@@ -203,8 +206,9 @@ tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     struct stack *s = ctx;
     struct sock *sk = out->payload_len > 0 ? &s->socks[out->user] : NULL;
     const struct stream st = { sk != NULL ? sk->app : NULL, sk != NULL ? sk->slot : 0 };
+    uint16_t hdr_len;
     bool bad;
-    struct rte_mbuf *m = segment_build(s->net, st, out, &bad);
+    struct rte_mbuf *m = segment_build(s->net, st, out, &hdr_len, &bad);
 
     if (unlikely(m == NULL)) {
         if (bad)
@@ -213,7 +217,7 @@ tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     }
     if (sk != NULL)
         note_sent(s, sk, out->payload_pos + out->payload_len);
-    segment_send(s->net, m, out, now_us);
+    segment_send(s->net, m, out, hdr_len, now_us);
 }
 
 /* ---- for somebody else ------------------------------------------------------------------------------------------------------------ */
@@ -239,6 +243,7 @@ net_emit(struct net *net, const struct stack *s, const struct tcp_out *out, uint
     const struct sock *sk = &s->socks[out->user];
     struct stream st = { NULL, 0 };
     struct rte_mbuf *m;
+    uint16_t hdr_len;
     bool bad;
 
     if (out->payload_len > 0) {
@@ -248,13 +253,13 @@ net_emit(struct net *net, const struct stack *s, const struct tcp_out *out, uint
         if (st.app == NULL || st.slot >= st.app->max_socks)
             return;
     }
-    m = segment_build(net, st, out, &bad);
+    m = segment_build(net, st, out, &hdr_len, &bad);
     if (unlikely(m == NULL))
         return; /* a bad chunk is found by tx_on_sent too */
     if (st.app != NULL && unlikely(!is_of(sk, st, out->tuple)))
         rte_pktmbuf_free(m);
     else
-        segment_send(net, m, out, now_us);
+        segment_send(net, m, out, hdr_len, now_us);
 }
 
 void

@@ -237,7 +237,7 @@ tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         ref = guard_find(d, env, in, &hold);
     } else {
         d->now_us = env->now_us;
-        ref = table_find(d, &in->tuple);
+        ref = table_find_in(d, in);
     }
     switch (TABLE_KIND(ref)) {
     case TABLE_CONN:

@@ -202,6 +202,8 @@ enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW, TABLE_MOVED };
 #define TABLE_REF(kind, i) ((uint32_t)(kind) << 29 | (i))
 
 uint32_t table_find(const struct tcp_domain *d, const struct tcp_tuple *t);
+/** The entry of a segment's tuple, by the hash that came with it if there is one. */
+uint32_t table_find_in(const struct tcp_domain *d, const struct tcp_in *in);
 /** As table_find, by the hash alone, while others change the table: what is returned is a guess, and so is 0. */
 uint32_t table_peek(const struct tcp_domain *d, const struct tcp_tuple *t, unsigned max_steps);
 void table_add(struct tcp_domain *d, uint32_t ref);

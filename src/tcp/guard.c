@@ -65,7 +65,7 @@ guard_find(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in 
         return ref;
     guard_table(d, env);
     h->table = true;
-    ref = table_find(d, &in->tuple);
+    ref = table_find_in(d, in);
     if (TABLE_KIND(ref) != TABLE_CONN)
         return ref;
     h->slot = TABLE_INDEX(ref);

@@ -61,10 +61,9 @@ bucket_of(const struct tcp_domain *d, uint32_t hash)
     return (uint32_t *)domain_array(d, ARRAY_BUCKETS) + (hash & d->bucket_mask);
 }
 
-uint32_t
-table_find(const struct tcp_domain *d, const struct tcp_tuple *t)
+static uint32_t
+find_hashed(const struct tcp_domain *d, const struct tcp_tuple *t, uint32_t hash)
 {
-    uint32_t hash = nh_hash(t, d->hash_key);
     uint32_t ref = *bucket_of(d, hash);
 
     while (ref != 0) {
@@ -74,6 +73,18 @@ table_find(const struct tcp_domain *d, const struct tcp_tuple *t)
         ref = l->hash_next;
     }
     return ref;
+}
+
+uint32_t
+table_find(const struct tcp_domain *d, const struct tcp_tuple *t)
+{
+    return find_hashed(d, t, nh_hash(t, d->hash_key));
+}
+
+uint32_t
+table_find_in(const struct tcp_domain *d, const struct tcp_in *in)
+{
+    return find_hashed(d, &in->tuple, in->hash != 0 ? in->hash : nh_hash(&in->tuple, d->hash_key));
 }
 
 /*
@@ -120,9 +131,10 @@ table_remove(struct tcp_domain *d, uint32_t ref)
 }
 
 void
-tcp_prefetch(const struct tcp_domain *d, const struct tcp_tuple *t)
+tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in)
 {
-    uint32_t ref = __atomic_load_n(bucket_of(d, nh_hash(t, d->hash_key)), __ATOMIC_RELAXED);
+    in->hash = nh_hash(&in->tuple, d->hash_key);
+    uint32_t ref = __atomic_load_n(bucket_of(d, in->hash), __ATOMIC_RELAXED);
 
     /* Bucket misses of a burst overlap: no load here depends on another tuple's. */
     if (ref != 0) {

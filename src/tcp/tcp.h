@@ -262,13 +262,14 @@ struct tcp_in {
     uint16_t mss_out; /**< largest segment that the path to the peer takes: MTU - 40; used for a SYN's answer */
     bool
         more; /**< plain payload, and the next event is the segment right behind it in the same stream: one answer serves both */
+    uint32_t hash; /**< by tcp_prefetch; 0 = not known yet */
 };
 
 /** Hash of a connection's tuple: the same in every mode and process. */
 uint32_t tcp_hash(const struct tcp_tuple *t);
 
-/** Start loading what tcp_input will touch for this tuple. */
-void tcp_prefetch(const struct tcp_domain *d, const struct tcp_tuple *t);
+/** Start loading what tcp_input will touch for this segment. */
+void tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in);
 
 /** Process a segment: RFC 9293 section 3.10.7. */
 void tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in);

@@ -181,41 +181,11 @@ sack_blocks_that_fit(const struct tcp_options *o, size_t before)
     return o->nb_sack < room ? o->nb_sack : room;
 }
 
-/** Bytes of the options other than SACK, padding included. */
 /** Length of the option, without what pads it. */
 static size_t
 fastopen_len(const struct tcp_fo_cookie *c)
 {
     return (c->exp ? 4u : 2u) + c->len;
-}
-
-static size_t
-fixed_options_len(const struct tcp_options *o)
-{
-    size_t n = 0;
-
-    if (o->has_mss)
-        n += 4;
-    /* SACK-permitted takes the place of the two NOPs that align the timestamps. */
-    if (o->has_ts)
-        n += 12;
-    else if (o->sack_permitted)
-        n += 4;
-    if (o->has_wscale)
-        n += 4;
-    if (o->has_fo)
-        n += (fastopen_len(&o->fo) + 3u) & ~3u;
-    return n;
-}
-
-size_t
-tcp_wire_header_len(const struct tcp_out *out)
-{
-    size_t n = fixed_options_len(&out->opts);
-
-    if (out->opts.nb_sack > 0)
-        n += 4 + 8u * sack_blocks_that_fit(&out->opts, n);
-    return TCP_HDR_MIN + n;
 }
 
 static uint8_t *

@@ -13,15 +13,15 @@
 
 /**
  * Parse a TCP header of at most len bytes (header and payload, contiguous at least for the header) into `in`: ports, seq, ack,
- * flags, window, options; data.off and data.len are set relative to hdr. Addresses and buf are the caller's. Returns the header's
+ * flags, window, options, urgent pointer; data.off and data.len are set relative to hdr. The rest is the caller's. Returns the header's
  * length, or -EBADMSG (truncated, bad data offset) or -EINVAL (malformed options).
  */
 int tcp_wire_parse(const uint8_t *hdr, size_t len, struct tcp_in *in);
 
-/** Length of the header that tcp_wire_build will write: 20 .. 60, a multiple of 4. */
-size_t tcp_wire_header_len(const struct tcp_out *out);
-
-/** Write the header (checksum 0) at hdr; returns its length. Options come in the order in which Linux writes them. */
+/**
+ * Write the header (checksum 0) at hdr, where TCP_HDR_MAX bytes are free; returns its length, a multiple of 4. Options come in the order in which Linux
+ * writes them.
+ */
 size_t tcp_wire_build(const struct tcp_out *out, uint8_t *hdr);
 
 #endif /* TCP_WIRE_H */

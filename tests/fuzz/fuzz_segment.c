@@ -85,10 +85,10 @@ on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     struct peer *p = peer_of(r, out->tuple);
     struct tcp_in again = { .seq = 0 };
     uint8_t header[TCP_HDR_MAX];
-    size_t len = tcp_wire_header_len(out);
+    size_t len = tcp_wire_build(out, header);
 
     FUZZ_CHECK(now_us == r->env.now_us);
-    FUZZ_CHECK(len >= TCP_HDR_MIN && len <= TCP_HDR_MAX && tcp_wire_build(out, header) == len);
+    FUZZ_CHECK(len >= TCP_HDR_MIN && len <= TCP_HDR_MAX && len % 4 == 0);
     FUZZ_CHECK(tcp_wire_parse(header, len, &again) == (int)len && again.seq == out->seq && again.flags == out->flags);
     FUZZ_CHECK(out->payload_len == 0 || (out->user > 0 && out->user <= USERS));
     if (out->payload_len > 0) {

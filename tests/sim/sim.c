@@ -186,7 +186,6 @@ wire_put(struct sim_host *h, const struct tcp_out *out)
         uint32_t n = pkt_get(s);
         struct sim_pkt *p = pkt_of(s, n);
         size_t hdr = tcp_wire_build(out, p->bytes);
-        assert_int_equal(hdr, tcp_wire_header_len(out));
         assert_true(hdr + out->payload_len <= sizeof(p->bytes)); /* options included it fits the MTU */
         for (uint32_t k = 0; k < out->payload_len; k++)
             p->bytes[hdr + k] = pattern(out->payload_pos + k);

@@ -134,7 +134,6 @@ wire_round_trip(void **state)
                                      .has_wscale = true,
                                      .wscale = 7 };
     assert_int_equal(tcp_wire_build(&out, hdr), 40);
-    assert_int_equal(tcp_wire_header_len(&out), 40);
     memset(&in, 0, sizeof(in));
     assert_int_equal(tcp_wire_parse(hdr, 40, &in), 40);
     assert_int_equal(in.seq, out.seq);
