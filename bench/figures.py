@@ -214,7 +214,8 @@ class Figure:
 
 
 def groups(n):
-    return f'connp-l,groups={n}'
+    """As in the paper a packet takes its group's lock by itself."""
+    return f'connp-l,groups={n},batch=off'
 
 
 class Parallel(Figure):

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "core/options.h"
 #include "modes/common.h"
@@ -14,6 +15,7 @@
 
 struct connp_l_knobs {
     uint32_t groups;
+    bool batch;
     int steer;
 };
 
@@ -25,12 +27,19 @@ static const struct option_row connp_l_rows[] = {
       .max = 1024,
       .offset = offsetof(struct connp_l_knobs, groups),
       .help = "Connection groups, each with a lock of its own." },
+    { .name = "batch",
+      .default_text = "on",
+      .type = OPTION_BOOL,
+      .offset = offsetof(struct connp_l_knobs, batch),
+      .help = "Apply a group's packets of a burst under one acquisition of its lock; off, as the paper: one for each "
+              "packet." },
     COMMON_STEER_ROW(struct connp_l_knobs, steer),
 };
 
 static int connp_l_plan(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len);
 
 static struct mode *connp_l_create(const struct mode_config *cfg, char *err, size_t err_len);
+static void connp_l_destroy(struct mode *m);
 static void connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
 static void connp_l_report(const struct mode *m, FILE *out);
 
@@ -40,7 +49,7 @@ const struct mode_ops mode_connp_l = {
     .calling_thread = true,
     .plan = connp_l_plan,
     .create = connp_l_create,
-    .destroy = common_destroy,
+    .destroy = connp_l_destroy,
     .nb_workers = common_nb_workers,
     .poll = common_poll,
     .packets = connp_l_packets,
@@ -66,27 +75,52 @@ connp_l_plan(const struct mode_config *cfg, struct port_config *pc, char *err, s
 static struct mode *
 connp_l_create(const struct mode_config *cfg, char *err, size_t err_len)
 {
-    struct connp_l_knobs knobs = { .groups = 0 };
+    struct connp_l_knobs *knobs = calloc(1, sizeof(*knobs));
     struct mode_shape shape = { .locking = true, .nb_workers = RTE_MIN(cfg->nb_workers, SHM_MAX_INSTANCES) };
+    struct mode *m = NULL;
 
-    if (mode_knobs(connp_l_rows, RTE_DIM(connp_l_rows), &knobs, "connp-l", cfg->knobs, err, err_len) != 0)
+    if (knobs == NULL) {
+        snprintf(err, err_len, "--mode connp-l: out of memory");
         return NULL;
-    shape.nb_domains = knobs.groups;
-    return common_create(&mode_connp_l, cfg, &shape, err, err_len);
+    }
+    if (mode_knobs(connp_l_rows, RTE_DIM(connp_l_rows), knobs, "connp-l", cfg->knobs, err, err_len) == 0) {
+        shape.nb_domains = knobs->groups;
+        m = common_create(&mode_connp_l, cfg, &shape, err, err_len);
+    }
+    if (m == NULL)
+        free(knobs);
+    else
+        m->own = knobs;
+    return m;
+}
+
+static void
+connp_l_destroy(struct mode *m)
+{
+    free(m->own);
+    common_destroy(m);
+}
+
+static void
+apply(struct mode *m, struct net *net, unsigned group, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    struct stack *s = host_stack(m->host, group);
+
+    stack_enter(s, net, now_us);
+    stack_segments(s, pkts, n, now_us);
+    stack_leave(s);
 }
 
 /* The packets of a group in one burst are applied, in their order, under one acquisition of its lock. */
 static void
-connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+apply_batched(struct mode *m, struct net *net, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
 {
-    struct net *net = host_net(m->host, w);
     struct ip_packet same[2 * PORT_BURST];
     uint16_t group[2 * PORT_BURST];
 
     for (uint16_t i = 0; i < n; i++)
         group[i] = (uint16_t)host_classify(m->host, &pkts[i]);
     while (n > 0) {
-        struct stack *s = host_stack(m->host, group[0]);
         uint16_t of_group = group[0], count = 0, rest = 0;
 
         for (uint16_t i = 0; i < n; i++) {
@@ -97,11 +131,22 @@ connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, 
                 pkts[rest++] = pkts[i];
             }
         }
-        stack_enter(s, net, now_us);
-        stack_segments(s, same, count, now_us);
-        stack_leave(s);
+        apply(m, net, of_group, same, count, now_us);
         n = rest;
     }
+}
+
+static void
+connp_l_packets(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+{
+    const struct connp_l_knobs *knobs = m->own;
+    struct net *net = host_net(m->host, w);
+
+    if (knobs->batch)
+        apply_batched(m, net, pkts, n, now_us);
+    else
+        for (uint16_t i = 0; i < n; i++)
+            apply(m, net, host_classify(m->host, &pkts[i]), &pkts[i], 1, now_us);
 }
 
 static void

@@ -349,7 +349,7 @@ connp_l(void **state)
     (void)state;
     under("connp-l", 1);
     under("connp-l,groups=16", 2);
-    under("connp-l,groups=3", 4);
+    under("connp-l,groups=3,batch=off", 4);
     under("connp-l,groups=1", 2);
 }
 
