@@ -44,18 +44,11 @@ asan: deps
 	@[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false
 	meson test -C $(BUILD)-asan --suite unit --print-errorlogs
 
-# Real threads under ThreadSanitizer: the broadcast ring, the workers of each mode beside each other, workers that sleep and are woken, and programs whose threads use
+# The suite "threads", real threads under ThreadSanitizer: the broadcast ring, the workers of each mode and variant beside each other, workers that sleep and are woken, and programs whose threads use
 # libisosock beside the stack's. It finds accesses that are not atomic and what no lock or queue keeps apart; whether fences suffice, which it does not see, is asked of the models in tests/spin.
-TSAN_TESTS := core/bcast modes/worker sockets/front_io sockets/front_epoll sockets/server \
-    threads/msgp threads/msgp,lookup=rcu threads/connp-t threads/connp-l threads/hybrid \
-    embedded/up embedded/msgp embedded/msgp,lookup=rcu embedded/connp-l,groups=16 embedded/connp-t embedded/isostack embedded/isostack,instances=2 embedded/hybrid
 tsan: deps
 	@[ -f $(BUILD)-tsan/build.ninja ] || meson setup $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false
-	ninja -C $(BUILD)-tsan tests/unit/core/test_core_bcast tests/unit/modes/test_modes_worker tests/unit/modes/test_modes_threads \
-	    tests/unit/sockets/test_sockets_front_io tests/unit/sockets/test_sockets_front_epoll tests/unit/sockets/test_sockets_server \
-	    tests/unit/embedded/test_embedded
-	TSAN_OPTIONS=history_size=7:suppressions=$(CURDIR)/tests/unit/tsan.supp \
-	    meson test -C $(BUILD)-tsan --no-rebuild --print-errorlogs -t 4 $(TSAN_TESTS)
+	TSAN_OPTIONS=history_size=7:suppressions=$(CURDIR)/tests/unit/tsan.supp meson test -C $(BUILD)-tsan --suite threads --print-errorlogs -t 4
 
 # One target for a while, by clang's libFuzzer: make fuzz TARGET=fuzz_frame SECONDS=90. What it learns stays in the build folder.
 TARGET ?= fuzz_segment

@@ -292,7 +292,7 @@ struct net {
     struct {
         uint64_t *words;
         uint32_t n, capacity;
-    } unsent; /**< what found a ring full and must not be lost: number of the worker, then the message */
+    } unsent; /**< what found a ring full and must not be lost: number of the worker, then the message; n is atomic, since it is looked at between passes too */
     struct message *mail_first, *mail_last; /**< messages to domains that this worker can enter itself */
     struct later *later;
     uint32_t nb_later, later_capacity;

@@ -166,8 +166,9 @@ keep(struct net *net, const struct net *to, uint64_t word)
         net->unsent.words = grown;
         net->unsent.capacity = capacity;
     }
-    net->unsent.words[net->unsent.n++] = to->number;
-    net->unsent.words[net->unsent.n++] = word;
+    net->unsent.words[net->unsent.n] = to->number;
+    net->unsent.words[net->unsent.n + 1] = word;
+    __atomic_store_n(&net->unsent.n, net->unsent.n + 2, __ATOMIC_RELAXED);
 }
 
 /* Behind what waits already, or order would be lost. */
@@ -224,7 +225,7 @@ message_send(struct net *net, struct message *msg, uint32_t to)
 static void
 send_kept(struct net *net)
 {
-    uint32_t n = net->unsent.n;
+    const uint32_t n = net->unsent.n;
     uint32_t left = 0;
 
     for (uint32_t i = 0; i < n; i += 2) {
@@ -235,7 +236,7 @@ send_kept(struct net *net)
         net->unsent.words[left++] = to;
         net->unsent.words[left++] = word;
     }
-    net->unsent.n = left;
+    __atomic_store_n(&net->unsent.n, left, __ATOMIC_RELAXED);
 }
 
 /* Who sleeps is woken once, however much was handed over in the pass. The fence stands between the queue and the look. */
@@ -477,7 +478,8 @@ settle_one(struct net *net, uint64_t now_us)
 {
     unsigned n = message_run(net, now_us) + net->unsent.n;
 
-    send_kept(net);
+    if (net->unsent.n > 0)
+        send_kept(net);
     return n + net_handed(net, now_us);
 }
 
@@ -503,5 +505,5 @@ handover_settle(struct host *h, uint64_t now_us)
 bool
 handover_waits(const struct net *net)
 {
-    return net->unsent.n > 0 || (net->ring != NULL && !rte_ring_empty(net->ring));
+    return __atomic_load_n(&net->unsent.n, __ATOMIC_RELAXED) > 0 || (net->ring != NULL && !rte_ring_empty(net->ring));
 }

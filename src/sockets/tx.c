@@ -237,6 +237,12 @@ is_of(const struct sock *sk, struct stream st, const struct tcp_tuple *t)
            memcmp(&b->peer, &peer, sizeof(peer)) == 0;
 }
 
+/*
+ * The caller may be late: somebody else has sent the same bytes again meanwhile, the peer has acknowledged them, and the application has put others in their place. Then this
+ * segment carries the others under the old sequence numbers, or a mixture that fails its checksum. It does no harm: only what the peer has acknowledged in order is ever
+ * overwritten, i.e. what lies below its rcv_nxt, and of a segment it takes nothing below that. (One that is late by a whole turn of the sequence space is PAWS's affair, like any
+ * old duplicate.) The thread sanitizer can see such a read as a race with the application's write; no lock could, without an application waiting for the slowest replica.
+ */
 void
 net_emit(struct net *net, const struct stack *s, const struct tcp_out *out, uint64_t now_us)
 {

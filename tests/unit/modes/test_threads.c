@@ -127,9 +127,10 @@ static bool
 sleeps_now(unsigned w)
 {
     const struct misd *x = misd_of(1);
+    const uint64_t *posted = &host_net(x->host, 0)->ctr->v[CTR_MISD_POSTED];
 
     return x->channels.scheme == BCAST_CLAIM && w == x->nb_replicas - 1 &&
-           __atomic_load_n(&x->posted, __ATOMIC_RELAXED) / (MISD_ENTRIES * 3 / 2) % 2 == 0;
+           __atomic_load_n(posted, __ATOMIC_RELAXED) / (MISD_ENTRIES * 3 / 2) % 2 == 0;
 }
 
 /* Time runs with every poll, much faster than threads are scheduled: leases end, and patience, all the time. */
@@ -152,12 +153,12 @@ poll_on_thread(void *arg)
 }
 
 static void
-threads_start(const struct world *w)
+threads_start(struct world *w)
 {
     memset(&threads, 0, sizeof(threads));
     threads.nb = run.ops->nb_workers(run.mode[1]);
     threads.now_us = w->net.now_us;
-    run.still = UINT32_MAX;
+    w->net.node[1].on_threads = true;
     for (unsigned i = 0; i < threads.nb; i++)
         assert_int_equal(pthread_create(&threads.thread[i], NULL, poll_on_thread, NULL), 0);
 }
@@ -169,7 +170,7 @@ threads_stop(struct world *w)
     for (unsigned i = 0; i < threads.nb; i++)
         pthread_join(threads.thread[i], NULL);
     w->net.now_us = RTE_MAX(w->net.now_us, threads.now_us);
-    run.still = 0;
+    w->net.node[1].on_threads = false;
 }
 
 /* ---- load -------------------------------------------------------------------------------------------------------------------------- */

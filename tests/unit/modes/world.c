@@ -43,7 +43,7 @@ poll_in_any_order(struct node *n)
     /* The other node goes on as ever. */
     if (node_number(n) == 1 && run.order_at < run.order_len)
         return run.ops->poll(m, run.order[run.order_at++], n->net->now_us) + 1;
-    if (node_number(n) == 1 && run.still == UINT32_MAX) {
+    if (n->on_threads) {
         sched_yield(); /* its workers are threads, and may want this CPU */
         return 0;
     }

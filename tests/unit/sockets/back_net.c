@@ -10,6 +10,8 @@
 #include "core/clock.h"
 #include "core/eal.h"
 
+#define THREADS_STEP_US 100u
+
 static uint16_t ports[2];
 
 int
@@ -217,7 +219,7 @@ node_next_us(const struct node *n)
 {
     uint64_t next_us = UINT64_MAX;
 
-    for (unsigned w = 0; w < host_nb_nets(n->host); w++) {
+    for (unsigned w = 0; !n->on_threads && w < host_nb_nets(n->host); w++) {
         if (net_has_work(host_net(n->host, w)))
             return n->net->now_us;
         next_us = RTE_MIN(next_us, net_next_us(host_net(n->host, w), n->net->now_us));
@@ -228,7 +230,9 @@ node_next_us(const struct node *n)
 void
 net_step(struct lan *net, uint64_t max_us)
 {
-    uint64_t next_us = net->now_us + max_us;
+    /* Threads get no further in one step of ours than they do. */
+    const bool on_threads = net->node[0].on_threads || net->node[1].on_threads;
+    uint64_t next_us = net->now_us + (on_threads ? RTE_MIN(max_us, THREADS_STEP_US) : max_us);
 
     if (node_poll(&net->node[0]) + node_poll(&net->node[1]) > 0) {
         net->now_us += 10;
@@ -354,7 +358,7 @@ fapp_notify(struct fapp *fa, uint32_t slot)
     shm_fence();
     if (shm_load(&fapp_back(fa, slot)->serviced) != f->notified)
         return false;
-    f->notified++;
+    shm_store(&f->notified, f->notified + 1);
     worker = shm_load(&fapp_back(fa, slot)->instance);
     /* Threads run on any CPU: calls on one socket come by way of every worker in turn. */
     if (worker >= fa->layout.nb_instances)
@@ -384,12 +388,15 @@ fresh_slot(struct fapp *fa)
     uint32_t slot = fa->next_slot++ % NODE_MAX_SOCKS;
     struct shm_front_sock *f;
 
-    for (unsigned i = 0; fapp_back(fa, slot)->status & SHM_ST_OPEN; i++) {
+    for (unsigned i = 0; shm_load(&fapp_back(fa, slot)->status) & SHM_ST_OPEN; i++) {
         assert_true(i < NODE_MAX_SOCKS);
         slot = fa->next_slot++ % NODE_MAX_SOCKS;
     }
     f = fapp_front(fa, slot);
-    f->tx_tail = f->rx_head = f->sleepers = f->tx_flags = 0;
+    shm_store(&f->tx_tail, 0);
+    shm_store(&f->rx_head, 0);
+    shm_store(&f->sleepers, 0);
+    shm_store(&f->tx_flags, 0);
     f->private0[0] = f->private0[1] = f->private0[2] = 0;
     for (uint32_t i = 0; i < fa->slot_chunks[slot]; i++)
         fa->chunk_used[f->tx_chunk[i]] = 0;

@@ -44,6 +44,7 @@ struct node {
     struct stack *stack; /**< domain 0 */
     struct ip_addr addr;
     uint32_t rx_free, tx_free; /**< buffers that an idle node has free */
+    bool on_threads; /**< its workers run by themselves: net_step neither polls them nor looks at them */
 };
 
 struct lan {
