@@ -285,7 +285,7 @@ static const struct option_row rows[] = {
       .unit = "bytes",
       .default_text = "256M",
       .min = 1 << 20,
-      .max = UINT64_C(1) << 36,
+      .max = (uint64_t)SHM_MAX_CHUNKS * SHM_CHUNK_BYTES,
       .help = "Address space for one application's unsent and unacknowledged bytes; memory is taken as it is used." },
 
     { .name = "max-connections",
@@ -345,7 +345,7 @@ static const struct option_row rows[] = {
       .type = OPTION_SIZE,
       FIELD(sndbuf_max_bytes),
       .unit = "bytes",
-      .default_text = "960k",
+      .default_text = "1984k",
       .min = 4096,
       .max = SHM_SNDBUF_MAX,
       .help = "Up to which it grows with twice the congestion window; SO_SNDBUF fixes it." },

@@ -16,7 +16,6 @@
 #include "core/memfd.h"
 
 #define REGION_ALIGN 4096u
-#define LIMIT SHM_MAX_SLOTS
 
 static struct {
     pthread_mutex_t lock;
@@ -140,9 +139,9 @@ arena_create(struct arena **out, const struct arena_config *cfg)
     struct arena *a;
     int rc;
 
-    if (cfg->max_socks == 0 || cfg->max_socks > LIMIT || cfg->tx_chunks == 0 || cfg->tx_chunks > LIMIT ||
-        cfg->nb_rings == 0 || cfg->nb_rings > SHM_MAX_CPUS || cfg->nb_instances == 0 ||
-        cfg->nb_instances > SHM_MAX_INSTANCES)
+    if (cfg->max_socks == 0 || cfg->max_socks > SHM_MAX_SLOTS || cfg->tx_chunks == 0 ||
+        cfg->tx_chunks > SHM_MAX_CHUNKS || cfg->nb_rings == 0 || cfg->nb_rings > SHM_MAX_CPUS ||
+        cfg->nb_instances == 0 || cfg->nb_instances > SHM_MAX_INSTANCES)
         return -EINVAL;
     a = calloc(1, sizeof(*a));
     if (a == NULL)

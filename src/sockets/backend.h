@@ -366,6 +366,12 @@ shm_load(const uint32_t *word)
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
+static inline uint16_t
+shm_load16(const uint16_t *half)
+{
+    return __atomic_load_n(half, __ATOMIC_ACQUIRE);
+}
+
 static inline void
 shm_store(uint32_t *word, uint32_t value)
 {

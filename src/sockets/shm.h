@@ -68,10 +68,10 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 5u
+#define SHM_VERSION 6u
 
 #define SHM_CHUNK_BYTES 65536u
-#define SHM_TX_CHUNKS 16u
+#define SHM_TX_CHUNKS 32u
 #define SHM_SNDBUF_MAX ((SHM_TX_CHUNKS - 1) * SHM_CHUNK_BYTES)
 #define SHM_TRAINS 8u
 #define SHM_CMDS 2u
@@ -83,7 +83,9 @@
 #define SHM_RING_ENTRIES 16384u
 #define SHM_MAX_ROUTES 64u
 #define SHM_INFO_SLOTS 16u
-#define SHM_NO_CHUNK UINT32_MAX
+#define SHM_MAX_CHUNKS                                                                                                 \
+    65535u /**< bound of shm_layout.nb_chunks: their numbers are short, so that a socket can have many */
+#define SHM_NO_CHUNK SHM_MAX_CHUNKS
 #define SHM_MAX_SLOTS (1u << 20) /**< bound of shm_layout.max_socks */
 #define SHM_NO_SLOT UINT32_MAX
 
@@ -165,7 +167,7 @@ struct shm_front_sock {
     struct shm_cmd cmd[SHM_CMDS];
     uint32_t private1[4];
     /* line 2 */
-    uint32_t tx_chunk[SHM_TX_CHUNKS]; /**< chunk numbers; read again at each (re)transmission, bounded each time */
+    uint16_t tx_chunk[SHM_TX_CHUNKS]; /**< chunk numbers; read again at each (re)transmission, bounded each time */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct shm_front_sock) == 192, "shm_front_sock");
 static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");

@@ -232,7 +232,7 @@ random_loss_leaves_bbr_its_rate(void **state)
     for (uint64_t seed = 1; seed <= LOSSY_SEEDS; seed++) {
         sim_init(&s, seed, &link, adjust);
         s.gso_max_bytes = 65535;
-        s.snd_buf_bytes = 960 * 1024;
+        s.snd_buf_bytes = 1984 * 1024;
         s.host[0].flows[0].to_send = 1000 * MIB;
         uint64_t start = s.now_us;
         sim_connect(&s);

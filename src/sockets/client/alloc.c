@@ -128,7 +128,7 @@ free_chunks_of(struct shm_front_sock *f)
 
         if (c == SHM_NO_CHUNK)
             continue;
-        store_relaxed(&f->tx_chunk[i], SHM_NO_CHUNK);
+        store_relaxed16(&f->tx_chunk[i], SHM_NO_CHUNK);
         chunk_free(c);
     }
 }
@@ -143,11 +143,11 @@ slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b)
     uint32_t end = is_idle ? acked + SHM_CHUNK_BYTES - 1 : acked;
 
     for (; h->tx_low != (uint16_t)(end / SHM_CHUNK_BYTES); h->tx_low = (uint16_t)(h->tx_low + 1)) {
-        uint32_t *c = &f->tx_chunk[h->tx_low % SHM_TX_CHUNKS];
+        uint16_t *c = &f->tx_chunk[h->tx_low % SHM_TX_CHUNKS];
         uint32_t number = *c;
 
         if (number != SHM_NO_CHUNK) {
-            store_relaxed(c, SHM_NO_CHUNK);
+            store_relaxed16(c, SHM_NO_CHUNK);
             chunk_free(number);
         }
     }
@@ -172,7 +172,7 @@ sweep_idle_chunks(uint32_t slots, uint32_t enough)
 
         if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) || !lock_try(&h->lock))
             continue;
-        if (load_relaxed(&f->tx_chunk[h->tx_low % SHM_TX_CHUNKS]) != SHM_NO_CHUNK &&
+        if (__atomic_load_n(&f->tx_chunk[h->tx_low % SHM_TX_CHUNKS], __ATOMIC_RELAXED) != SHM_NO_CHUNK &&
             (load_acquire(&slot_claim(f)->state) & 3u) == SLOT_OPEN) {
             slot_free_acked(f, b);
             found++;
@@ -188,20 +188,21 @@ chunk_alloc(void)
     struct number_list *l = &private_head()->chunks, *cold = &private_head()->cold;
     uint32_t c = list_take_used(l, chunk_next());
 
-    if (FRONT_LIKELY(c != SHM_NO_CHUNK))
+    if (FRONT_LIKELY(c != UINT32_MAX))
         return c;
     /* Before memory is touched that was not in use: connections that sent something once and are silent now shall not hold a page each. */
     if (sweep_idle_chunks(SWEEP_SLOTS, SWEEP_SLOTS / 2))
         c = list_take_used(l, chunk_next());
-    if (c == SHM_NO_CHUNK)
+    if (c == UINT32_MAX)
         c = list_take_used(cold, chunk_next());
-    if (c == SHM_NO_CHUNK)
+    if (c == UINT32_MAX)
         c = list_take_fresh(l, front.lay.nb_chunks);
-    if (FRONT_LIKELY(c != SHM_NO_CHUNK))
+    if (FRONT_LIKELY(c != UINT32_MAX))
         return c;
     slot_reap(64);
     sweep_idle_chunks(UINT32_MAX, SWEEP_SLOTS / 2);
-    return list_take_used(l, chunk_next());
+    c = list_take_used(l, chunk_next());
+    return c != UINT32_MAX ? c : SHM_NO_CHUNK;
 }
 
 void
@@ -218,7 +219,7 @@ chunks_trim(uint64_t now_us)
     sweep_idle_chunks(TRIM_SLOTS, TRIM_SLOTS);
     for (unsigned n = 0; n < TRIM_CHUNKS && load_relaxed(&l->count) > kept; n++) {
         c = list_take_used(l, chunk_next());
-        if (c == SHM_NO_CHUNK)
+        if (c == UINT32_MAX)
             return;
         madvise(chunk_at(c), SHM_CHUNK_BYTES, MADV_REMOVE);
         list_give(&private_head()->cold, chunk_next(), c);

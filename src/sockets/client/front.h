@@ -196,6 +196,12 @@ store_relaxed(uint32_t *p, uint32_t v)
 }
 
 static inline void
+store_relaxed16(uint16_t *p, uint32_t v)
+{
+    __atomic_store_n(p, (uint16_t)v, __ATOMIC_RELAXED);
+}
+
+static inline void
 store_release(uint32_t *p, uint32_t v)
 {
     __atomic_store_n(p, v, __ATOMIC_RELEASE);

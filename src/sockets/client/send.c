@@ -57,7 +57,7 @@ tail_at(uint32_t slot)
 {
     struct shm_front_sock *f = front_sock(slot);
     uint32_t tail = f->tx_tail, off = tail % SHM_CHUNK_BYTES;
-    uint32_t *chunk = &f->tx_chunk[tail / SHM_CHUNK_BYTES % SHM_TX_CHUNKS];
+    uint16_t *chunk = &f->tx_chunk[tail / SHM_CHUNK_BYTES % SHM_TX_CHUNKS];
 
     /* The space grows while we append, perhaps by a whole round: what stood in this place must be given back before it is used again. */
     if (off == 0)
@@ -67,7 +67,7 @@ tail_at(uint32_t slot)
 
         if (c == SHM_NO_CHUNK)
             return NULL;
-        store_relaxed(chunk, c);
+        store_relaxed16(chunk, c);
     }
     return chunk_at(*chunk) + off;
 }

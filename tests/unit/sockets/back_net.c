@@ -467,7 +467,7 @@ chunk_at(struct fapp *fa, uint32_t slot, uint32_t index)
         while (fa->chunk_used[c] != 0)
             assert_true(++c < NODE_CHUNKS);
         fa->chunk_used[c] = 1;
-        f->tx_chunk[index] = c;
+        f->tx_chunk[index] = (uint16_t)c;
         fa->slot_chunks[slot] = index + 1;
     }
     return fa->front + fa->layout.front_chunks_off + (size_t)f->tx_chunk[index % SHM_TX_CHUNKS] * SHM_CHUNK_BYTES;
