@@ -128,6 +128,8 @@ attach(void)
     rc = em.ops->calling_thread ? caller_start(&entry) : workers_start(&entry);
     if (rc != 0)
         return rc;
+    if (em.config.own_descriptors && !fdtable_own())
+        return -ENOMEM;
     front_adopt(&arena->layout, arena->front, arena->back, em.daemon.pool.base, page);
     front_adopt_home(entry.home, entry.local, entry.doorbell, (uint16_t)member);
     return 0;

@@ -108,6 +108,7 @@ start_end(const struct pair *p, bool is_server)
     add(&w, is_server ? SERVER_ADDRESS : CLIENT_ADDRESS);
     add(&w, "--idle");
     add(&w, "poll");
+    add(&w, "--own-descriptors");
     /* Address space: a chunk for each of many connections. */
     add(&w, "--app-memory");
     add(&w, "8G");

@@ -239,6 +239,13 @@ static const struct option_row rows[] = {
       .choices = idle_choices,
       .default_text = "adaptive",
       .help = "What a core does when there is nothing to do: poll on, sleep after a short while, or sleep at once." },
+    { .name = "own-descriptors",
+      .section = "Stack",
+      .type = OPTION_BOOL,
+      FIELD(own_descriptors),
+      .default_text = "off",
+      .help = "With the stack inside a program: its TCP sockets are the stack's from the start, and the kernel knows "
+              "nothing of their descriptors. The daemon ignores it." },
     { .name = "rx-buffers",
       .section = "Stack",
       .type = OPTION_U32,

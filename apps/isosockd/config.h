@@ -45,6 +45,7 @@ struct config {
     uint32_t port_min, port_max;
     uint32_t seed; /**< 0 = from the kernel's random numbers */
     int idle; /**< enum idle_policy */
+    bool own_descriptors; /**< of a stack inside a program */
     int syn_cookies; /**< TCP_SYN_COOKIES_* */
     bool timestamps;
     bool interactive;

@@ -31,12 +31,23 @@ fail(int err)
 int
 iso_close(int fd)
 {
+    if (fd_is_own(fd)) /* no vfork child finds such a number among its descriptors */
+        return fd_remove(fd) ? 0 : fail(EBADF);
     if (FRONT_LIKELY(fd_peek(fd) == NULL) || is_foreign_child())
         return libc()->close(fd);
     if (fd_is_internal(fd))
         return fail(EBADF);
     fd_remove(fd);
     return libc()->close(fd);
+}
+
+static void
+remove_own(unsigned first, unsigned last)
+{
+    unsigned fd, end = FD_OWN_BASE + load_relaxed(&fdtable.own_high);
+
+    for (fd = first > FD_OWN_BASE ? first : FD_OWN_BASE; fd <= last && fd < end; fd++)
+        fd_remove((int)fd);
 }
 
 int
@@ -48,6 +59,7 @@ iso_close_range(unsigned first, unsigned last, int flags)
         return fail(EINVAL);
     if ((flags & CLOSE_RANGE_CLOEXEC) || is_foreign_child())
         return libc()->close_range(first, last, flags);
+    remove_own(first, last);
     /* Our own descriptors lie in between and stay. */
     for (fd = first; fd <= last && fd < fdtable.high; fd++) {
         if (!fd_is_internal((int)fd)) {
@@ -62,6 +74,13 @@ iso_close_range(unsigned first, unsigned last, int flags)
 }
 
 /* ---- copies ------------------------------------------------------------------------------------------------------------- */
+
+/* What the kernel is to copy: of a descriptor that it knows nothing of, the placeholder. */
+static int
+kernel_fd(int fd)
+{
+    return fd_is_own(fd) ? sock_placeholder() : fd;
+}
 
 /* The new descriptor names what the old one named. Takes over the hold on o. */
 static int
@@ -85,7 +104,7 @@ iso_dup(int fd)
         obj_put(o);
         return libc()->dup(fd);
     }
-    return copied(o, libc()->dup(fd));
+    return o == NULL && fd_is_own(fd) ? fail(EBADF) : copied(o, libc()->dup(kernel_fd(fd)));
 }
 
 int
@@ -100,7 +119,7 @@ iso_dup3(int fd, int to, int flags)
     o = fd_get(fd);
     if (fd == to)
         return copied(NULL, (o != NULL ? obj_put(o) : (void)0, fail(EINVAL)));
-    return copied(o, libc()->dup3(fd, to, flags));
+    return o == NULL && fd_is_own(fd) ? fail(EBADF) : copied(o, libc()->dup3(kernel_fd(fd), to, flags));
 }
 
 int
@@ -109,7 +128,7 @@ iso_dup2(int fd, int to)
     if (FRONT_LIKELY(fd_peek(fd) == NULL && fd_peek(to) == NULL))
         return libc()->dup2(fd, to);
     if (fd == to) /* only asks whether fd is open */
-        return libc()->dup2(fd, to);
+        return fd_is_own(fd) ? fd : libc()->dup2(fd, to);
     return iso_dup3(fd, to, 0);
 }
 
@@ -148,6 +167,26 @@ status_flags(struct obj *o, int cmd, long arg)
     return arg & O_ASYNC ? -EINVAL : set_nonblock(o, (arg & O_NONBLOCK) != 0);
 }
 
+/* A descriptor that the kernel knows nothing of. None survives exec, whatever its flags say. */
+static int
+own_fcntl(struct obj *o, int fd, int cmd, void *arg)
+{
+    switch (cmd) {
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC:
+        return copied(o, libc()->fcntl(kernel_fd(fd), cmd, arg));
+    case F_GETFD:
+        return api_put(o, FD_CLOEXEC);
+    case F_SETFD:
+        return api_put(o, 0);
+    case F_GETFL:
+    case F_SETFL:
+        return api_put(o, status_flags(o, cmd, (long)(intptr_t)arg));
+    default:
+        return api_put(o, -EINVAL);
+    }
+}
+
 int
 iso_fcntl(int fd, int cmd, ...)
 {
@@ -158,6 +197,10 @@ iso_fcntl(int fd, int cmd, ...)
     va_start(ap, cmd);
     arg = va_arg(ap, void *);
     va_end(ap);
+    if (FRONT_UNLIKELY(fd_is_own(fd))) {
+        o = fd_get(fd);
+        return o == NULL ? fail(EBADF) : own_fcntl(o, fd, cmd, arg);
+    }
     if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) {
         if (fd_peek(fd) != NULL && is_foreign_child())
             return libc()->fcntl(fd, cmd, arg);
@@ -199,7 +242,7 @@ stack_ioctl(struct obj *o, int fd, unsigned long request, void *arg)
         break;
     case FIOCLEX:
     case FIONCLEX:
-        return libc()->ioctl(fd, request, arg) < 0 ? -errno : 0;
+        return fd_is_own(fd) || libc()->ioctl(fd, request, arg) == 0 ? 0 : -errno;
     default:
         return -ENOTTY;
     }
@@ -226,7 +269,7 @@ iso_ioctl(int fd, unsigned long request, ...)
     }
     if (request >= SIOCADDRT && request < SIOCDEVPRIVATE) {
         obj_put(o);
-        return libc()->ioctl(fd, request, arg);
+        return libc()->ioctl(kernel_fd(fd), request, arg);
     }
     return api_put(o, stack_ioctl(o, fd, request, arg));
 }

@@ -15,7 +15,14 @@ iso_socket(int domain, int type, int protocol)
     bool is_tcp = (domain == AF_INET || domain == AF_INET6) &&
                   (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
     uint8_t place = 0;
-    int fd = is_tcp ? spare_lend(kind, (type & SOCK_CLOEXEC) != 0, &place) : -1;
+    int fd;
+
+    if (is_tcp && fdtable.own_size != 0 && !load_relaxed(&front.dead)) {
+        fd = sock_open_own(kind);
+        errno = fd < 0 ? -fd : errno;
+        return fd < 0 ? -1 : fd;
+    }
+    fd = is_tcp ? spare_lend(kind, (type & SOCK_CLOEXEC) != 0, &place) : -1;
 
     if (fd < 0)
         fd = libc()->socket(domain, type, protocol);

@@ -8,6 +8,8 @@
 #include "lock.h"
 
 #define FDS_MAX 1048576u
+/* Address space, touched as objects are in use. */
+#define OBJS_MAX (2u * FDS_MAX)
 
 struct fdtable fdtable;
 
@@ -15,6 +17,7 @@ struct fdtable fdtable;
 static struct {
     struct obj *objs;
     uint64_t list;
+    uint32_t size;
     uint32_t cut;
     uint32_t lock;
 } pool;
@@ -42,14 +45,28 @@ fdtable_init(void)
         if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_max < n)
             n = (uint32_t)rl.rlim_max;
         entries = map_reserve((size_t)n * sizeof(*fdtable.entries));
-        objs = map_reserve((size_t)n * sizeof(*pool.objs));
+        objs = map_reserve((size_t)OBJS_MAX * sizeof(*pool.objs));
         if (entries != NULL && objs != NULL) {
             fdtable.entries = entries;
             pool.objs = objs;
+            pool.size = OBJS_MAX;
             __atomic_store_n(&fdtable.size, n, __ATOMIC_RELEASE);
         }
     }
     lock_release(&pool.lock);
+}
+
+bool
+fdtable_own(void)
+{
+    if (fdtable.size == 0)
+        fdtable_init();
+    if (fdtable.own_size == 0 && pool.size != 0)
+        fdtable.own = map_reserve((size_t)pool.size * sizeof(*fdtable.own));
+    if (fdtable.own == NULL)
+        return false;
+    fdtable.own_size = pool.size;
+    return true;
 }
 
 /* ---- objects ---------------------------------------------------------------------------------------------------------- */
@@ -68,7 +85,7 @@ pool_take(void)
             return o;
     }
     n = load_relaxed(&pool.cut);
-    while (n < fdtable.size) {
+    while (n < pool.size) {
         if (__atomic_compare_exchange_n(&pool.cut, &n, n + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             return &pool.objs[n];
     }
@@ -129,10 +146,10 @@ obj_end(struct obj *o)
 static void
 note_high(int fd)
 {
-    uint32_t high = load_relaxed(&fdtable.high);
+    uint32_t *mark = fd_is_own(fd) ? &fdtable.own_high : &fdtable.high;
+    uint32_t n = fd_is_own(fd) ? (uint32_t)fd - FD_OWN_BASE : (uint32_t)fd, high = load_relaxed(mark);
 
-    while (high <= (uint32_t)fd && !__atomic_compare_exchange_n(&fdtable.high, &high, (uint32_t)fd + 1, false,
-                                                                __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    while (high <= n && !__atomic_compare_exchange_n(mark, &high, n + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
 }
 
@@ -165,12 +182,23 @@ drop_fd(struct obj *o)
 bool
 fd_install(int fd, struct obj *o)
 {
-    if ((uint32_t)fd >= fdtable.size)
+    struct obj **entry = fd_entry(fd);
+
+    if (entry == NULL)
         return false;
     __atomic_add_fetch(&o->nb_fds, 1, __ATOMIC_RELAXED);
     note_high(fd);
-    drop_fd(__atomic_exchange_n(&fdtable.entries[fd], o, __ATOMIC_ACQ_REL));
+    drop_fd(__atomic_exchange_n(entry, o, __ATOMIC_ACQ_REL));
     return true;
+}
+
+int
+fd_install_own(struct obj *o)
+{
+    int fd = (int)(FD_OWN_BASE + (uint32_t)(o - pool.objs));
+
+    fd_install(fd, o);
+    return fd;
 }
 
 bool
@@ -186,10 +214,10 @@ fd_install_dup(int fd, struct obj *o)
 bool
 fd_remove(int fd)
 {
-    struct obj *o = fd_peek(fd);
+    struct obj **entry = fd_entry(fd), *o = fd_peek(fd);
 
     while (o != NULL && o != &internal_obj) {
-        if (__atomic_compare_exchange_n(&fdtable.entries[fd], &o, NULL, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        if (__atomic_compare_exchange_n(entry, &o, NULL, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
             drop_fd(o);
             return true;
         }
@@ -224,15 +252,20 @@ fdtable_forked(void)
     fdtable_each(forget_calls, NULL);
 }
 
-void
-fdtable_each(void (*fn)(int fd, struct obj *o, void *arg), void *arg)
+static void
+each_between(uint32_t fd, uint32_t end, void (*fn)(int fd, struct obj *o, void *arg), void *arg)
 {
-    uint32_t fd;
-
-    for (fd = 0; fd < load_relaxed(&fdtable.high); fd++) {
+    for (; fd < end; fd++) {
         struct obj *o = fd_peek((int)fd);
 
         if (o != NULL && o != &internal_obj)
             fn((int)fd, o, arg);
     }
+}
+
+void
+fdtable_each(void (*fn)(int fd, struct obj *o, void *arg), void *arg)
+{
+    each_between(0, load_relaxed(&fdtable.high), fn, arg);
+    each_between(FD_OWN_BASE, FD_OWN_BASE + load_relaxed(&fdtable.own_high), fn, arg);
 }

@@ -13,7 +13,11 @@
  * kernel. Objects lie in a pool that is never unmapped, so a late look at one that is being freed is harmless: it finds the count at zero.
  *
  * An object counts its users in one word: descriptors that name it (dup) and calls that are inside. The last user releases it.
+ *
+ * A program with the stack inside may have descriptors that the kernel knows nothing of (fdtable_own): FD_OWN_BASE and the number of the object, since each
+ * object has one such descriptor at most. The kernel's are far below: a process's table of them takes 8 bytes for each.
  */
+#define FD_OWN_BASE 0x40000000u
 
 enum obj_kind {
     OBJ_NONE,
@@ -59,12 +63,35 @@ extern struct fdtable {
     struct obj **entries;
     uint32_t size;
     uint32_t high; /**< this and higher descriptors are not in the table */
+    struct obj **own; /**< of descriptors from FD_OWN_BASE on */
+    uint32_t own_size; /**< 0 = there are none */
+    uint32_t own_high;
 } fdtable;
+
+/** From now on sockets are to have descriptors that the kernel knows nothing of. Before the first one; false without memory. */
+bool fdtable_own(void);
+
+static inline bool
+fd_is_own(int fd)
+{
+    return (uint32_t)fd - FD_OWN_BASE < fdtable.own_size;
+}
+
+/** The descriptor's place in the table, or NULL. */
+static inline struct obj **
+fd_entry(int fd)
+{
+    if (FRONT_LIKELY((uint32_t)fd < fdtable.size))
+        return &fdtable.entries[fd];
+    return fd_is_own(fd) ? &fdtable.own[(uint32_t)fd - FD_OWN_BASE] : NULL;
+}
 
 static inline struct obj *
 fd_peek(int fd)
 {
-    return (uint32_t)fd < fdtable.size ? __atomic_load_n(&fdtable.entries[fd], __ATOMIC_ACQUIRE) : NULL;
+    struct obj **entry = fd_entry(fd);
+
+    return entry != NULL ? __atomic_load_n(entry, __ATOMIC_ACQUIRE) : NULL;
 }
 
 /** A new object with one user, which fd_install turns into a descriptor's; NULL if the pool is empty. */
@@ -119,6 +146,8 @@ fd_get_stack(int fd)
 
 /** Let the descriptor name the object; what it named before is released (its close went past us). Takes over one user. */
 bool fd_install(int fd, struct obj *o);
+/** The object's own descriptor, by which it is named from now on. Takes over one user. */
+int fd_install_own(struct obj *o);
 /** One more descriptor for an object. */
 bool fd_install_dup(int fd, struct obj *o);
 /** The descriptor names nothing any more. True if there was something (and it was not internal). Not for the internal ones. */

@@ -54,6 +54,9 @@ struct mmsghdr; /* in full with _GNU_SOURCE */
  * iso_stack_poll meanwhile, else acknowledgements and timers are late (workers need no such help). Signals end such a wait with EINTR only while it sleeps.
  * A forked child has no stack: its inherited sockets are dead (ENETDOWN).
  *
+ * With the option `own-descriptors` TCP sockets are the stack's from the start, and the kernel knows nothing of their descriptors: numbers from 0x40000000 on, for
+ * iso_* calls alone, not for fd_set; FD_CLOEXEC is set for good, and addresses that are the kernel's give ENETUNREACH.
+ *
  * iso_stack_start takes the command line of isosockd(8), with EAL options before `--`; the mode is `up` unless said otherwise. iso_stack_start_file takes a configuration
  * file (isosockd.conf(5)), whose option `eal` holds EAL options. Before the first socket call, on the thread that would run the
  * EAL's main lcore; once per process. They return 0, or -1 with errno and one line on stderr: EINVAL a wrong option or a mode that lacks an lcore, EALREADY

@@ -79,6 +79,25 @@ change_side(struct obj *o, uint32_t slot, enum sock_where where)
     epoll_sock_moved(o);
 }
 
+int
+sock_open_own(struct spare_kind kind)
+{
+    struct obj *o = obj_create(OBJ_SOCK);
+    int64_t slot;
+
+    if (o == NULL)
+        return -ENFILE;
+    o->v6 = kind.v6;
+    o->nonblock = kind.nonblock;
+    slot = open_slot(o, -1);
+    if (slot < 0) {
+        obj_put(o);
+        return (int)slot;
+    }
+    change_side(o, (uint32_t)slot, SOCK_STACK);
+    return fd_install_own(o);
+}
+
 static int
 command_addr(uint32_t slot, enum shm_op op, const struct shm_addr *a)
 {
@@ -144,14 +163,26 @@ bind_kernel_sock(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len
     return rc;
 }
 
+/* It is the stack's already: the stack knows whether it is bound. */
+static int
+bind_own_sock(const struct obj *o, const struct sockaddr *sa, socklen_t len)
+{
+    struct shm_addr a;
+
+    return addr_in(sa, len, &a) ? command_addr(o->slot, SHM_OP_BIND, &a) : -EINVAL;
+}
+
 int
 sock_bind(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
 {
-    int rc;
+    int rc = -EINVAL;
 
     if (!lock_acquire(&o->bind_lock))
         return -EINVAL;
-    rc = o->where != SOCK_KERNEL ? -EINVAL : bind_kernel_sock(o, fd, sa, len);
+    if (o->where == SOCK_KERNEL)
+        rc = bind_kernel_sock(o, fd, sa, len);
+    else if (fd_is_own(fd))
+        rc = bind_own_sock(o, sa, len);
     lock_release(&o->bind_lock);
     return rc;
 }
@@ -397,6 +428,8 @@ sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
     }
     if (!ok)
         return bad_address(sa, len);
+    if (fd_is_own(fd) && is_loopback(&a))
+        return -ENETUNREACH; /* that is the kernel's */
     return connect_in_stack(o, fd, &a);
 }
 
@@ -426,24 +459,32 @@ accept_slot(uint32_t listener)
     return slot;
 }
 
+/* A descriptor for a connection that the kernel will have nothing to do with. */
+static int
+placeholder_copy(bool cloexec)
+{
+    int holder = sock_placeholder();
+
+    return holder < 0 ? holder : from_libc(libc()->fcntl(holder, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0));
+}
+
 static int
 accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int flags)
 {
-    int holder = sock_placeholder(), fd;
+    bool own = fdtable.own_size != 0;
+    int fd = own ? 0 : placeholder_copy((flags & SOCK_CLOEXEC) != 0);
     struct obj *conn;
     int64_t slot;
 
-    if (holder < 0)
-        return holder;
-    fd = libc()->fcntl(holder, flags & SOCK_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
     if (fd < 0)
-        return -errno;
+        return fd;
     conn = obj_create(OBJ_SOCK);
     slot = conn == NULL ? -ENFILE : accept_slot(o->slot);
     if (slot < 0) {
         if (conn != NULL)
             obj_put(conn);
-        libc()->close(fd);
+        if (!own)
+            libc()->close(fd);
         return (int)slot;
     }
     conn->v6 = o->v6;
@@ -453,7 +494,10 @@ accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int 
     slot_hot(front_sock(conn->slot))->flags |=
         SLOT_CONNECT_TOLD | (o->v6 ? SLOT_V6 : 0) | (flags & SOCK_NONBLOCK ? SLOT_NONBLOCK : 0);
     evq_set_sock(conn->slot, conn);
-    fd_install(fd, conn);
+    if (own)
+        fd = fd_install_own(conn);
+    else
+        fd_install(fd, conn);
     if (sa != NULL)
         sock_addr_out(&back_sock(conn->slot)->peer, conn->v6, sa, len);
     return fd;

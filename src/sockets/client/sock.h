@@ -27,6 +27,8 @@ int sock_listen(struct obj *o, int fd, int backlog);
 int sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
 /** flags: SOCK_NONBLOCK, SOCK_CLOEXEC. Returns the new descriptor. */
 int sock_accept(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flags);
+/** A socket of the stack's from the start, by a descriptor of our own (fdtable_own). Returns it, -ENFILE, -ENETDOWN, -EDEADLK. */
+int sock_open_own(struct spare_kind kind);
 int sock_shutdown(struct obj *o, int fd, int how);
 int sock_name(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, bool peer);
 

@@ -7,8 +7,10 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -444,6 +446,80 @@ test_fork(void **state)
 }
 
 /* Last: the stack has one life. */
+/* A pair as before; one end listened on the wildcard address. */
+static void
+make_wildcard_pair(int fds[2])
+{
+    struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(6999) };
+    int listener = iso_socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(iso_bind(listener, (struct sockaddr *)&any, sizeof(any)), 0);
+    assert_int_equal(iso_bind(listener, (struct sockaddr *)&any, sizeof(any)), -1);
+    assert_int_equal(errno, EINVAL);
+    assert_int_equal(iso_listen(listener, 8), 0);
+    fds[0] = connect_to(6999, 0);
+    fds[1] = iso_accept(listener, NULL, NULL);
+    assert_int_equal(iso_close(listener), 0);
+    assert_int_equal(iso_close(listener), -1);
+    assert_int_equal(errno, EBADF);
+}
+
+static void
+test_own_descriptors(void **state)
+{
+    int fds[2], copy, high;
+    char byte = 'x';
+
+    (void)state;
+    make_wildcard_pair(fds);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(fcntl(fds[i], F_GETFD), -1); /* the kernel knows nothing of it */
+        assert_int_equal(iso_fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+        assert_int_equal(iso_fcntl(fds[i], F_SETFD, 0), 0);
+        assert_int_equal(iso_fcntl(fds[i], F_GETFL), O_RDWR);
+    }
+    copy = iso_dup(fds[0]);
+    high = iso_fcntl(fds[0], F_DUPFD, copy + 1);
+    assert_true(high > copy && fcntl(high, F_GETFD) >= 0);
+    assert_int_equal(iso_dup2(fds[0], fds[0]), fds[0]);
+    assert_int_equal(iso_dup2(copy, fds[1]), -1); /* a number that the kernel cannot give */
+    assert_int_equal(errno, EBADF);
+    assert_int_equal(iso_close(fds[0]), 0);
+    assert_int_equal(iso_close(copy), 0);
+    assert_int_equal(iso_write(high, &byte, 1), 1); /* the last name that it has */
+    assert_int_equal(iso_read(fds[1], &byte, 1), 1);
+    assert_int_equal(iso_close(high), 0);
+    assert_int_equal(iso_read(fds[1], &byte, 1), 0);
+    assert_int_equal(iso_close_range((unsigned)fds[1], (unsigned)fds[1], 0), 0);
+    assert_int_equal(iso_fcntl(fds[1], F_GETFD), -1);
+    assert_int_equal(errno, EBADF);
+}
+
+/* More than the kernel would give to this process. */
+static void
+test_beyond_the_limit(void **state)
+{
+    struct sockaddr_in loopback = { .sin_family = AF_INET,
+                                    .sin_port = htons(9),
+                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct rlimit usual, few;
+    int fds[200];
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    few = (struct rlimit){ .rlim_cur = 100, .rlim_max = usual.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (unsigned i = 0; i < 200; i++) {
+        fds[i] = iso_socket(AF_INET, SOCK_STREAM, 0);
+        assert_true(fds[i] >= 0);
+    }
+    assert_int_equal(iso_connect(fds[0], (struct sockaddr *)&loopback, sizeof(loopback)), -1);
+    assert_int_equal(errno, ENETUNREACH); /* the kernel's own business */
+    for (unsigned i = 0; i < 200; i++)
+        assert_int_equal(iso_close(fds[i]), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+}
+
 static void
 test_stop(void **state)
 {
@@ -481,6 +557,11 @@ test_stop(void **state)
 int
 main(int argc, char **argv)
 {
+    const bool own = argc > 2;
+    const struct CMUnitTest of_own[] = {
+        cmocka_unit_test(test_own_descriptors),
+        cmocka_unit_test(test_beyond_the_limit),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocking_calls),
         cmocka_unit_test(test_timeouts_end_waits),
@@ -499,12 +580,14 @@ main(int argc, char **argv)
     /* Several lcores on whatever CPUs there are. */
     snprintf(line, sizeof(line),
              "test --no-huge --no-pci -m 192 --lcores (0-2)@0 --vdev=net_ring0 -- --address 10.9.0.1/24 --rx-buffers "
-             "4096 --mode %s",
-             argc > 1 ? argv[1] : "up");
+             "4096 --mode %s%s",
+             argc > 1 ? argv[1] : "up", own ? " --own-descriptors" : "");
     while (rest != NULL)
         words[n++] = strsep(&rest, " ");
     words[n] = NULL;
     if (iso_stack_start(n, words) != 0)
+        return 1;
+    if (own && cmocka_run_group_tests(of_own, NULL, NULL) != 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
