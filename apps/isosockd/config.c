@@ -9,7 +9,8 @@
 #include "config.h"
 
 static const char *const syn_cookie_choices[] = { "off", "full", "always", NULL }; /* TCP_SYN_COOKIES_* */
-static const char *const ecn_choices[] = { "off", "ask", "agree", NULL };
+static const char *const ecn_choices[] = { "off", "ask", "agree", "accurate", "accurate-ask-classic", "accurate-agree",
+                                           NULL };
 static const char *const idle_choices[] = { "poll", "adaptive", "sleep", NULL };
 
 /* The knobs of --port. */
@@ -383,7 +384,16 @@ static const struct option_row rows[] = {
       FIELD(ecn),
       .choices = ecn_choices,
       .default_text = "agree",
-      .help = "Explicit congestion notification: off, ask for it, or agree where a peer asks." },
+      .help =
+          "Explicit congestion notification: off, ask for it, or agree where a peer asks, with the feedback of "
+          "RFC 3168; accurate: ask for that of RFC 9768, and agree to either; accurate-ask-classic, accurate-agree: "
+          "agree to either, and ask for RFC 3168's or for none." },
+    { .name = "ecn-option",
+      .section = "TCP",
+      .type = OPTION_BOOL,
+      FIELD(ecn_option),
+      .default_text = "on",
+      .help = "With accurate feedback tell bytes too, not only packets: 12 bytes of every segment." },
     { .name = "time-wait",
       .section = "TCP",
       .type = OPTION_U32,
@@ -634,6 +644,7 @@ config_tcp_params(const struct config *cfg, struct tcp_params *p)
         congestion_route_parse(cfg->congestion_routes.items[i], &p->cc_routes[p->nb_cc_routes++]);
     p->pacing = cfg->pacing;
     p->ecn = (uint8_t)cfg->ecn;
+    p->ecn_option = cfg->ecn_option;
     p->port_min = (uint16_t)cfg->port_min;
     p->port_max = (uint16_t)cfg->port_max;
     p->time_wait_us = cfg->time_wait_s * 1000000;

@@ -37,6 +37,7 @@ struct config {
     char *congestion;
     struct option_list congestion_routes;
     int ecn; /**< as tcp_params.ecn */
+    bool ecn_option;
     bool pacing;
     uint32_t time_wait_s;
     uint32_t fin_wait2_s;

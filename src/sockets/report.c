@@ -111,7 +111,10 @@ print_info(FILE *out, const struct tcp_conn_info *c, uint64_t now_us)
 {
     uint32_t mss = c->snd_mss != 0 ? c->snd_mss : 1;
 
-    fprintf(out, "\t%s%s%s", c->timestamps ? " ts" : "", c->sack ? " sack" : "", c->ecn ? " ecn" : "");
+    fprintf(out, "\t%s%s%s", c->timestamps ? " ts" : "", c->sack ? " sack" : "",
+            c->accecn ? " accecn"
+            : c->ecn  ? " ecn"
+                      : "");
     fprintf(out, " %s wscale:%u,%u rto:%.3g", c->cc_name != NULL ? c->cc_name : "-", c->snd_wscale, c->rcv_wscale,
             c->rto_us / 1000.0);
     print_count(out, "backoff", c->backoff);

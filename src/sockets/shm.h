@@ -260,9 +260,13 @@ struct shm_info {
     uint32_t cwnd_segs, ssthresh_segs, snd_wnd, rcv_wnd, path_mtu;
     uint32_t last_data_sent_ms, last_data_recv_ms, last_ack_recv_ms;
     uint32_t lost_segs, sacked_segs, retrans_out_segs, reordering_segs, adv_mss, notsent_bytes;
-    uint8_t ecn, syn_data, reordering_seen, reserved;
-    uint8_t delivery_rate_app_limited, reserved2[3];
-    uint32_t delivered_segs, rcv_space, rcv_rtt_us, reserved3;
+    uint8_t ecn; /**< Linux's numbers: 0 none, 1 RFC 3168, 2 RFC 9768 */
+    uint8_t syn_data, reordering_seen, accecn_seen, accecn_fail;
+    uint8_t delivery_rate_app_limited, reserved[2];
+    uint32_t delivered_segs, rcv_space, rcv_rtt_us;
+    uint32_t delivered_ce, received_ce;
+    uint32_t delivered_ecn_bytes[3], received_ecn_bytes[3]; /**< ECT(1), CE, ECT(0) */
+    uint32_t reserved2;
     uint64_t pacing_rate, max_pacing_rate, delivery_rate; /**< bytes per second; 0 = none */
     uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
     uint64_t bytes_sent, bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;

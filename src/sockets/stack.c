@@ -244,9 +244,9 @@ parse(struct stack *s, struct ip_packet *p, struct tcp_in *in)
 static void
 input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t rest, const struct ip_packet *p)
 {
-    uint8_t last_flags = in->flags & (TCP_FLAG_FIN | TCP_FLAG_PSH);
+    uint16_t last_flags = in->flags & (TCP_FLAG_FIN | TCP_FLAG_PSH);
 
-    in->flags &= (uint8_t)~last_flags;
+    in->flags &= (uint16_t)~last_flags;
     while (m != NULL) {
         struct rte_mbuf *next = m->next;
 
@@ -272,7 +272,7 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
 static bool
 is_plain(const struct tcp_in *in)
 {
-    return in->data.len > 0 && (in->flags & ~TCP_FLAG_PSH) == TCP_FLAG_ACK;
+    return in->data.len > 0 && (in->flags & ~(TCP_FLAG_PSH | TCP_FLAGS_ECN)) == TCP_FLAG_ACK;
 }
 
 static bool

@@ -54,8 +54,8 @@ struct tcp_cc_ops {
     void (*on_loss)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
     /** The same, for congestion that was marked, not lost (RFC 3168). NULL: as on_loss. */
     void (*on_mark)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
-    /** Every ACK that delivers something, in every state; marked: it reports congestion marks. May be NULL. */
-    void (*on_feedback)(struct tcp_cc *cc, const struct tcp_cc_event *ev, bool marked);
+    /** Every ACK that delivers something, in every state; so much of it had congestion marks. May be NULL. */
+    void (*on_feedback)(struct tcp_cc *cc, const struct tcp_cc_event *ev, uint32_t marked_bytes);
     void (*on_rto)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< first timeout of a segment: ssthresh */
     void (*on_idle)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< nothing was sent for an RTO */
     /* The rest is for controls with a model. */

@@ -35,13 +35,12 @@ dctcp_init(struct tcp_cc *cc, const struct tcp_cc_event *ev)
 
 /** Section 3.3: estimate the share once for each window. */
 static void
-dctcp_on_feedback(struct tcp_cc *cc, const struct tcp_cc_event *ev, bool marked)
+dctcp_on_feedback(struct tcp_cc *cc, const struct tcp_cc_event *ev, uint32_t marked_bytes)
 {
     struct dctcp *q = dctcp_of(cc);
 
     q->acked_bytes += ev->acked_bytes;
-    if (marked)
-        q->marked_bytes += ev->acked_bytes;
+    q->marked_bytes += marked_bytes;
     if (q->started != 0 && seq_lt(ev->una, q->window_end))
         return;
     if (q->acked_bytes > 0) {

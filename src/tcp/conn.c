@@ -77,6 +77,8 @@ conn_set_mss(struct tcp_conn *c)
     /* RFC 6691: the MSS option counts no TCP options; those that every segment carries come off. */
     if (c->flags & CONN_F_TS)
         mss -= 12;
+    if (c->ecn & CONN_ECN_OPTION)
+        mss -= TCP_ACCECN_OPTION_BYTES;
     c->mss = (uint16_t)mss;
 }
 

@@ -81,6 +81,11 @@ struct tcp_conn_opts {
 #define CONN_ECN_ON 1u /**< agreed on */
 #define CONN_ECN_ECHO 2u /**< our ACKs carry ECE */
 #define CONN_ECN_CWR 4u /**< the next new data carries CWR */
+/* More accurate feedback (RFC 9768), in place of CONN_ECN_ON. */
+#define CONN_ECN_ACC 8u /**< asked for in SYN-SENT; agreed on beyond */
+#define CONN_ECN_NO_ECT 16u /**< the path, or the handshake, forbids to mark packets as ECN-capable */
+#define CONN_ECN_DEAF 32u /**< the peer's feedback means nothing */
+#define CONN_ECN_OPTION 64u /**< segments carry the option: the MSS is less for it */
 #define CONN_F_FO_CHILD (1u << 19) /**< passive Fast Open: our SYN is not acknowledged yet, in whatever state */
 #define CONN_F_FO_TRIED (1u << 20) /**< active Fast Open: the first SYN had the option, or data */
 #define CONN_F_FO_SYN (1u << 21) /**< and is still to be sent: only the first one has them */
@@ -235,11 +240,16 @@ struct tcp_half {
     uint8_t retries; /**< timeouts of its SYN-ACK */
     uint8_t tos;
     bool acked; /**< TCP_DEFER_ACCEPT: the handshake is complete, data is waited for */
+    uint8_t ecn; /**< HALF_ECN_* */
 };
 #define HALF_F_TS 1u
 #define HALF_F_SACK 2u
 #define HALF_F_WSCALE 4u
 #define HALF_F_ECN 64u
+#define HALF_F_ACCECN 128u
+#define HALF_ECN_SYN 3u /**< codepoint of the latest SYN */
+#define HALF_ECN_AGAIN 4u /**< it was not the first */
+#define HALF_ECN_NO_ECT 8u /**< one of them did without ECN */
 #define HALF_F_FO 8u /**< the first SYN-ACK brings a cookie */
 #define HALF_F_COOKIE 32u /**< no entry of the table: it lives for one answer */
 #define HALF_F_FO_EXP 16u /**< in the experimental option */

@@ -34,7 +34,8 @@ tcp_params_default(struct tcp_params *p)
     p->synack_retries = 5;
     p->data_retries = 15;
     p->timestamps = p->window_scaling = p->sack = p->ts_required = true;
-    p->ecn = 2;
+    p->ecn = TCP_ECN_AGREE;
+    p->ecn_option = p->ecn_fallback = true;
     p->burst_min_segs = 2;
     p->idle_restart = true;
     p->syn_cookies = TCP_SYN_COOKIES_FULL;
@@ -60,7 +61,7 @@ params_ok(const struct tcp_params *p)
            p->max_ooo_bufs <= MAX_ENTRIES && p->max_moved <= MAX_ENTRIES && p->rcv_buf_bytes >= 2048 &&
            p->rcv_buf_bytes <= 1u << 30 && p->port_min > 0 && p->port_min <= p->port_max && p->rto_min_us > 0 &&
            p->rto_min_us <= p->rto_initial_us && p->rto_initial_us <= p->rto_max_us &&
-           p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 && p->ecn <= 2 &&
+           p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 && p->ecn <= TCP_ECN_ACCURATE_AGREE &&
            p->syn_cookies <= TCP_SYN_COOKIES_ALWAYS && p->burst_min_segs >= 1 && p->congestion < TCP_CC_COUNT &&
            p->rcv_buf_max_bytes <= 1u << 30 && cc_routes_ok(p);
 }
@@ -110,6 +111,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 2ull) * sizeof(struct wheel_node),
         [ARRAY_FASTOPEN] = FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry),
         [ARRAY_FLOWS] = (p->max_conns + 1ull) * sizeof(struct tcp_flow),
+        [ARRAY_ACCECN] = (p->max_conns + 1ull) * sizeof(struct tcp_accecn),
         [ARRAY_MARKS] = (run_count(p) + 1ull) * sizeof(struct tcp_rate_mark),
     };
     uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;
@@ -160,6 +162,8 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->ts_required = p->ts_required;
     to->sack = p->sack;
     to->ecn = p->ecn;
+    to->ecn_option = p->ecn_option;
+    to->ecn_fallback = p->ecn_fallback;
     to->burst_min_segs = p->burst_min_segs;
     to->idle_restart = p->idle_restart;
     to->congestion = p->congestion;

@@ -3,6 +3,7 @@
 #define TCP_DOMAIN_H
 
 #include "core/wheel.h"
+#include "tcp/accecn.h"
 #include "tcp/conn.h"
 #include "tcp/pool.h"
 #include "tcp/reass.h"
@@ -35,6 +36,7 @@ enum domain_array {
     ARRAY_FASTOPEN,
     ARRAY_FLOWS,
     ARRAY_MARKS,
+    ARRAY_ACCECN,
     ARRAY_COUNT
 };
 
@@ -155,6 +157,13 @@ static inline struct tcp_flow *
 flow_of(const struct tcp_domain *d, const struct tcp_conn *c)
 {
     return (struct tcp_flow *)domain_array(d, ARRAY_FLOWS) + conn_index(d, c);
+}
+
+/** What a connection counts of ECN; not touched where none was agreed on. Without CONN_ECN_ACC only r_cep and delivered_ce, from 0. */
+static inline struct tcp_accecn *
+accecn_of(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    return (struct tcp_accecn *)domain_array(d, ARRAY_ACCECN) + conn_index(d, c);
 }
 
 static inline tcp_id
@@ -293,8 +302,39 @@ bool challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t
 /** The probe of RFC 8985 section 7.3: new data if there is some that may go, else the last segment again. */
 void conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 
-/** Whether a SYN of a socket with this control asks for ECN; agree: or a SYN-ACK agrees to it. */
-bool ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree);
+/* ---- ecn.c ---- */
+/** Whether a SYN of a socket with this control asks for ECN, and which; agree: or a SYN-ACK agrees to it. */
+enum ecn_mode { ECN_MODE_NONE, ECN_MODE_CLASSIC, ECN_MODE_ACCURATE };
+enum ecn_mode ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree);
+/** The flags and, on a SYN-ACK, the option of a connection's SYN; what it asks for is noted. */
+void ecn_put_syn(const struct tcp_domain *d, struct tcp_conn *c, bool passive, struct tcp_out *out);
+/** Those of a half-open entry's. */
+void ecn_put_half(const struct tcp_domain *d, const struct tcp_half *h, struct tcp_out *out);
+/** What the SYN for a half-open entry asks for; what a further SYN says, false: the peer contradicts itself (RFC 9768 section 3.1.5). */
+void ecn_fill_half(const struct tcp_domain *d, struct tcp_half *h, unsigned cc_id, const struct tcp_in *in);
+bool ecn_half_again(struct tcp_half *h, const struct tcp_domain *d, const struct tcp_in *in);
+/** HALF_F_* for what the ACK that brings a SYN cookie back tells; agreed: the cookie says that some ECN was. */
+uint8_t ecn_from_cookie(const struct tcp_domain *d, unsigned cc_id, bool agreed, const struct tcp_in *in);
+/** A connection takes over from its half-open entry. */
+void ecn_from_half(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_half *h);
+/** In SYN-SENT: what the peer's SYN or SYN-ACK makes of what our SYN asked for. */
+void ecn_take_syn(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in);
+/** The rest is for connections whose c->ecn is not 0; those marked ACC, with CONN_ECN_ACC. */
+void ecn_answer_syn_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c); /* ACC */
+void ecn_on_syn_again(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in); /* ACC */
+void ecn_on_syn_ack(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in); /* ACC */
+void ecn_on_third_ack(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in); /* ACC */
+/** The IP-ECN field and CWR of an acceptable segment; of one that lies below the window (ACC). */
+void ecn_on_segment(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in);
+void ecn_on_old_segment(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in);
+struct ack_news;
+/** What an acceptable ACK tells of marks: n->marked and n->marked_bytes. */
+void ecn_on_ack(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, struct ack_news *n);
+/** Flags, codepoint and option of a segment that is about to go. */
+void ecn_put(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *out);
+void ecn_info(const struct tcp_domain *d, const struct tcp_conn *c, struct tcp_conn_info *info);
+/** Do its flags survive in segments that are cut out of a larger one? */
+bool ecn_may_be_cut(const struct tcp_domain *d, const struct tcp_conn *c);
 
 /* ---- control.c ---- */
 void cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
@@ -341,7 +381,8 @@ struct ack_news {
     bool is_dup; /**< a duplicate in the sense of RFC 5681 section 2 */
     bool is_pure_dup; /**< it says nothing that was not known */
     uint32_t dsack_bytes; /**< reported as received twice (RFC 2883) */
-    bool marked; /**< it reports congestion marks (ECE) */
+    bool marked; /**< it reports congestion marks */
+    uint32_t marked_bytes; /**< how much of what it delivers had them, at most */
     bool has_ecr;
     uint32_t ts_ecr;
     uint32_t flight_before;

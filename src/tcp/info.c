@@ -32,7 +32,6 @@ info_conn_rates(const struct tcp_conn *c, struct tcp_conn_info *info)
     info->rcv_wscale = c->rcv_wscale;
     info->timestamps = (c->flags & CONN_F_TS) != 0;
     info->sack = (c->flags & CONN_F_SACK) != 0;
-    info->ecn = (c->ecn & CONN_ECN_ON) != 0;
     info->syn_data = (c->flags & CONN_F_SYN_DATA) != 0;
     info->ca_state = c->ca_state;
     info->sacked_segs = segs_of(c, c->flags & CONN_F_SACK ? c->sent.sacked_bytes : (uint32_t)c->dup_acks * c->mss);
@@ -77,6 +76,7 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->max_pacing_rate = c->opts.max_pacing_rate;
     info->busy_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUSY, d->now_us);
     info->rwnd_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_WINDOW, d->now_us);
+    ecn_info(d, c, info);
     info->sndbuf_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUFFER, d->now_us);
     info->rcv_buf_bytes = c->rcv_buf;
     info->rcv_rtt_us = f->tune.rtt_us;

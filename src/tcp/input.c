@@ -172,6 +172,8 @@ rx_sequence(struct rx *r)
         }
         if (below && r->data.len > 0)
             r->dsack = (struct tcp_sack_block){ r->seq, r->seq + r->data.len };
+        if (below && (c->ecn & CONN_ECN_ACC) != 0)
+            ecn_on_old_segment(r->d, c, r->in);
         if (below && end != r->seq && seq_geq(end, c->rcv_acked - c->rcv_buf))
             rx_answer_copy(r);
         else
@@ -373,6 +375,8 @@ rx_ack_of_syn(struct rx *r)
     conn_established(r->d, r->env, c);
     if (r->dsack.start != r->dsack.end)
         c->flags |= CONN_F_ACK_NOW; /* its SYN came again: it may not have seen our answer */
+    else if ((c->ecn & CONN_ECN_ACC) != 0 && (c->flags & CONN_F_ACK_NOW) == 0)
+        ecn_on_third_ack(r->d, c, r->in);
     conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
     return true;
 }
@@ -414,7 +418,6 @@ rx_ack(struct rx *r)
     uint32_t wnd_before = c->snd_wnd;
     struct ack_news n = {
         .sent = { .recover = c->recover, .prior_fack = c->sent.fack, .had_sacked = c->sent.sacked_bytes > 0 },
-        .marked = (c->ecn & CONN_ECN_ON) != 0 && (in->flags & TCP_FLAG_ECE) != 0,
         .has_ecr = (c->flags & CONN_F_TS) != 0,
         .ts_ecr = in->opts.ts_ecr,
         .flight_before = seq_diff(c->snd_nxt, c->snd_una),
@@ -431,6 +434,8 @@ rx_ack(struct rx *r)
         n.is_dup = bare && (c->flags & CONN_F_SACK ? n.sacked_bytes > 0 : c->snd_wnd == wnd_before);
         n.is_pure_dup = bare && n.sacked_bytes == 0 && c->snd_wnd == wnd_before;
     }
+    if (c->ecn != 0)
+        ecn_on_ack(r->d, c, in, &n);
     rx_measure_rtt(r, &n.sent);
     recovery_on_ack(r->d, r->env, c, &n);
     return true;
@@ -466,51 +471,6 @@ rx_fin_acked(struct rx *r)
         return false;
     default:
         return true;
-    }
-}
-
-/* ---- congestion marks ---------------------------------------- */
-
-/**
- * DCTCP's receiver (RFC 8257 section 3.2): ECE says of each acknowledged byte whether it was marked, so what is still to be
- * acknowledged goes with the old value before the new one counts.
- */
-static void
-rx_ecn_exact(struct rx *r, bool ce)
-{
-    struct tcp_conn *c = r->c;
-    bool echo = (c->ecn & CONN_ECN_ECHO) != 0;
-
-    if (ce == echo)
-        return;
-    if (c->rcv_acked != c->rcv_nxt)
-        conn_send_ack(r->d, r->env, c, NULL);
-    c->ecn ^= CONN_ECN_ECHO;
-    c->flags |= CONN_F_ACK_NOW;
-}
-
-/** RFC 3168 section 6.1.3: a mark is echoed until the peer says that it has reduced its window. */
-static void
-rx_ecn(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-    bool ce = (r->in->tos & TCP_TOS_ECN) == TCP_TOS_CE;
-
-    if ((c->ecn & CONN_ECN_ON) == 0 || r->in->data.len == 0)
-        return;
-    if (ce)
-        counter_inc(r->env->ctr, CTR_TCP_RX_CE);
-    if (tcp_cc_by_id(c->cc_id)->needs_ecn) {
-        rx_ecn_exact(r, ce);
-        return;
-    }
-    if ((r->in->flags & TCP_FLAG_CWR) != 0) {
-        c->ecn &= (uint8_t)~CONN_ECN_ECHO;
-        c->flags |= CONN_F_ACK_NOW; /* the sender waits for ACKs with and without ECE: hold back neither */
-    }
-    if (ce && (c->ecn & CONN_ECN_ECHO) == 0) {
-        c->ecn |= CONN_ECN_ECHO;
-        c->flags |= CONN_F_ACK_NOW;
     }
 }
 
@@ -815,6 +775,8 @@ syn_sent_complete(struct rx *r)
         c->quick_acks = 0;
     c->flags |= CONN_F_ACK_NOW;
     conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
+    if (c->ecn & CONN_ECN_ACC)
+        ecn_answer_syn_ack(r->d, r->env, c);
     if (!conn_take_syn_data(r->d, r->env, c, r->in, &r->taken))
         return;
     conn_resend_syn_data(r->d, r->env, c, syn_end);
@@ -865,9 +827,8 @@ syn_sent_input(struct rx *r)
     c->snd_wl1 = in->seq;
     c->snd_wl2 = in->ack;
     syn_sent_options(c, &in->opts, r->env->now_us);
-    /* RFC 3168 section 6.1.1: a SYN-ACK with CWR too merely reflects our flags. */
-    if (!has_ack || (in->flags & (TCP_FLAG_ECE | TCP_FLAG_CWR)) != TCP_FLAG_ECE)
-        c->ecn = 0;
+    if (c->ecn != 0)
+        ecn_take_syn(r->d, c, in);
     if (has_ack) {
         syn_sent_complete(r);
         return;
@@ -888,8 +849,8 @@ rx_is_expected(const struct rx *r)
     const struct tcp_conn *c = r->c;
     const struct tcp_in *in = r->in;
 
-    return c->state == TCP_ST_ESTABLISHED && (in->flags & ~TCP_FLAG_PSH) == TCP_FLAG_ACK && in->seq == c->rcv_nxt &&
-           in->data.len <= seq_diff(c->rcv_adv, c->rcv_nxt) &&
+    return c->state == TCP_ST_ESTABLISHED && (in->flags & ~(TCP_FLAG_PSH | TCP_FLAGS_ECN)) == TCP_FLAG_ACK &&
+           in->seq == c->rcv_nxt && in->data.len <= seq_diff(c->rcv_adv, c->rcv_nxt) &&
            (!(c->flags & CONN_F_TS) || (in->opts.has_ts && (int32_t)(in->opts.ts_val - c->ts_recent) >= 0));
 }
 
@@ -903,8 +864,13 @@ rx_strip_known_syn(struct rx *r, struct tcp_in *copy)
         r->in->seq != r->c->irs)
         return;
     *copy = *r->in;
-    r->dsack = (struct tcp_sack_block){ r->in->seq, r->in->seq + 1 };
-    copy->flags &= (uint8_t)~TCP_FLAG_SYN;
+    if (r->c->ecn & CONN_ECN_ACC) {
+        ecn_on_syn_ack(r->d, r->c, r->in);
+        r->c->flags |= CONN_F_ACK_NOW; /* without SACK blocks (RFC 9768 section 3.2.2.1) */
+    } else {
+        r->dsack = (struct tcp_sack_block){ r->in->seq, r->in->seq + 1 };
+    }
+    copy->flags &= (uint16_t)~TCP_FLAG_SYN;
     copy->seq++;
     copy->window = (uint16_t)(copy->window >> r->c->snd_wscale); /* a SYN's window is not scaled */
     r->in = copy;
@@ -916,7 +882,8 @@ rx_run(struct rx *r)
 {
     if (!rx_is_expected(r) && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
         return;
-    rx_ecn(r);
+    if (r->c->ecn != 0)
+        ecn_on_segment(r->d, r->env, r->c, r->in);
     if (!rx_ack(r) || !rx_fin_acked(r) || !rx_data(r))
         return;
     rx_fin(r);
@@ -941,6 +908,8 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     }
     if ((c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0) &&
         (in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN && in->seq == c->irs) {
+        if (c->ecn & CONN_ECN_ACC)
+            ecn_on_syn_again(d, c, in);
         conn_send_syn(d, env, c); /* its SYN again: our answer was lost */
         return;
     }

@@ -167,8 +167,10 @@ cookie_opts(const struct tcp_half *h)
 {
     uint8_t wscale = h->flags & HALF_F_WSCALE ? h->snd_wscale : SYNCOOKIE_NO_WSCALE;
 
+    if ((h->flags & HALF_F_TS) == 0)
+        return SYNCOOKIE_NO_WSCALE;
     return (uint8_t)(wscale | (h->flags & HALF_F_SACK ? SYNCOOKIE_SACK : 0) |
-                     (h->flags & HALF_F_ECN ? SYNCOOKIE_ECN : 0));
+                     (h->flags & (HALF_F_ECN | HALF_F_ACCECN) ? SYNCOOKIE_ECN : 0));
 }
 
 /** A half-open entry's segment: SYN-ACK, or the ACK that answers what does not fit. */
@@ -191,8 +193,6 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
         .tos = h->tos,
     };
     if (syn) {
-        if ((h->flags & HALF_F_ECN) != 0 && h->retries == 0)
-            out.flags |= TCP_FLAG_ECE;
         out.opts.has_mss = true;
         out.opts.mss = l->opts.max_seg != 0 && l->opts.max_seg < h->mss_path ? l->opts.max_seg : h->mss_path;
         out.opts.has_wscale = (h->flags & HALF_F_WSCALE) != 0;
@@ -204,6 +204,7 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
             fastopen_cookie(d, l, &h->link.tuple, &out.opts.fo);
             out.opts.fo.exp = (h->flags & HALF_F_FO_EXP) != 0;
         }
+        ecn_put_half(d, h, &out);
     }
     if (h->flags & HALF_F_TS) {
         out.opts.has_ts = true;
@@ -249,10 +250,7 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
         h->rcv_wscale = window_scale_for(d, l->opts.rcv_buf_bytes, (l->flags & CONN_F_RCVBUF_FIXED) != 0);
     }
     h->tos = l->opts.tos & (uint8_t)~TCP_TOS_ECN;
-    /* RFC 3168 section 6.1.1: both flags ask for ECN. */
-    if ((in->flags & TCP_FLAG_ECE) != 0 && (in->flags & TCP_FLAG_CWR) != 0 &&
-        ecn_wanted(d, cc_for(d, l->opts.cc_id, &in->tuple.remote), true))
-        h->flags |= HALF_F_ECN;
+    ecn_fill_half(d, h, cc_for(d, l->opts.cc_id, &in->tuple.remote), in);
 }
 
 /**
@@ -296,7 +294,7 @@ conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp
     c->rcv_wscale = h->rcv_wscale;
     c->mss_peer = h->mss_peer;
     c->mss_path = h->mss_path;
-    c->ecn = h->flags & HALF_F_ECN ? CONN_ECN_ON : 0;
+    ecn_from_half(d, c, h);
     c->ts_recent = h->ts_recent;
     c->ts_recent_tick = tick_of(env->now_us);
     c->retries = h->retries;
@@ -346,7 +344,8 @@ cookie_send(struct tcp_domain *d, const struct tcp_env *env, struct tcp_half *h,
 {
     h->flags = (uint8_t)((h->flags & ~(HALF_F_FO | HALF_F_FO_EXP)) | HALF_F_COOKIE);
     if ((h->flags & HALF_F_TS) == 0)
-        h->flags &= (uint8_t) ~(HALF_F_SACK | HALF_F_WSCALE | HALF_F_ECN);
+        h->flags &= (uint8_t) ~(HALF_F_SACK | HALF_F_WSCALE |
+                                HALF_F_ECN); /* more accurate ECN needs no room (RFC 9768 section 5.1) */
     if ((h->flags & HALF_F_WSCALE) == 0)
         h->rcv_wscale = 0;
     h->iss = syncookie_make(d->params.seed, &h->link.tuple, h->irs, h->mss_peer, cookie_opts(h), env->now_us);
@@ -371,6 +370,9 @@ cookie_restore(const struct tcp_domain *d, const struct tcp_env *env, const stru
     if (mss == 0)
         return false;
     bool wscale = (opts & SYNCOOKIE_WSCALE) != SYNCOOKIE_NO_WSCALE;
+    uint8_t ecn = 0;
+    if (!has_ts || (opts & SYNCOOKIE_ECN) != 0)
+        ecn = ecn_from_cookie(d, cc_for(d, l->opts.cc_id, &in->tuple.remote), has_ts, in);
     *h = (struct tcp_half){
         .link.tuple = in->tuple,
         .listener = slot_id(d, listener),
@@ -382,7 +384,7 @@ cookie_restore(const struct tcp_domain *d, const struct tcp_env *env, const stru
         .snd_wscale = wscale ? opts & SYNCOOKIE_WSCALE : 0,
         .rcv_wscale = wscale ? window_scale_for(d, l->opts.rcv_buf_bytes, (l->flags & CONN_F_RCVBUF_FIXED) != 0) : 0,
         .flags = (uint8_t)(HALF_F_COOKIE | (has_ts ? HALF_F_TS : 0) | (wscale ? HALF_F_WSCALE : 0) |
-                           (opts & SYNCOOKIE_SACK ? HALF_F_SACK : 0) | (opts & SYNCOOKIE_ECN ? HALF_F_ECN : 0)),
+                           (opts & SYNCOOKIE_SACK ? HALF_F_SACK : 0) | ecn),
     };
     return true;
 }
@@ -610,7 +612,13 @@ half_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const st
         return;
     }
     if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN && in->seq == h->irs) {
-        half_send(d, env, h, l, true); /* its SYN again: our answer was lost */
+        if (ecn_half_again(h, d, in)) {
+            half_send(d, env, h, l, true); /* its SYN again: our answer was lost */
+        } else {
+            counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
+            half_free(d, env, i);
+            reply_rst(env, in);
+        }
         return;
     }
     if (!half_acceptable(d, h, l, in)) {

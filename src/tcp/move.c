@@ -13,6 +13,7 @@
 struct moving {
     struct tcp_conn conn;
     struct tcp_flow flow;
+    struct tcp_accecn accecn;
     struct tcp_reass reass;
     uint32_t nb_runs, nb_segs;
     bool has_reass, has_model;
@@ -164,6 +165,8 @@ tcp_export(struct tcp_domain *d, tcp_id id, uint32_t to, void *bytes, size_t len
     memset(m, 0, sizeof(*m));
     m->conn = *c;
     m->flow = *flow_of(d, c);
+    if (c->ecn != 0)
+        m->accecn = *accecn_of(d, c);
     m->nb_runs = c->sent.count;
     m->has_model = conn_model(d, c) != NULL;
     if (m->has_model)
@@ -252,6 +255,8 @@ tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, t
     if (m->has_reass)
         import_segs(d, env, c, m, (const struct tcp_reass_seg *)(runs + m->nb_runs));
     *flow_of(d, c) = m->flow;
+    if (c->ecn != 0)
+        *accecn_of(d, c) = m->accecn;
     flow_of(d, c)->model = 0;
     if (m->has_model)
         memcpy(conn_model_take(d, env->locks, c), m->model, sizeof(m->model));

@@ -144,14 +144,14 @@ emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, s
     out->user = c->user;
     out->ack = c->rcv_nxt;
     out->tos |= c->opts.tos & (uint8_t)~TCP_TOS_ECN;
-    if (c->ecn & CONN_ECN_ECHO)
-        out->flags |= TCP_FLAG_ECE;
     out->window = select_window(c);
     if (c->flags & CONN_F_TS) {
         out->opts.has_ts = true;
         out->opts.ts_val = tcp_ts_clock(env->now_us, c->ts_offset);
         out->opts.ts_ecr = c->ts_recent;
     }
+    if (c->ecn & (CONN_ECN_ECHO | CONN_ECN_ACC))
+        ecn_put(d, c, out);
     c->flags &= ~CONN_F_ACK_NOW;
     c->rcv_acked = c->rcv_nxt;
     conn_timer_off(c, CONN_T_DELACK);
@@ -199,12 +199,6 @@ conn_send_rst(const struct tcp_env *env, struct tcp_conn *c)
     emit_segment(env, &out);
 }
 
-bool
-ecn_wanted(const struct tcp_domain *d, unsigned cc_id, bool agree)
-{
-    return d->params.ecn == 1 || (agree && d->params.ecn == 2) || tcp_cc_by_id(cc_id)->needs_ecn;
-}
-
 /** The first SYN of an active Fast Open: data and cookie, or the request for one (RFC 7413 section 4.2.1). */
 static void
 put_fast_open(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *out)
@@ -241,13 +235,7 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         .opts = { .has_mss = true, .mss = mss },
     };
 
-    /* RFC 3168 section 6.1.1: the first SYN only, for those who drop it for its flags. */
-    if (!passive && c->retries == 0 && ecn_wanted(d, c->cc_id, false)) {
-        out.flags |= TCP_FLAG_ECE | TCP_FLAG_CWR;
-        c->ecn = CONN_ECN_ON; /* unless the answer lacks it */
-    } else if (!passive) {
-        c->ecn = 0;
-    }
+    ecn_put_syn(d, c, passive, &out);
     /* A SYN offers what the domain allows; an answer confirms what the peer offered. */
     out.opts.has_wscale = (c->flags & CONN_F_WSCALE) != 0;
     out.opts.wscale = c->rcv_wscale;
@@ -260,8 +248,6 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     if (c->flags & CONN_F_FO_SYN)
         put_fast_open(d, c, &out);
     if (passive) {
-        if (c->ecn & CONN_ECN_ON)
-            out.flags |= TCP_FLAG_ECE;
         if (seq_gt(c->rcv_nxt + out.window, c->rcv_adv))
             c->rcv_adv = c->rcv_nxt + out.window;
         c->rcv_acked = c->rcv_nxt;
@@ -340,7 +326,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
         .seq = start,
         .payload_pos = start - (c->iss + 1),
         .payload_len = len,
-        .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (push ? TCP_FLAG_PSH : 0)),
+        .flags = (uint16_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (push ? TCP_FLAG_PSH : 0)),
     };
     struct tcp_rate_mark mark = rate_mark(d, env, c, len + fin);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
@@ -451,7 +437,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
         .payload_pos = c->snd_nxt - (c->iss + 1),
         .payload_len = len,
         .gso_size = len > c->mss ? c->mss : 0,
-        .flags = (uint8_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (last || push ? TCP_FLAG_PSH : 0)),
+        .flags = (uint16_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (last || push ? TCP_FLAG_PSH : 0)),
     };
 
     if ((c->ecn & CONN_ECN_ON) != 0 && len > 0) {
@@ -510,7 +496,7 @@ send_burst(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
 
     do {
         /* Those who cut a large segment repeat its flags, and CWR belongs to one. */
-        uint32_t most = c->ecn & CONN_ECN_CWR ? c->mss : unit;
+        uint32_t most = c->ecn != 0 && !ecn_may_be_cut(d, c) ? c->mss : unit;
         uint32_t n = len < most ? len : most;
         len -= n;
         /* It ends with PSH, for a receiver that gathers segments; a lone segment from the middle of a stream does not: it

@@ -411,7 +411,7 @@ take_marks(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
 
     if (ops->on_feedback != NULL && delivered_bytes > 0) {
         cc_event_fill(&ev, d, env, c, delivered_bytes);
-        ops->on_feedback(&c->cc, &ev, n->marked);
+        ops->on_feedback(&c->cc, &ev, n->marked_bytes < delivered_bytes ? n->marked_bytes : delivered_bytes);
     }
     if (n->marked && c->ca_state < CONN_CA_CWR) {
         counter_inc(env->ctr, CTR_TCP_ECN_REDUCTIONS);

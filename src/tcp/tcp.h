@@ -75,7 +75,10 @@ struct tcp_params {
     bool timestamps, window_scaling, sack; /**< offer them */
     bool ts_required; /**< drop segments that lack the timestamp that was agreed on (RFC 7323 section 3.2, the default);
                        *   else take them, as Linux does */
-    uint8_t ecn; /**< as Linux: 0 off, 1 ask for it and agree to it, 2 agree to it (the default) */
+    uint8_t ecn; /**< TCP_ECN_* */
+    bool
+        ecn_option; /**< tell a peer that understands it the bytes too, not only the packets (RFC 9768): 12 bytes a segment */
+    bool ecn_fallback; /**< give up asking after lost SYNs, and marking after signs of mangling */
     uint8_t
         burst_min_segs; /**< segments sent back to back at least, where cwnd has room for two such bursts: 2 as Linux */
     bool idle_restart; /**< after an RTO of silence start from the initial window again (RFC 5681 section 4.1) */
@@ -88,6 +91,14 @@ struct tcp_params {
     uint8_t syn_cookies; /**< TCP_SYN_COOKIES_* */
     uint32_t fastopen; /**< set of TCP_FASTOPEN_*: client and server, the latter for listeners that ask for it */
 };
+
+/* Which feedback of congestion marks is asked for and agreed to at most, by the numbers of Linux's net.ipv4.tcp_ecn. */
+#define TCP_ECN_OFF 0u
+#define TCP_ECN_ASK 1u /**< RFC 3168: ask and agree */
+#define TCP_ECN_AGREE 2u /**< RFC 3168: agree, the default */
+#define TCP_ECN_ACCURATE 3u /**< RFC 9768: ask and agree */
+#define TCP_ECN_ACCURATE_AGREE_ASK 4u /**< agree to RFC 9768, ask for RFC 3168 */
+#define TCP_ECN_ACCURATE_AGREE 5u /**< agree to RFC 9768, ask for nothing */
 
 /* RFC 4987 section 3.6: with cookies a SYN takes no memory, but its answer is sent once, and the MSS is rounded down. */
 #define TCP_SYN_COOKIES_OFF 0u /**< the oldest half-open entry gives way */
@@ -131,6 +142,8 @@ int tcp_set_fastopen_key(struct tcp_domain *d, tcp_id listener, const uint8_t ke
 #define TCP_FLAG_URG 0x20u
 #define TCP_FLAG_ECE 0x40u
 #define TCP_FLAG_CWR 0x80u
+#define TCP_FLAG_AE 0x100u /**< RFC 9768 */
+#define TCP_FLAGS_ECN (TCP_FLAG_ECE | TCP_FLAG_CWR | TCP_FLAG_AE)
 
 /* RFC 3168 section 5: the two low bits of the TOS byte. */
 #define TCP_TOS_ECN 0x3u
@@ -150,6 +163,9 @@ struct tcp_fo_cookie {
     uint8_t bytes[16];
 };
 
+/** Counters of an AccECN option (RFC 9768). */
+#define TCP_ACCECN_FIELDS 3
+
 /** TCP options in parsed form, for both directions (RFC 9293 section 3.1, RFC 7323, RFC 2018). */
 struct tcp_options {
     bool has_mss, has_wscale, has_ts, sack_permitted;
@@ -157,9 +173,14 @@ struct tcp_options {
     uint8_t nb_sack;
     uint16_t mss;
     uint32_t ts_val, ts_ecr;
-    struct tcp_sack_block sack[TCP_MAX_SACK];
+    union { /* a SYN acknowledges nothing out of order */
+        struct tcp_sack_block sack[TCP_MAX_SACK];
+        struct tcp_fo_cookie fo;
+    };
     bool has_fo; /**< on SYNs: fo holds */
-    struct tcp_fo_cookie fo;
+    bool has_accecn; /**< RFC 9768 section 3.2.3: accecn holds, modulo 2^24, */
+    uint8_t accecn_fields; /**< where the bit is set; for segments to send: none, the first, the first two or all */
+    uint32_t accecn[TCP_ACCECN_FIELDS]; /**< payload received with ECT(1), with CE, with ECT(0) */
 };
 
 /** A segment to send. Valid during the call only. */
@@ -171,7 +192,7 @@ struct tcp_out {
     uint16_t gso_size; /**< bytes per segment to cut into; 0 = payload_len fits one segment */
     tcp_seq seq, ack;
     uint16_t window; /**< as it goes into the header, scaled already */
-    uint8_t flags;
+    uint16_t flags;
     uint8_t tos; /**< ECN codepoint and DSCP */
     struct tcp_options opts;
 };
@@ -255,7 +276,7 @@ struct tcp_in {
     tcp_seq seq, ack;
     uint16_t window; /**< unscaled */
     uint16_t urgent;
-    uint8_t flags;
+    uint16_t flags;
     uint8_t tos;
     struct tcp_options opts;
     struct tcp_data data; /**< buf's reference passes to the engine, with len 0 too */
@@ -486,6 +507,12 @@ struct tcp_conn_info {
     uint32_t snd_wnd, rcv_wnd;
     uint8_t snd_wscale, rcv_wscale;
     bool timestamps, sack, ecn;
+    bool accecn; /**< of ecn: the accurate kind */
+    uint8_t accecn_seen,
+        accecn_fail; /**< as in Linux's TCP_INFO: what of the peer's option came; what was found broken */
+    uint32_t delivered_ce, received_ce; /**< packets with a congestion mark: ours, by the peer's word; the peer's */
+    uint32_t delivered_ecn_bytes[TCP_ACCECN_FIELDS]; /**< of payload, in the option's order; accecn only */
+    uint32_t received_ecn_bytes[TCP_ACCECN_FIELDS];
     bool syn_data; /**< data was accepted with the SYN */
     uint8_t ca_state; /**< Linux's TCP_CA_*: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss */
     uint8_t retransmits; /**< in a row, unanswered */

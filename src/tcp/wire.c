@@ -14,6 +14,8 @@ enum {
     OPT_SACK = 5,
     OPT_TS = 8,
     OPT_FASTOPEN = 34,
+    OPT_ACCECN0 = 172,
+    OPT_ACCECN1 = 174,
     OPT_EXP = 254
 };
 
@@ -73,6 +75,24 @@ parse_fastopen(const uint8_t *p, size_t len, bool exp, struct tcp_options *o)
     memcpy(o->fo.bytes, p, len);
 }
 
+static uint32_t
+get24(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+}
+
+/** RFC 9768 section 3.2.3: the two kinds differ in the order of the counters, of which the last may be missing. */
+static void
+parse_accecn(const uint8_t *p, size_t len, bool reversed, struct tcp_options *o)
+{
+    o->has_accecn = true;
+    for (unsigned i = 0; i < TCP_ACCECN_FIELDS && 3u * (i + 1) <= len; i++) {
+        unsigned field = reversed ? TCP_ACCECN_FIELDS - 1 - i : i;
+        o->accecn[field] = get24(p + 3u * i);
+        o->accecn_fields |= (uint8_t)(1u << field);
+    }
+}
+
 /** One option of len bytes, kind and length included. A known kind with a length that it cannot have is ignored, as an
  *  unknown kind is (RFC 9293 MUST-6). */
 static void
@@ -95,7 +115,7 @@ parse_option(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
         o->sack_permitted |= len == 2 && syn;
         break;
     case OPT_SACK:
-        if (len >= 10 && (len - 2) % 8 == 0)
+        if (len >= 10 && (len - 2) % 8 == 0 && !syn)
             parse_sack(p, len, o);
         break;
     case OPT_TS:
@@ -104,6 +124,10 @@ parse_option(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
             o->ts_val = get32(p + 2);
             o->ts_ecr = get32(p + 6);
         }
+        break;
+    case OPT_ACCECN0:
+    case OPT_ACCECN1:
+        parse_accecn(p + 2, len - 2, p[0] == OPT_ACCECN0, o);
         break;
     case OPT_FASTOPEN:
         if (syn)
@@ -156,7 +180,7 @@ tcp_wire_parse(const uint8_t *hdr, size_t len, struct tcp_in *in)
     in->tuple.local_port = get16(hdr + 2);
     in->seq = get32(hdr + 4);
     in->ack = get32(hdr + 8);
-    in->flags = hdr[13];
+    in->flags = (uint16_t)(get16(hdr + 12) & 0x1ffu);
     in->window = get16(hdr + 14);
     in->urgent = get16(hdr + 18);
     in->data.off = (uint32_t)hdr_len;
@@ -181,6 +205,12 @@ sack_blocks_that_fit(const struct tcp_options *o, size_t before)
     return o->nb_sack < room ? o->nb_sack : room;
 }
 
+static size_t
+accecn_padded_len(const struct tcp_options *o)
+{
+    return (2u + 3u * (unsigned)__builtin_popcount(o->accecn_fields) + 3u) & ~3u;
+}
+
 /** Length of the option, without what pads it. */
 static size_t
 fastopen_len(const struct tcp_fo_cookie *c)
@@ -189,16 +219,8 @@ fastopen_len(const struct tcp_fo_cookie *c)
 }
 
 static uint8_t *
-put_ts_and_sack_permitted(uint8_t *p, const struct tcp_options *o)
+put_ts(uint8_t *p, const struct tcp_options *o)
 {
-    if (!o->has_ts && !o->sack_permitted)
-        return p;
-    if (!o->has_ts) {
-        p[0] = p[1] = OPT_NOP;
-        p[2] = OPT_SACK_PERMITTED;
-        p[3] = 2;
-        return p + 4;
-    }
     p[0] = o->sack_permitted ? OPT_SACK_PERMITTED : OPT_NOP;
     p[1] = o->sack_permitted ? 2 : OPT_NOP;
     p[2] = OPT_TS;
@@ -206,6 +228,31 @@ put_ts_and_sack_permitted(uint8_t *p, const struct tcp_options *o)
     put32(p + 4, o->ts_val);
     put32(p + 8, o->ts_ecr);
     return p + 12;
+}
+
+static uint8_t *
+put_accecn(uint8_t *p, const struct tcp_options *o)
+{
+    unsigned n = (unsigned)__builtin_popcount(o->accecn_fields);
+    size_t padded = accecn_padded_len(o);
+
+    memset(p, OPT_NOP, padded);
+    p[0] = OPT_ACCECN1;
+    p[1] = (uint8_t)(2 + 3 * n);
+    for (unsigned i = 0; i < n; i++) {
+        p[2 + 3 * i] = (uint8_t)(o->accecn[i] >> 16);
+        put16(p + 3 + 3 * i, (uint16_t)o->accecn[i]);
+    }
+    return p + padded;
+}
+
+static uint8_t *
+put_sack_permitted(uint8_t *p)
+{
+    p[0] = p[1] = OPT_NOP;
+    p[2] = OPT_SACK_PERMITTED;
+    p[3] = 2;
+    return p + 4;
 }
 
 static uint8_t *
@@ -248,7 +295,12 @@ tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
         put16(p + 2, o->mss);
         p += 4;
     }
-    p = put_ts_and_sack_permitted(p, o);
+    if (o->has_ts)
+        p = put_ts(p, o);
+    if (o->has_accecn)
+        p = put_accecn(p, o);
+    if (!o->has_ts && o->sack_permitted)
+        p = put_sack_permitted(p);
     if (o->has_wscale) {
         p[0] = OPT_NOP;
         p[1] = OPT_WSCALE;
@@ -266,8 +318,7 @@ tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
     put16(hdr + 2, out->tuple->remote_port);
     put32(hdr + 4, out->seq);
     put32(hdr + 8, out->ack);
-    hdr[12] = (uint8_t)(hdr_len / 4 << 4);
-    hdr[13] = out->flags;
+    put16(hdr + 12, (uint16_t)(hdr_len / 4 << 12 | out->flags));
     put16(hdr + 14, out->window);
     put32(hdr + 16, 0);
     return hdr_len;

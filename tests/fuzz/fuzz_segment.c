@@ -179,6 +179,11 @@ read_options(struct input *in, const struct peer *p, struct tcp_options *o)
     }
     o->sack_permitted = which & 8;
     o->nb_sack = (uint8_t)((which >> 4) % (TCP_MAX_SACK + 1));
+    o->has_accecn = which & 0x80;
+    for (unsigned i = 0; o->has_accecn && i < TCP_ACCECN_FIELDS; i++) {
+        o->accecn_fields |= (uint8_t)(1u << i);
+        o->accecn[i] = input_u16(in);
+    }
     for (unsigned i = 0; i < o->nb_sack; i++) {
         o->sack[i].start = p->seq_end - input_u16(in);
         o->sack[i].end = o->sack[i].start + (uint32_t)(int16_t)input_u16(in);
@@ -207,6 +212,7 @@ segment(struct replica *r, struct input *in)
     seg.ack = p->seq_end + (uint32_t)(int16_t)input_u16(in);
     seg.window = input_u16(in);
     seg.tos = input_u8(in);
+    seg.flags |= seg.tos & 0x80 ? TCP_FLAG_AE : 0;
     seg.data.len = input_u16(in) % 1461;
     seg.data.off = 54;
     if (seg.flags & TCP_FLAG_URG)
@@ -508,7 +514,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
     params.seed[0] = UINT64_C(0x0123456789abcdef);
     params.seed[1] = 42;
     params.rcv_buf_bytes = 65535;
-    params.ecn = 1;
+    params.ecn = TCP_ECN_ACCURATE;
     domain_bytes = tcp_domain_bytes(&params);
     for (unsigned i = 0; i < 2; i++) {
         replicas[i].d = aligned_alloc(64, domain_bytes);

@@ -237,7 +237,11 @@ apply_sysctl(struct host *h, const char *name, const char *value)
     else if (!strcmp(name, "net.ipv4.tcp_notsent_lowat"))
         h->notsent_lowat_bytes = (uint32_t)strtoul(value, NULL, 0);
     else if (!strcmp(name, "net.ipv4.tcp_ecn"))
-        p->ecn = (uint8_t)(v >= 0 && v <= 2 ? v : 0);
+        p->ecn = (uint8_t)(v >= 0 && v <= 5 ? v : 0);
+    else if (!strcmp(name, "net.ipv4.tcp_ecn_option"))
+        p->ecn_option = v != 0;
+    else if (!strcmp(name, "net.ipv4.tcp_ecn_fallback"))
+        p->ecn_fallback = v != 0;
     else if (!strcmp(name, "net.ipv4.tcp_congestion_control"))
         p->congestion = (uint8_t)(tcp_congestion_find(value) < 0 ? 0 : tcp_congestion_find(value));
     else if (!strcmp(name, "net.ipv4.tcp_syn_retries"))

@@ -222,14 +222,25 @@ put_value(void *value, socklen_t *len, const void *from, socklen_t size)
     return 0;
 }
 
+/** What newer kernels than this header's add to struct tcp_info (include/uapi/linux/tcp.h of Linux 6.18). */
+#define INFO_TAIL_OFF 248
+struct info_tail {
+    uint32_t received_ce;
+    uint32_t delivered_bytes[3], received_bytes[3]; /**< ECT(1), ECT(0), CE */
+    uint32_t ecn; /**< mode: 2 bits, option seen: 2, failures: 4 */
+};
+
 static int
 get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
 {
     struct tcp_conn_info ci;
-    /* packetdrill wants the structure of the newest kernels: fields that this header does not know stay 0. */
+    /* packetdrill wants the structure of the newest kernels: fields that neither this header nor the tail knows stay 0. */
     union {
         struct tcp_info info;
-        uint8_t bytes[280];
+        struct {
+            uint8_t before[INFO_TAIL_OFF];
+            struct info_tail tail;
+        };
     } answer = { .info.tcpi_state = TCP_ST_CLOSED };
     struct tcp_info ti = answer.info;
     struct tcp_env env = host_env(&host);
@@ -282,8 +293,16 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_sndbuf_limited = ci.sndbuf_limited_us;
         ti.tcpi_min_rtt = ci.min_rtt_us;
         ti.tcpi_delivered = ci.delivered_segs;
+        ti.tcpi_delivered_ce = ci.delivered_ce;
     }
     answer.info = ti;
+    if (lives || s->gone)
+        answer.tail = (struct info_tail){
+            .received_ce = ci.received_ce,
+            .delivered_bytes = { ci.delivered_ecn_bytes[0], ci.delivered_ecn_bytes[2], ci.delivered_ecn_bytes[1] },
+            .received_bytes = { ci.received_ecn_bytes[0], ci.received_ecn_bytes[2], ci.received_ecn_bytes[1] },
+            .ecn = (uint32_t)((ci.accecn ? 2 : ci.ecn) | ci.accecn_seen << 2 | ci.accecn_fail << 4),
+        };
     return put_value(value, len, &answer, sizeof(answer));
 }
 

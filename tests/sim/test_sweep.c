@@ -53,11 +53,14 @@ static const uint32_t buffers_percent[] = { 50, 100, 200 };
 static const struct path {
     const char *name;
     struct sim_link link; /**< what it does beside delay and bottleneck */
-    bool marks; /**< its queue marks instead of filling, and the ends agree on ECN */
+    uint8_t ecn; /**< not off: its queue marks instead of filling, and the ends agree on this (TCP_ECN_*) */
 } paths[] = {
-    { "plain", { .loss_ppm = 0 }, false },     { "bursts", { .burst_ppm = 2000, .burst_segs = 5 }, false },
-    { "copies", { .dup_ppm = 20000 }, false }, { "reorders", { .reorder_ppm = 10000, .reorder_us = 3000 }, false },
-    { "marks", { .loss_ppm = 0 }, true },
+    { "plain", { .loss_ppm = 0 }, TCP_ECN_OFF },
+    { "bursts", { .burst_ppm = 2000, .burst_segs = 5 }, TCP_ECN_OFF },
+    { "copies", { .dup_ppm = 20000 }, TCP_ECN_OFF },
+    { "reorders", { .reorder_ppm = 10000, .reorder_us = 3000 }, TCP_ECN_OFF },
+    { "marks", { .loss_ppm = 0 }, TCP_ECN_ASK },
+    { "counts", { .loss_ppm = 0 }, TCP_ECN_ACCURATE },
 };
 #define NB_PLAIN (COUNT(controls) * COUNT(losses_ppm) * COUNT(rtts_ms) * COUNT(buffers_percent))
 #define NB_CELLS (NB_PLAIN + COUNT(controls) * (COUNT(paths) - 1))
@@ -120,8 +123,8 @@ run_cell(struct cell *c)
     link.rate_bytes_per_ms = RATE_BYTES_PER_MS;
     link.queue_bytes = queue_of(c->rtt_ms, c->buffer_percent);
     congestion = (uint8_t)tcp_congestion_find(c->control);
-    ecn = path->marks || strcmp(c->control, "dctcp") == 0 ? 1 : 0;
-    link.mark_bytes = ecn == 1 ? link.queue_bytes / 4 : 0;
+    ecn = path->ecn == TCP_ECN_OFF && strcmp(c->control, "dctcp") == 0 ? TCP_ECN_ASK : path->ecn;
+    link.mark_bytes = ecn != TCP_ECN_OFF ? link.queue_bytes / 4 : 0;
     /* Long enough for the start not to count for much, short enough to run often. */
     for (uint64_t seed = 1; seed <= seeds; seed++)
         sum += run_transfer(&link, seed, lossy ? 6 * MIB : 48 * MIB);
@@ -309,7 +312,7 @@ nothing_stalls_unexplained(void **state)
         };
         static struct sim s;
         congestion = (uint8_t)tcp_congestion_find(controls[seed % COUNT(controls)]);
-        ecn = (uint8_t)(seed % 2);
+        ecn = seed % 2 == 0 ? TCP_ECN_OFF : seed % 4 == 1 ? TCP_ECN_ASK : TCP_ECN_ACCURATE;
         link.mark_bytes = ecn != 0 ? link.queue_bytes / 3 : 0;
         sim_init(&s, seed, &link, adjust);
         s.gso_max_bytes = seed % 2 == 0 ? 65535 : 0;

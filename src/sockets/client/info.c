@@ -70,6 +70,7 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_reord_seen = in->reordering_seen;
     out->tcpi_notsent_bytes = in->notsent_bytes;
     out->tcpi_delivered = in->delivered_segs;
+    out->tcpi_delivered_ce = in->delivered_ce;
     out->tcpi_delivery_rate = in->delivery_rate;
     out->tcpi_delivery_rate_app_limited = in->delivery_rate_app_limited & 1u;
     out->tcpi_pacing_rate = in->pacing_rate != 0 ? in->pacing_rate : UINT64_MAX;

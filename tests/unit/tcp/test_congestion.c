@@ -157,7 +157,7 @@ dctcp_reduces_by_the_share(void **state)
     for (unsigned i = 0; i < 100 * 100; i++) {
         ev.una = MSS * i;
         ev.snd_nxt = ev.una + 100 * MSS;
-        tcp_cc_dctcp.on_feedback(&cc, &ev, i % 5 == 0);
+        tcp_cc_dctcp.on_feedback(&cc, &ev, i % 5 == 0 ? MSS : 0);
     }
     tcp_cc_dctcp.on_mark(&cc, &ev);
     assert_in_range(cc.ssthresh_bytes / MSS, 88, 92); /* a fifth is marked: a tenth off */

@@ -153,6 +153,40 @@ wire_round_trip(void **state)
     assert_int_equal(in.opts.sack[2].end, 6);
 }
 
+/** RFC 9768 section 3.2.3: the counters of kind 174 stand the other way round in kind 172; of an odd length, whole ones count. */
+static void
+wire_reads_accecn(void **state)
+{
+    static const uint8_t order0[] = { 172, 11, 0, 0, 1, 0, 0, 2, 1, 0, 3, 1 }, cut[] = { 174, 6, 0, 0, 9, 7, 1, 1 };
+    struct tcp_tuple t = { .local_port = 1, .remote_port = 80 };
+    struct tcp_out out = { .tuple = &t, .flags = TCP_FLAG_ACK | TCP_FLAG_AE };
+    uint8_t hdr[TCP_HDR_MAX];
+    struct tcp_in in = { 0 };
+
+    (void)state;
+    out.opts = (struct tcp_options){ .has_accecn = true, .accecn_fields = 3, .accecn = { 5, 0x123456 } };
+    assert_int_equal(tcp_wire_build(&out, hdr), 28);
+    assert_int_equal(tcp_wire_parse(hdr, 28, &in), 28);
+    assert_int_equal(in.flags, out.flags);
+    assert_int_equal(in.opts.accecn_fields, 3);
+    assert_int_equal(in.opts.accecn[0], 5);
+    assert_int_equal(in.opts.accecn[1], 0x123456);
+
+    hdr[12] = 8 << 4;
+    memcpy(hdr + 20, order0, sizeof(order0));
+    assert_int_equal(tcp_wire_parse(hdr, 32, &in), 32);
+    assert_int_equal(in.opts.accecn_fields, 7);
+    assert_int_equal(in.opts.accecn[2], 1); /* ECT(0) first */
+    assert_int_equal(in.opts.accecn[1], 2);
+    assert_int_equal(in.opts.accecn[0], 0x10003);
+
+    hdr[12] = 7 << 4;
+    memcpy(hdr + 20, cut, sizeof(cut));
+    assert_int_equal(tcp_wire_parse(hdr, 28, &in), 28);
+    assert_int_equal(in.opts.accecn_fields, 1);
+    assert_int_equal(in.opts.accecn[0], 9);
+}
+
 static void
 wire_rejects_nonsense(void **state)
 {
@@ -192,7 +226,7 @@ main(void)
         cmocka_unit_test(siphash_matches_its_paper), cmocka_unit_test(rtt_follows_rfc6298),
         cmocka_unit_test(least_rtt_is_forgotten),    cmocka_unit_test(receive_buffers_follow_their_readers),
         cmocka_unit_test(waiting_is_timed),          cmocka_unit_test(wire_round_trip),
-        cmocka_unit_test(wire_rejects_nonsense),
+        cmocka_unit_test(wire_reads_accecn),         cmocka_unit_test(wire_rejects_nonsense),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -133,7 +133,7 @@ trace_fini(struct trace *t)
 }
 
 void
-peer(struct trace *t, uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len)
+peer(struct trace *t, uint16_t flags, uint32_t seq, uint32_t ack, uint32_t len)
 {
     struct tcp_in in = {
         .tuple = t->tuple,
@@ -156,7 +156,7 @@ peer(struct trace *t, uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len)
 }
 
 const struct tcp_out *
-expect(struct trace *t, uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len)
+expect(struct trace *t, uint16_t flags, uint32_t seq, uint32_t ack, uint32_t len)
 {
     assert_true(t->nb_checked < t->nb_out);
     const struct tcp_out *o = &t->out[t->nb_checked++];

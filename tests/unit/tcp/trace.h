@@ -57,9 +57,9 @@ void trace_init(struct trace *t, void (*adjust)(struct tcp_params *p));
 void trace_fini(struct trace *t);
 
 /** The peer sends: relative seq and ack. */
-void peer(struct trace *t, uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len);
+void peer(struct trace *t, uint16_t flags, uint32_t seq, uint32_t ack, uint32_t len);
 /** The next segment that came out, relative too; it must be there. */
-const struct tcp_out *expect(struct trace *t, uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len);
+const struct tcp_out *expect(struct trace *t, uint16_t flags, uint32_t seq, uint32_t ack, uint32_t len);
 void expect_nothing(const struct trace *t);
 void advance(struct trace *t, uint64_t us);
 
