@@ -45,6 +45,7 @@
 #define SOCK_BOUND 0x20u /**< the port in back->local is reserved by tcp_bind */
 #define SOCK_ABORTED 0x100u /**< with a relay: tcp_abort is on its way, effects are of the connection that was */
 #define SOCK_SHADOW 0x80u /**< stands for a bound or listening socket that lives in another domain */
+#define SOCK_SYN_DATA 0x200u /**< bytes went with the SYN; until it has heard so the application's tx_tail stays 0 */
 #define SOCK_SQUEEZED 0x40u /**< its receive buffer is small while its application holds too many packet buffers */
 
 /* sock.dirty */
@@ -597,7 +598,7 @@ void tx_take(struct stack *s, struct sock *sk);
 void commands_service(struct stack *s, struct app *app, uint32_t slot, bool all);
 
 /** A command's result comes later, by commands_done. */
-#define COMMAND_PENDING 1
+#define COMMAND_PENDING INT32_MAX
 
 /** The command that was pending on a slot has been executed. */
 void commands_done(struct stack *s, struct app *app, uint32_t slot, int result);

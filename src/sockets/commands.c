@@ -141,23 +141,38 @@ options_handed_over(struct sock *sk)
     sk->opts = NULL;
 }
 
+/* Within the first chunk, whatever the application says. */
+static uint32_t
+syn_bytes(const struct shm_cmd *cmd)
+{
+    return cmd->sa.n_bytes == SHM_FAST_DEFER ? TCP_FASTOPEN_DEFER : cmd->sa.n_bytes;
+}
+
 int
 commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     struct shm_back_sock *b = sock_back(sk);
     struct tcp_tuple t = tuple_to_be(s, sk, cmd);
+    uint16_t mss_out = (uint16_t)(ip_mtu(s->ip, &t.remote) - 40);
+    uint32_t taken = 0;
     tcp_id id;
     int rc;
 
     /* The reservation, if there is one, is for the address that was bound; it goes over to the connection. */
-    rc = engine_connect(s, &t, (uint16_t)(ip_mtu(s->ip, &t.remote) - 40), sk, &id);
+    rc = cmd->op == SHM_OP_CONNECT_FAST ? engine_connect_fast(s, &t, mss_out, sk, syn_bytes(cmd), &taken, &id)
+                                        : engine_connect(s, &t, mss_out, sk, &id);
     if (rc != 0)
         return rc;
     b->local = addr_to_shm(&t.local, t.local_port);
     b->peer = addr_to_shm(&t.remote, t.remote_port);
-    take_over_port(s, sk, id, 0, SHM_ST_CONNECTING);
+    if (taken > 0) {
+        sock_lock_tx(s, sk);
+        sk->tx_tail = taken;
+        sock_unlock_tx(s, sk);
+    }
+    take_over_port(s, sk, id, taken > 0 ? SOCK_SYN_DATA : 0, SHM_ST_CONNECTING);
     options_handed_over(sk);
-    return 0;
+    return (int)taken;
 }
 
 static int
@@ -184,6 +199,13 @@ do_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     if (rc == -EADDRNOTAVAIL && h->nb_stacks > 1)
         rc = transit_connect(s, sk, cmd, (s->number + 1) % h->nb_stacks, true);
     return rc;
+}
+
+/* The stream must be fresh: what is in the SYN stands at its begin. */
+static int
+do_connect_fast(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
+{
+    return sk->tx_tail != 0 ? -EINVAL : do_connect(s, sk, cmd);
 }
 
 /* What is wrong with it in whichever domain it is executed; 0 = nothing. */
@@ -517,6 +539,7 @@ static const command_fn command_table[SHM_OP_COUNT] = {
     [SHM_OP_INFO] = do_info,
     [SHM_OP_SUBSCRIBE] = do_subscribe,
     [SHM_OP_UNSUBSCRIBE] = do_unsubscribe,
+    [SHM_OP_CONNECT_FAST] = do_connect_fast,
 };
 
 static int

@@ -98,6 +98,16 @@ engine_connect(struct stack *s, struct tcp_tuple *t, uint16_t mss_out, const str
     return relay_connect(s, t, mss_out, sk, id);
 }
 
+/* Replicas put no data into a SYN: where it lies is known to the one that has the command alone. */
+static inline int
+engine_connect_fast(struct stack *s, struct tcp_tuple *t, uint16_t mss_out, const struct sock *sk, uint32_t n_bytes,
+                    uint32_t *taken, tcp_id *id)
+{
+    if (s->relay != NULL)
+        return -EOPNOTSUPP;
+    return tcp_connect_fast(s->tcp, &s->env, t, mss_out, sk->opts, sock_index(s, sk), n_bytes, taken, id);
+}
+
 static inline tcp_id
 engine_accept(struct stack *s, tcp_id listener, const struct sock *child, struct tcp_tuple *t)
 {

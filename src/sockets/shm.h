@@ -58,6 +58,10 @@
  * The front-end takes an entry of an event queue so: read slot[head % N]; store head + 1; fence; look at the socket. The stack
  * leaves an entry out only if it sees, after a fence behind the socket's change, that an earlier entry has not been taken yet.
  *
+ * Fast Open (RFC 7413). The front-end writes bytes to the stream's begin and leaves tx_tail at 0; CONNECT_FAST says how many there are, and its
+ * result how many of them went with the SYN: by these the front-end moves tx_tail, which is no news to the stack. SHM_FAST_DEFER in place of a number: -EAGAIN, and nothing is
+ * sent, if bytes could go with a SYN to that address; else the SYN asks for a cookie.
+ *
  * Fresh sockets. Before it posts SHM_OP_OPEN, or SHM_OP_ACCEPT with this slot as the free one, the front-end zeroes tx_tail, rx_head,
  * sleepers and tx_flags of the slot: streams start at position 0, and so does train_tail. cmd_head, notified, event_seq and their counterparts run on. A command
  * other than OPEN on a slot that is not in use gives -EBADF.
@@ -93,7 +97,8 @@
 struct shm_addr {
     uint32_t addr[4];
     uint16_t port;
-    uint16_t reserved;
+    uint16_t
+        n_bytes; /**< of CONNECT_FAST: that stand in the stream though tx_tail does not say so, or SHM_FAST_DEFER; else 0 */
 };
 
 /* ---- commands -------------------------------------------------------------------------------------------------- */
@@ -113,12 +118,15 @@ enum shm_op {
     SHM_OP_INFO, /**< slot = info slot: fills back->info[] with struct shm_info; 0, -EINVAL */
     SHM_OP_SUBSCRIBE, /**< evq.queue; every later event of the socket goes there too, and one now if event_seq is not evq.seen any more; 0, -EINVAL */
     SHM_OP_UNSUBSCRIBE, /**< evq.queue; 0 */
+    SHM_OP_CONNECT_FAST, /**< sa: as CONNECT, by Fast Open ("Fast Open" above); how many bytes went with the SYN, or -errno; -EOPNOTSUPP: not here */
     SHM_OP_COUNT
 };
 
 /* Options that are the socket layer's, in SHM_OP_SETOPT beside those of TCP. */
 #define SHM_OPT_RCVLOWAT 0x100u /**< SO_RCVLOWAT in bytes, 0 and 1 alike */
 #define SHM_OPT_NOTSENT_LOWAT 0x101u /**< TCP_NOTSENT_LOWAT in bytes, 0 = none */
+
+#define SHM_FAST_DEFER UINT16_MAX
 
 struct shm_cmd {
     uint8_t op;

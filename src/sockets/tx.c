@@ -60,7 +60,8 @@ tx_take(struct stack *s, struct sock *sk)
     if (tail == sk->tx_tail)
         return;
     if (unlikely(!(sock_state(sk) & (SHM_ST_CONNECTED | SHM_ST_GONE)) || !appended(s, sk, tail, &n_bytes))) {
-        sock_bad(s, sk);
+        if (tail != 0 || !(sock_flags(sk) & SOCK_SYN_DATA))
+            sock_bad(s, sk);
         return;
     }
     /* Bytes that cross with the connection's end, or with a shutdown by another thread, are dropped. */

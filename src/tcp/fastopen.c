@@ -84,17 +84,22 @@ tcp_forget_peers(struct tcp_domain *d, const struct tcp_env *env)
 }
 
 bool
-tcp_fastopen_ready(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t,
-                   const struct tcp_sockopts *opts)
+fastopen_is_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_sockopts *opts)
 {
     bool no_cookie =
         (d->params.fastopen & TCP_FASTOPEN_CLIENT_NO_COOKIE) != 0 || opts_flag(opts, TCP_OPT_FASTOPEN_NO_COOKIE);
-
-    if ((d->params.fastopen & TCP_FASTOPEN_CLIENT) == 0)
-        return false;
-    guard_table(d, env);
     const struct tcp_fo_entry *e = fastopen_entry(d, t);
-    bool ready = !fastopen_is_suspended(d, e) && (no_cookie || (e != NULL && e->cookie.len > 0));
+
+    return (d->params.fastopen & TCP_FASTOPEN_CLIENT) != 0 && !fastopen_is_suspended(d, e) &&
+           (no_cookie || (e != NULL && e->cookie.len > 0));
+}
+
+bool
+tcp_fastopen_ready(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t,
+                   const struct tcp_sockopts *opts)
+{
+    guard_table(d, env);
+    bool ready = fastopen_is_ready(d, t, opts);
     unguard_table(env);
     return ready;
 }

@@ -40,6 +40,9 @@ void fastopen_learn(struct tcp_domain *d, const struct tcp_tuple *t, uint16_t ms
 /** SYNs with data to this peer have been lost again and again: send none for a while (section 4.1.3.1). */
 bool fastopen_is_suspended(const struct tcp_domain *d, const struct tcp_fo_entry *e);
 
+/** tcp_fastopen_ready, with the table held. */
+bool fastopen_is_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_sockopts *opts);
+
 /** Server: the cookie of this pair under the listener's key. */
 void fastopen_cookie(const struct tcp_domain *d, const struct tcp_listener *l, const struct tcp_tuple *t,
                      struct tcp_fo_cookie *cookie);

@@ -209,8 +209,9 @@ put_fast_open(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *ou
     c->flags &= ~CONN_F_FO_SYN;
     out->user = c->user;
     out->payload_len = seq_diff(c->snd_nxt, c->iss + 1);
-    if (!has_cookie && (c->flags & CONN_F_FO_DATA) != 0)
-        return; /* the user does without */
+    bool without = (d->params.fastopen & TCP_FASTOPEN_CLIENT_NO_COOKIE) != 0 || (c->flags & CONN_F_FO_NO_COOKIE) != 0;
+    if (without && (c->flags & CONN_F_FO_DATA) != 0)
+        return; /* a cookie that is known is kept back too, as Linux does */
     out->opts.has_fo = true;
     if (has_cookie)
         out->opts.fo = e->cookie;

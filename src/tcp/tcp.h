@@ -369,8 +369,10 @@ int tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tupl
  * Active open with Fast Open (RFC 7413 section 4.2.1). n_bytes lie in the user's transmit stream from position 0 on. If a cookie of the
  * peer is known, as many of them as a segment holds go with the SYN, *taken tells how many; the rest is to be announced by tcp_send as
  * ever. Else the SYN asks for a cookie and *taken is 0. Data that the peer does not take with the SYN is sent again.
+ * n_bytes TCP_FASTOPEN_DEFER: there is no data yet; -EAGAIN and nothing else if some could go with the SYN, else the SYN asks for a cookie.
  * Returns as tcp_connect does, or -EOPNOTSUPP (params.fastopen lacks TCP_FASTOPEN_CLIENT).
  */
+#define TCP_FASTOPEN_DEFER UINT32_MAX
 int tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
                      const struct tcp_sockopts *opts, tcp_user user, uint32_t n_bytes, uint32_t *taken, tcp_id *id);
 

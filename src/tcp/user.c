@@ -123,8 +123,11 @@ tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tup
 {
     if ((d->params.fastopen & TCP_FASTOPEN_CLIENT) == 0)
         return -EOPNOTSUPP;
+    bool defer = n_bytes == TCP_FASTOPEN_DEFER;
     guard_table(d, env);
-    int rc = open_active(d, env, t, mss_out, opts, user, n_bytes, taken, id);
+    int rc = defer && fastopen_is_ready(d, t, opts)
+                 ? -EAGAIN
+                 : open_active(d, env, t, mss_out, opts, user, defer ? 0 : n_bytes, taken, id);
     unguard_table(env);
     return rc;
 }

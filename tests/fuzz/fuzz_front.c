@@ -140,10 +140,12 @@ command(struct input *in)
     memset(cmd, 0, sizeof(*cmd));
     cmd->op = input_u8(in);
     cmd->member = to & 0x80 ? input_u8(in) : w.bad.member;
-    if (cmd->op == SHM_OP_BIND || cmd->op == SHM_OP_CONNECT) {
+    if (cmd->op == SHM_OP_BIND || cmd->op == SHM_OP_CONNECT || cmd->op == SHM_OP_CONNECT_FAST) {
         cmd->sa = addr_to_shm(to & 0x40 ? &w.peer.node->addr : &w.good.node->addr, input_u8(in));
         if (to & 0x20)
             cmd->sa.addr[3] = input_u32(in);
+        if (cmd->op == SHM_OP_CONNECT_FAST)
+            cmd->sa.n_bytes = (uint16_t)input_u32(in);
     } else {
         bytes = input_bytes(in, 8, &len);
         memcpy(cmd->bytes, bytes, len);

@@ -228,20 +228,55 @@ iso_send(int fd, const void *buf, size_t n, int flags)
     return o == NULL ? libc()->send(fd, buf, n, flags) : send_flat(o, buf, n, flags);
 }
 
+/* MSG_FASTOPEN: it connects too, so a socket of the kernel's may have to change sides. */
+static ssize_t
+send_fast(int fd, const struct msghdr *msg, int flags)
+{
+    struct obj *o = fd_get_kind(fd, OBJ_SOCK);
+    int rc;
+
+    if (o == NULL)
+        return libc()->sendmsg(fd, msg, flags);
+    rc = check_msg(msg);
+    if (rc == 0)
+        rc = check_iov(msg->msg_iov, msg->msg_iovlen);
+    if (rc == 0)
+        rc = sock_side_for(o, fd, msg->msg_name, msg->msg_namelen);
+    if (rc == 0) {
+        obj_put(o);
+        return libc()->sendmsg(fd, msg, flags);
+    }
+    return end_send(
+        o, rc < 0 ? rc : sock_sendv_fast(o, fd, msg->msg_iov, msg->msg_iovlen, flags, msg->msg_name, msg->msg_namelen),
+        flags);
+}
+
 /* TCP ignores the address of a connected socket, as Linux does. */
 ssize_t
 iso_sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
 {
-    struct obj *o = fd_get_stack(fd);
+    struct obj *o;
 
+    if (FRONT_UNLIKELY(flags & MSG_FASTOPEN)) {
+        struct iovec iov = { (void *)(uintptr_t)buf, n };
+        struct msghdr msg = {
+            .msg_name = (void *)(uintptr_t)addr, .msg_namelen = len, .msg_iov = &iov, .msg_iovlen = 1
+        };
+
+        return send_fast(fd, &msg, flags);
+    }
+    o = fd_get_stack(fd);
     return o == NULL ? libc()->sendto(fd, buf, n, flags, addr, len) : send_flat(o, buf, n, flags);
 }
 
 ssize_t
 iso_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    struct obj *o = fd_get_stack(fd);
+    struct obj *o;
 
+    if (FRONT_UNLIKELY(flags & MSG_FASTOPEN))
+        return send_fast(fd, msg, flags);
+    o = fd_get_stack(fd);
     return o == NULL ? libc()->sendmsg(fd, msg, flags) : end_send(o, send_message(o, msg, flags), flags);
 }
 

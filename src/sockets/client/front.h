@@ -91,6 +91,9 @@ extern const struct front_local *front_local; /**< NULL: other threads or anothe
 #define SLOT_RESERVED                                                                                                  \
     0x200u /**< bytes behind tx_tail are being written in place: their chunk stays, and nothing else is sent */
 
+#define SLOT_DEFERRED                                                                                                  \
+    0x800u /**< TCP_FASTOPEN_CONNECT: the connection to slot_opts.deferred begins with the first bytes */
+
 /** In private0: line 0, what each call touches. */
 struct slot_hot {
     uint32_t lock;
@@ -134,6 +137,7 @@ struct slot_opts {
     uint32_t max_pacing_rate; /**< bytes per second */
     uint32_t zerocopy_sends,
         zerocopy_told; /**< sends with MSG_ZEROCOPY, and how many of them the error queue has told */
+    struct shm_addr deferred; /**< with SLOT_DEFERRED */
 };
 
 static_assert(sizeof(struct slot_hot) == sizeof(((struct shm_front_sock *)0)->private0), "slot_hot");

@@ -34,6 +34,7 @@ struct opt_row {
 #define FIELD(f) offsetof(struct slot_opts, f)
 #define ANY_INT INT32_MIN, INT32_MAX
 #define OPT_BIT_ZEROCOPY 9
+#define OPT_BIT_FASTOPEN_CONNECT 10
 
 /* ---- what Linux makes of a value ------------------------------------------------------------------------------------------ */
 
@@ -134,6 +135,23 @@ adjust_fastopen(uint32_t slot, int32_t *v)
     return 0;
 }
 
+/* Before the connection, and 0 or 1 alone. */
+static int
+adjust_fastopen_connect(uint32_t slot, int32_t *v)
+{
+    uint32_t st = load_acquire(&back_sock(slot)->status);
+
+    return (*v != 0 && *v != 1) || (st & (SHM_ST_LISTEN | SHM_ST_CONNECTING | SHM_ST_CONNECTED)) ? -EINVAL : 0;
+}
+
+static int
+adjust_fastopen_no_cookie(uint32_t slot, int32_t *v)
+{
+    uint32_t st = load_acquire(&back_sock(slot)->status);
+
+    return (*v != 0 && *v != 1) || (st & (SHM_ST_CONNECTING | SHM_ST_CONNECTED)) ? -EINVAL : 0;
+}
+
 static int
 adjust_priority(uint32_t slot, int32_t *v)
 {
@@ -188,6 +206,9 @@ static const struct opt_row rows[] = {
     { IPPROTO_TCP, TCP_DEFER_ACCEPT, OPT_INT, TCP_OPT_DEFER_ACCEPT, ANY_INT, FIELD(defer_accept_s), true,
       adjust_defer_accept },
     { IPPROTO_TCP, TCP_NOTSENT_LOWAT, OPT_INT, SHM_OPT_NOTSENT_LOWAT, ANY_INT, FIELD(notsent_lowat), true, NULL },
+    { IPPROTO_TCP, TCP_FASTOPEN_CONNECT, OPT_BOOL, -1, 0, 0, OPT_BIT_FASTOPEN_CONNECT, true, adjust_fastopen_connect },
+    { IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, OPT_BOOL, TCP_OPT_FASTOPEN_NO_COOKIE, 0, 0, 11, true,
+      adjust_fastopen_no_cookie },
     { IPPROTO_TCP, TCP_FASTOPEN, OPT_INT, TCP_OPT_FASTOPEN, ANY_INT, FIELD(fastopen_qlen), true, adjust_fastopen },
     { IPPROTO_IP, IP_TOS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), true, NULL },
     { IPPROTO_IP, IP_MTU_DISCOVER, OPT_INT, -1, ANY_INT, FIELD(mtu_discover), true, adjust_mtu_discover },
@@ -670,6 +691,12 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
     if (holder < 0)
         return holder;
     return libc()->getsockopt(holder, level, name, val, len) == 0 ? 0 : -errno;
+}
+
+bool
+opts_fastopen_connect(uint32_t slot)
+{
+    return (load_relaxed(&slot_claim(front_sock(slot))->switches) >> OPT_BIT_FASTOPEN_CONNECT) & 1u;
 }
 
 bool

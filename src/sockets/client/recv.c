@@ -242,7 +242,7 @@ why_empty(uint32_t slot)
         return -ENOTCONN; /* it was never made */
     if (load_relaxed(&front.dead) || (st & (SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_RD))
         return is_drained(slot) || load_relaxed(&front.dead) ? 0 : -EAGAIN; /* bytes came after we looked */
-    return st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING) ? -EAGAIN : -ENOTCONN;
+    return (st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING)) || (flags & SLOT_DEFERRED) ? -EAGAIN : -ENOTCONN;
 }
 
 /* A call that may wait does so for this many bytes: all of them, or SO_RCVLOWAT. */

@@ -9,6 +9,8 @@
 #include "lock.h"
 
 #define SEND_WOULD_BLOCK 0
+#define SEND_CONNECTS (-EDESTADDRREQ) /* the connection has been put off until now: see sock_connect_deferred */
+#define SYN_BYTES_MAX 9216u /* more than the largest frame holds */
 #define CHUNK_RETRIES 20u /* of a millisecond each, when the family has no chunk left */
 
 static ssize_t
@@ -32,7 +34,7 @@ fill_from_iov(struct tx_source *s, char *dst, size_t n)
     return (ssize_t)done;
 }
 
-/* Why nothing can be sent; SEND_WOULD_BLOCK while the connection is being made; 1 = go on. */
+/* Why nothing can be sent; SEND_WOULD_BLOCK while the connection is being made; SEND_CONNECTS before; 1 = go on. */
 static int
 check_sendable(uint32_t slot)
 {
@@ -48,6 +50,8 @@ check_sendable(uint32_t slot)
         return -EBUSY;
     if (st & SHM_ST_CONNECTED)
         return 1;
+    if (flags & SLOT_DEFERRED)
+        return SEND_CONNECTS;
     return st & SHM_ST_CONNECTING ? SEND_WOULD_BLOCK : -EPIPE;
 }
 
@@ -80,6 +84,41 @@ tail_room(uint32_t slot, size_t n, uint32_t space)
 
     n = n > space ? space : n;
     return n > rest ? rest : n;
+}
+
+uint32_t
+send_stage(uint32_t slot, const struct tx_source *src)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    struct tx_source copy = *src;
+    size_t n = src->left < SYN_BYTES_MAX ? src->left : SYN_BYTES_MAX;
+    char *at;
+
+    if (src->fill != fill_from_iov || n == 0 || !lock_acquire(&slot_hot(f)->lock))
+        return 0;
+    at = f->tx_tail == 0 ? tail_at(slot) : NULL;
+    if (at != NULL)
+        fill_from_iov(&copy, at, n);
+    lock_release(&slot_hot(f)->lock);
+    return at != NULL ? (uint32_t)n : 0;
+}
+
+void
+send_staged(uint32_t slot, struct tx_source *src, uint32_t n)
+{
+    store_release(&front_sock(slot)->tx_tail, n);
+    src->left -= n;
+    for (size_t skip = n; skip > 0;) {
+        size_t part = src->iov->iov_len - src->iov_off;
+
+        if (part > skip) {
+            src->iov_off += skip;
+            return;
+        }
+        skip -= part;
+        src->iov++;
+        src->iov_off = 0;
+    }
 }
 
 static void
@@ -236,6 +275,8 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
             n = wait_for_chunk(slot, flags, &starved);
         else if (n == SEND_WOULD_BLOCK)
             n = wait_for_space(slot, flags, &deadline_us, &have_deadline);
+        else if (FRONT_UNLIKELY(n == SEND_CONNECTS))
+            n = sock_connect_deferred(o, src, flags, &sent);
         if (n < 0)
             return sent > 0 ? sent : n;
     } while (src->left > 0);
@@ -259,7 +300,7 @@ ssize_t
 sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
 {
     struct tx_source src = { .fill = fill_from_iov, .iov = iov };
-    ssize_t sent;
+    ssize_t sent = 0;
     size_t i;
     int rc;
 
@@ -269,12 +310,34 @@ sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
         src.left += iov[i].iov_len;
     if (src.left == 0) {
         rc = check_sendable(o->slot);
+        if (FRONT_UNLIKELY(rc == SEND_CONNECTS))
+            rc = sock_connect_deferred(o, &src, flags, &sent);
         return rc < 0 ? rc : 0;
     }
     sent = sock_send_from(o, &src, flags);
     if (FRONT_UNLIKELY(flags & MSG_ZEROCOPY) && sent > 0 && opts_zerocopy(o->slot))
         complete_zerocopy(o->slot);
     return sent;
+}
+
+ssize_t
+sock_sendv_fast(struct obj *o, int fd, const struct iovec *iov, size_t iovcnt, int flags, const struct sockaddr *sa,
+                socklen_t len)
+{
+    struct tx_source src = { .fill = fill_from_iov, .iov = iov };
+    ssize_t sent = 0, n;
+    size_t i;
+    int rc;
+
+    if (sa != NULL && len >= sizeof(sa->sa_family) && sa->sa_family == AF_UNSPEC)
+        return -EOPNOTSUPP;
+    for (i = 0; i < iovcnt; i++)
+        src.left += iov[i].iov_len;
+    rc = sock_connect_fast(o, fd, sa, len, &src, flags, &sent);
+    if (rc != 0)
+        return rc == -EINPROGRESS && sent > 0 ? sent : rc;
+    n = src.left > 0 ? sock_send_from(o, &src, flags) : 0;
+    return n < 0 && sent == 0 ? n : sent + (n > 0 ? n : 0);
 }
 
 /* ---- without a copy ------------------------------------------------------------------------------------------------------ */
@@ -320,6 +383,8 @@ sock_reserve(struct obj *o, void **at, size_t n, int flags)
             rc = wait_for_chunk(slot, flags, &starved);
         else if (rc == SEND_WOULD_BLOCK)
             rc = wait_for_space(slot, flags, &deadline_us, &have_deadline);
+        else if (rc == SEND_CONNECTS)
+            rc = sock_connect_deferred(o, &(struct tx_source){ .fill = NULL }, flags, &(ssize_t){ 0 });
     } while (rc == 0);
     return rc;
 }

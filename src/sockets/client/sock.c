@@ -316,9 +316,9 @@ connect_again(uint32_t slot)
 }
 
 static int
-connect_wait(uint32_t slot)
+connect_wait(uint32_t slot, int flags)
 {
-    uint64_t deadline_us = sock_deadline(slot, true, 0);
+    uint64_t deadline_us = sock_deadline(slot, true, flags);
     int rc;
 
     if (deadline_us == 0)
@@ -351,8 +351,47 @@ reopen_if_failed(struct obj *o, int fd)
     return 0;
 }
 
+/* Post a Fast Open; src NULL: there is no data yet. Returns as SHM_OP_CONNECT_FAST does. */
 static int
-connect_in_stack(struct obj *o, int fd, const struct shm_addr *a)
+post_fast(uint32_t slot, const struct shm_addr *a, const struct tx_source *src)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_CONNECT_FAST };
+
+    cmd.sa = *a;
+    cmd.sa.n_bytes = src != NULL ? (uint16_t)send_stage(slot, src) : SHM_FAST_DEFER;
+    return command_run(slot, &cmd, true);
+}
+
+/* TCP_FASTOPEN_CONNECT: 1 = the connection waits for the first bytes, 0 = it is being made, and asks for a cookie if that is of use. */
+static int
+connect_or_defer(uint32_t slot, const struct shm_addr *a)
+{
+    int rc = post_fast(slot, a, NULL);
+
+    if (rc == -EOPNOTSUPP)
+        return command_addr(slot, SHM_OP_CONNECT, a);
+    if (rc != -EAGAIN)
+        return rc;
+    opts_own(slot)->deferred = *a;
+    __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, SLOT_DEFERRED, __ATOMIC_RELEASE);
+    return 1;
+}
+
+static int
+connect_fast(uint32_t slot, const struct shm_addr *a, struct tx_source *src, ssize_t *sent)
+{
+    int rc = post_fast(slot, a, src);
+
+    if (rc <= 0)
+        return rc;
+    send_staged(slot, src, (uint32_t)rc);
+    *sent += rc;
+    return 0;
+}
+
+/* fast: bytes that may go with the SYN, and how many did are added to *sent; NULL: connect(). */
+static int
+connect_in_stack(struct obj *o, int fd, const struct shm_addr *a, struct tx_source *fast, int flags, ssize_t *sent)
 {
     struct slot_hot *h;
     int rc = reopen_if_failed(o, fd);
@@ -360,19 +399,41 @@ connect_in_stack(struct obj *o, int fd, const struct shm_addr *a)
     if (rc != 0)
         return rc;
     h = slot_hot(front_sock(o->slot));
-    if (h->flags & SLOT_LISTENER)
+    if (h->flags & (SLOT_LISTENER | SLOT_DEFERRED))
         return -EISCONN;
     if (h->flags & SLOT_CONNECTING) {
         rc = connect_again(o->slot);
-        return rc == 1 ? connect_wait(o->slot) : rc;
+        return rc == 1 ? connect_wait(o->slot, flags) : rc;
     }
     if (load_acquire(&back_sock(o->slot)->status) & SHM_ST_CONNECTED)
         return -EISCONN;
-    rc = command_addr(o->slot, SHM_OP_CONNECT, a);
+    if (fast != NULL)
+        rc = connect_fast(o->slot, a, fast, sent);
+    else
+        rc = opts_fastopen_connect(o->slot) ? connect_or_defer(o->slot, a) : command_addr(o->slot, SHM_OP_CONNECT, a);
     if (rc != 0)
-        return rc;
+        return rc > 0 ? 0 : rc;
     __atomic_or_fetch(&h->flags, SLOT_CONNECTING, __ATOMIC_RELEASE);
-    return connect_wait(o->slot);
+    return connect_wait(o->slot, flags);
+}
+
+int
+sock_connect_deferred(struct obj *o, struct tx_source *src, int flags, ssize_t *sent)
+{
+    struct slot_hot *h = slot_hot(front_sock(o->slot));
+    int rc = 0;
+
+    /* Of several writers one connects; the others wait for it like for any connection. */
+    if (!lock_acquire(&o->bind_lock))
+        return -EAGAIN;
+    if (load_acquire(&h->flags) & SLOT_DEFERRED) {
+        rc = connect_fast(o->slot, &slot_opts(o->slot)->deferred, src, sent);
+        if (rc == 0)
+            __atomic_or_fetch(&h->flags, SLOT_CONNECTING, __ATOMIC_RELEASE);
+        __atomic_and_fetch(&h->flags, ~SLOT_DEFERRED, __ATOMIC_RELEASE);
+    }
+    lock_release(&o->bind_lock);
+    return rc != 0 ? rc : connect_wait(o->slot, flags);
 }
 
 /* Where does a connection from this kernel socket go? Moves the socket if it goes through the stack. */
@@ -408,19 +469,26 @@ bad_address(const struct sockaddr *sa, socklen_t len)
 }
 
 int
+sock_side_for(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
+{
+    struct shm_addr a;
+    int rc = o->where == SOCK_KERNEL && addr_in(sa, len, &a) ? choose_side(o, fd, &a) : 0;
+
+    if (rc == 0 && o->where == SOCK_KERNEL)
+        sock_used_by_kernel(o);
+    return rc != 0 ? rc : o->where != SOCK_KERNEL;
+}
+
+int
 sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
 {
     struct shm_addr a;
     bool ok = addr_in(sa, len, &a);
-    int rc;
+    int rc = sock_side_for(o, fd, sa, len);
 
-    if (o->where == SOCK_KERNEL && ok) {
-        rc = choose_side(o, fd, &a);
-        if (rc != 0)
-            return rc;
-    }
-    if (o->where == SOCK_KERNEL) {
-        sock_used_by_kernel(o);
+    if (rc < 0)
+        return rc;
+    if (rc == 0) {
         rc = from_libc(libc()->connect(fd, sa, len));
         if (ok && (rc == 0 || rc == -EINPROGRESS))
             o->settled = 1;
@@ -430,7 +498,20 @@ sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
         return bad_address(sa, len);
     if (fd_is_own(fd) && is_loopback(&a))
         return -ENETUNREACH; /* that is the kernel's */
-    return connect_in_stack(o, fd, &a);
+    return connect_in_stack(o, fd, &a, NULL, 0, NULL);
+}
+
+int
+sock_connect_fast(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len, struct tx_source *src, int flags,
+                  ssize_t *sent)
+{
+    struct shm_addr a;
+
+    if (!addr_in(sa, len, &a))
+        return bad_address(sa, len);
+    if (fd_is_own(fd) && is_loopback(&a))
+        return -ENETUNREACH;
+    return connect_in_stack(o, fd, &a, src, flags, sent);
 }
 
 /* ---- accept ------------------------------------------------------------------------------------------------------------- */

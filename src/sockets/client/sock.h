@@ -25,6 +25,14 @@ int sock_track(int fd, struct spare_kind kind, uint8_t place);
 int sock_bind(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
 int sock_listen(struct obj *o, int fd, int backlog);
 int sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
+/** On which side would a connection to this address be made? Changes sides if need be: 1 = the stack's, 0 = the kernel's, or -errno. */
+int sock_side_for(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
+struct tx_source;
+/** As sock_connect, for a socket of the stack's; what of src goes with the SYN is taken off and added to *sent (RFC 7413). */
+int sock_connect_fast(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len, struct tx_source *src, int flags,
+                      ssize_t *sent);
+/** The same for a connection that TCP_FASTOPEN_CONNECT has put off. */
+int sock_connect_deferred(struct obj *o, struct tx_source *src, int flags, ssize_t *sent);
 /** flags: SOCK_NONBLOCK, SOCK_CLOEXEC. Returns the new descriptor. */
 int sock_accept(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flags);
 /** A socket of the stack's from the start, by a descriptor of our own (fdtable_own). Returns it, -ENFILE, -ENETDOWN, -EDEADLK. */
@@ -94,6 +102,13 @@ struct tx_source {
 };
 
 ssize_t sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
+/** MSG_FASTOPEN, on a socket of the stack's: connect with the first bytes, then send the others. */
+ssize_t sock_sendv_fast(struct obj *o, int fd, const struct iovec *iov, size_t iovcnt, int flags,
+                        const struct sockaddr *sa, socklen_t len);
+/** Write the first bytes of a fresh stream, which the stack may put into a SYN; returns how many. The source keeps them, tx_tail stays. */
+uint32_t send_stage(uint32_t slot, const struct tx_source *src);
+/** n of them went: the stream has them now, and the source no more. */
+void send_staged(uint32_t slot, struct tx_source *src, uint32_t n);
 /** From any source; raises no SIGPIPE. */
 ssize_t sock_send_from(struct obj *o, struct tx_source *src, int flags);
 /** Room for up to n bytes of the stream, as iso_send_reserve; until sock_commit the socket sends nothing else. */
@@ -126,6 +141,8 @@ bool opts_undo(const struct obj *o, int fd);
 int opts_carry_over(const struct obj *sock, int fd, uint32_t slot);
 /** SO_ZEROCOPY. */
 bool opts_zerocopy(uint32_t slot);
+/** TCP_FASTOPEN_CONNECT. */
+bool opts_fastopen_connect(uint32_t slot);
 /** A kernel socket nobody uses: what accepted sockets' descriptors are copies of. -errno if there is none. */
 int sock_placeholder(void);
 

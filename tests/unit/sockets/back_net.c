@@ -473,6 +473,22 @@ chunk_at(struct fapp *fa, uint32_t slot, uint32_t index)
     return fa->front + fa->layout.front_chunks_off + (size_t)f->tx_chunk[index % SHM_TX_CHUNKS] * SHM_CHUNK_BYTES;
 }
 
+void
+fapp_stage(struct fapp *fa, uint32_t slot, const void *data, uint32_t len)
+{
+    memcpy(chunk_at(fa, slot, 0), data, len);
+}
+
+int
+fapp_connect_fast(struct fapp *fa, uint32_t slot, const struct ip_addr *a, uint16_t port, uint16_t n_bytes)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_CONNECT_FAST };
+
+    cmd.sa = addr_to_shm(a, port);
+    cmd.sa.n_bytes = n_bytes;
+    return fapp_cmd(fa, slot, cmd);
+}
+
 uint32_t
 fapp_send(struct fapp *fa, uint32_t slot, const void *data, uint32_t len)
 {

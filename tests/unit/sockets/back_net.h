@@ -129,6 +129,9 @@ int fapp_close(struct fapp *fa, uint32_t slot, bool reset);
 int fapp_value_cmd(struct fapp *fa, uint32_t slot, uint8_t op, uint32_t name, int32_t value);
 
 /** Append as much as fits; returns how many bytes. */
+/** Put bytes at a fresh stream's begin without saying so, and connect with n_bytes of them by Fast Open. */
+void fapp_stage(struct fapp *fa, uint32_t slot, const void *data, uint32_t len);
+int fapp_connect_fast(struct fapp *fa, uint32_t slot, const struct ip_addr *a, uint16_t port, uint16_t n_bytes);
 uint32_t fapp_send(struct fapp *fa, uint32_t slot, const void *data, uint32_t len);
 /** Copy out what is there, at most len bytes; returns how many. */
 uint32_t fapp_recv(struct fapp *fa, uint32_t slot, void *data, uint32_t len);
