@@ -157,6 +157,17 @@ TRACE_TEST(reassembly_with_overlap)
     assert_int_equal(t->delivered, 400);
 }
 
+/** RFC 6093 section 5: urgent data is data, in its place; the pointer is not acted upon. */
+TRACE_TEST(urgent_data_stays_in_the_stream)
+{
+    make_established(t);
+    peer(t, A | TCP_FLAG_URG, 1, 1, 100);
+    expect(t, A, 1, 101, 0);
+    peer(t, A | P | TCP_FLAG_URG, 101, 1, 1);
+    expect(t, A, 1, 102, 0);
+    assert_int_equal(t->delivered, 101);
+}
+
 TRACE_TEST(fin_behind_a_gap)
 {
     make_established(t);
@@ -531,6 +542,7 @@ main(void)
         cmocka_unit_test(first_answer_is_acknowledged_at_once),
         cmocka_unit_test(fin_leads_no_dialogue),
         cmocka_unit_test(reassembly_with_overlap),
+        cmocka_unit_test(urgent_data_stays_in_the_stream),
         cmocka_unit_test(fin_behind_a_gap),
         cmocka_unit_test(fast_retransmit_newreno),
         cmocka_unit_test(rto_backs_off_and_gives_up),
