@@ -55,7 +55,7 @@ class Embedded:
         with open(path, 'w', encoding='ascii') as out:
             out.write('\n'.join(['[isosock]', f'eal = --lcores {lcores} --no-pci --no-huge -m 1024', 'address = 10.9.0.1/24',
                                  f'port = sink,window={f.buffer},offload={f.offload}', f'mtu = {f.mtu}', f'mode = {self.mode}',
-                                 f'sndbuf = {f.buffer}', f'rcvbuf = {f.buffer}', 'app-memory = 8G', 'idle = poll', 'port-min = 1024',
+                                 f'sndbuf = {f.buffer}', f'rcvbuf = {f.buffer}', 'app-memory = 4095M', 'idle = poll', 'port-min = 1024',
                                  'port-max = 65535', '']))
         return path
 

@@ -28,7 +28,7 @@ address = 10.9.0.1/24
 port = sink
 mode = {mode}
 idle = poll
-app-memory = 8G
+app-memory = 4095M
 '''
 
 

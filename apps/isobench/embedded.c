@@ -111,7 +111,7 @@ start_end(const struct pair *p, bool is_server)
     add(&w, "--own-descriptors");
     /* Address space: a chunk for each of many connections. */
     add(&w, "--app-memory");
-    add(&w, "8G");
+    add(&w, "4095M");
     add(&w, "--port-min");
     add(&w, "1024");
     add(&w, "--port-max");
