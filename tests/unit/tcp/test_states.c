@@ -157,6 +157,24 @@ TRACE_TEST(reassembly_with_overlap)
     assert_int_equal(t->delivered, 400);
 }
 
+/** TCP_MAXSEG bounds what the peer is told and what is sent, whatever the peer's own MSS is; after the handshake it has been told. */
+TRACE_TEST(maxseg_bounds_both_ways)
+{
+    struct tcp_sockopts so = { .set = 1u << TCP_OPT_MAXSEG };
+
+    so.value[TCP_OPT_MAXSEG] = 1000;
+    assert_int_equal(tcp_connect(t->d, &t->env, &t->tuple, TRACE_MSS, &so, TRACE_USER, &t->id), 0);
+    assert_int_equal(expect(t, S, 0, 0, 0)->opts.mss, 1000);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1400 };
+    peer(t, S | A, 0, 1, 0);
+    expect(t, A, 1, 1, 0);
+    app_send(t, 1500);
+    expect(t, A, 1, 1, 1000);
+    peer(t, A, 1, 1001, 0);
+    expect(t, A | P, 1001, 1, 500);
+    peer(t, A, 1, 1501, 0);
+}
+
 /** RFC 6093 section 5: urgent data is data, in its place; the pointer is not acted upon. */
 TRACE_TEST(urgent_data_stays_in_the_stream)
 {
@@ -543,6 +561,7 @@ main(void)
         cmocka_unit_test(fin_leads_no_dialogue),
         cmocka_unit_test(reassembly_with_overlap),
         cmocka_unit_test(urgent_data_stays_in_the_stream),
+        cmocka_unit_test(maxseg_bounds_both_ways),
         cmocka_unit_test(fin_behind_a_gap),
         cmocka_unit_test(fast_retransmit_newreno),
         cmocka_unit_test(rto_backs_off_and_gives_up),
