@@ -139,11 +139,11 @@ accept_queue_full(const struct tcp_listener *l)
     return l->accept_count > l->backlog;
 }
 
-/** As many handshakes may be under way as the backlog says: beyond, SYN cookies. Linux counts so too. */
+/** So many handshakes may be under way, too: beyond, SYN cookies. */
 static bool
 half_queue_full(const struct tcp_listener *l)
 {
-    return l->half_open >= l->backlog;
+    return l->half_open > l->backlog;
 }
 
 /* ---- half-open entries ---------------------------------------- */
@@ -419,7 +419,7 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     }
     if (full) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
-        bool own = half_queue_full(l) && l->half_open > 0;
+        bool own = half_queue_full(l);
         bool needs_room = own || d->pools[POOL_HALF].used == d->pools[POOL_HALF].cap;
         if (needs_room && !half_evict(d, env, own ? slot_id(d, listener) : TCP_NO_ID))
             return;
