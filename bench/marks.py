@@ -8,9 +8,11 @@ own. Needs root (namespaces, veth) and builds nothing; the programs are expected
 """
 import argparse
 import csv
+import os
 import sys
 
 import idle
+from compare import Memif
 from lab import Failure, Lab, median, observe, report, run, wait_for
 
 SERVER, CLIENT, PORT = '10.78.0.2', '10.78.0.1', 7000
@@ -26,6 +28,7 @@ WORKLOADS = {
     'rx1': (['rx', '-c', '1', '-s', '64k'], MTU),
     'tx1-9000': (['tx', '-c', '1', '-s', '64k'], 9000),
     'crr64': (['crr', '-c', '64', '-s', '64'], MTU),
+    'rr64-preloaded': (['rr', '-c', '64', '-s', '64'], MTU),
 }
 # (workload, what is compared, of which variant or workload, how many times at least, in words)
 MARKS = [
@@ -40,8 +43,8 @@ MARKS = [
     ('rx1', 'rate', 'kernel', 3.4, 'bulk from the server: at least 3.4 x the kernel'),
     ('tx1-9000', 'rate', 'kernel', 2, 'bulk, MTU 9000: at least 2 x the kernel'),
     ('crr64', 'rate', 'kernel', 10, 'connect, request, close, 64 connections: at least 10 x the kernel'),
+    ('rr64-preloaded', 'rate', 'kernel', 2, 'isobench preloaded, two daemons, 64 connections: at least 2 x the kernel'),
 ]
-VARIANTS = ['kernel', 'spin', 'pair']
 
 
 class Marks:
@@ -74,9 +77,20 @@ class Marks:
         return [self.lab.app('isobench/isobench-embedded'), 'pair', '--cpus', ','.join(str(cpu) for cpu in self.lab.cpus), *mtu_words, *words,
                 '-d', str(seconds), '--json']
 
+    def daemons(self, words):
+        """Preloaded programs, each with its stack's daemon on one CPU; started for this run alone, since they would take time from others."""
+        memif = Memif(self.lab)
+        try:
+            memif.up()
+            return memif.client(*words, '-d', str(self.seconds))
+        finally:
+            memif.down()
+
     def run(self, workload, variant):
         words, mtu = WORKLOADS[workload]
-        if variant == 'pair':
+        if variant == 'daemons':
+            results = self.daemons(words)
+        elif variant == 'pair':
             results = report(*self.pair_words(words, mtu, self.seconds), timeout=self.seconds + 90)
         else:
             results = self.kernel(words, mtu, ['--spin'] if variant == 'spin' else [])
@@ -84,6 +98,14 @@ class Marks:
         if results['messages_per_s'] == 0:
             raise Failure(f'{workload} on {variant}: not one message')
         return {'rate': results['messages_per_s'], 'gbits': results['bytes_per_s'] * 8 / 1e9, 'p50': latency.get('p50'), 'p99': latency.get('p99')}
+
+
+COLUMNS = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'rate', 'gbits', 'p50', 'p99', 'error']
+
+
+def variants(workload):
+    """The last one is what is to be better than the others."""
+    return ['kernel', 'daemons'] if workload.endswith('-preloaded') else ['kernel', 'spin', 'pair']
 
 
 def ratio(ours, theirs, what):
@@ -115,26 +137,27 @@ def table(rounds, workloads):
     for workload, what, other, least, words in MARKS:
         if workload not in workloads:
             continue
+        ours = (workload, variants(workload)[-1])
         beside = (other, 'pair') if other in WORKLOADS else (workload, other)
-        ratios = [ratio(r.get((workload, 'pair')), r.get(beside), what) for r in rounds]
+        ratios = [ratio(r.get(ours), r.get(beside), what) for r in rounds]
         ratios = [r for r in ratios if r is not None]
         verdict = 'not measured undisturbed' if not ratios else 'reached' if median(ratios) >= least else 'missed'
         times = f'{median(ratios):.2f}' if ratios else '-'
-        lines.append(f'| {words} | {shown(middle(rounds, workload, "pair"), what)} | {shown(middle(rounds, *beside), what)} | {times} '
+        lines.append(f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {times} '
                      f'| {len(ratios)} of {len(rounds)} | {verdict} |')
     return '\n'.join(lines)
 
 
-def measure(args, lab, rows):
+def measure(args, lab, write):
     marks = Marks(lab, args.seconds)
     rounds = []
     for number in range(args.rounds):
         rounds.append({})
         for workload in args.workloads:
-            for variant in VARIANTS:
+            for variant in variants(workload):
                 row = observe(lab, lambda: marks.run(workload, variant), args.patience)
                 rounds[-1][workload, variant] = row
-                rows.append({'round': number + 1, 'workload': workload, 'variant': variant, **row})
+                write({'round': number + 1, 'workload': workload, 'variant': variant, **row})
                 words = row.get('error') or f'{row["rate"]:.0f}/s {row["gbits"]:.2f} Gb/s p50 {row["p50"]}'
                 print(f'{number + 1} {workload:9}{variant:7}{row["distance"]:6}{100 * row["foreign"]:4.0f}% others  {words}', file=sys.stderr)
     if args.apart:
@@ -155,7 +178,7 @@ def main():
     parser.add_argument('--patience', type=float, default=20, help='seconds to wait for a quiet machine before a run')
     parser.add_argument('--apart', action='store_true', help='near and far CPUs in tables of their own')
     parser.add_argument('--idle', type=int, default=0, metavar='N', help='measure the memory of N idle connections too')
-    parser.add_argument('--csv', help='every run')
+    parser.add_argument('--csv', help='every run, as it ends')
     parser.add_argument('workloads', nargs='*', default=[], help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = args.workloads or list(WORKLOADS)
@@ -164,18 +187,20 @@ def main():
         parser.error(f'no workload {unknown[0]}')
     if any(other in WORKLOADS and name in args.workloads and other not in args.workloads for name, _, other, *_ in MARKS):
         args.workloads.insert(0, 'rr64')
-    lab, rows = Lab(args.build, [int(cpu) for cpu in args.cpus.split(',')]), []
+    lab = Lab(args.build, [int(cpu) for cpu in args.cpus.split(',')])
     try:
-        measure(args, lab, rows)
+        with open(args.csv or os.devnull, 'w', newline='', encoding='ascii') as f:
+            out = csv.DictWriter(f, COLUMNS)
+            out.writeheader()
+
+            def write(row):
+                out.writerow(row)
+                f.flush()
+            measure(args, lab, write)
     except Failure as e:
         sys.exit(f'marks.py: {e}')
     finally:
         lab.close()
-        if args.csv and rows:
-            with open(args.csv, 'w', newline='', encoding='ascii') as f:
-                out = csv.DictWriter(f, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
-                out.writeheader()
-                out.writerows(rows)
 
 
 if __name__ == '__main__':

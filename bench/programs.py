@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Programs that know nothing of this stack, on it and on the kernel side by side: nginx, redis, sockperf, iperf3, with the kernel's client of each at the other end.
+
+The server and its stack share the first CPU, the client has the second. The wire is a veth pair; the stack takes its end by net_af_packet. Servers and stacks are started once;
+runs are interleaved, the CPUs' distance probed around each and disturbed ones repeated, as in compare.py. The client is told the time to run or a number of requests; what it says
+is the result. CPU time is that of the server's processes, of its stack and of the first CPU's softirq thread. In all variants alike it includes the receiving side of the client's kernel: a
+veth passes a frame on within the sender's call. A stack that polls uses all that it gets, so its figure is an upper bound.
+"""
+import argparse
+import csv
+import json
+import os
+import re
+import sys
+
+from compare import Kernel, Packet, Plain, ratios
+from lab import Failure, Lab, median, observe, run, task_ns, wait_for
+
+PAGE_BYTES = 600
+NGINX_PORT, REDIS_PORT, SOCKPERF_PORT, IPERF_PORT = 8080, 6379, 11111, 5201
+REDIS_REQUESTS_PER_S = 100000  # so many are asked for, for each second that a run should take
+
+
+def nginx(lab, variant):
+    """Its words; it serves one page. One worker, since there is one CPU for it."""
+    root = os.path.join(lab.tmp, variant.name('nginx'))
+    os.makedirs(root, exist_ok=True)
+    with open(os.path.join(root, 'page'), 'w', encoding='ascii') as f:
+        f.write('x' * PAGE_BYTES)
+    conf = os.path.join(root, 'conf')
+    with open(conf, 'w', encoding='ascii') as f:
+        f.write(f"""user root; daemon off; worker_processes 1; pid {root}/pid; error_log {root}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; open_file_cache max=16; open_file_cache_valid 60s;
+  server {{ listen {variant.address(2)}:{NGINX_PORT}; root {root}; }}
+}}
+""")
+    return ['nginx', '-e', f'{root}/error.log', '-c', conf]
+
+
+def servers(lab, variant):
+    return [nginx(lab, variant),
+            ['redis-server', '--bind', variant.address(2), '--port', str(REDIS_PORT), '--save', '', '--protected-mode', 'no', '--dir', lab.tmp],
+            ['sockperf', 'server', '--tcp', '-i', variant.address(2), '-p', str(SOCKPERF_PORT)],
+            ['iperf3', '-s', '-B', variant.address(2), '-p', str(IPERF_PORT)]]
+
+
+def number(pattern, text):
+    found = re.search(pattern, text)
+    if not found:
+        raise Failure(f'no result in: {text.strip()[-200:]}')
+    return float(found[1])
+
+
+def wrk(address, seconds, *words):
+    return (['wrk', '-t1', '-c64', f'-d{seconds:g}s', *words, f'http://{address}:{NGINX_PORT}/page'],
+            lambda text: number(r'Requests/sec:\s*([\d.]+)', text))
+
+
+def redis(address, seconds, *words):
+    return (['redis-benchmark', '-h', address, '-p', str(REDIS_PORT), '-t', 'get', '-n', str(int(REDIS_REQUESTS_PER_S * seconds)), '--csv', *words],
+            lambda text: number(r'"GET","([\d.]+)"', text))
+
+
+def sockperf(address, seconds):
+    """Round trips a second, of its mean one-way latency."""
+    return (['sockperf', 'ping-pong', '--tcp', '-i', address, '-p', str(SOCKPERF_PORT), '-m', '64', '-t', str(max(1, round(seconds)))],
+            lambda text: 1e6 / (2 * number(r'Latency is ([\d.]+) usec', text)))
+
+
+def iperf(address, seconds, *words):
+    """Bytes a second."""
+    return (['iperf3', '-c', address, '-p', str(IPERF_PORT), '-t', str(max(1, round(seconds))), '-J', *words],
+            lambda text: json.loads(text)['end']['sum_received']['bits_per_second'] / 8)
+
+
+# name: (its client's command and how to read what it prints, what a figure counts, the least that is aimed at, times the kernel's)
+WORKLOADS = {
+    'nginx': (lambda a, s: wrk(a, s), 'requests', 1.5),
+    'nginx-close': (lambda a, s: wrk(a, s, '-H', 'Connection: close'), 'requests', 1.5),
+    'redis': (lambda a, s: redis(a, s, '-c', '50'), 'requests', None),
+    'redis-16': (lambda a, s: redis(a, 4 * s, '-c', '50', '-P', '16'), 'requests', None),
+    'sockperf': (lambda a, s: sockperf(a, s), 'round trips', None),
+    'iperf3': (lambda a, s: iperf(a, s), 'bytes', None),
+    'iperf3-R': (lambda a, s: iperf(a, s, '-R'), 'bytes', None),
+}
+VARIANTS = {'kernel': Kernel, 'plain': Plain, 'packet': Packet}
+
+
+def cpu_ns(lab, jobs):
+    """CPU time that the jobs and their children have used, and the first CPU's softirq thread, which may do part of the kernel's work."""
+    pids = [int(pid) for job in jobs for pid in run('pgrep', '-g', str(job.pid)).split()]
+    return sum(task_ns(pid) for pid in [*pids, lab.softirqs[0]])
+
+
+class Host:
+    """A variant with all its servers on it."""
+
+    def __init__(self, lab, variant):
+        self.lab, self.variant = lab, variant
+        variant.wires()
+        variant.stacks()
+        for words in servers(lab, variant):
+            job, log = lab.start(variant.name(words[0]), *variant.server_prefix, 'taskset', '-c', str(lab.cpus[0]), *words)
+            variant.measured.append(job)
+        wait_for(f'{variant.text}: nginx ({log})', self.answers)
+
+    def answers(self):
+        try:
+            self.client('nginx', 1)
+            return True
+        except Failure:
+            return False
+
+    def client(self, workload, seconds):
+        words, read = WORKLOADS[workload][0](self.variant.address(2), seconds)
+        text = run(*self.variant.client_prefix, 'taskset', '-c', str(self.lab.cpus[1]), *words, timeout=20 * seconds + 20)
+        return read(text)
+
+    def measure(self, workload, seconds):
+        begin_s, begin_ns = os.times().elapsed, cpu_ns(self.lab, self.variant.measured)
+        rate = self.client(workload, seconds)
+        busy = (cpu_ns(self.lab, self.variant.measured) - begin_ns) / 1e9 / (os.times().elapsed - begin_s)
+        return {'rate': rate, 'busy': busy, 'per_cpu_s': rate / busy}
+
+
+def table(rows):
+    print('| program | variant | runs | per second | CPU | rate : kernel | per CPU second : kernel | goal |')
+    print('| --- | --- | --- | --- | --- | --- | --- | --- |')
+    for workload in dict.fromkeys(row['workload'] for row in rows):
+        of_workload = [row for row in rows if row['workload'] == workload]
+        reference = [row for row in of_workload if row['variant'] == Kernel.text]
+        goal = WORKLOADS[workload][2]
+        for variant in dict.fromkeys(row['variant'] for row in of_workload):
+            mine = [row for row in of_workload if row['variant'] == variant]
+            good = [row for row in mine if row['valid']]
+            cells = [f'{workload}, {WORKLOADS[workload][1]}', variant, f'{len(good)} of {len(mine)}']
+            for key, form in (('rate', '.0f'), ('busy', '.0%')):
+                value = median([row[key] for row in good])
+                cells.append('-' if value is None else format(value, form))
+            for key in ('rate', 'per_cpu_s'):
+                cells.append(', '.join(f'{median(v):.2f} {k}' for k, v in sorted(ratios(good, reference, key).items(), reverse=True)) or '-')
+            cells.append(f'{goal} x' if goal and variant == Packet.text else '')
+            print('| ' + ' | '.join(cells) + ' |')
+
+
+def compare(lab, args, write):
+    hosts = [Host(lab, VARIANTS[name](lab)) for name in args.variants]
+    rows = []
+    for number_ in range(args.rounds):
+        for workload in args.workloads:
+            for host in hosts:
+                row = observe(lab, lambda: host.measure(workload, args.seconds), args.patience)
+                row.update(variant=host.variant.text, workload=workload, round=number_)
+                rows.append(row)
+                write(row)
+                print(f"{number_ + 1} {workload} {host.variant.text}: " + (row.get('error') or f"{row['rate']:.0f}/s, {row['busy']:.0%} busy") +
+                      f" ({row['distance']}, {row['foreign']:.0%} foreign)", file=sys.stderr)
+    return rows
+
+
+COLUMNS = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'rate', 'busy', 'per_cpu_s', 'error']
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--build', default='build', help='build directory')
+    parser.add_argument('--cpus', default='0,1', help='server and stack, client')
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--seconds', type=float, default=2)
+    parser.add_argument('--patience', type=float, default=10, help='seconds to wait for a quiet machine before a run')
+    parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=list(VARIANTS), metavar='V', help=', '.join(VARIANTS))
+    parser.add_argument('--csv', help='every run, as it ends')
+    parser.add_argument('workloads', nargs='*', default=[], help=f'of {", ".join(WORKLOADS)} (all)')
+    args = parser.parse_args()
+    args.workloads = args.workloads or list(WORKLOADS)
+    unknown = [name for name in args.workloads if name not in WORKLOADS]
+    if unknown:
+        parser.error(f'no workload {unknown[0]}')
+    lab = Lab(args.build, [int(cpu) for cpu in args.cpus.split(',')])
+    try:
+        with open(args.csv or os.devnull, 'w', newline='', encoding='ascii') as f:
+            out = csv.DictWriter(f, COLUMNS)
+            out.writeheader()
+
+            def write(row):
+                out.writerow(row)
+                f.flush()
+            rows = compare(lab, args, write)
+    except (Failure, OSError) as e:
+        sys.exit(f'programs.py: {e}')
+    finally:
+        lab.close()
+    table(rows)
+
+
+if __name__ == '__main__':
+    main()
