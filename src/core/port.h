@@ -107,7 +107,15 @@ struct port_queue {
     bool receives;
     uint16_t tx_count; /**< frames waiting in tx[] */
     struct rte_mbuf *tx[PORT_BURST];
+    struct rte_mbuf *
+        *held; /**< [PORT_HELD_MAX], a ring: frames that found the device's queue full, before those of tx[] */
+    uint32_t held_head, held_tail; /**< free-running */
+    uint64_t refused_at_us; /**< the device has taken nothing of them since; 0 = it has */
 };
+
+/** Frames that are kept for a device whose queue is full, and for how long it may take none before they are given up. */
+#define PORT_HELD_MAX 4096u
+#define PORT_HELD_US 100000u
 
 /**
  * Configure and start a port. Control path. Returns 0, or -errno with one line in err (which port, what to do):
@@ -144,10 +152,22 @@ uint16_t port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us);
 /** Hand over one frame (ownership passes, whatever happens); sent at the latest by port_flush. */
 void port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us);
 
-/** Send what is queued and what the impairment has let go. Retries briefly, then drops and counts. */
+/**
+ * Send what is queued and what the impairment has let go. What the device has no room for is held for the next flush; beyond PORT_HELD_MAX frames, and where the device has
+ * taken none for PORT_HELD_US (no link, or it refuses the one in front), frames are dropped and counted.
+ */
 void port_flush(struct port_queue *q, uint64_t now_us);
 
-/** When port_flush/port_rx must run next for the impairment's sake; UINT64_MAX if never. */
+/** Whether frames are held: who can wait had better make no more. Another worker's transmit side may be asked; the answer is then a moment old. */
+static inline bool
+port_tx_is_full(const struct port_queue *q)
+{
+    const struct port_queue *by = q->ordered != NULL ? q->ordered : q;
+
+    return __atomic_load_n(&by->held_tail, __ATOMIC_RELAXED) != __atomic_load_n(&by->held_head, __ATOMIC_RELAXED);
+}
+
+/** When port_flush/port_rx must run next, for held frames or the impairment's sake; UINT64_MAX if never. */
 uint64_t port_next_us(const struct port_queue *q);
 
 /**

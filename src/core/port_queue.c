@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -9,7 +10,7 @@
 
 #include "core/port.h"
 
-/* Passes of a full transmit queue before a frame is given up: some microseconds, less than one poll costs. */
+/* Looks at a full transmit queue before frames are held for the next flush: some microseconds, less than one poll costs. */
 #define TX_RETRIES 16
 
 int
@@ -25,6 +26,9 @@ port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct 
     p->tx_shared |= !q->receives;
     q->intr_fd = -1;
     q->wire_ops = p->config.wire_ops;
+    q->held = calloc(PORT_HELD_MAX, sizeof(*q->held)); /* touched as used */
+    if (q->held == NULL)
+        return -ENOMEM;
     if (!p->config.impair.enabled)
         return 0;
     q->impair_rx = impair_create(&p->config.impair, 2u * queue_id, pool, ctr);
@@ -41,6 +45,10 @@ port_queue_fini(struct port_queue *q)
 {
     rte_pktmbuf_free_bulk(q->tx, q->tx_count);
     q->tx_count = 0;
+    while (q->held_head != q->held_tail)
+        rte_pktmbuf_free(q->held[q->held_head++ % PORT_HELD_MAX]);
+    free(q->held);
+    q->held = NULL;
     impair_destroy(q->impair_rx);
     impair_destroy(q->impair_tx);
     q->impair_rx = NULL;
@@ -127,40 +135,95 @@ has_attached(const struct rte_mbuf *m)
     return false;
 }
 
-/* Hand tx[] to the device; ctr are the caller's. What it does not take in time is dropped, oldest first. */
-static void
-send_queued(struct port_queue *q, struct counters *ctr)
+/* Offer frames to the device until it has no room for a while. Returns how many it took. */
+static uint16_t
+offer(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n, struct counters *ctr)
 {
-    bool shared = q->port->tx_shared && q->ordered == NULL; /* else the lock is held */
     uint64_t bytes[PORT_BURST];
     uint16_t done = 0;
     unsigned retries = TX_RETRIES;
 
-    for (uint16_t i = 0; i < q->tx_count; i++)
-        bytes[i] = q->tx[i]->pkt_len;
+    for (uint16_t i = 0; i < n; i++)
+        bytes[i] = pkts[i]->pkt_len;
+    while (done < n) {
+        uint16_t took = tx_burst(q, pkts + done, (uint16_t)(n - done));
+
+        for (uint16_t i = 0; i < took; i++)
+            counter_add(ctr, CTR_PORT_TX_BYTES, bytes[done + i]);
+        counter_add(ctr, CTR_PORT_TX_PKTS, took);
+        done = (uint16_t)(done + took);
+        if (took == 0 && retries-- == 0)
+            break;
+        if (took == 0)
+            rte_pause();
+    }
+    return done;
+}
+
+static void
+drop_held(struct port_queue *q, struct counters *ctr)
+{
+    rte_pktmbuf_free(q->held[q->held_head % PORT_HELD_MAX]);
+    __atomic_store_n(&q->held_head, q->held_head + 1, __ATOMIC_RELAXED);
+    counter_inc(ctr, CTR_PORT_DROP_TX_FULL);
+}
+
+/* Frames that were held, oldest first. True if none is left. */
+static bool
+send_held(struct port_queue *q, struct counters *ctr)
+{
+    while (q->held_head != q->held_tail) {
+        uint32_t at = q->held_head % PORT_HELD_MAX, n = q->held_tail - q->held_head;
+
+        n = n > PORT_BURST ? PORT_BURST : n;
+        n = n > PORT_HELD_MAX - at ? PORT_HELD_MAX - at : n;
+        uint16_t took = offer(q, &q->held[at], (uint16_t)n, ctr);
+        if (took > 0)
+            q->refused_at_us = 0;
+        __atomic_store_n(&q->held_head, q->held_head + took, __ATOMIC_RELAXED);
+        if (took < n)
+            return false;
+    }
+    return true;
+}
+
+/* Hand tx[] to the device, behind what is held; ctr are the caller's. */
+static void
+send_queued(struct port_queue *q, struct counters *ctr)
+{
+    bool shared = q->port->tx_shared && q->ordered == NULL; /* else the lock is held */
+    uint16_t done = 0;
+
     if (shared)
         lock_take(&q->port->tx_lock, ctr, CTR_LOCK_TX);
-    while (done < q->tx_count) {
-        uint16_t n = tx_burst(q, q->tx + done, (uint16_t)(q->tx_count - done));
-
-        for (uint16_t i = 0; i < n; i++)
-            counter_add(ctr, CTR_PORT_TX_BYTES, bytes[done + i]);
-        counter_add(ctr, CTR_PORT_TX_PKTS, n);
-        done = (uint16_t)(done + n);
-        if (n > 0)
-            continue;
-        if (retries > 0) {
-            retries--;
-            rte_pause();
-            continue;
-        }
-        /* The one in front may be what the device refuses, so each of the others is still offered once. */
-        rte_pktmbuf_free(q->tx[done++]);
-        counter_inc(ctr, CTR_PORT_DROP_TX_FULL);
-    }
+    if (likely(q->held_head == q->held_tail) || send_held(q, ctr))
+        done = offer(q, q->tx, q->tx_count, ctr);
     if (shared)
         lock_give(&q->port->tx_lock);
+    for (; done < q->tx_count; done++) {
+        if (q->held_tail - q->held_head == PORT_HELD_MAX)
+            drop_held(q, ctr);
+        q->held[q->held_tail % PORT_HELD_MAX] = q->tx[done];
+        __atomic_store_n(&q->held_tail, q->held_tail + 1, __ATOMIC_RELAXED);
+    }
     q->tx_count = 0;
+}
+
+/* No link, or the device refuses what stands in front: each of the others is still offered once. */
+static void
+give_up(struct port_queue *q, struct counters *ctr, uint64_t now_us)
+{
+    if (q->refused_at_us == 0) {
+        q->refused_at_us = now_us;
+        return;
+    }
+    if (now_us - q->refused_at_us < PORT_HELD_US)
+        return;
+    for (uint32_t n = q->held_tail - q->held_head; n > 0 && q->refused_at_us != 0; n--) {
+        drop_held(q, ctr);
+        send_queued(q, ctr);
+    }
+    q->refused_at_us = 0;
 }
 
 static void
@@ -219,8 +282,10 @@ flush(struct port_queue *q, struct counters *ctr, uint64_t now_us)
                 enqueue(q, pkts[i], ctr);
         } while (n == PORT_BURST);
     }
-    if (q->tx_count > 0)
+    if (q->tx_count > 0 || q->held_head != q->held_tail)
         send_queued(q, ctr);
+    if (unlikely(q->held_head != q->held_tail))
+        give_up(q, ctr, now_us);
 }
 
 void
@@ -240,6 +305,8 @@ port_next_us(const struct port_queue *q)
 {
     uint64_t rx_us, tx_us;
 
+    if (port_tx_is_full(q))
+        return 0;
     if (q->impair_rx == NULL)
         return UINT64_MAX;
     rx_us = impair_next_us(q->impair_rx);

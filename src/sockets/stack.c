@@ -116,6 +116,8 @@ entered(struct stack *s, struct net *net, uint64_t now_us)
     s->ip = net->ip;
     s->env.ctr = net->ctr;
     s->env.now_us = now_us;
+    /* Replicas must not see what is their worker's alone. */
+    s->env.tx_full = s->relay == NULL && port_tx_is_full(&net->queue);
     s->entered = true;
 }
 

@@ -219,6 +219,7 @@ tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     if (sk != NULL)
         note_sent(s, sk, out->payload_pos + out->payload_len);
     segment_send(s->net, m, out, hdr_len, now_us);
+    s->env.tx_full = s->relay == NULL && port_tx_is_full(&s->net->queue);
 }
 
 /* ---- for somebody else ------------------------------------------------------------------------------------------------------------ */

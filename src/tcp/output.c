@@ -14,6 +14,9 @@
 /** How long MSG_MORE and TCP_CORK may hold data back (tcp(7)), where the timeout is not known; else that, as in Linux. */
 #define CORK_US 200000
 
+/** Data that found the port full is offered again after so long: a fraction of what such a queue takes to empty. */
+#define PORT_FULL_US 256
+
 /** RFC 5961 section 7 asks for a limit; an equal one for all is a side channel, so it varies from second to second. */
 #define CHALLENGE_MIN_PER_S 500
 #define CHALLENGE_SPREAD 500
@@ -662,6 +665,17 @@ output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
     return true;
 }
 
+/** What is sent now would only wait elsewhere, or be dropped: as with a pacer, the timer asks again. */
+static bool
+output_port_is_full(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    if (!env->tx_full)
+        return false;
+    if (c->timer_at[CONN_T_PACE] == 0)
+        conn_timer_set(d, env, c, CONN_T_PACE, env->now_us + PORT_FULL_US);
+    return true;
+}
+
 /** Everything has been sent and the window has room: samples from here on tell of the application. */
 static void
 note_app_limited(const struct tcp_domain *d, const struct tcp_conn *c)
@@ -680,7 +694,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     tcp_seq first = c->snd_nxt;
 
     output_after_idle(d, env, c);
-    while (has_to_send(c) && !output_paced_out(d, env, c)) {
+    while (has_to_send(c) && !output_paced_out(d, env, c) && !output_port_is_full(d, env, c)) {
         tcp_seq before = c->snd_nxt;
         uint32_t pipe = conn_pipe(c);
         bool sent = c->sent.lost_bytes > 0 && output_lost(d, env, c, pipe);

@@ -266,6 +266,7 @@ struct tcp_env {
     uint32_t gso_max_bytes; /**< largest payload_len to emit at once; 0 = one MSS */
     bool mem_pressure; /**< buffers are short: take no payload from connections that hold some already */
     bool mem_exhausted; /**< beyond that: take none at all, so that acknowledgements still find a buffer */
+    bool tx_full; /**< the port has more to send than it can take: data waits. May change while a segment is emitted */
 };
 
 /* ---- events: packets, time ------------------------------------------------------------------------------------ */

@@ -22,7 +22,7 @@
 
 #include "eal_fixture.h"
 
-#define COUNT 4096
+#define COUNT 8192
 #define JUMBO_MTU 9000
 #define TAP "isocoretap"
 
@@ -186,19 +186,70 @@ test_ring_copies_attached_payload(void **state)
     wire_stop(&w);
 }
 
+/* net_ring has room for 1023. */
 static void
-test_full_transmit_queue_drops_and_counts(void **state)
+test_what_a_full_queue_refuses_is_held(void **state)
+{
+    struct port_config cfg = config_of("net_ring0");
+    struct rte_mbuf *got[PORT_BURST];
+    unsigned n = 0;
+    struct wire w;
+
+    (void)state;
+    wire_start(&w, &cfg);
+    for (unsigned i = 0; i < 1100; i++)
+        port_tx(&w.q, frame(60, (uint8_t)(i >> 3)), 0);
+    port_flush(&w.q, 0);
+    assert_int_equal(ctr.v[CTR_PORT_TX_PKTS], 1023);
+    assert_true(port_tx_is_full(&w.q));
+    assert_int_equal(port_next_us(&w.q), 0);
+    while (n < 1100) {
+        uint16_t count = port_rx(&w.q, got, PORT_HELD_US);
+
+        assert_true(count > 0);
+        for (uint16_t i = 0; i < count; i++, n++) {
+            assert_true(is_frame(got[i], 60, (uint8_t)(n >> 3))); /* none is lost or overtaken */
+            rte_pktmbuf_free(got[i]);
+        }
+        port_flush(&w.q, PORT_HELD_US);
+    }
+    assert_false(port_tx_is_full(&w.q));
+    assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 0);
+    wire_stop(&w);
+}
+
+static void
+test_a_queue_that_stays_full_drops_and_counts(void **state)
 {
     struct port_config cfg = config_of("net_ring0");
     struct wire w;
 
     (void)state;
     wire_start(&w, &cfg);
-    for (unsigned i = 0; i < 1100; i++) /* net_ring holds 1023 */
+    for (unsigned i = 0; i < 1100; i++)
         port_tx(&w.q, frame(60, 0), 0);
-    port_flush(&w.q, 0);
+    port_flush(&w.q, 1000);
+    port_flush(&w.q, 1000 + PORT_HELD_US - 1);
+    assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 0);
+    port_flush(&w.q, 1000 + PORT_HELD_US);
     assert_int_equal(ctr.v[CTR_PORT_TX_PKTS], 1023);
     assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 1100 - 1023);
+    assert_false(port_tx_is_full(&w.q));
+    wire_stop(&w);
+}
+
+static void
+test_the_oldest_make_room(void **state)
+{
+    struct port_config cfg = config_of("net_ring0");
+    struct wire w;
+
+    (void)state;
+    wire_start(&w, &cfg);
+    for (unsigned i = 0; i < 1023 + PORT_HELD_MAX + 10; i++)
+        port_tx(&w.q, frame(60, 0), 0);
+    port_flush(&w.q, 0);
+    assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 10);
     wire_stop(&w);
 }
 
@@ -484,7 +535,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_start_errors, no_leak),
         cmocka_unit_test_teardown(test_ring_copies_attached_payload, no_leak),
-        cmocka_unit_test_teardown(test_full_transmit_queue_drops_and_counts, no_leak),
+        cmocka_unit_test_teardown(test_what_a_full_queue_refuses_is_held, no_leak),
+        cmocka_unit_test_teardown(test_a_queue_that_stays_full_drops_and_counts, no_leak),
+        cmocka_unit_test_teardown(test_the_oldest_make_room, no_leak),
         cmocka_unit_test_teardown(test_chain_is_linearised_for_a_port_without_multi_seg, no_leak),
         cmocka_unit_test_teardown(test_no_buffer_for_a_copy_is_counted, no_leak),
         cmocka_unit_test_teardown(test_impaired_port, no_leak),

@@ -184,7 +184,7 @@ load_spreads_and_settles(void **state)
     assert_true(nb_heavy >= 4);
     for (unsigned k = 0; k < nb_heavy; k++)
         some[k] = st[2 * heavy[k]];
-    transfer_all(&w.net, some, nb_heavy, 400000);
+    transfer_all(&w.net, some, nb_heavy, 1000000);
     moved = (unsigned)counted(&w, 1, CTR_MOVE_IN);
     assert_in_range(moved, 1, nb_heavy);
     assert_true(living_in(1) > CONNS - nb_heavy);

@@ -479,6 +479,35 @@ a_shut_window_is_timed(void **state)
     trace_fini(&t);
 }
 
+/** New data and what is lost wait while the port is full, and go by themselves when it is not; acknowledgements go. */
+static void
+a_full_port_holds_data_back(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    trace_init(&t, NULL);
+    make_established(&t);
+    t.env.tx_full = true;
+    app_send(&t, 100);
+    advance(&t, 50000);
+    peer(&t, A | P, 1, 1, 100);
+    advance(&t, 50000);
+    expect(&t, A, 1, 101, 0);
+    t.env.tx_full = false;
+    advance(&t, 1000);
+    expect(&t, A | P, 1, 101, 100);
+    /* Lost: the timeout finds the port full. */
+    t.env.tx_full = true;
+    advance(&t, 500000);
+    t.env.tx_full = false;
+    advance(&t, 1000);
+    t.nb_checked = t.nb_out - 1;
+    expect(&t, A | P, 1, 101, 100);
+    peer(&t, A, 101, 101, 0);
+    trace_fini(&t);
+}
+
 int
 main(void)
 {
@@ -498,6 +527,7 @@ main(void)
         cmocka_unit_test(bbr_is_chosen_and_left),
         cmocka_unit_test(a_route_chooses_the_control),
         cmocka_unit_test(a_shut_window_is_timed),
+        cmocka_unit_test(a_full_port_holds_data_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
