@@ -371,7 +371,8 @@ knobs_split_head(const char *text, char *head, size_t head_len)
     size_t len = strcspn(text, ",");
 
     snprintf(head, head_len, "%.*s", (int)len, text);
-    return text[len] == ',' ? text + len + 1 : text + len;
+    /* A comma that nothing follows is left to knobs_parse, which says so. */
+    return text[len] == ',' && text[len + 1] != '\0' ? text + len + 1 : text + len;
 }
 
 /* End of the piece that starts here: a comma, but not one before a piece that has a ':' and no '='. */
@@ -414,6 +415,8 @@ parse_knob(struct options *o, char *piece, const char *what, char *err, size_t e
     if (i == o->count)
         return fail(err, err_len, "%s: '%.*s' is no knob of it, allowed: %s", what, (int)len, piece,
                     knob_names(o, names, sizeof(names)));
+    if (o->source[i] == OPTION_FROM_COMMAND_LINE && o->rows[i].type != OPTION_LIST)
+        return fail(err, err_len, "%s: '%.*s' is given twice", what, (int)len, piece);
     if (equals == NULL && o->rows[i].type != OPTION_BOOL)
         return fail(err, err_len, "%s: '%s' needs a value: %s", what, piece,
                     allowed_text(&o->rows[i], names, sizeof(names)));
@@ -426,6 +429,8 @@ parse_knob(struct options *o, char *piece, const char *what, char *err, size_t e
 int
 knobs_parse(struct options *o, const char *text, const char *what, char *err, size_t err_len)
 {
+    if (strcmp(text, ",") == 0)
+        return fail(err, err_len, "%s: nothing follows the last comma", what);
     while (*text != '\0') {
         const char *end = knob_end(text);
         char *piece = strndup(text, (size_t)(end - text));

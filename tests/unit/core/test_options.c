@@ -432,6 +432,8 @@ test_knob_errors(void **state)
         { "queues=x", "--mode isostack: queues: 'x' is not allowed: one of percpu, perthread" },
         { "instances", "--mode isostack: 'instances' needs a value: a whole number from 1 to 4294967295" },
         { "aggregate,", "--mode isostack: nothing follows the last comma" },
+        { ",", "--mode isostack: nothing follows the last comma" },
+        { "instances=2,aggregate,instances=3", "--mode isostack: 'instances' is given twice" },
         { ",aggregate", "--mode isostack: '' is no knob of it, allowed: queues, aggregate, impair, instances" },
     };
 
