@@ -41,7 +41,7 @@ struct impair {
     struct impair_config cfg;
     struct rng rng;
     struct pktpool *pool;
-    struct counters *ctr;
+    struct counters *ctr; /* of whoever is inside impair_put */
     struct held held[HELD_MAX];
     unsigned held_count;
     uint64_t line_free_ns; /* the bottleneck has sent what it has */
@@ -201,7 +201,7 @@ impair_parse(const char *text, struct impair_config *cfg, char *err, size_t err_
 }
 
 struct impair *
-impair_create(const struct impair_config *cfg, uint32_t stream, struct pktpool *pool, struct counters *ctr)
+impair_create(const struct impair_config *cfg, uint32_t stream, struct pktpool *pool)
 {
     /* Frames that wait hold buffers: a quarter of the pool for each direction at most. */
     uint32_t limit = RTE_MIN(QUEUE_MAX, RTE_MAX(pool->count / 4, 1u));
@@ -212,7 +212,6 @@ impair_create(const struct impair_config *cfg, uint32_t stream, struct pktpool *
         return NULL;
     im->cfg = *cfg;
     im->pool = pool;
-    im->ctr = ctr;
     im->capacity = capacity;
     rng_init(&im->rng, cfg->seed, stream);
     return im;
@@ -354,8 +353,9 @@ put_one(struct impair *im, struct rte_mbuf *m, uint64_t now_us)
 }
 
 void
-impair_put(struct impair *im, struct rte_mbuf *const *pkts, uint16_t n, uint64_t now_us)
+impair_put(struct impair *im, struct rte_mbuf *const *pkts, uint16_t n, struct counters *ctr, uint64_t now_us)
 {
+    im->ctr = ctr;
     for (uint16_t i = 0; i < n; i++)
         put_one(im, pkts[i], now_us);
 }

@@ -41,12 +41,11 @@ int impair_parse(const char *text, struct impair_config *cfg, char *err, size_t 
 struct impair;
 
 /** stream tells the directions and queues apart, so that each draws its own numbers from one seed. */
-struct impair *impair_create(const struct impair_config *cfg, uint32_t stream, struct pktpool *pool,
-                             struct counters *ctr);
+struct impair *impair_create(const struct impair_config *cfg, uint32_t stream, struct pktpool *pool);
 void impair_destroy(struct impair *im);
 
-/** Take frames in; ownership passes. */
-void impair_put(struct impair *im, struct rte_mbuf *const *pkts, uint16_t n, uint64_t now_us);
+/** Take frames in; ownership passes. ctr: the caller's, since several workers may have one transmit queue. */
+void impair_put(struct impair *im, struct rte_mbuf *const *pkts, uint16_t n, struct counters *ctr, uint64_t now_us);
 
 /** Take out the frames that are due, oldest first, at most max; the caller owns them. */
 uint16_t impair_get(struct impair *im, struct rte_mbuf **pkts, uint16_t max, uint64_t now_us);

@@ -31,8 +31,8 @@ port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct 
         return -ENOMEM;
     if (!p->config.impair.enabled)
         return 0;
-    q->impair_rx = impair_create(&p->config.impair, 2u * queue_id, pool, ctr);
-    q->impair_tx = impair_create(&p->config.impair, 2u * queue_id + 1, pool, ctr);
+    q->impair_rx = impair_create(&p->config.impair, 2u * queue_id, pool);
+    q->impair_tx = impair_create(&p->config.impair, 2u * queue_id + 1, pool);
     if (q->impair_rx == NULL || q->impair_tx == NULL) {
         port_queue_fini(q);
         return -ENOMEM;
@@ -119,7 +119,7 @@ port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us)
         n = adopt_foreign(q, pkts, n);
     }
     if (unlikely(q->impair_rx != NULL)) {
-        impair_put(q->impair_rx, pkts, n, now_us);
+        impair_put(q->impair_rx, pkts, n, q->ctr, now_us);
         n = impair_get(q->impair_rx, pkts, PORT_BURST, now_us);
     }
     return n;
@@ -238,7 +238,7 @@ static void
 put(struct port_queue *q, struct rte_mbuf *m, struct counters *ctr, uint64_t now_us)
 {
     if (unlikely(q->impair_tx != NULL))
-        impair_put(q->impair_tx, &m, 1, now_us);
+        impair_put(q->impair_tx, &m, 1, ctr, now_us);
     else
         enqueue(q, m, ctr);
 }

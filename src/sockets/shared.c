@@ -61,6 +61,7 @@ inner_take(void *ctx, enum tcp_inner which)
     struct stack *s = ctx;
 
     lock_take(&s->shared->inner[which].lock, s->ctr, which == TCP_INNER_TIMERS ? CTR_LOCK_TIMERS : CTR_LOCK_POOLS);
+    s->timers_changed |= which == TCP_INNER_TIMERS;
 }
 
 static void

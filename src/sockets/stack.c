@@ -170,20 +170,12 @@ next_due_us(struct stack *s)
     return unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE)) ? 0 : next_us;
 }
 
-void
-stack_settle(struct stack *s)
+static void
+show_due(struct stack *s)
 {
     uint64_t *shown = &s->host->next_us[s->number];
     uint64_t next_us;
 
-    /* Nobody was inside; but what a relay's other replicas do to the domain, they do without coming in. */
-    if (!s->entered && s->relay == NULL)
-        return;
-    s->entered = false;
-    if (s->dirty_first != SOCK_NONE)
-        sock_flush(s);
-    if (unlikely(s->closing))
-        __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
     /* Shared: seen and shown in one, or what another worker has armed meanwhile would be forgotten. */
     if (s->shared != NULL)
         s->locks.inner_take(s, TCP_INNER_TIMERS);
@@ -192,8 +184,28 @@ stack_settle(struct stack *s)
     if (next_us < __atomic_load_n(shown, __ATOMIC_RELAXED) && host_owner(s->host, s->number) != s->net)
         s->net->ring_bells |= 1u << host_owner(s->host, s->number)->number;
     __atomic_store_n(shown, next_us, __ATOMIC_RELAXED);
-    if (s->shared != NULL)
+    if (s->shared != NULL) {
         s->locks.inner_give(s, TCP_INNER_TIMERS);
+        s->timers_changed = false;
+    }
+}
+
+/* Of a shared domain who changed the wheel has shown it, or will: the others need not take its lock. */
+static bool
+must_show_due(const struct stack *s)
+{
+    return s->shared == NULL || s->timers_changed || __atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE);
+}
+
+void
+stack_settle(struct stack *s)
+{
+    if (s->dirty_first != SOCK_NONE)
+        sock_flush(s);
+    if (unlikely(s->closing))
+        __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
+    if (must_show_due(s))
+        show_due(s);
 }
 
 void

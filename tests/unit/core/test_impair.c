@@ -43,7 +43,7 @@ create(const char *text)
 
     assert_int_equal(impair_parse(text, &cfg, err, sizeof(err)), 0);
     assert_true(cfg.enabled);
-    struct impair *im = impair_create(&cfg, 0, &pool, &ctr);
+    struct impair *im = impair_create(&cfg, 0, &pool);
 
     assert_non_null(im);
     return im;
@@ -77,7 +77,7 @@ put(struct impair *im, uint32_t number, uint64_t now_us)
 {
     struct rte_mbuf *m = frame(number);
 
-    impair_put(im, &m, 1, now_us);
+    impair_put(im, &m, 1, &ctr, now_us);
 }
 
 /* Numbers of the frames that are due. */
@@ -310,7 +310,7 @@ test_corruption(void **state)
 
         m->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
         rte_mbuf_refcnt_update(m, 1); /* someone else looks at it too */
-        impair_put(im, &m, 1, 0);
+        impair_put(im, &m, 1, &ctr, 0);
         assert_int_equal(impair_get(im, &out, 1, 0), 1);
         assert_memory_equal(rte_pktmbuf_mtod(m, void *), rte_pktmbuf_mtod(original, void *), FRAME_BYTES);
         assert_memory_equal(rte_pktmbuf_mtod(out, void *), rte_pktmbuf_mtod(original, void *), 14);
@@ -336,7 +336,7 @@ test_arp_is_not_corrupted(void **state)
 
     (void)state;
     rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_ARP);
-    impair_put(im, &m, 1, 0);
+    impair_put(im, &m, 1, &ctr, 0);
     assert_int_equal(impair_get(im, &out, 1, 0), 1);
     assert_ptr_equal(out, m);
     assert_int_equal(ctr.v[CTR_IMPAIR_CORRUPT], 0);
