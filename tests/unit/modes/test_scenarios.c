@@ -104,6 +104,22 @@ half_closes(struct world *w)
     assert_int_equal(status(&w->a, client) & SHM_ST_ERROR, 0);
 }
 
+/* CONNS connections, accepted, and what goes both ways on them. */
+static void
+connect_all(struct world *w, const uint32_t *listeners, unsigned nb_listeners, uint32_t *client, uint32_t *server,
+            struct stream *st, unsigned *share)
+{
+    for (unsigned i = 0; i < CONNS; i++)
+        client[i] = connect_to(&w->a, &w->b, PORT);
+    net_until(&w->net, waiting(&w->b, listeners, nb_listeners) == CONNS);
+    accept_all(w, listeners, nb_listeners, client, server, CONNS, share);
+    for (unsigned i = 0; i < CONNS; i++) {
+        st[2 * i] = (struct stream){ .from = &w->a, .to = &w->b, .tx = client[i], .rx = server[i], .conn = i };
+        st[2 * i + 1] =
+            (struct stream){ .from = &w->b, .to = &w->a, .tx = server[i], .rx = client[i], .conn = CONNS + i };
+    }
+}
+
 static void
 many(struct world *w, unsigned nb_listeners, uint32_t bytes)
 {
@@ -113,17 +129,9 @@ many(struct world *w, unsigned nb_listeners, uint32_t bytes)
 
     for (unsigned l = 0; l < nb_listeners; l++)
         listeners[l] = listen_on(&w->b, PORT, nb_listeners > 1);
-    for (unsigned i = 0; i < CONNS; i++)
-        client[i] = connect_to(&w->a, &w->b, PORT);
-    net_until(&w->net, waiting(&w->b, listeners, nb_listeners) == CONNS);
-    accept_all(w, listeners, nb_listeners, client, server, CONNS, share);
+    connect_all(w, listeners, nb_listeners, client, server, st, share);
     for (unsigned l = 0; l < nb_listeners; l++)
         assert_true(share[l] > 0);
-    for (unsigned i = 0; i < CONNS; i++) {
-        st[2 * i] = (struct stream){ .from = &w->a, .to = &w->b, .tx = client[i], .rx = server[i], .conn = i };
-        st[2 * i + 1] =
-            (struct stream){ .from = &w->b, .to = &w->a, .tx = server[i], .rx = client[i], .conn = CONNS + i };
-    }
     transfer_all(&w->net, st, 2 * CONNS, bytes);
     for (unsigned i = 0; i < CONNS; i++) {
         assert_int_equal(fapp_close(&w->a, client[i], false), 0);
@@ -441,6 +449,63 @@ counters_tell_the_modes_apart(void **state)
     }
 }
 
+static unsigned
+finished(const struct stream *st, unsigned n, uint32_t total)
+{
+    unsigned done = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        done += st[i].got == total;
+    return done;
+}
+
+/* Worker 1 of node 1 stops in the midst of transfers over a wire that loses frames. */
+static void
+stalls(struct world *w, const char *text, bool is_passed_over)
+{
+    uint32_t client[CONNS], server[CONNS], listener;
+    struct stream st[2 * CONNS];
+    unsigned share, done;
+
+    run.text = text;
+    run.nb_workers = 2;
+    run.nb_ports = 0;
+    rng_init(&run.rng, 11, 1);
+    world_init(w, 20000);
+    listener = listen_on(&w->b, PORT, false);
+    connect_all(w, &listener, 1, client, server, st, &share);
+    transfer_all(&w->net, st, 2 * CONNS, 2000);
+    run.still = 1u << 1;
+    for (unsigned step = 0; step < 20000 && finished(st, 2 * CONNS, 9000) < 2 * CONNS; step++) {
+        for (unsigned i = 0; i < 2 * CONNS; i++)
+            stream_step(&st[i], 9000);
+        net_step(&w->net, 1000);
+    }
+    done = finished(st, 2 * CONNS, 9000);
+    run.still = 0;
+    assert_true(done > 0);
+    assert_true(done == 2 * CONNS || !is_passed_over);
+    transfer_all(&w->net, st, 2 * CONNS, 12000);
+    world_fini(w);
+}
+
+/* What is its own waits for it, no byte of it is lost, and others go on; misd does without it. */
+static void
+a_worker_that_stops_slows_its_own_connections(void **state)
+{
+    static struct world w;
+
+    (void)state;
+    stalls(&w, "connp-t", false);
+    stalls(&w, "isostack,instances=2", false);
+    stalls(&w, "hybrid,threshold=1", false);
+    stalls(&w, "connp-l,groups=16", false);
+    stalls(&w, "msgp", false);
+    stalls(&w, "msgp,lookup=rcu", false);
+    stalls(&w, "misd,check=on,patience=500", true);
+    stalls(&w, "misd,check=on,patience=500,channels=two", true);
+}
+
 /* Worker 1 arms a timer of a group whose timers worker 0 sees to, while that sleeps. */
 static void
 timers_wake_their_worker(void **state)
@@ -484,6 +549,7 @@ main(void)
         cmocka_unit_test(hybrid),
         cmocka_unit_test(counters_tell_the_modes_apart),
         cmocka_unit_test(timers_wake_their_worker),
+        cmocka_unit_test(a_worker_that_stops_slows_its_own_connections),
     };
 
     if (net_eal_start() != 0)
