@@ -105,6 +105,20 @@ print_count(FILE *out, const char *what, uint64_t n)
         fprintf(out, " %s:%" PRIu64, what, n);
 }
 
+static void
+print_rate(FILE *out, const char *what, uint64_t bytes_per_s)
+{
+    if (bytes_per_s != 0)
+        fprintf(out, " %s %" PRIu64 "bps", what, bytes_per_s * 8);
+}
+
+static void
+print_ms(FILE *out, const char *what, uint64_t us)
+{
+    if (us >= 1000)
+        fprintf(out, " %s:%" PRIu64 "ms", what, us / 1000);
+}
+
 /* The indented line, in the words of ss -i. */
 static void
 print_info(FILE *out, const struct tcp_conn_info *c, uint64_t now_us)
@@ -136,6 +150,13 @@ print_info(FILE *out, const struct tcp_conn_info *c, uint64_t now_us)
     print_count(out, "rcv_wnd", c->rcv_wnd);
     if (c->min_rtt_us != 0 && c->min_rtt_us != UINT32_MAX)
         fprintf(out, " minrtt:%.3f", c->min_rtt_us / 1000.0);
+    print_rate(out, "pacing_rate", c->pacing_rate);
+    print_rate(out, "delivery_rate", c->delivery_rate);
+    if (c->delivery_rate_app_limited)
+        fputs(" app_limited", out);
+    print_ms(out, "busy", c->busy_us);
+    print_ms(out, "rwnd_limited", c->rwnd_limited_us);
+    print_ms(out, "sndbuf_limited", c->sndbuf_limited_us);
     fputc('\n', out);
 }
 

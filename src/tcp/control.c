@@ -126,5 +126,5 @@ conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     if (most != 0 && (rate == 0 || rate > most))
         rate = most;
     c->flags = rate != 0 ? c->flags | CONN_F_PACED : c->flags & ~CONN_F_PACED;
-    flow_of(d, c)->pace.bytes_per_s = rate;
+    flow_of(d, c)->pace.bytes_per_s = rate & (UINT64_MAX >> 1);
 }

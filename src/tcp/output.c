@@ -657,7 +657,7 @@ output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
 {
     if ((c->flags & CONN_F_PACED) == 0)
         return false;
-    const struct tcp_pace *p = &flow_of(d, c)->pace;
+    struct tcp_pace *p = &flow_of(d, c)->pace;
     if (tcp_pace_ready(p, env->now_us))
         return false;
     if (c->timer_at[CONN_T_PACE] == 0)

@@ -12,7 +12,7 @@ void
 tcp_pace_sent(struct tcp_pace *p, uint32_t bytes, uint64_t now_us)
 {
     uint64_t now_ns = now_us * 1000;
-    uint64_t credit_ns = TCP_PACE_CREDIT_US * 1000ull;
+    uint64_t credit_ns = (p->held ? TCP_PACE_LATE_US : TCP_PACE_CREDIT_US) * 1000ull;
     uint64_t from_ns = now_ns > credit_ns ? now_ns - credit_ns : 0;
 
     if (p->bytes_per_s == 0)
@@ -21,6 +21,8 @@ tcp_pace_sent(struct tcp_pace *p, uint32_t bytes, uint64_t now_us)
         from_ns = p->next_ns;
     uint64_t cost_ns = bytes * 1000000000ull / p->bytes_per_s;
     p->next_ns = from_ns + (cost_ns < WAIT_MAX_NS ? cost_ns : WAIT_MAX_NS);
+    if (p->next_ns > now_ns)
+        p->held = 0;
 }
 
 uint32_t

@@ -11,20 +11,25 @@
  * asks too early is told when to come back. Bursts are bounded by tcp_pace_burst.
  */
 struct tcp_pace {
-    uint64_t bytes_per_s; /**< 0 = unpaced */
+    uint64_t bytes_per_s : 63; /**< 0 = unpaced */
+    uint64_t
+        held : 1; /**< it was asked too early, and has not caught up since: what is sent late is not so by the flow's choice */
     uint64_t next_ns; /**< the next burst may go then */
 };
 
-/**
- * A burst that is let go late, by the grain of timers and polls, does not lower the rate: up to this much of the delay
- * is made up for.
- */
+/** A burst that is let go late, by the grain of timers and polls, does not lower the rate: up to this much of the delay is made up for ... */
 #define TCP_PACE_CREDIT_US 1000u
+/** ... and this much if the flow had asked earlier, as where other programs had the CPU meanwhile. */
+#define TCP_PACE_LATE_US 8000u
 
+/** Whether the next burst may go; if not, it counts as held. */
 static inline bool
-tcp_pace_ready(const struct tcp_pace *p, uint64_t now_us)
+tcp_pace_ready(struct tcp_pace *p, uint64_t now_us)
 {
-    return p->next_ns <= now_us * 1000;
+    if (p->next_ns <= now_us * 1000)
+        return true;
+    p->held = 1;
+    return false;
 }
 
 /** When it will be ready, rounded up. */

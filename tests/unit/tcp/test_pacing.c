@@ -95,16 +95,16 @@ losses_are_counted_from_the_sending_on(void **state)
 
 /* ---- the pacer ---------------------------------------- */
 
-/** Polled every 100 us, or every 700 us: the rate is met, and no burst is larger than it may be. */
+/** Polled every 100 us, every 700 us, or by a thread that has the CPU every 6 ms: the rate is met, and no burst is larger than it may be. */
 static void
 the_pacer_keeps_its_rate(void **state)
 {
-    static const uint64_t rates[] = { 20000, 1000000, 125000000, 1250000000 };
+    static const uint64_t rates[] = { 20000, 1000000, 125000000, 1250000000 }, steps_us[] = { 100, 700, 6000 };
 
     (void)state;
-    for (unsigned k = 0; k < 8; k++) {
-        struct tcp_pace p = { .bytes_per_s = rates[k / 2] };
-        uint64_t step_us = k % 2 == 0 ? 100 : 700, sent = 0, most = 0;
+    for (unsigned k = 0; k < 12; k++) {
+        struct tcp_pace p = { .bytes_per_s = rates[k / 3] };
+        uint64_t step_us = steps_us[k % 3], sent = 0, most = 0;
         uint32_t burst = tcp_pace_burst(&p, MSS, 2);
         assert_true(burst >= 2 * MSS && burst <= 65536 && burst % MSS == 0);
         for (uint64_t now_us = SECOND; now_us < 3 * SECOND; now_us += step_us) {
@@ -116,11 +116,28 @@ the_pacer_keeps_its_rate(void **state)
             sent += at_once;
             most = at_once > most ? at_once : most;
         }
-        uint64_t due = 2 * p.bytes_per_s;
+        uint64_t due = 2 * rates[k / 3];
         uint64_t slack = 2 * burst + p.bytes_per_s * (TCP_PACE_CREDIT_US + step_us) / SECOND;
         assert_in_range(sent, due > slack ? due - slack : 0, due + slack);
         assert_true(most <= 2 * burst + p.bytes_per_s * (TCP_PACE_CREDIT_US + step_us) / SECOND);
     }
+}
+
+/** Silence earns no more than a millisecond's burst: only who was held back is let catch up. */
+static void
+silence_earns_no_burst(void **state)
+{
+    struct tcp_pace p = { .bytes_per_s = 10000000 };
+    uint64_t sent = 0;
+
+    (void)state;
+    assert_true(tcp_pace_ready(&p, SECOND));
+    tcp_pace_sent(&p, 10000, SECOND);
+    while (tcp_pace_ready(&p, 2 * SECOND)) {
+        tcp_pace_sent(&p, MSS, 2 * SECOND);
+        sent += MSS;
+    }
+    assert_in_range(sent, 1, 10000 + 2 * MSS);
 }
 
 /* ---- a connection ---------------------------------------- */
@@ -517,6 +534,7 @@ main(void)
         cmocka_unit_test(an_idle_application_is_told_apart),
         cmocka_unit_test(losses_are_counted_from_the_sending_on),
         cmocka_unit_test(the_pacer_keeps_its_rate),
+        cmocka_unit_test(silence_earns_no_burst),
         cmocka_unit_test(a_socket_keeps_its_rate),
         cmocka_unit_test(a_domain_paces_every_control),
         cmocka_unit_test(bbr_finds_the_path),
