@@ -150,7 +150,16 @@ link_transit(struct sim_host *h, uint32_t len, uint64_t *at_us, uint8_t *tos)
     return true;
 }
 
-/** Keep in mind what may explain that nothing moves: a copy that is lost again, an answer that is lost. */
+/** A probe may be new data (RFC 8985 section 7.3): it is counted once it has been sent. The timeout starts anew with it. */
+static void
+excuse_lost_probe(struct sim_host *h)
+{
+    if (h->lost_new != NULL && h->ctr.v[CTR_TCP_TAIL_PROBES] > h->probes_then)
+        h->lost_new->excused = true;
+    h->lost_new = NULL;
+}
+
+/** Keep in mind what may explain that nothing moves: a copy that is lost again, a probe or an answer that is lost. */
 static void
 note_wire(struct sim_host *h, const struct tcp_out *out, bool lost)
 {
@@ -160,8 +169,13 @@ note_wire(struct sim_host *h, const struct tcp_out *out, bool lost)
     tcp_seq end = out->seq + out->payload_len;
     bool again = f != NULL && f->has_sent && seq_leq(end, f->sent_to);
 
+    excuse_lost_probe(h);
     if (lost && again)
         f->excused = true;
+    if (lost && f != NULL && !again) {
+        h->lost_new = f;
+        h->probes_then = h->ctr.v[CTR_TCP_TAIL_PROBES];
+    }
     for (unsigned i = 0; lost && (again || out->payload_len == 0) && i < SIM_FLOWS_MAX; i++)
         peer->flows[i].excused = true;
     if (f != NULL && !again) {
@@ -256,6 +270,7 @@ on_acked(void *ctx, tcp_user user, uint32_t n)
     struct sim_flow *f = flow_of(h, user);
     struct tcp_conn_info info;
 
+    excuse_lost_probe(h);
     f->acked += n;
     assert_true(f->acked <= f->appended);
     uint64_t now_us = h->sim->now_us, waited_us = now_us - f->progress_us;

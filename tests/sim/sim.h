@@ -37,7 +37,7 @@ struct sim_flow {
 
     tcp_seq sent_to; /**< end of what has been on the wire */
     bool has_sent;
-    bool excused; /**< since the last progress a retransmission, or an answer, was lost */
+    bool excused; /**< since the last progress a retransmission, a probe, or an answer was lost */
     uint64_t progress_us; /**< of acked */
     uint64_t worst_stall_us; /**< longest time without progress, beyond the timeout that held then, not excused */
     uint32_t rto_us; /**< at the last progress */
@@ -60,6 +60,8 @@ struct sim_host {
     unsigned nb_accepted;
     uint32_t burst_left; /**< segments still to be lost */
     uint64_t line_free_us; /**< the bottleneck's queue empties then */
+    struct sim_flow *lost_new; /**< whose new data was the last thing sent, and is lost; NULL = no such */
+    uint64_t probes_then; /**< tail probes counted before it */
 };
 
 struct sim_pkt;
