@@ -269,9 +269,15 @@ held_is_shown(uint32_t slot)
 }
 
 static bool
+is_held(uint32_t slot)
+{
+    return load_acquire(&back_sock(slot)->rx_held) != 0;
+}
+
+static bool
 wait_for_held(uint32_t slot, const struct target *t, int flags)
 {
-    if (FRONT_LIKELY(load_relaxed(&back_sock(slot)->rx_held) == 0) || t->left == 0 || (flags & MSG_PEEK))
+    if (t->left == 0 || (flags & MSG_PEEK))
         return false;
     recv_flush_notice();
     return wait_sock(slot, WAIT_READ, held_is_shown, WAIT_FOREVER) == 0 && sock_rx_bytes(slot) != 0;
@@ -282,12 +288,14 @@ recv_loop(uint32_t slot, struct target *t, int flags)
 {
     struct slot_hot *h = slot_hot(front_sock(slot));
     uint64_t deadline_us = 0;
-    bool have_deadline = false, tried = false;
+    bool have_deadline = false, tried = false, held;
     ssize_t got = 0, n, enough = (ssize_t)wanted_bytes(slot, t->left, flags);
 
     if (notice.slot != slot)
         recv_flush_notice();
     for (;;) {
+        /* Before and after: what is shown while we take had arrived before this call, too. */
+        held = is_held(slot);
         if (!lock_acquire(&h->lock))
             return got > 0 ? got : -EAGAIN;
         n = take(slot, t, flags);
@@ -295,7 +303,7 @@ recv_loop(uint32_t slot, struct target *t, int flags)
         if (n < 0)
             return got > 0 ? got : n;
         got += n;
-        if (wait_for_held(slot, t, flags))
+        if ((FRONT_UNLIKELY(held) || is_held(slot)) && wait_for_held(slot, t, flags))
             continue;
         if (got >= enough)
             return got;
