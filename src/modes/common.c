@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "modes/common.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,23 @@ counters_create(struct mode *m)
 }
 
 const char *const common_steer_choices[] = { "auto", "rss", "flow", "port", "soft", NULL };
+
+int
+common_count_workers(const struct mode_config *cfg, const char *mode, const char *knob, unsigned most, uint32_t *n,
+                     char *err, size_t err_len)
+{
+    const unsigned lcores = RTE_MIN(cfg->nb_workers, most);
+
+    if (*n > lcores) {
+        snprintf(err, err_len, "--mode %s: %s=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all", mode,
+                 knob, *n, lcores);
+        errno = EINVAL;
+        return -EINVAL;
+    }
+    if (*n == 0)
+        *n = lcores;
+    return 0;
+}
 
 int
 common_plan_one(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len)

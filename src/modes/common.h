@@ -27,6 +27,13 @@ struct mode_shape {
     unsigned rings_per_instance;
 };
 
+/**
+ * The value of a knob that says how many workers there are: 0 becomes as many as there are lcores, as far as the mode can use them (most). More than
+ * that: -EINVAL, also in errno, with one line in err.
+ */
+int common_count_workers(const struct mode_config *cfg, const char *mode, const char *knob, unsigned most, uint32_t *n,
+                         char *err, size_t err_len);
+
 /** One queue: for a mode with one worker. */
 int common_plan_one(const struct mode_config *cfg, struct port_config *pc, char *err, size_t err_len);
 

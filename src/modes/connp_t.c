@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include <errno.h>
-
 #include "core/options.h"
 #include "modes/common.h"
 #include "modes/modes.h"
@@ -53,21 +51,10 @@ const struct mode_ops mode_connp_t = {
 static int
 connp_t_knobs(const struct mode_config *cfg, struct connp_t_knobs *knobs, char *err, size_t err_len)
 {
-    unsigned lcores = RTE_MIN(cfg->nb_workers, SHM_MAX_INSTANCES);
     int rc = mode_knobs(connp_t_rows, RTE_DIM(connp_t_rows), knobs, "connp-t", cfg->knobs, err, err_len);
 
-    if (rc != 0)
-        return rc;
-    if (knobs->threads > lcores) {
-        snprintf(err, err_len,
-                 "--mode connp-t: threads=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all",
-                 knobs->threads, lcores);
-        errno = EINVAL;
-        return -EINVAL;
-    }
-    if (knobs->threads == 0)
-        knobs->threads = lcores;
-    return 0;
+    return rc != 0 ? rc
+                   : common_count_workers(cfg, "connp-t", "threads", SHM_MAX_INSTANCES, &knobs->threads, err, err_len);
 }
 
 static int

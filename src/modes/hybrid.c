@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -97,21 +96,11 @@ const struct mode_ops mode_hybrid = {
 static int
 hybrid_knobs(const struct mode_config *cfg, struct hybrid_knobs *knobs, char *err, size_t err_len)
 {
-    unsigned lcores = RTE_MIN(cfg->nb_workers, SHM_MAX_INSTANCES);
     int rc = mode_knobs(hybrid_rows, RTE_DIM(hybrid_rows), knobs, "hybrid", cfg->knobs, err, err_len);
 
-    if (rc != 0)
-        return rc;
-    if (knobs->instances > lcores) {
-        snprintf(err, err_len,
-                 "--mode hybrid: instances=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all",
-                 knobs->instances, lcores);
-        errno = EINVAL;
-        return -EINVAL;
-    }
-    if (knobs->instances == 0)
-        knobs->instances = lcores;
-    return 0;
+    return rc != 0
+               ? rc
+               : common_count_workers(cfg, "hybrid", "instances", SHM_MAX_INSTANCES, &knobs->instances, err, err_len);
 }
 
 static int

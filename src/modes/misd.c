@@ -433,7 +433,6 @@ misd_init(struct mode *m, const struct misd_knobs *knobs, unsigned replicas)
 static struct mode *
 misd_create(const struct mode_config *cfg, char *err, size_t err_len)
 {
-    unsigned lcores = RTE_MIN(cfg->nb_workers, MISD_REPLICAS_MAX);
     struct misd_knobs knobs = { .replicas = 0 };
     struct mode_shape shape = { .nb_domains = 1 };
     struct mode_config made = *cfg;
@@ -442,13 +441,9 @@ misd_create(const struct mode_config *cfg, char *err, size_t err_len)
 
     if (mode_knobs(misd_rows, RTE_DIM(misd_rows), &knobs, "misd", cfg->knobs, err, err_len) != 0)
         return NULL;
-    if (knobs.replicas > lcores) {
-        snprintf(err, err_len, "--mode misd: replicas=%u: allowed are 1 to %u, the number of lcores (-l), or 0 for all",
-                 knobs.replicas, lcores);
-        errno = EINVAL;
+    if (common_count_workers(cfg, "misd", "replicas", MISD_REPLICAS_MAX, &knobs.replicas, err, err_len) != 0)
         return NULL;
-    }
-    n = knobs.replicas != 0 ? knobs.replicas : lcores;
+    n = knobs.replicas;
     shape.nb_workers = n + 1; /* nets: one for each replica, and the front's */
     made.stack.ip.csum_later = n > 1;
     m = common_create(&mode_misd, &made, &shape, err, err_len);

@@ -570,7 +570,9 @@ fs_settle(void)
 void
 fs_lose_events(bool lose)
 {
+    pthread_mutex_lock(&fs.lock);
     fs.lose = lose;
+    pthread_mutex_unlock(&fs.lock);
 }
 
 int32_t
