@@ -12,8 +12,9 @@
  * Rates are bytes per second, gains are in 1/256, instants in microseconds. What is random there (when to probe next) is drawn from the
  * sequence number, since the engine has no other chance. What differs from the draft: the short-term bounds, like the long-term
  * one, follow only a round that lost more than LossThresh, and by more than chance explains: else random loss below that would take
- * a tenth of the rate. Congestion marks, which the draft leaves open, bound the model as such a round does. Startup ends for
- * flows too whose buffer is smaller than the window that it wants.
+ * a tenth of the rate; and where the path loses while the flow cruises, with no queue of its own making, LossThresh is counted from
+ * there. Congestion marks, which the draft leaves open, bound the model as such a round does. Startup ends for flows too whose
+ * buffer is smaller than the window that it wants. A round-trip time that comes back to the least one known makes PROBE_RTT needless.
  */
 
 #define GAIN_ONE 256u
@@ -26,13 +27,17 @@
 #define GAIN_CWND_PROBE_RTT 128u /* 0.5 */
 
 #define MARGIN_PERCENT 1u
-#define LOSS_THRESH_PERCENT 2u
+#define LOSS_THRESH_PPM 20000u
+#define CALM_LOSS_MAX_PPM 30000u /* of what is lost while the flow cruises, so much at most is not its doing */
+#define CALM_SEGS_MIN 200u /* fewer tell nothing of a share */
+#define CALM_BYTES_MAX (1u << 30)
 #define CHANCE_SIGMAS 2u /* deviations of what LossThresh loses by chance */
 #define BETA_PERCENT 70u
 #define HEADROOM_PERCENT 15u
 #define FULL_BW_ROUNDS 3
 #define FULL_LOSS_EVENTS 6
 #define MIN_RTT_FILTER_US 10000000u
+#define SAME_RTT_SHIFT 5 /* round-trip times that differ by a 32nd tell of the same delay */
 #define PROBE_RTT_INTERVAL_US 5000000u
 #define PROBE_RTT_US 200000u
 #define PROBE_WAIT_US 2000000u /* and up to a second more */
@@ -64,6 +69,8 @@ struct bbr {
     uint32_t probe_wait_us;
     uint32_t up_bytes_per_mss; /**< acknowledged bytes for each segment by which inflight_hi grows */
     uint32_t up_acked_bytes;
+    uint32_t round_rtt_us; /**< least in this round */
+    uint32_t calm_bytes, calm_lost_bytes; /**< delivered and lost while it cruised with an empty queue */
     uint8_t state, acks;
     uint8_t rounds_since_probe;
     uint8_t up_rounds;
@@ -222,6 +229,8 @@ enter_down(struct bbr *b, const struct tcp_cc_event *ev)
     b->rounds_since_probe = (uint8_t)(chance >> 31);
     b->probe_wait_us = PROBE_WAIT_US + (chance >> 8) % 1000000;
     b->cycle_at_us = ev->now_us;
+    b->calm_bytes /= 2; /* the path may change */
+    b->calm_lost_bytes /= 2;
     b->acks = ACKS_STOPPING;
     start_round(b, ev);
     b->state = PROBE_DOWN;
@@ -330,18 +339,54 @@ adapt_lower_bounds(struct bbr *b, const struct tcp_cc *cc)
     b->inflight_lo = max32(b->inflight_latest, percent(b->inflight_lo, BETA_PERCENT));
 }
 
+/** Whether the sample was taken with the queue empty, or as good as. */
+static bool
+is_least_rtt(const struct bbr *b, uint32_t rtt_us)
+{
+    return rtt_us != UINT32_MAX && rtt_us <= b->probe_rtt_min_us + (b->probe_rtt_min_us >> SAME_RTT_SHIFT);
+}
+
+/** What the path loses of itself: while the flow cruises, and the queue was seen empty, it is not the flow that fills it. */
+static void
+note_calm_loss(struct bbr *b, const struct tcp_cc_event *ev)
+{
+    if (ev->rtt_us != 0)
+        b->round_rtt_us = min32(b->round_rtt_us, ev->rtt_us);
+    if (!b->round_start)
+        return;
+    if (b->state == PROBE_CRUISE && is_least_rtt(b, b->round_rtt_us)) {
+        b->calm_bytes += ev->sample->delivered_bytes;
+        b->calm_lost_bytes += ev->sample->lost_bytes;
+    }
+    b->round_rtt_us = UINT32_MAX;
+    if (b->calm_bytes > CALM_BYTES_MAX) {
+        b->calm_bytes /= 2;
+        b->calm_lost_bytes /= 2;
+    }
+}
+
+/** LossThresh, counted from what the path loses of itself. */
+static uint32_t
+loss_thresh_ppm(const struct bbr *b, const struct tcp_cc_event *ev)
+{
+    if (b->calm_bytes < CALM_SEGS_MIN * ev->mss_bytes)
+        return LOSS_THRESH_PPM;
+    uint64_t calm_ppm = b->calm_lost_bytes * 1000000ull / b->calm_bytes;
+    return LOSS_THRESH_PPM + (calm_ppm < CALM_LOSS_MAX_PPM ? (uint32_t)calm_ppm : CALM_LOSS_MAX_PPM);
+}
+
 /**
  * IsInflightTooHigh. A flight has few segments: of 130 on a path that loses 1% at random every seventh loses more than LossThresh. What is
  * lost must therefore exceed the allowed n segments by two of their deviations (the root of n) before it tells of congestion; an
  * overflowing queue loses a multiple of that.
  */
 static bool
-inflight_too_high(uint32_t lost_bytes, uint32_t inflight_bytes, uint32_t mss_bytes)
+inflight_too_high(const struct bbr *b, const struct tcp_cc_event *ev, uint32_t lost_bytes, uint32_t inflight_bytes)
 {
-    uint64_t allowed = percent(inflight_bytes, LOSS_THRESH_PERCENT);
+    uint64_t allowed = (uint64_t)inflight_bytes * loss_thresh_ppm(b, ev) / 1000000;
     uint64_t excess = lost_bytes > allowed ? lost_bytes - allowed : 0;
 
-    return excess * excess > CHANCE_SIGMAS * CHANCE_SIGMAS * allowed * mss_bytes;
+    return excess * excess > CHANCE_SIGMAS * CHANCE_SIGMAS * allowed * ev->mss_bytes;
 }
 
 /** BBRCheckStartupHighLoss. */
@@ -349,7 +394,7 @@ static void
 check_startup_loss(struct bbr *b, const struct tcp_cc_event *ev)
 {
     if (b->state != STARTUP || !b->loss_round_start || b->loss_events < FULL_LOSS_EVENTS ||
-        !inflight_too_high(ev->sample->lost_bytes, ev->sample->inflight_bytes, ev->mss_bytes))
+        !inflight_too_high(b, ev, ev->sample->lost_bytes, ev->sample->inflight_bytes))
         return;
     b->full_bw_reached = true;
     b->inflight_hi = max32(bdp(b, ev, max_bw(b), GAIN_ONE), b->inflight_latest);
@@ -363,7 +408,7 @@ update_congestion_signals(struct bbr *b, const struct tcp_cc *cc, const struct t
     check_startup_loss(b, ev);
     if (!b->loss_round_start)
         return;
-    if (b->marked_in_round || inflight_too_high(ev->sample->lost_bytes, ev->sample->inflight_bytes, ev->mss_bytes))
+    if (b->marked_in_round || inflight_too_high(b, ev, ev->sample->lost_bytes, ev->sample->inflight_bytes))
         adapt_lower_bounds(b, cc);
     b->marked_in_round = false;
     b->loss_in_round = false;
@@ -465,7 +510,7 @@ adapt_upper_bounds(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_e
     }
     if (!s->valid)
         return;
-    if (inflight_too_high(s->lost_bytes, s->inflight_bytes, ev->mss_bytes)) {
+    if (inflight_too_high(b, ev, s->lost_bytes, s->inflight_bytes)) {
         if (b->probe_samples)
             handle_too_high(b, cc, ev, s->inflight_bytes, s->app_limited);
         return;
@@ -546,6 +591,8 @@ update_min_rtt(struct bbr *b, const struct tcp_cc_event *ev)
     if (ev->rtt_us != 0 && (ev->rtt_us < b->probe_rtt_min_us || b->probe_rtt_expired)) {
         b->probe_rtt_min_us = ev->rtt_us;
         b->probe_rtt_min_at_us = ev->now_us;
+    } else if (ev->rtt_us != 0 && is_least_rtt(b, ev->rtt_us)) {
+        b->probe_rtt_min_at_us = ev->now_us; /* the queue was empty just now: there is nothing to look for */
     }
     if (b->probe_rtt_min_us < b->min_rtt_us || ev->now_us > b->min_rtt_at_us + MIN_RTT_FILTER_US) {
         b->min_rtt_us = b->probe_rtt_min_us;
@@ -668,6 +715,7 @@ bbr_init(struct tcp_cc *cc, const struct tcp_cc_event *ev)
     *cc = (struct tcp_cc){ .cwnd_bytes = tcp_cc_initial_window(ev->mss_bytes), .ssthresh_bytes = UINT32_MAX };
     memset(b, 0, sizeof(*b));
     b->min_rtt_us = b->probe_rtt_min_us = ev->min_rtt_us;
+    b->round_rtt_us = UINT32_MAX;
     b->min_rtt_at_us = b->probe_rtt_min_at_us = b->extra_from_us = b->cycle_at_us = ev->now_us;
     b->inflight_hi = b->undo_hi = b->undo_lo = UNBOUNDED;
     b->undo_bw_lo = UINT64_MAX;
@@ -695,14 +743,15 @@ note_losses(struct bbr *b, const struct tcp_cc *cc, const struct tcp_cc_event *e
     if (!b->probe_samples || m == NULL)
         return;
     uint32_t lost = ev->rate->lost_bytes - m->lost_bytes, inflight = m->inflight_bytes;
-    if (!inflight_too_high(lost, inflight, ev->mss_bytes))
+    if (!inflight_too_high(b, ev, lost, inflight))
         return;
     /* BBRInflightHiFromLostPacket: where, within what was lost last, the share of losses crossed the line. */
     uint32_t size = min32(ev->lost_bytes, inflight);
     uint32_t before = inflight - size, lost_before = lost > size ? lost - size : 0;
-    uint32_t allowed = percent(before, LOSS_THRESH_PERCENT);
+    uint32_t thresh_ppm = loss_thresh_ppm(b, ev);
+    uint32_t allowed = (uint32_t)((uint64_t)before * thresh_ppm / 1000000);
     uint32_t prefix =
-        allowed > lost_before ? (uint32_t)((allowed - lost_before) * 100ull / (100 - LOSS_THRESH_PERCENT)) : 0;
+        allowed > lost_before ? (uint32_t)((allowed - lost_before) * 1000000ull / (1000000 - thresh_ppm)) : 0;
     handle_too_high(b, cc, ev, before + min32(prefix, size), m->app_limited != 0);
 }
 
@@ -713,6 +762,7 @@ bbr_on_ack(struct tcp_cc *cc, const struct tcp_cc_event *ev)
 
     note_losses(b, cc, ev);
     update_rounds(b, ev);
+    note_calm_loss(b, ev);
     update_congestion_signals(b, cc, ev);
     update_aggregation(b, cc, ev);
     check_full_bw(b, ev);
