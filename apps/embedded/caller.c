@@ -43,12 +43,14 @@ struct seat {
     uint32_t *pending; /**< [max_sockets]: sockets that stand notified */
     struct net *net;
     struct counters *ctr;
+    struct caller *of;
     uint64_t passed_at_us; /**< start of the last pass */
     uint64_t idle_since_us; /**< 0 = the last pass did something; atomic for those who look without the lock */
     bool has_intr, armed;
 } __attribute__((aligned(64)));
 
-static struct {
+struct caller {
+    struct embedded *e;
     struct seat *seats;
     uint32_t nb_seats;
     uint32_t capacity; /**< of each seat's pending */
@@ -58,9 +60,15 @@ static struct {
         sleep_lock; /**< of going to sleep and waking up; taken before a seat's, and with it these are only tried */
     uint32_t nb_asleep; /**< atomic for those who look without the lock */
     uint32_t nap_us; /**< atomic: a pass that found work sets it back without the lock */
-} caller = { .nap_us = NAP_MIN_US };
+    struct front_local local; /**< for the front-end */
+};
 
-static struct front_local local_ops;
+/* Of the stack that the calling thread uses. */
+static struct caller *
+caller_now(void)
+{
+    return embedded_now()->caller;
+}
 
 /* ---- inside the stack --------------------------------------------------------------------------------------------------- */
 
@@ -68,13 +76,31 @@ static struct front_local local_ops;
  * A thread that the EAL does not know has no cache of packet buffers, and each buffer would cost it an operation on a shared ring. So it gets an
  * lcore's number for its lifetime, if one is left.
  */
-static pthread_key_t thread_key;
+static struct {
+    pthread_key_t key;
+    pthread_once_t once;
+    int rc; /**< of making the key */
+} threads = { .once = PTHREAD_ONCE_INIT };
 
 static void
 on_thread_end(void *arg)
 {
     (void)arg;
     rte_thread_unregister();
+}
+
+static void
+make_key(void)
+{
+    threads.rc = -pthread_key_create(&threads.key, on_thread_end);
+}
+
+/* Once for all stacks. Returns 0 or -errno. */
+static int
+know_threads(void)
+{
+    pthread_once(&threads.once, make_key);
+    return threads.rc;
 }
 
 static void
@@ -86,23 +112,30 @@ know_thread(void)
         return;
     known = true;
     if (rte_lcore_id() == LCORE_ID_ANY && rte_thread_register() == 0)
-        pthread_setspecific(thread_key, &caller);
+        pthread_setspecific(threads.key, &threads); /* anything but NULL */
 }
 
 static struct seat *
 own_seat(void)
 {
-    static __thread struct seat *seat;
+    static __thread struct {
+        const struct caller *of;
+        struct seat *seat;
+    } own;
+    struct caller *c = caller_now();
 
-    if (unlikely(seat == NULL))
-        seat = &caller.seats[__atomic_fetch_add(&caller.threads, 1, __ATOMIC_RELAXED) % caller.nb_seats];
-    return seat;
+    if (unlikely(own.of != c)) {
+        own.of = c;
+        own.seat = &c->seats[__atomic_fetch_add(&c->threads, 1, __ATOMIC_RELAXED) % c->nb_seats];
+    }
+    return own.seat;
 }
 
 /* What the seat's sockets were notified of. The seat's lock is held. */
 static void
 serve_pending(struct seat *seat, uint64_t now_us)
 {
+    struct caller *c = seat->of;
     uint32_t n = seat->nb_pending;
 
     net_begin(seat->net);
@@ -111,11 +144,11 @@ serve_pending(struct seat *seat, uint64_t now_us)
             rte_prefetch0(front_sock(seat->pending[i + 2]));
             rte_prefetch0(back_sock(seat->pending[i + 2]));
         }
-        app_serve(seat->net, em.app, seat->pending[i], now_us);
+        app_serve(seat->net, c->e->app, seat->pending[i], now_us);
     }
     seat->nb_pending = 0;
-    if (unlikely(load_relaxed(&caller.lost)) && __atomic_exchange_n(&caller.lost, 0, __ATOMIC_ACQ_REL))
-        app_serve_all(seat->net, em.app, now_us);
+    if (unlikely(load_relaxed(&c->lost)) && __atomic_exchange_n(&c->lost, 0, __ATOMIC_ACQ_REL))
+        app_serve_all(seat->net, c->e->app, now_us);
     net_pause(seat->net);
 }
 
@@ -123,17 +156,18 @@ serve_pending(struct seat *seat, uint64_t now_us)
 static unsigned
 pass_locked(struct seat *seat)
 {
+    struct caller *c = seat->of;
     uint64_t start = clock_cycles(), now_us = clock_us_at(start);
     unsigned did = seat->nb_pending;
 
     seat->passed_at_us = now_us;
-    if (did > 0 || unlikely(load_relaxed(&caller.lost)))
+    if (did > 0 || unlikely(load_relaxed(&c->lost)))
         serve_pending(seat, now_us);
-    did += em.ops->poll(em.mode, (unsigned)(seat - caller.seats), now_us);
+    did += c->e->ops->poll(c->e->mode, (unsigned)(seat - c->seats), now_us);
     counter_inc(seat->ctr, CTR_WORKER_POLLS);
     if (did > 0) {
         __atomic_store_n(&seat->idle_since_us, 0, __ATOMIC_RELAXED);
-        store_relaxed(&caller.nap_us, NAP_MIN_US);
+        store_relaxed(&c->nap_us, NAP_MIN_US);
         counter_add(seat->ctr, CTR_WORKER_BUSY_CYCLES, clock_cycles() - start);
     } else {
         counter_inc(seat->ctr, CTR_WORKER_IDLE_POLLS);
@@ -148,7 +182,7 @@ pass_locked(struct seat *seat)
 static void
 wake_others(const struct seat *seat)
 {
-    if (unlikely(__atomic_load_n(&caller.nb_asleep, __ATOMIC_SEQ_CST) != 0))
+    if (unlikely(__atomic_load_n(&seat->of->nb_asleep, __ATOMIC_SEQ_CST) != 0))
         net_wake(seat->net);
 }
 
@@ -175,8 +209,8 @@ caller_pass(void)
 
     know_thread();
     did = try_pass(seat);
-    if (did == 0 && caller.nb_seats > 1) {
-        struct seat *other = &caller.seats[turn++ % caller.nb_seats];
+    if (did == 0 && seat->of->nb_seats > 1) {
+        struct seat *other = &seat->of->seats[turn++ % seat->of->nb_seats];
 
         if (other != seat)
             did = try_pass(other);
@@ -206,13 +240,13 @@ local_notify(uint32_t slot)
 
     /* False: in a signal handler that interrupted this thread inside the stack. */
     if (!lock_acquire(&seat->lock)) {
-        __atomic_store_n(&caller.lost, 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&seat->of->lost, 1, __ATOMIC_RELEASE);
         return;
     }
-    if (likely(seat->nb_pending < caller.capacity))
+    if (likely(seat->nb_pending < seat->of->capacity))
         seat->pending[seat->nb_pending++] = slot;
     else
-        __atomic_store_n(&caller.lost, 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&seat->of->lost, 1, __ATOMIC_RELEASE);
     lock_release(&seat->lock);
     wake_others(seat);
 }
@@ -226,7 +260,7 @@ local_serve(uint32_t slot)
         return;
     know_thread();
     net_begin(seat->net);
-    app_serve(seat->net, em.app, slot, clock_now_us());
+    app_serve(seat->net, seat->of->e->app, slot, clock_now_us());
     net_pause(seat->net);
     lock_release(&seat->lock);
 }
@@ -240,9 +274,9 @@ may_sleep(const struct seat *seat, uint64_t now_us)
     /* Once: whoever is in the seat may find work between two looks. */
     uint64_t idle_since_us = __atomic_load_n(&seat->idle_since_us, __ATOMIC_RELAXED);
 
-    if (em.config.idle == IDLE_POLL || idle_since_us == 0)
+    if (seat->of->e->config.idle == IDLE_POLL || idle_since_us == 0)
         return false;
-    return em.config.idle == IDLE_SLEEP || now_us - idle_since_us >= SLEEP_AFTER_US;
+    return seat->of->e->config.idle == IDLE_SLEEP || now_us - idle_since_us >= SLEEP_AFTER_US;
 }
 
 /* A seat of a sleeper to be: its last look. Whether there was nothing; *next_us is lowered to when there will be. */
@@ -263,14 +297,14 @@ is_quiet(struct seat *seat, bool first, uint64_t now_us, uint64_t *next_us)
 
 /* sleep_lock is held. For how long; 0 = there is work. */
 static uint64_t
-sleep_time(void)
+sleep_time(struct caller *c)
 {
-    bool first = caller.nb_asleep == 1, all_armed = first;
+    bool first = c->nb_asleep == 1, all_armed = first;
     uint64_t now_us = clock_now_us(), next_us = UINT64_MAX, limit_us;
     uint32_t nap_us;
 
-    for (uint32_t i = 0; i < caller.nb_seats; i++) {
-        struct seat *seat = &caller.seats[i];
+    for (uint32_t i = 0; i < c->nb_seats; i++) {
+        struct seat *seat = &c->seats[i];
         bool quiet;
 
         /* Somebody is in it and sees to it; but he may leave the stack to compute. */
@@ -284,20 +318,20 @@ sleep_time(void)
         if (!quiet)
             return 0;
     }
-    nap_us = load_relaxed(&caller.nap_us);
+    nap_us = load_relaxed(&c->nap_us);
     limit_us = all_armed ? SLEEP_MAX_US : nap_us;
-    store_relaxed(&caller.nap_us, RTE_MIN(2 * nap_us, NAP_MAX_US));
+    store_relaxed(&c->nap_us, RTE_MIN(2 * nap_us, NAP_MAX_US));
     return next_us > now_us ? RTE_MIN(next_us - now_us, limit_us) : 0;
 }
 
 /* sleep_lock is held. */
 static void
-awake(void)
+awake(struct caller *c)
 {
-    if (__atomic_sub_fetch(&caller.nb_asleep, 1, __ATOMIC_SEQ_CST) != 0)
+    if (__atomic_sub_fetch(&c->nb_asleep, 1, __ATOMIC_SEQ_CST) != 0)
         return;
-    for (uint32_t i = 0; i < caller.nb_seats; i++) {
-        struct seat *seat = &caller.seats[i];
+    for (uint32_t i = 0; i < c->nb_seats; i++) {
+        struct seat *seat = &c->seats[i];
 
         if (seat->armed)
             port_intr_disarm(net_queue(seat->net));
@@ -311,60 +345,65 @@ static uint64_t
 local_sleep_begin(void)
 {
     struct seat *seat = own_seat();
+    struct caller *c = seat->of;
     uint64_t us;
 
-    if (!may_sleep(seat, clock_now_us()) || !lock_try(&caller.sleep_lock))
+    if (!may_sleep(seat, clock_now_us()) || !lock_try(&c->sleep_lock))
         return 0;
-    __atomic_add_fetch(&caller.nb_asleep, 1, __ATOMIC_SEQ_CST);
-    us = sleep_time();
+    __atomic_add_fetch(&c->nb_asleep, 1, __ATOMIC_SEQ_CST);
+    us = sleep_time(c);
     if (us == 0)
-        awake();
+        awake(c);
     else
         counter_inc(seat->ctr, CTR_WORKER_SLEEPS);
-    lock_release(&caller.sleep_lock);
+    lock_release(&c->sleep_lock);
     return us;
 }
 
 static void
 local_sleep_end(void)
 {
-    if (!lock_acquire(&caller.sleep_lock))
+    struct caller *c = caller_now();
+
+    if (!lock_acquire(&c->sleep_lock))
         return;
-    awake();
-    lock_release(&caller.sleep_lock);
+    awake(c);
+    lock_release(&c->sleep_lock);
 }
 
 /* ---- event queues ------------------------------------------------------------------------------------------------------- */
 
 /* Every seat's lock: nobody is inside the stack. False in a signal handler that interrupted this thread there. */
 static bool
-stop_all(void)
+stop_all(struct caller *c)
 {
-    for (uint32_t i = 0; i < caller.nb_seats; i++) {
-        if (lock_acquire(&caller.seats[i].lock))
+    for (uint32_t i = 0; i < c->nb_seats; i++) {
+        if (lock_acquire(&c->seats[i].lock))
             continue;
         while (i > 0)
-            lock_release(&caller.seats[--i].lock);
+            lock_release(&c->seats[--i].lock);
         return false;
     }
     return true;
 }
 
 static void
-go_all(void)
+go_all(struct caller *c)
 {
-    for (uint32_t i = 0; i < caller.nb_seats; i++)
-        lock_release(&caller.seats[i].lock);
+    for (uint32_t i = 0; i < c->nb_seats; i++)
+        lock_release(&c->seats[i].lock);
 }
 
 static void
 add_eventq(struct eventq_call *call)
 {
+    struct caller *c = caller_now();
+
     call->result = -EDEADLK;
-    if (!stop_all())
+    if (!stop_all(c))
         return;
-    call->result = app_eventq_add(em.app, call->fd);
-    go_all();
+    call->result = app_eventq_add(c->e->app, call->fd);
+    go_all(c);
 }
 
 static int
@@ -376,12 +415,13 @@ home_eventq_create(uint32_t *queue, int *fd)
 static void
 home_eventq_destroy(uint32_t queue)
 {
+    struct caller *c = caller_now();
     int fd;
 
-    if (!stop_all())
+    if (!stop_all(c))
         return;
-    fd = app_eventq_remove(em.app, queue);
-    go_all();
+    fd = app_eventq_remove(c->e->app, queue);
+    go_all(c);
     eventq_close_fd(fd);
 }
 
@@ -390,7 +430,7 @@ static const struct front_home home_ops = {
     .eventq_destroy = home_eventq_destroy,
 };
 
-static struct front_local local_ops = {
+static const struct front_local local_ops = {
     .notify = local_notify,
     .serve = local_serve,
     .pass = local_pass,
@@ -402,62 +442,80 @@ static struct front_local local_ops = {
 /* ---- start and stop ----------------------------------------------------------------------------------------------------- */
 
 static int
-seat_init(struct seat *seat, unsigned number, int wake_fd)
+seat_init(struct caller *c, unsigned number)
 {
     struct epoll_event ev = { .events = EPOLLIN };
+    struct seat *seat = &c->seats[number];
 
-    seat->net = host_net(em.host, number);
+    seat->of = c;
+    seat->net = host_net(c->e->host, number);
     seat->ctr = net_queue(seat->net)->ctr;
-    seat->pending = calloc(caller.capacity, sizeof(*seat->pending));
+    seat->pending = calloc(c->capacity, sizeof(*seat->pending));
     if (seat->pending == NULL)
         return -ENOMEM;
-    if (epoll_ctl(wake_fd, EPOLL_CTL_ADD, net_doorbell_fd(seat->net), &ev) != 0)
+    if (epoll_ctl(c->local.wake_fd, EPOLL_CTL_ADD, net_doorbell_fd(seat->net), &ev) != 0)
         return -errno;
-    seat->has_intr = port_intr_register(net_queue(seat->net), wake_fd) == 0;
+    seat->has_intr = port_intr_register(net_queue(seat->net), c->local.wake_fd) == 0;
     return 0;
 }
 
 int
-caller_start(struct embedded_entry *entry)
+caller_start(struct embedded *e, struct embedded_entry *entry)
 {
-    unsigned n = em.ops->nb_workers(em.mode);
-    int fd = epoll_create1(EPOLL_CLOEXEC), rc;
+    unsigned n = e->ops->nb_workers(e->mode);
+    struct caller *c = calloc(1, sizeof(*c));
+    int fd, rc;
 
-    if (fd < 0)
-        return -errno;
-    local_ops.wake_fd = front_hide_fd(fd);
-    caller.capacity = em.config.max_sockets;
-    caller.seats = aligned_alloc(64, n * sizeof(*caller.seats));
-    if (caller.seats == NULL)
+    if (c == NULL)
         return -ENOMEM;
-    memset(caller.seats, 0, n * sizeof(*caller.seats));
-    caller.nb_seats = n;
-    rc = -pthread_key_create(&thread_key, on_thread_end);
+    c->seats = aligned_alloc(64, n * sizeof(*c->seats));
+    if (c->seats == NULL) {
+        free(c);
+        return -ENOMEM;
+    }
+    memset(c->seats, 0, n * sizeof(*c->seats));
+    fd = epoll_create1(EPOLL_CLOEXEC);
+    if (fd < 0) {
+        rc = -errno;
+        free(c->seats);
+        free(c);
+        return rc;
+    }
+    c->e = e;
+    c->nb_seats = n;
+    c->nap_us = NAP_MIN_US;
+    c->capacity = e->config.max_sockets;
+    c->local = local_ops;
+    c->local.wake_fd = front_hide_fd(fd);
+    c->local.driver_signals = e->driver_signals;
+    rc = know_threads();
     for (unsigned i = 0; i < n && rc == 0; i++)
-        rc = seat_init(&caller.seats[i], i, local_ops.wake_fd);
-    local_ops.driver_signals = em.driver_signals;
+        rc = seat_init(c, i);
+    e->caller = c;
     entry->home = &home_ops;
-    entry->local = &local_ops;
+    entry->local = &c->local;
     return rc;
 }
 
 static void
-pass_all(void)
+pass_all(struct caller *c)
 {
-    for (uint32_t i = 0; i < caller.nb_seats; i++)
-        pass_locked(&caller.seats[i]);
+    for (uint32_t i = 0; i < c->nb_seats; i++)
+        pass_locked(&c->seats[i]);
 }
 
 bool
-caller_stop(uint64_t end_us)
+caller_stop(struct embedded *e, uint64_t end_us)
 {
-    if (!stop_all())
+    struct caller *c = e->caller;
+
+    if (!stop_all(c))
         return false;
-    pass_all();
-    host_shutdown_begin(em.host, clock_now_us());
+    pass_all(c);
+    host_shutdown_begin(e->host, clock_now_us());
     do
-        pass_all();
-    while (!host_shutdown_done(em.host, clock_now_us()) && clock_now_us() < end_us);
-    go_all();
+        pass_all(c);
+    while (!host_shutdown_done(e->host, clock_now_us()) && clock_now_us() < end_us);
+    go_all(c);
     return true;
 }

@@ -16,15 +16,15 @@
  */
 
 static int
-doorbells_create(struct embedded_entry *entry)
+doorbells_create(const struct embedded *e, struct embedded_entry *entry)
 {
-    for (unsigned i = 0; i < host_nb_nets(em.host); i++) {
+    for (unsigned i = 0; i < host_nb_nets(e->host); i++) {
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
         if (fd < 0)
             return -errno;
         entry->doorbell[i] = front_hide_fd(fd);
-        if (net_doorbell_add(host_net(em.host, i), entry->doorbell[i]) != 0)
+        if (net_doorbell_add(host_net(e->host, i), entry->doorbell[i]) != 0)
             return -errno;
     }
     return 0;
@@ -39,13 +39,16 @@ call_add(struct host *h, void *arg, uint64_t now_us)
 
     (void)h;
     (void)now_us;
-    call->result = app_eventq_add(em.app, call->fd);
+    call->result = app_eventq_add(call->app, call->fd);
 }
 
 static void
 add_eventq(struct eventq_call *call)
 {
-    int rc = host_call(em.host, call_add, call);
+    int rc;
+
+    call->app = embedded_now()->app;
+    rc = host_call(embedded_now()->host, call_add, call);
 
     if (rc != 0)
         call->result = rc == -ESHUTDOWN ? -ENETDOWN : rc;
@@ -64,15 +67,15 @@ call_remove(struct host *h, void *arg, uint64_t now_us)
 
     (void)h;
     (void)now_us;
-    call->fd = app_eventq_remove(em.app, (uint32_t)call->result);
+    call->fd = app_eventq_remove(call->app, (uint32_t)call->result);
 }
 
 static void
 home_eventq_destroy(uint32_t queue)
 {
-    struct eventq_call call = { .fd = -1, .result = (int)queue };
+    struct eventq_call call = { .app = embedded_now()->app, .fd = -1, .result = (int)queue };
 
-    if (host_call(em.host, call_remove, &call) == 0)
+    if (host_call(embedded_now()->host, call_remove, &call) == 0)
         eventq_close_fd(call.fd);
 }
 
@@ -84,21 +87,21 @@ static const struct front_home home_ops = {
 /* ---- start and stop ----------------------------------------------------------------------------------------------------- */
 
 int
-workers_start(struct embedded_entry *entry)
+workers_start(struct embedded *e, struct embedded_entry *entry)
 {
-    int rc = doorbells_create(entry);
+    int rc = doorbells_create(e, entry);
 
     entry->home = &home_ops;
     /* Workers take them, who were created before this; threads that the program creates inherit the mask. */
-    pthread_sigmask(SIG_BLOCK, &em.driver_signals, NULL);
+    pthread_sigmask(SIG_BLOCK, &e->driver_signals, NULL);
     if (rc == 0)
-        daemon_launch(&em.daemon, 0);
+        daemon_launch(&e->daemon, 0);
     return rc;
 }
 
 void
-workers_stop(void)
+workers_stop(struct embedded *e)
 {
-    daemon_ask_stop(&em.daemon);
+    daemon_ask_stop(&e->daemon);
     rte_eal_mp_wait_lcore();
 }

@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * isobench with the stack inside: --stack FILE starts one from a configuration; pair starts two, a server's and a client's, in two processes on two CPUs
- * that are joined by shared memory (net_memif), whose every frame is copied by the sender and by the receiver.
+ * isobench with the stack inside: --stack FILE starts one from a configuration; pair starts two, a client's on the main thread and a server's on another one, on two CPUs,
+ * joined by shared memory (net_memif), whose every frame is copied by the sender and by the receiver.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "counters.h"
 #include "embedded.h"
+#include "run.h"
 
-/* The mapping of isobench's main to a function ends here. */
+/* The mapping of isobench's main and of thread creation to functions ends here. */
 #undef main
+#undef pthread_create
 
 #define CLIENT_ADDRESS "10.77.0.1/24"
 #define SERVER_ADDRESS "10.77.0.2/24"
 #define SERVER_TARGET "10.77.0.2:7000"
-#define READY_MS 20000
 #define HANDSHAKE_MS 200
 #define WORDS_MAX 48
 
@@ -32,21 +31,24 @@ static const char usage[] =
     "\n"
     "The first runs isobench over a stack of its own, made from a configuration file of isosockd (its option eal holds "
     "EAL\n"
-    "options). The second runs server and client, each with a stack, on two CPUs (0,1) joined by net_memif. Roles and "
+    "options). The second runs server and client, each with a stack and a thread, on two CPUs (0,1) joined by "
+    "net_memif. Roles and "
     "options are\n"
     "isobench's:\n\n";
 
 /** An argument vector. */
 struct words {
-    char *v[WORDS_MAX + 1];
+    char *v[WORDS_MAX + 1]; /**< ends with NULL */
     int n;
 };
 
 static void
 add(struct words *w, const char *word)
 {
-    if (w->n < WORDS_MAX)
+    if (w->n < WORDS_MAX) {
         w->v[w->n++] = strdup(word);
+        w->v[w->n] = NULL;
+    }
 }
 
 static int
@@ -76,6 +78,40 @@ run_one(const char *file, int argc, char **argv)
     return status;
 }
 
+/* ---- threads -------------------------------------------------------------------------------------------------------------- */
+
+struct birth {
+    void *(*fn)(void *arg);
+    void *arg;
+    int stack;
+};
+
+static void *
+begin_thread(void *arg)
+{
+    struct birth b = *(struct birth *)arg;
+
+    free(arg);
+    iso_stack_use(b.stack);
+    return b.fn(b.arg);
+}
+
+int
+embedded_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *arg), void *arg)
+{
+    struct birth *b = malloc(sizeof(*b));
+    int rc;
+
+    if (b == NULL)
+        return EAGAIN;
+    *b = (struct birth){ .fn = fn, .arg = arg, .stack = iso_stack_use(0) };
+    iso_stack_use(b->stack);
+    rc = pthread_create(thread, attr, begin_thread, b);
+    if (rc != 0)
+        free(b);
+    return rc;
+}
+
 /* ---- two ------------------------------------------------------------------------------------------------------------------ */
 
 struct pair {
@@ -84,44 +120,58 @@ struct pair {
     bool zero_copy; /**< of both ends */
     char dir[64]; /**< holds the wire's socket */
     char socket[96];
+    struct run server; /**< the client's is isobench's own */
+    pthread_barrier_t started; /**< the server's stack, or it failed */
+    bool failed;
 };
 
-static int
-start_end(const struct pair *p, bool is_server)
+/* The EAL's words, with both ends of the wire: port 0 is the client's. The driver keeps two ends in a process apart by the socket's name, hence two spellings of it. */
+static void
+add_eal(struct words *w, const struct pair *p)
 {
-    struct words w = { .n = 0 };
+    static const char vdev[] = "--vdev=net_memif%u,role=%s,id=0,socket-abstract=no,socket=%s/%swire,rsize=11,bsize=%u";
+    unsigned buffer_bytes = p->mtu_bytes > 2000 ? 9216u : 2048u;
     char text[256];
 
-    add(&w, "isobench-embedded");
-    snprintf(text, sizeof(text), "%d", p->cpus[!is_server]);
-    add(&w, "-l");
-    add(&w, text);
-    add(&w, "--no-pci");
-    add(&w, "--no-huge");
-    add(&w, "-m");
-    add(&w, "512");
-    snprintf(text, sizeof(text), "--vdev=net_memif0,role=%s,id=0,socket-abstract=no,socket=%s,rsize=11,bsize=%u",
-             is_server ? "server" : "client", p->socket, p->mtu_bytes > 2000 ? 9216u : 2048u);
-    add(&w, text);
-    add(&w, "--");
-    add(&w, "--address");
-    add(&w, is_server ? SERVER_ADDRESS : CLIENT_ADDRESS);
-    add(&w, "--idle");
-    add(&w, "poll");
-    add(&w, "--own-descriptors");
+    snprintf(text, sizeof(text), "%d", p->cpus[1]);
+    add(w, "-l");
+    add(w, text);
+    add(w, "--no-pci");
+    add(w, "--no-huge");
+    add(w, "-m");
+    add(w, "1024");
+    snprintf(text, sizeof(text), vdev, 0u, "server", p->dir, "", buffer_bytes);
+    add(w, text);
+    snprintf(text, sizeof(text), vdev, 1u, "client", p->dir, "./", buffer_bytes);
+    add(w, text);
+    add(w, "--");
+}
+
+/* The stack's own options. */
+static void
+add_own(struct words *w, const struct pair *p, bool is_server)
+{
+    char text[16];
+
+    add(w, "--port");
+    add(w, is_server ? "1" : "0");
+    add(w, "--address");
+    add(w, is_server ? SERVER_ADDRESS : CLIENT_ADDRESS);
+    add(w, "--idle");
+    add(w, "poll");
+    add(w, "--own-descriptors");
     /* Address space: a chunk for each of many connections. */
-    add(&w, "--app-memory");
-    add(&w, "4095M");
-    add(&w, "--port-min");
-    add(&w, "1024");
-    add(&w, "--port-max");
-    add(&w, "65535");
+    add(w, "--app-memory");
+    add(w, "4095M");
+    add(w, "--port-min");
+    add(w, "1024");
+    add(w, "--port-max");
+    add(w, "65535");
     if (p->mtu_bytes != 0) {
         snprintf(text, sizeof(text), "%u", p->mtu_bytes);
-        add(&w, "--mtu");
-        add(&w, text);
+        add(w, "--mtu");
+        add(w, text);
     }
-    return iso_stack_start(w.n, w.v);
 }
 
 static int
@@ -134,26 +184,31 @@ pin(int cpu)
     return sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* The server's process. Its results would stand between the client's: they go nowhere. */
-static int
-serve(const struct pair *p, int ready_fd)
+/* The server's thread. Its results would stand between the client's: they go nowhere. */
+static void *
+serve(void *arg)
 {
-    char *argv[] = { strdup("isobench"),
-                     strdup("serve"),
-                     strdup(SERVER_TARGET),
-                     strdup("--spin"),
-                     p->zero_copy ? strdup("--zero-copy") : NULL,
-                     NULL };
-    int status;
+    struct pair *p = arg;
+    struct words w = { .n = 0 };
+    int stack;
 
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (pin(p->cpus[0]) != 0 || start_end(p, true) != 0)
-        return 1;
-    if (write(ready_fd, "r", 1) != 1 || freopen("/dev/null", "w", stdout) == NULL)
-        return 1;
-    status = isobench_main(p->zero_copy ? 5 : 4, argv);
+    add(&w, "isobench-embedded");
+    add_own(&w, p, true);
+    stack = pin(p->cpus[0]) == 0 ? iso_stack_add(w.n, w.v) : -1;
+    p->failed = stack < 0;
+    pthread_barrier_wait(&p->started);
+    if (stack < 0)
+        return NULL;
+    w.n = 0;
+    add(&w, "isobench");
+    add(&w, "serve");
+    add(&w, SERVER_TARGET);
+    add(&w, "--spin");
+    if (p->zero_copy)
+        add(&w, "--zero-copy");
+    run_program(&p->server, w.n, w.v, NULL);
     iso_stack_stop();
-    return status;
+    return NULL;
 }
 
 /* The wire's ends find each other by messages of their own; a first SYN before that would be lost, and its retry comes a second later. */
@@ -169,15 +224,10 @@ shake_hands(void)
 }
 
 static int
-client(const struct pair *p, int argc, char **argv)
+client(int argc, char **argv)
 {
     struct words w = { .n = 0 };
-    int status;
 
-    if (pin(p->cpus[1]) != 0)
-        return fail("--cpus", errno);
-    if (start_end(p, false) != 0)
-        return 1;
     shake_hands();
     add(&w, "isobench");
     add(&w, argv[0]);
@@ -185,40 +235,33 @@ client(const struct pair *p, int argc, char **argv)
     add(&w, "--spin");
     for (int i = 1; i < argc; i++)
         add(&w, argv[i]);
-    status = isobench_main(w.n, w.v);
-    iso_stack_stop();
-    return status;
-}
-
-static bool
-await_ready(int fd)
-{
-    struct pollfd pfd = { .fd = fd, .events = POLLIN };
-    char byte;
-
-    return poll(&pfd, 1, READY_MS) == 1 && read(fd, &byte, 1) == 1;
+    return isobench_main(w.n, w.v);
 }
 
 static int
 run_pair(struct pair *p, int argc, char **argv)
 {
-    int ready[2], status = 1;
-    pid_t pid;
+    struct words w = { .n = 0 };
+    pthread_t server;
+    int rc, status = 1;
 
-    if (pipe(ready) != 0)
-        return fail("pipe", errno);
-    pid = fork();
-    if (pid < 0)
-        return fail("fork", errno);
-    if (pid == 0) {
-        close(ready[0]);
-        exit(serve(p, ready[1]));
-    }
-    close(ready[1]);
-    if (await_ready(ready[0]))
-        status = client(p, argc, argv);
-    kill(pid, SIGTERM);
-    waitpid(pid, NULL, 0);
+    add(&w, "isobench-embedded");
+    add_eal(&w, p);
+    add_own(&w, p, false);
+    if (pin(p->cpus[1]) != 0)
+        return fail("--cpus", errno);
+    if (iso_stack_start(w.n, w.v) != 0)
+        return 1;
+    pthread_barrier_init(&p->started, NULL, 2);
+    rc = pthread_create(&server, NULL, serve, p);
+    if (rc != 0)
+        return fail("the server's thread", rc);
+    pthread_barrier_wait(&p->started);
+    if (!p->failed)
+        status = client(argc, argv);
+    iso_stack_stop();
+    p->server.stop = 1;
+    pthread_join(server, NULL);
     return status;
 }
 

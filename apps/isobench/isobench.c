@@ -12,13 +12,13 @@
 #include "run.h"
 #include "transfer.h"
 
-static struct run run;
+static struct run the_run;
 
 static void
 on_signal(int number)
 {
     (void)number;
-    run.stop = 1;
+    the_run.stop = 1;
 }
 
 /* Thousands of connections need descriptors. */
@@ -34,31 +34,28 @@ raise_limit(void)
 }
 
 static int
-run_role(const struct options *o)
+run_role(struct run *run, const struct options *o, FILE *out)
 {
-    const struct sigaction sa = { .sa_handler = on_signal };
     int rc;
 
-    run.o = o;
-    run.tallies = calloc(o->threads, sizeof(*run.tallies));
-    if (run.tallies == NULL) {
+    run->o = o;
+    run->tallies = calloc(o->threads, sizeof(*run->tallies));
+    if (run->tallies == NULL) {
         fprintf(stderr, "isobench: out of memory\n");
         return 1;
     }
-    sigaction(SIGTERM, &sa, NULL);
-    sigaction(SIGINT, &sa, NULL);
     raise_limit();
-    rc = o->serve ? server_run(&run) : client_run(&run);
-    if (rc == 0)
-        rc = report_print(&run, stdout);
+    rc = o->serve ? server_run(run) : client_run(run);
+    if (rc == 0 && out != NULL)
+        rc = report_print(run, out);
     for (uint32_t i = 0; i < o->threads; i++)
-        free(run.tallies[i].latency);
-    free(run.tallies);
+        free(run->tallies[i].latency);
+    free(run->tallies);
     return rc == 0 ? 0 : 1;
 }
 
 int
-main(int argc, char **argv)
+run_program(struct run *run, int argc, char **argv, FILE *out)
 {
     struct options o;
     char err[320];
@@ -71,7 +68,7 @@ main(int argc, char **argv)
             return 2;
         }
 #endif
-        return run_role(&o);
+        return run_role(run, &o, out);
     case OPTIONS_HELP:
         fputs(options_usage, stdout);
         return 0;
@@ -82,4 +79,14 @@ main(int argc, char **argv)
         fprintf(stderr, "isobench: %s\n", err);
         return 2;
     }
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct sigaction sa = { .sa_handler = on_signal };
+
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
+    return run_program(&the_run, argc, argv, stdout);
 }

@@ -60,6 +60,12 @@ tally_add(uint64_t *count, uint64_t n)
     __atomic_store_n(count, *count + n, __ATOMIC_RELAXED);
 }
 
+/**
+ * The whole program but its signals: parse the arguments, run, write the results to out (NULL: nowhere). run is all zero; whoever sets run->stop ends it. Returns the exit status: 0, 1
+ * no server or connections failed, 2 wrong usage, with a line on standard error.
+ */
+int run_program(struct run *run, int argc, char **argv, FILE *out);
+
 /** Put the calling thread on its CPU. Returns 0, or -errno. */
 int run_pin(const struct options *o, uint32_t thread);
 

@@ -56,6 +56,7 @@ start_port(struct daemon *d, char *err, size_t err_len)
     struct port_config pc = d->cfg->port_config;
     bool is_device = pc.wire_ops == NULL;
     uint16_t mtu = pc.mtu;
+    char name[16];
     int rc = d->ops->plan(&mc, &pc, err, err_len);
 
     if (rc == 0 && is_device)
@@ -64,7 +65,8 @@ start_port(struct daemon *d, char *err, size_t err_len)
         return rc;
     if (mtu == 0 && (!is_device || rte_eth_dev_get_mtu(pc.port_id, &mtu) != 0))
         mtu = RTE_ETHER_MTU;
-    rc = pktpool_create(&d->pool, "isosock", d->cfg->rx_buffers, mtu,
+    snprintf(name, sizeof(name), d->number == 0 ? "isosock" : "isosock%u", d->number);
+    rc = pktpool_create(&d->pool, name, d->cfg->rx_buffers, mtu,
                         is_device ? rte_eth_dev_socket_id(pc.port_id) : SOCKET_ID_ANY);
     if (rc != 0) {
         snprintf(err, err_len, "no memory for %u receive buffers (%s): lower --rx-buffers or give the EAL more",
@@ -90,6 +92,7 @@ start_mode(struct daemon *d, char *err, size_t err_len)
         .port = &d->port,
         .pool = &d->pool,
         .nb_workers = d->nb_workers,
+        .number = d->number,
     };
 
     config_tcp_params(d->cfg, &mc.stack.tcp);
@@ -118,6 +121,18 @@ start_server(struct daemon *d, char *err, size_t err_len)
     return server_create(&d->server, &sc, err, err_len);
 }
 
+/* What stacks of one process have in common. */
+static void
+init_process(void)
+{
+    int rc;
+
+    clock_init();
+    rc = telemetry_init();
+    if (rc != 0)
+        LOG_WARN("no telemetry: %s", strerror(-rc));
+}
+
 int
 daemon_start_stack(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len)
 {
@@ -128,10 +143,8 @@ daemon_start_stack(struct daemon *d, const struct config *cfg, const struct opti
     d->ops = cfg->mode_ops;
     if (d->nb_workers == 0)
         d->nb_workers = rte_lcore_count();
-    clock_init();
-    rc = telemetry_init();
-    if (rc != 0)
-        LOG_WARN("no telemetry: %s", strerror(-rc));
+    if (d->number == 0)
+        init_process();
     rc = start_port(d, err, err_len);
     if (rc == 0)
         rc = start_mode(d, err, err_len);

@@ -29,6 +29,7 @@ struct daemon {
     struct prompt *prompt;
     struct port port;
     struct pktpool pool;
+    uint8_t number; /**< of the stack in this process: a program may run several; set before the start */
     unsigned nb_workers; /**< lcores that the mode may use; set before the start, 0 = all */
     bool has_pool, has_port; /**< i.e. to be released by daemon_stop */
     struct daemon_worker workers[SHM_MAX_INSTANCES];

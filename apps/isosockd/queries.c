@@ -62,7 +62,7 @@ answer_stats(struct daemon *d, const char *args, FILE *out)
             fprintf(out, "%-28s %20" PRIu64 "  %s\n", counter_infos[i].name, sum.v[i], counter_infos[i].text);
         return 0;
     }
-    report_stats(out, json);
+    report_stats(d->ops->host(d->mode), out, json);
     if (json)
         return 0;
     d->ops->report(d->mode, out);

@@ -25,7 +25,7 @@ static void
 accumulate(struct counters *sum, const struct counters *c)
 {
     for (unsigned i = 0; i < CTR_COUNT; i++)
-        sum->v[i] += __atomic_load_n(&c->v[i], __ATOMIC_RELAXED);
+        sum->v[i] += counter_read(c, i);
 }
 
 /* Index of the name, registry.count if absent. The caller holds the lock. */

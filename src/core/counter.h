@@ -46,6 +46,13 @@ counter_inc(struct counters *c, enum counter_id id)
     c->v[id]++;
 }
 
+/** What any thread sees of a count that another one keeps. */
+static inline uint64_t
+counter_read(const struct counters *c, unsigned id)
+{
+    return __atomic_load_n(&c->v[id], __ATOMIC_RELAXED);
+}
+
 /** Longest name of a worker in the registry, its terminator included. */
 #define COUNTERS_NAME_LEN 32
 /** Arrays that the registry holds at most. */

@@ -9,7 +9,7 @@
 #define COMMAND_BUDGET 256u
 
 static bool
-counters_create(struct mode *m)
+counters_create(struct mode *m, uint8_t stack)
 {
     for (unsigned w = 0; w < m->nb_workers; w++) {
         char name[COUNTERS_NAME_LEN];
@@ -18,7 +18,10 @@ counters_create(struct mode *m)
         if (m->ctr[w] == NULL)
             return false;
         memset(m->ctr[w], 0, sizeof(*m->ctr[w]));
-        snprintf(name, sizeof(name), "worker%u", w);
+        if (stack == 0)
+            snprintf(name, sizeof(name), "worker%u", w);
+        else
+            snprintf(name, sizeof(name), "stack%u.worker%u", stack, w);
         counters_register(name, m->ctr[w]);
     }
     return true;
@@ -77,7 +80,7 @@ common_create(const struct mode_ops *ops, const struct mode_config *cfg, const s
     m->ops = ops;
     m->nb_workers = shape->nb_workers;
     m->rings_per_instance = shape->rings_per_instance;
-    if (counters_create(m)) {
+    if (counters_create(m, cfg->number)) {
         hc.ctr = m->ctr;
         m->host = host_create(&hc);
     }

@@ -22,6 +22,7 @@ struct mode_config {
     struct port *port;
     struct pktpool *pool;
     unsigned nb_workers; /**< lcores that it may use, at least 1 */
+    uint8_t number; /**< of the stack in this process; names its counters */
 };
 
 struct mode; /* an instance of a mode: private to its file */

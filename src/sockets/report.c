@@ -217,61 +217,68 @@ report_ss(struct host *h, FILE *out, unsigned flags)
 
 /* ---- counters ------------------------------------------------------------------------------------------------------------ */
 
-static void
-stats_text(FILE *out)
+static const struct counters *
+counters_of(const struct host *h, uint32_t worker)
 {
-    struct counters total;
-    struct counters one;
-    char name[COUNTERS_NAME_LEN];
-    bool several = counters_name(1, name) == 0;
+    return h->nets[worker]->ctr;
+}
 
-    counters_sum(&total);
+static uint64_t
+counter_of_all(const struct host *h, unsigned id)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t w = 0; w < h->nb_nets; w++)
+        sum += counter_read(counters_of(h, w), id);
+    return sum;
+}
+
+static void
+stats_text(const struct host *h, FILE *out)
+{
     for (unsigned c = 0; c < CTR_COUNT; c++) {
-        if (total.v[c] == 0)
+        uint64_t total = counter_of_all(h, c);
+
+        if (total == 0)
             continue;
-        fprintf(out, "%-28s %14" PRIu64, counter_infos[c].name, total.v[c]);
-        for (unsigned i = 0; several && counters_name(i, name) == 0; i++)
-            if (counters_get(name, &one) == 0)
-                fprintf(out, " %14" PRIu64, one.v[c]);
+        fprintf(out, "%-28s %14" PRIu64, counter_infos[c].name, total);
+        for (uint32_t w = 0; h->nb_nets > 1 && w < h->nb_nets; w++)
+            fprintf(out, " %14" PRIu64, counter_read(counters_of(h, w), c));
         fprintf(out, "  # %s\n", counter_infos[c].text);
     }
 }
 
+/* Of a worker, or of all. */
 static void
-json_object(FILE *out, const struct counters *c)
+json_object(const struct host *h, FILE *out, const struct counters *one)
 {
     fputc('{', out);
     for (unsigned i = 0; i < CTR_COUNT; i++)
-        fprintf(out, "%s\"%s\":%" PRIu64, i > 0 ? "," : "", counter_infos[i].name, c->v[i]);
+        fprintf(out, "%s\"%s\":%" PRIu64, i > 0 ? "," : "", counter_infos[i].name,
+                one != NULL ? counter_read(one, i) : counter_of_all(h, i));
     fputc('}', out);
 }
 
 static void
-stats_json(FILE *out)
+stats_json(const struct host *h, FILE *out)
 {
-    struct counters c;
-    char name[COUNTERS_NAME_LEN];
-
-    counters_sum(&c);
     fputs("{\"total\":", out);
-    json_object(out, &c);
+    json_object(h, out, NULL);
     fputs(",\"workers\":{", out);
-    for (unsigned i = 0; counters_name(i, name) == 0; i++) {
-        if (counters_get(name, &c) != 0)
-            continue;
-        fprintf(out, "%s\"%s\":", i > 0 ? "," : "", name);
-        json_object(out, &c);
+    for (uint32_t w = 0; w < h->nb_nets; w++) {
+        fprintf(out, "%s\"worker%u\":", w > 0 ? "," : "", w);
+        json_object(h, out, counters_of(h, w));
     }
     fputs("}}\n", out);
 }
 
 void
-report_stats(FILE *out, bool json)
+report_stats(const struct host *h, FILE *out, bool json)
 {
     if (json)
-        stats_json(out);
+        stats_json(h, out);
     else
-        stats_text(out);
+        stats_text(h, out);
 }
 
 /* ---- usage ------------------------------------------------------------------------------------------------------------------- */

@@ -27,7 +27,7 @@ int report_ss(struct host *h, FILE *out, unsigned flags);
 
 /** A line for each counter that is not zero: name, sum; then one column for each worker if there are several. json: an object
  *  with "total" and "workers", every counter in it, on one line. */
-void report_stats(FILE *out, bool json);
+void report_stats(const struct host *h, FILE *out, bool json);
 
 /** Listeners, connections and memory in use: "name value" lines. Returns 0, or -ESHUTDOWN. */
 int report_usage(struct host *h, FILE *out);

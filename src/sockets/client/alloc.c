@@ -39,19 +39,19 @@ enum slot_state { SLOT_FREE, SLOT_CLAIMED, SLOT_OPEN };
 static struct private_head *
 private_head(void)
 {
-    return (struct private_head *)(void *)(front.front + front.lay.front_private_off);
+    return (struct private_head *)(void *)(front->front + front->lay.front_private_off);
 }
 
 static uint32_t *
 slot_next(void)
 {
-    return (uint32_t *)(void *)(front.front + front.lay.front_private_off + 65536u);
+    return (uint32_t *)(void *)(front->front + front->lay.front_private_off + 65536u);
 }
 
 static uint32_t *
 chunk_next(void)
 {
-    return slot_next() + 2 * (uint64_t)front.lay.max_socks;
+    return slot_next() + 2 * (uint64_t)front->lay.max_socks;
 }
 
 /* One that was given back; UINT32_MAX: none. */
@@ -109,7 +109,7 @@ list_give(struct number_list *l, uint32_t *next, uint32_t number)
 char *
 chunk_at(uint32_t chunk)
 {
-    return front.front + front.lay.front_chunks_off + (uint64_t)chunk * SHM_CHUNK_BYTES;
+    return front->front + front->lay.front_chunks_off + (uint64_t)chunk * SHM_CHUNK_BYTES;
 }
 
 void
@@ -196,7 +196,7 @@ chunk_alloc(void)
     if (c == UINT32_MAX)
         c = list_take_used(cold, chunk_next());
     if (c == UINT32_MAX)
-        c = list_take_fresh(l, front.lay.nb_chunks);
+        c = list_take_fresh(l, front->lay.nb_chunks);
     if (FRONT_LIKELY(c != UINT32_MAX))
         return c;
     slot_reap(64);
@@ -210,7 +210,7 @@ chunks_trim(uint64_t now_us)
 {
     static uint64_t due_us;
     struct number_list *l = &private_head()->chunks;
-    uint32_t kept = front.lay.nb_chunks / 8 < TRIM_KEPT ? front.lay.nb_chunks / 8 : TRIM_KEPT;
+    uint32_t kept = front->lay.nb_chunks / 8 < TRIM_KEPT ? front->lay.nb_chunks / 8 : TRIM_KEPT;
     uint32_t c;
 
     if (now_us < __atomic_load_n(&due_us, __ATOMIC_RELAXED))
@@ -228,21 +228,15 @@ chunks_trim(uint64_t now_us)
 
 /* ---- slots ------------------------------------------------------------------------------------------------------------ */
 
-/* What this process has closed and the stack has not finished with: a queue, since most finish in order. */
-static struct {
-    uint32_t lock;
-    uint32_t head, tail; /* free-running; atomic for those who look without the lock */
-    uint32_t mask;
-    struct closing_entry {
-        uint32_t slot, state;
-    } * entries;
-} closing;
+struct closing_entry {
+    uint32_t slot, state;
+};
 
 void
 slot_forget_closing(void)
 {
-    closing.lock = 0;
-    store_relaxed(&closing.head, closing.tail);
+    front->closing.lock = 0;
+    store_relaxed(&front->closing.head, front->closing.tail);
 }
 
 static bool
@@ -294,25 +288,25 @@ reap_one(const struct closing_entry *e)
 static void
 closing_put(const struct closing_entry *e)
 {
-    closing.entries[closing.tail & closing.mask] = *e;
-    store_relaxed(&closing.tail, closing.tail + 1);
+    front->closing.entries[front->closing.tail & front->closing.mask] = *e;
+    store_relaxed(&front->closing.tail, front->closing.tail + 1);
 }
 
 void
 slot_reap(unsigned n)
 {
-    if (load_relaxed(&closing.head) == load_relaxed(&closing.tail) || !lock_acquire(&closing.lock))
+    if (load_relaxed(&front->closing.head) == load_relaxed(&front->closing.tail) || !lock_acquire(&front->closing.lock))
         return;
-    if (n > closing.tail - closing.head)
-        n = closing.tail - closing.head;
+    if (n > front->closing.tail - front->closing.head)
+        n = front->closing.tail - front->closing.head;
     while (n-- > 0) {
-        struct closing_entry e = closing.entries[closing.head & closing.mask];
+        struct closing_entry e = front->closing.entries[front->closing.head & front->closing.mask];
 
-        store_relaxed(&closing.head, closing.head + 1);
+        store_relaxed(&front->closing.head, front->closing.head + 1);
         if (!reap_one(&e))
             closing_put(&e);
     }
-    lock_release(&closing.lock);
+    lock_release(&front->closing.lock);
 }
 
 void
@@ -320,25 +314,25 @@ slot_closing(uint32_t slot)
 {
     struct closing_entry e = { slot, load_relaxed(&slot_claim(front_sock(slot))->state) };
 
-    if (!lock_acquire(&closing.lock))
+    if (!lock_acquire(&front->closing.lock))
         return; /* in a signal handler amid a reap: the sweep finds it */
-    if (closing.entries == NULL) {
+    if (front->closing.entries == NULL) {
         uint32_t entries = 1;
         void *p;
 
-        while (entries <= front.lay.max_socks)
+        while (entries <= front->lay.max_socks)
             entries *= 2;
         p = mmap(NULL, (size_t)entries * sizeof(e), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                  -1, 0);
         if (p != MAP_FAILED) {
-            closing.entries = p;
-            closing.mask = entries - 1;
+            front->closing.entries = p;
+            front->closing.mask = entries - 1;
         }
     }
     /* A slot of ours stands here once at most, so the queue cannot be full; a stale one of another epoch is dropped when met. */
-    if (closing.entries != NULL && closing.tail - closing.head <= closing.mask)
+    if (front->closing.entries != NULL && front->closing.tail - front->closing.head <= front->closing.mask)
         closing_put(&e);
-    lock_release(&closing.lock);
+    lock_release(&front->closing.lock);
 }
 
 /* The list is empty: look for slots whose last owner died without closing them, or before opening them. */
@@ -367,7 +361,7 @@ slot_prepare(uint32_t slot)
     opts_clear(slot); /* by the flags of its last socket */
     memset(f->private0, 0, sizeof(f->private0));
     memset(f->tx_chunk, 0xff, sizeof(f->tx_chunk));
-    store_relaxed(&c->pid, (uint32_t)front.pid);
+    store_relaxed(&c->pid, (uint32_t)front->pid);
     store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);
     /* The stack may look at them still, for what it woke when the slot was another socket's. */
     store_relaxed(&f->tx_tail, 0);
@@ -384,11 +378,11 @@ slot_alloc(void)
 
     static_assert(sizeof(struct private_head) <= 65536u, "private_head");
     slot_reap(4);
-    slot = list_take(l, slot_next(), front.lay.max_socks);
+    slot = list_take(l, slot_next(), front->lay.max_socks);
     if (slot == SHM_NO_SLOT) {
         slot_reap(UINT32_MAX);
         sweep_orphans();
-        slot = list_take(l, slot_next(), front.lay.max_socks);
+        slot = list_take(l, slot_next(), front->lay.max_socks);
     }
     if (slot != SHM_NO_SLOT)
         slot_prepare(slot);
@@ -423,7 +417,7 @@ info_alloc(void)
 
         if (pid != 0 && (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
             continue;
-        if (__atomic_compare_exchange_n(&p->info_pid[i], &pid, (uint32_t)front.pid, false, __ATOMIC_ACQUIRE,
+        if (__atomic_compare_exchange_n(&p->info_pid[i], &pid, (uint32_t)front->pid, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED))
             return (int)i;
     }

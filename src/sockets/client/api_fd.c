@@ -18,7 +18,7 @@
 static bool
 is_foreign_child(void)
 {
-    return front.pid != 0 && front.pid != getpid();
+    return front->pid != 0 && front->pid != getpid();
 }
 
 static int

@@ -17,7 +17,7 @@ iso_socket(int domain, int type, int protocol)
     uint8_t place = 0;
     int fd;
 
-    if (is_tcp && fdtable.own_size != 0 && !load_relaxed(&front.dead)) {
+    if (is_tcp && front->own_descriptors && !load_relaxed(&front->dead)) {
         fd = sock_open_own(kind);
         errno = fd < 0 ? -fd : errno;
         return fd < 0 ? -1 : fd;

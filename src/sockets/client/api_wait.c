@@ -122,7 +122,7 @@ mixed_set(int epfd)
 {
     const struct obj *peek = fd_peek(epfd);
 
-    if (FRONT_LIKELY(peek == NULL) || peek->kind != OBJ_EPOLL || (peek->set == NULL && front_local == NULL))
+    if (FRONT_LIKELY(peek == NULL) || peek->kind != OBJ_EPOLL || (peek->set == NULL && front->local == NULL))
         return NULL;
     return fd_get(epfd);
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -17,13 +18,14 @@
 #include "fork.h"
 #include "libc.h"
 #include "lock.h"
+#include "sock.h"
 
 #define WELCOME_FDS_MAX (4 + SHM_MAX_INSTANCES)
 #define HIDDEN_FDS 64u /* how far below the limit of descriptors ours begin */
 
-struct front front = { .control_fd = -1 };
-const struct front_home *front_home;
-const struct front_local *front_local;
+static struct front first = { .control_fd = -1 };
+__thread struct front *front = &first;
+struct front *front_of[FRONT_MAX] = { &first };
 
 static uint32_t attach_lock;
 
@@ -136,32 +138,66 @@ handshake(int fd, const struct ctl_hello *hello, struct ctl_welcome *w, int *fds
 
 /* ---- attaching -------------------------------------------------------------------------------------------------------- */
 
+struct front *
+front_create(void)
+{
+    struct front *f = calloc(1, sizeof(*f));
+
+    if (f == NULL)
+        return NULL;
+    f->control_fd = -1;
+    for (f->number = 1; f->number < FRONT_MAX; f->number++) {
+        struct front *none = NULL;
+
+        if (__atomic_compare_exchange_n(&front_of[f->number], &none, f, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            return f;
+    }
+    free(f);
+    errno = ENOSPC;
+    return NULL;
+}
+
 void
 front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *pool, const void *page)
 {
-    front.lay = *lay;
-    front.front = f;
-    front.back = b;
-    front.pool = pool;
-    front.page = page;
-    front.fsocks = (struct shm_front_sock *)(void *)((char *)f + lay->front_socks_off);
-    front.fmore = (struct shm_front_more *)(void *)((char *)f + lay->front_more_off);
-    front.bsocks = (const struct shm_back_sock *)(const void *)((const char *)b + lay->back_socks_off);
-    front.pid = getpid();
+    front->lay = *lay;
+    front->front = f;
+    front->back = b;
+    front->pool = pool;
+    front->page = page;
+    front->fsocks = (struct shm_front_sock *)(void *)((char *)f + lay->front_socks_off);
+    front->fmore = (struct shm_front_more *)(void *)((char *)f + lay->front_more_off);
+    front->bsocks = (const struct shm_back_sock *)(const void *)((const char *)b + lay->back_socks_off);
+    front->pid = getpid();
 }
 
 void
 front_adopt_home(const struct front_home *home, const struct front_local *local, const int *doorbell, uint16_t member)
 {
-    front.member = member;
-    front_home = home;
-    front_local = local;
-    fork_watch();
+    front->member = member;
+    front->home = home;
+    front->local = local;
+    if (front->number == 0)
+        fork_watch();
     if (local != NULL)
         fd_set_internal(local->wake_fd, true);
     else
-        memcpy(front.doorbell, doorbell, front.lay.nb_instances * sizeof(*doorbell));
-    __atomic_store_n(&front.state, FRONT_ATTACHED, __ATOMIC_RELEASE);
+        memcpy(front->doorbell, doorbell, front->lay.nb_instances * sizeof(*doorbell));
+    __atomic_store_n(&front->state, FRONT_ATTACHED, __ATOMIC_RELEASE);
+}
+
+void
+front_discard(struct front *f)
+{
+    __atomic_store_n(&front_of[f->number], NULL, __ATOMIC_RELEASE);
+    free(f);
+}
+
+void
+front_use(struct front *f)
+{
+    recv_flush_notice();
+    front = f;
 }
 
 static void *
@@ -197,7 +233,7 @@ map_regions(const struct ctl_welcome *w, const int *fds, unsigned nb_fds)
         libc()->close(fds[i]);
     front_adopt(lay, m[0], m[1], m[2], m[3]);
     for (i = 0; i < lay->nb_instances; i++)
-        front.doorbell[i] = front_hide_fd(fds[4 + i]);
+        front->doorbell[i] = front_hide_fd(fds[4 + i]);
     return 0;
 }
 
@@ -222,9 +258,9 @@ attach_to(const char *path, char err[CTL_ERROR_BYTES])
         libc()->close(fd);
         return rc;
     }
-    front.control_fd = front_hide_fd(fd);
-    front.member = (uint16_t)w.member;
-    front.family = w.family;
+    front->control_fd = front_hide_fd(fd);
+    front->member = (uint16_t)w.member;
+    front->family = w.family;
     return 0;
 }
 
@@ -232,19 +268,19 @@ static void
 attach_once(void)
 {
     char err[CTL_ERROR_BYTES] = "";
-    int rc = ctl_default_path(front.path);
+    int rc = ctl_default_path(front->path);
 
     if (rc == 0)
-        rc = attach_to(front.path, err);
+        rc = attach_to(front->path, err);
     if (rc == 0)
         rc = fork_watch();
     if (rc != 0) {
-        complain(front.path[0] != '\0' ? front.path : "no control socket is set",
+        complain(front->path[0] != '\0' ? front->path : "no control socket is set",
                  err[0] != '\0'                         ? err
                  : rc == -ENOENT || rc == -ECONNREFUSED ? "no stack is running here; using the kernel's"
                                                         : strerror(-rc));
     }
-    __atomic_store_n(&front.state, rc == 0 ? FRONT_ATTACHED : FRONT_ALONE, __ATOMIC_RELEASE);
+    __atomic_store_n(&front->state, rc == 0 ? FRONT_ATTACHED : FRONT_ALONE, __ATOMIC_RELEASE);
 }
 
 bool
@@ -252,27 +288,27 @@ front_attach(void)
 {
     int saved_errno = errno;
 
-    if (FRONT_UNLIKELY(load_acquire(&front.state) == FRONT_NEW)) {
+    if (FRONT_UNLIKELY(load_acquire(&front->state) == FRONT_NEW)) {
         if (!lock_acquire(&attach_lock))
             return false;
-        if (front.state == FRONT_NEW)
+        if (front->state == FRONT_NEW)
             attach_once();
         lock_release(&attach_lock);
         errno = saved_errno;
     }
-    return front.state == FRONT_ATTACHED;
+    return front->state == FRONT_ATTACHED;
 }
 
 bool
 front_check_alive(void)
 {
-    struct pollfd p = { .fd = front.control_fd, .events = POLLRDHUP };
+    struct pollfd p = { .fd = front->control_fd, .events = POLLRDHUP };
     int saved_errno = errno;
 
-    if (front.control_fd >= 0 && libc()->poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)))
-        __atomic_store_n(&front.dead, 1, __ATOMIC_SEQ_CST);
+    if (front->control_fd >= 0 && libc()->poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)))
+        __atomic_store_n(&front->dead, 1, __ATOMIC_SEQ_CST);
     errno = saved_errno;
-    return !front.dead;
+    return !front->dead;
 }
 
 /* ---- requests --------------------------------------------------------------------------------------------------------- */
@@ -285,13 +321,13 @@ front_eventq_create(uint32_t *queue, int *fd)
     int fds[WELCOME_FDS_MAX];
     ssize_t n = -1;
 
-    if (front_home != NULL)
-        return front_home->eventq_create(queue, fd);
-    if (!lock_acquire(&front.control_lock))
+    if (front->home != NULL)
+        return front->home->eventq_create(queue, fd);
+    if (!lock_acquire(&front->control_lock))
         return -EDEADLK;
-    if (control_send(front.control_fd, &req, sizeof(req)) == (ssize_t)sizeof(req))
-        n = control_recv(front.control_fd, &answer, sizeof(answer), fds, 1, &nb_fds);
-    lock_release(&front.control_lock);
+    if (control_send(front->control_fd, &req, sizeof(req)) == (ssize_t)sizeof(req))
+        n = control_recv(front->control_fd, &answer, sizeof(answer), fds, 1, &nb_fds);
+    lock_release(&front->control_lock);
     if (n < (ssize_t)sizeof(answer)) {
         front_check_alive();
         return -ENETDOWN;
@@ -313,18 +349,18 @@ front_eventq_destroy(uint32_t queue, int fd)
 
     fd_set_internal(fd, false);
     libc()->close(fd);
-    if (front_home != NULL)
-        front_home->eventq_destroy(queue);
+    if (front->home != NULL)
+        front->home->eventq_destroy(queue);
     else
-        control_send(front.control_fd, &req, sizeof(req));
+        control_send(front->control_fd, &req, sizeof(req));
 }
 
 int
 front_open_child(uint16_t *member)
 {
-    struct ctl_hello hello = { CTL_MAGIC, SHM_VERSION, CTL_KIND_FORK, front.member, front.family };
+    struct ctl_hello hello = { CTL_MAGIC, SHM_VERSION, CTL_KIND_FORK, front->member, front->family };
     struct ctl_welcome w;
-    int fds[WELCOME_FDS_MAX], rc, fd = control_connect(front.path);
+    int fds[WELCOME_FDS_MAX], rc, fd = control_connect(front->path);
     unsigned nb_fds;
 
     if (fd < 0)
@@ -345,20 +381,20 @@ front_become_child(int fd, uint16_t member)
 {
     struct ctl_msg here = { .op = CTL_HERE };
 
-    front.pid = getpid();
-    front.control_lock = attach_lock = 0;
-    if (front.control_fd >= 0) {
-        fd_set_internal(front.control_fd, false);
-        libc()->close(front.control_fd); /* the parent's lifeline must not hang on us */
+    front->pid = getpid();
+    front->control_lock = attach_lock = 0;
+    if (front->control_fd >= 0) {
+        fd_set_internal(front->control_fd, false);
+        libc()->close(front->control_fd); /* the parent's lifeline must not hang on us */
     }
-    front.control_fd = fd;
-    front.member = member;
+    front->control_fd = fd;
+    front->member = member;
     if (fd < 0) {
-        front.dead = 1;
-        front_home = NULL; /* a stack in the parent's memory stays the parent's */
-        front_local = NULL;
+        front->dead = 1;
+        front->home = NULL; /* a stack in the parent's memory stays the parent's */
+        front->local = NULL;
         return;
     }
-    front.control_fd = front_hide_fd(fd);
-    control_send(front.control_fd, &here, sizeof(here));
+    front->control_fd = front_hide_fd(fd);
+    control_send(front->control_fd, &here, sizeof(here));
 }

@@ -57,11 +57,11 @@ subscribe_item(struct epset *s, struct epitem *it)
 static void
 need_queue(struct epset *s, int epfd)
 {
-    if (s->has_queue || front.dead || evq_open(&s->q) != 0)
+    if (s->has_queue || front->dead || evq_open(&s->q) != 0)
         return;
     s->has_queue = true;
     add_member(epfd, s->q.fd, &s->queue_mark);
-    add_member(epfd, front.control_fd, &s->control_mark);
+    add_member(epfd, front->control_fd, &s->control_mark);
     if (s->nested)
         evq_sleep_begin(&s->q);
 }
@@ -272,7 +272,7 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         lock_release(&s->lock);
     }
     /* Where waits run the stack, asking the kernel is most of their cost: it is left out while there is nobody to ask for. */
-    if (front_local != NULL && op == EPOLL_CTL_ADD && (target == NULL || target->kind == OBJ_EPOLL)) {
+    if (front->local != NULL && op == EPOLL_CTL_ADD && (target == NULL || target->kind == OBJ_EPOLL)) {
         s = set_of(set);
         if (s != NULL)
             s->has_foreign = true;
@@ -390,7 +390,7 @@ take_events(struct epset *s)
     unsigned i, n;
     bool all = false;
 
-    if (load_relaxed(&front.dead) && !s->dead_seen) {
+    if (load_relaxed(&front->dead) && !s->dead_seen) {
         s->dead_seen = true;
         epset_push_all(s);
     }
@@ -401,9 +401,9 @@ take_events(struct epset *s)
     do {
         n = evq_take(&s->q, slots, TAKE_MAX, &all);
         for (i = 0; i < n; i++) {
-            struct obj *o = slots[i] < front.lay.max_socks ? evq_get_sock(slots[i]) : NULL;
+            struct obj *o = slots[i] < front->lay.max_socks ? evq_get_sock(slots[i]) : NULL;
 
-            if ((o == NULL || !epset_push_sock(s, o)) && slots[i] < front.lay.max_socks)
+            if ((o == NULL || !epset_push_sock(s, o)) && slots[i] < front->lay.max_socks)
                 evq_unsubscribe(&s->q, slots[i]);
             if (o != NULL)
                 obj_put(o);
@@ -504,7 +504,7 @@ filter(struct epset *s, int epfd, struct epoll_event *ev, int n)
             if (ev[i].events & (EPOLLHUP | EPOLLERR))
                 drop_member(epfd, s->q.fd);
         } else if (mark == &s->control_mark) {
-            drop_member(epfd, front.control_fd);
+            drop_member(epfd, front->control_fd);
         } else if (mark != &s->kick_mark && mark != &s->wake_mark) {
             ev[kept++] = ev[i];
         }
@@ -540,7 +540,7 @@ set_has_news(void *arg)
 {
     const struct epset *s = arg;
 
-    return (s->has_queue && evq_has_entries(&s->q)) || load_relaxed(&front.dead) != s->dead_seen;
+    return (s->has_queue && evq_has_entries(&s->q)) || load_relaxed(&front->dead) != s->dead_seen;
 }
 
 /* Sleep in the kernel's wait, unless something came while we announced it. */
@@ -564,7 +564,7 @@ sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uin
 static int
 idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
 {
-    uint64_t us = deadline_us == 0 ? 0 : front_local->sleep_begin();
+    uint64_t us = deadline_us == 0 ? 0 : front->local->sleep_begin();
     struct timespec ts;
     sigset_t blocked;
     int n;
@@ -581,7 +581,7 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
     ts = (struct timespec){ (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
     n = libc()->epoll_pwait2(epfd, out, max, &ts, wait_local_mask(mask, &blocked));
     n = n < 0 ? -errno : filter(s, epfd, out, n);
-    front_local->sleep_end();
+    front->local->sleep_end();
     return n;
 }
 
@@ -594,12 +594,12 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
         return -ENOMEM;
     if (!s->has_wake) {
         s->has_wake = true;
-        add_member(epfd, front_local->wake_fd, &s->wake_mark);
+        add_member(epfd, front->local->wake_fd, &s->wake_mark);
     }
     for (;;) {
         int n, k;
 
-        front_local->pass();
+        front->local->pass();
         n = collect(s, out, max);
         if (n == max || (n > 0 && (!s->has_foreign || ++s->turn % KERNEL_EVERY != 0)))
             return n;
@@ -626,7 +626,7 @@ epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, ui
         lock_release(&s->lock);
     }
     recv_flush_notice();
-    if (front_local != NULL)
+    if (front->local != NULL)
         return wait_local(set, epfd, out, max, deadline_us, mask);
     n = collect(s, out, max);
     if (n == 0 && deadline_us != 0 && s->has_queue && wait_spin(set_has_news, s))

@@ -7,12 +7,10 @@
 
 #include "libc.h"
 
-static struct obj **sock_of_slot;
-
 static void *
 map_per_slot(size_t each)
 {
-    void *p = mmap(NULL, front.lay.max_socks * each, PROT_READ | PROT_WRITE,
+    void *p = mmap(NULL, front->lay.max_socks * each, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
@@ -21,14 +19,15 @@ map_per_slot(size_t each)
 void
 evq_set_sock(uint32_t slot, struct obj *o)
 {
-    struct obj **map = __atomic_load_n(&sock_of_slot, __ATOMIC_ACQUIRE), **expected = NULL;
+    struct obj **map = __atomic_load_n(&front->sock_of_slot, __ATOMIC_ACQUIRE), **expected = NULL;
 
     if (map == NULL) {
         map = map_per_slot(sizeof(*map));
         if (map == NULL)
             return;
-        if (!__atomic_compare_exchange_n(&sock_of_slot, &expected, map, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-            munmap(map, front.lay.max_socks * sizeof(*map));
+        if (!__atomic_compare_exchange_n(&front->sock_of_slot, &expected, map, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE)) {
+            munmap(map, front->lay.max_socks * sizeof(*map));
             map = expected;
         }
     }
@@ -38,9 +37,9 @@ evq_set_sock(uint32_t slot, struct obj *o)
 struct obj *
 evq_get_sock(uint32_t slot)
 {
-    struct obj **map = __atomic_load_n(&sock_of_slot, __ATOMIC_ACQUIRE), *o;
+    struct obj **map = __atomic_load_n(&front->sock_of_slot, __ATOMIC_ACQUIRE), *o;
 
-    if (map == NULL || slot >= front.lay.max_socks)
+    if (map == NULL || slot >= front->lay.max_socks)
         return NULL;
     o = __atomic_load_n(&map[slot], __ATOMIC_ACQUIRE);
     if (o == NULL || !obj_try_hold(o))
@@ -56,13 +55,13 @@ evq_get_sock(uint32_t slot)
 static struct shm_front_eventq *
 front_q(const struct evq *q)
 {
-    return (struct shm_front_eventq *)(void *)(front.front + front.lay.front_eventqs_off) + q->queue;
+    return (struct shm_front_eventq *)(void *)(front->front + front->lay.front_eventqs_off) + q->queue;
 }
 
 static const struct shm_back_eventq *
 back_q(const struct evq *q)
 {
-    return (const struct shm_back_eventq *)(const void *)(front.back + front.lay.back_eventqs_off) + q->queue;
+    return (const struct shm_back_eventq *)(const void *)(front->back + front->lay.back_eventqs_off) + q->queue;
 }
 
 int
@@ -76,7 +75,7 @@ evq_open(struct evq *q)
         return -ENOMEM;
     rc = front_eventq_create(&q->queue, &q->fd);
     if (rc != 0) {
-        munmap(q->subscribed, front.lay.max_socks * sizeof(*q->subscribed));
+        munmap(q->subscribed, front->lay.max_socks * sizeof(*q->subscribed));
         return rc;
     }
     /* The number may have had another user: its entries are none of ours. */
@@ -90,7 +89,7 @@ evq_open(struct evq *q)
 static void
 release_local(struct evq *q)
 {
-    munmap(q->subscribed, front.lay.max_socks * sizeof(*q->subscribed));
+    munmap(q->subscribed, front->lay.max_socks * sizeof(*q->subscribed));
     q->subscribed = NULL;
     q->open = false;
 }

@@ -61,12 +61,16 @@ fdtable_own(void)
 {
     if (fdtable.size == 0)
         fdtable_init();
-    if (fdtable.own_size == 0 && pool.size != 0)
-        fdtable.own = map_reserve((size_t)pool.size * sizeof(*fdtable.own));
-    if (fdtable.own == NULL)
+    if (!lock_acquire(&pool.lock))
         return false;
-    fdtable.own_size = pool.size;
-    return true;
+    if (fdtable.own == NULL && pool.size != 0)
+        fdtable.own = map_reserve((size_t)pool.size * sizeof(*fdtable.own));
+    if (fdtable.own != NULL) {
+        __atomic_store_n(&fdtable.own_size, pool.size, __ATOMIC_RELEASE);
+        front->own_descriptors = true;
+    }
+    lock_release(&pool.lock);
+    return front->own_descriptors;
 }
 
 /* ---- objects ---------------------------------------------------------------------------------------------------------- */
@@ -117,6 +121,7 @@ obj_create(enum obj_kind kind)
         return NULL;
     o->nb_fds = 0;
     o->kind = (uint8_t)kind;
+    o->stack = front->number;
     o->where = SOCK_KERNEL;
     o->v6 = o->wildcard = o->settled = o->accept_turn = 0;
     o->slot = SHM_NO_SLOT;
@@ -130,13 +135,34 @@ obj_create(enum obj_kind kind)
     return o;
 }
 
+/* Use the object's stack for a while: whose thread closes a descriptor, nobody can choose for a program. Returns what was used. */
+static struct front *
+enter_stack_of(const struct obj *o)
+{
+    struct front *was = front;
+
+    if (FRONT_UNLIKELY(o->stack != was->number))
+        front_use(front_of[o->stack]);
+    return was;
+}
+
+static void
+leave_stack(struct front *was)
+{
+    if (FRONT_UNLIKELY(front != was))
+        front_use(was);
+}
+
 void
 obj_end(struct obj *o)
 {
+    struct front *was = enter_stack_of(o);
+
     if (o->kind == OBJ_SOCK)
         sock_released(o);
     else if (o->kind == OBJ_EPOLL)
         epoll_released(o);
+    leave_stack(was);
     o->kind = OBJ_NONE;
     pool_give(o);
 }
@@ -159,7 +185,7 @@ fd_get_slow(int fd)
     for (;;) {
         struct obj *o = fd_peek(fd);
 
-        if (o == NULL || o == &internal_obj)
+        if (o == NULL || o == &internal_obj || o->stack != front->number)
             return NULL;
         if (!obj_try_hold(o))
             continue; /* it is being closed: the entry changes soon, or has changed */
@@ -172,11 +198,15 @@ fd_get_slow(int fd)
 static void
 drop_fd(struct obj *o)
 {
+    struct front *was;
+
     if (o == NULL || o == &internal_obj)
         return;
+    was = enter_stack_of(o);
     if (__atomic_sub_fetch(&o->nb_fds, 1, __ATOMIC_ACQ_REL) == 0 && o->kind == OBJ_SOCK)
         epoll_forget_sock(o);
     obj_put(o);
+    leave_stack(was);
 }
 
 bool

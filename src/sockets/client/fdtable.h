@@ -46,6 +46,7 @@ struct obj {
     uint8_t accept_turn; /**< SOCK_BOTH: whose turn it is to be asked first */
     uint8_t nonblock; /**< socket() was asked for O_NONBLOCK */
     uint8_t used_by_kernel; /**< the kernel's socket is no longer as socket() made it, options apart: see spare.h */
+    uint8_t stack; /**< number of the front that it belongs to: threads of others do not see it, but for closing it */
     uint8_t spare; /**< 1 + its place among the kernel's sockets that are used again; 0 = its own */
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */
@@ -68,7 +69,7 @@ extern struct fdtable {
     uint32_t own_high;
 } fdtable;
 
-/** From now on sockets are to have descriptors that the kernel knows nothing of. Before the first one; false without memory. */
+/** From now on sockets of this stack are to have descriptors that the kernel knows nothing of. Before its first one; false without memory. */
 bool fdtable_own(void);
 
 static inline bool
@@ -121,7 +122,7 @@ obj_put(struct obj *o)
 
 struct obj *fd_get_slow(int fd);
 
-/** The object behind a descriptor, held until obj_put; NULL: only the kernel knows it. */
+/** The object behind a descriptor, held until obj_put; NULL: only the kernel knows it, or it is another stack's. */
 static inline struct obj *
 fd_get(int fd)
 {
@@ -134,7 +135,8 @@ fd_get_stack(int fd)
 {
     struct obj *o = fd_peek(fd);
 
-    if (FRONT_LIKELY(o == NULL) || o->kind != OBJ_SOCK || o->where == SOCK_KERNEL)
+    if (FRONT_LIKELY(o == NULL) || o->kind != OBJ_SOCK || o->where == SOCK_KERNEL ||
+        FRONT_UNLIKELY(o->stack != front->number))
         return NULL;
     if (FRONT_LIKELY(obj_try_hold(o))) {
         if (FRONT_LIKELY(fd_peek(fd) == o))

@@ -22,6 +22,7 @@ static struct {
     uint16_t member;
 } child;
 
+/* A process that attaches to a stack elsewhere has no other. */
 static void
 before_fork(void)
 {
@@ -29,7 +30,7 @@ before_fork(void)
 
     child.fd = -1;
     spare_before_fork();
-    if (!front.dead && front.pid == getpid() && front_home == NULL)
+    if (!front->dead && front->pid == getpid() && front->home == NULL)
         child.fd = front_open_child(&child.member);
     errno = saved_errno;
 }
@@ -45,6 +46,21 @@ after_fork_in_parent(void)
 }
 
 static void
+become_child(void)
+{
+    struct front *was = front;
+
+    for (uint32_t i = 0; i < FRONT_MAX; i++) {
+        if (front_of[i] == NULL)
+            continue;
+        front = front_of[i];
+        front_become_child(front == was ? child.fd : -1, child.member);
+        slot_forget_closing();
+    }
+    front = was;
+}
+
+static void
 after_fork_in_child(void)
 {
     int saved_errno = errno;
@@ -52,8 +68,7 @@ after_fork_in_child(void)
     lock_tid_cache = 0;
     fdtable_forked();
     spare_forked();
-    front_become_child(child.fd, child.member);
-    slot_forget_closing();
+    become_child();
     poll_forked();
     epoll_forked();
     errno = saved_errno;

@@ -13,35 +13,12 @@
 
 /**
  * @file
- * This process's attachment to the stack, and the front-end's own words of a socket. sockets/shm.h is the law; what is here is how the
+ * A thread's attachment to its stack, and the front-end's own words of a socket. sockets/shm.h is the law; what is here is how the
  * processes of a family agree among themselves.
  */
 
 #define FRONT_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FRONT_UNLIKELY(x) __builtin_expect(!!(x), 0)
-
-enum front_state { FRONT_NEW, FRONT_ATTACHED, FRONT_ALONE /* no stack: the kernel serves everything */ };
-
-struct front {
-    uint32_t state; /**< enum front_state */
-    uint32_t dead; /**< the stack has gone, or this process lost its place in the family */
-    int control_fd;
-    pid_t pid; /**< a vfork child sees another one, and keeps its hands off */
-    uint16_t member;
-    uint64_t family;
-    struct shm_layout lay;
-    char *front;
-    const char *back, *pool;
-    const struct shm_stack_page *page;
-    struct shm_front_sock *fsocks;
-    struct shm_front_more *fmore;
-    const struct shm_back_sock *bsocks;
-    int doorbell[SHM_MAX_INSTANCES];
-    uint32_t control_lock; /**< one request at a time on the control socket */
-    char path[108]; /**< of the control socket */
-};
-
-extern struct front front;
 
 /**
  * The stack in this very process: what goes by the control socket otherwise. Declared here, filled in by whoever starts it (front_adopt_home).
@@ -50,8 +27,6 @@ struct front_home {
     int (*eventq_create)(uint32_t *queue, int *fd);
     void (*eventq_destroy)(uint32_t queue);
 };
-
-extern const struct front_home *front_home; /**< NULL: the stack is another process */
 
 /**
  * Besides, what takes the place of notification rings, doorbells and sleep where the calling thread runs the stack itself. No other thread
@@ -74,7 +49,52 @@ struct front_local {
         driver_signals; /**< blocked while asleep: wake_fd says what they say, and the sleeper's EINTR would be the program's */
 };
 
-extern const struct front_local *front_local; /**< NULL: other threads or another process run the stack */
+enum front_state { FRONT_NEW, FRONT_ATTACHED, FRONT_ALONE /* no stack: the kernel serves everything */ };
+
+struct closing_entry;
+struct obj;
+
+struct front {
+    uint32_t state; /**< enum front_state */
+    uint32_t dead; /**< the stack has gone, or this process lost its place in the family */
+    struct shm_front_sock *fsocks;
+    const struct shm_back_sock *bsocks;
+    const struct front_local *local; /**< NULL: other threads or another process run the stack */
+    const struct front_home *home; /**< NULL: the stack is another process */
+    void *owner; /**< with home: whoever started it */
+    uint8_t number; /**< in front_of */
+    bool own_descriptors; /**< sockets are the stack's from the start: see fdtable.h */
+    int control_fd;
+    pid_t pid; /**< a vfork child sees another one, and keeps its hands off */
+    uint16_t member;
+    uint64_t family;
+    struct shm_layout lay;
+    char *front;
+    const char *back, *pool;
+    const struct shm_stack_page *page;
+    struct shm_front_more *fmore;
+    struct obj **sock_of_slot; /**< evq.c */
+    /** What this process has closed and the stack has not finished with: a queue, since most finish in order. alloc.c */
+    struct {
+        uint32_t lock;
+        uint32_t head, tail; /**< free-running; atomic for those who look without the lock */
+        uint32_t mask;
+        struct closing_entry *entries;
+    } closing;
+    int doorbell[SHM_MAX_INSTANCES];
+    uint32_t control_lock; /**< one request at a time on the control socket */
+    char path[108]; /**< of the control socket */
+};
+
+/**
+ * The one that the calling thread uses. A process has one, unless it runs several stacks itself: then each thread sees the sockets of one of them, and for all other
+ * descriptors the kernel answers. front_of[0] is the first, with which threads begin.
+ */
+extern __thread struct front *front;
+
+#define FRONT_MAX 8u
+
+extern struct front *front_of[FRONT_MAX]; /**< set once, with a release */
 
 /* ---- the front-end's own words of a socket ------------------------------------------------------------------------ */
 
@@ -147,13 +167,13 @@ static_assert(sizeof(struct slot_opts) <= sizeof(((struct shm_front_more *)0)->p
 static inline struct shm_front_sock *
 front_sock(uint32_t slot)
 {
-    return &front.fsocks[slot];
+    return &front->fsocks[slot];
 }
 
 static inline const struct shm_back_sock *
 back_sock(uint32_t slot)
 {
-    return &front.bsocks[slot];
+    return &front->bsocks[slot];
 }
 
 static inline struct slot_hot *
@@ -178,7 +198,7 @@ slot_opts(uint32_t slot)
 
     if (FRONT_LIKELY(!(__atomic_load_n(&h->flags, __ATOMIC_RELAXED) & SLOT_OPTS)))
         return &slot_opts_none;
-    return (const struct slot_opts *)(const void *)front.fmore[slot].private0;
+    return (const struct slot_opts *)(const void *)front->fmore[slot].private0;
 }
 
 static inline uint32_t
@@ -219,6 +239,13 @@ full_fence(void)
 
 /* ---- attach.c ------------------------------------------------------------------------------------------------------- */
 
+/** Another one, for another stack of this process; NULL with ENOSPC (there are FRONT_MAX) or ENOMEM. Once adopted it stays until the process ends. Any thread. */
+struct front *front_create(void);
+/** It was not adopted after all. */
+void front_discard(struct front *f);
+/** The calling thread uses this one from now on. */
+void front_use(struct front *f);
+
 /**
  * Attach to the stack unless that was done or tried before. The first failure prints one line on stderr; from then on the kernel serves
  * everything. Any thread. Returns whether there is a stack.
@@ -235,7 +262,7 @@ void front_adopt(const struct shm_layout *lay, void *f, const void *b, const voi
 void front_adopt_home(const struct front_home *home, const struct front_local *local, const int *doorbell,
                       uint16_t member);
 
-/** Look at the control socket: has the stack gone? Sets front.dead. A system call: only after a wait has lasted suspiciously long. */
+/** Look at the control socket: has the stack gone? Sets front->dead. A system call: only after a wait has lasted suspiciously long. */
 bool front_check_alive(void);
 
 /**

@@ -26,7 +26,7 @@ info_get(uint32_t slot, struct shm_info *out)
     cmd.slot = (uint32_t)i;
     rc = command_run(slot, &cmd, true);
     if (rc == 0) {
-        infos = (const struct shm_info *)(const void *)(front.back + front.lay.back_info_off);
+        infos = (const struct shm_info *)(const void *)(front->back + front->lay.back_info_off);
         memcpy(out, &infos[i], sizeof(*out));
     }
     info_free(i);

@@ -65,6 +65,23 @@ struct mmsghdr; /* in full with _GNU_SOURCE */
 ISO_API int iso_stack_start(int argc, char *const argv[]);
 ISO_API int iso_stack_start_file(const char *path);
 
+/**
+ * A further stack in this process, with a port, addresses and sockets of its own: for programs that serve several networks apart, or play both ends. The calling thread uses it from now
+ * on. argv: name, then options of isosockd(8), none of the EAL's, which runs already and whose devices the option `port` chooses from; the mode is up, msgp or connp-l, whose lcores are
+ * how many threads can be inside at once. Returns its number, 1 or more, or -1 with errno and one line on stderr: ENOTCONN the first stack does not run, ENOSPC there are eight, EINVAL,
+ * ENODEV, ENOMEM, EIO as iso_stack_start. Any thread.
+ */
+ISO_API int iso_stack_add(int argc, char *const argv[]);
+ISO_API int iso_stack_add_file(const char *path);
+
+/**
+ * The calling thread uses that stack from now on: 0 the first, with which each thread begins, or what iso_stack_add returned. All other functions, those of this file that begin with iso_stack_
+ * too, are about the stack that the thread uses. A thread sees the sockets and epoll sets that were made with it: to other stacks' descriptors the kernel answers (EBADF if they
+ * are the stack's own numbers, ENOTCONN and the like if not), except that any thread may close any descriptor. Returns the number of the stack that was used, or -1 with EINVAL: there is
+ * no such stack.
+ */
+ISO_API int iso_stack_use(int stack);
+
 /** One pass of the stack. Returns how much it did, 0 if there was nothing or workers run it; -1 with ENOTCONN if no stack runs. Any thread. */
 ISO_API int iso_stack_poll(void);
 

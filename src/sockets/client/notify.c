@@ -33,32 +33,32 @@ ring_number(void)
     static __thread uint32_t thread_ring; /* 1 + number, 0 = not chosen yet */
     int cpu;
 
-    if (front.lay.nb_rings_per_instance == 1)
+    if (front->lay.nb_rings_per_instance == 1)
         return 0;
-    if (front.page->ring_by_thread) {
+    if (front->page->ring_by_thread) {
         if (thread_ring == 0)
-            thread_ring = 1 + (uint32_t)gettid() % front.lay.nb_rings_per_instance;
+            thread_ring = 1 + (uint32_t)gettid() % front->lay.nb_rings_per_instance;
         return thread_ring - 1;
     }
     cpu = sched_getcpu();
-    return (uint32_t)(cpu < 0 ? 0 : cpu) % front.lay.nb_rings_per_instance;
+    return (uint32_t)(cpu < 0 ? 0 : cpu) % front->lay.nb_rings_per_instance;
 }
 
 /* Any worker may serve the socket: the one that this CPU's calls go to, so that CPUs are spread over the workers. */
 static uint32_t
 any_instance(void)
 {
-    int cpu = front.lay.nb_instances > 1 ? sched_getcpu() : 0;
+    int cpu = front->lay.nb_instances > 1 ? sched_getcpu() : 0;
 
-    return (uint32_t)(cpu < 0 ? 0 : cpu) % front.lay.nb_instances;
+    return (uint32_t)(cpu < 0 ? 0 : cpu) % front->lay.nb_instances;
 }
 
 static struct rte_ring *
 ring_of(uint32_t instance)
 {
-    uint64_t n = (uint64_t)instance * front.lay.nb_rings_per_instance + ring_number();
+    uint64_t n = (uint64_t)instance * front->lay.nb_rings_per_instance + ring_number();
 
-    return (struct rte_ring *)(void *)(front.front + front.lay.front_rings_off + n * front.lay.ring_bytes);
+    return (struct rte_ring *)(void *)(front->front + front->lay.front_rings_off + n * front->lay.ring_bytes);
 }
 
 static void
@@ -68,8 +68,8 @@ ring_doorbell(uint32_t instance)
     int saved_errno = errno;
 
     full_fence();
-    if (load_relaxed(&front.page->instance[instance].sleeping) &&
-        libc()->write(front.doorbell[instance], &one, sizeof(one)) < 0)
+    if (load_relaxed(&front->page->instance[instance].sleeping) &&
+        libc()->write(front->doorbell[instance], &one, sizeof(one)) < 0)
         errno = saved_errno; /* EAGAIN: the doorbell has been rung 2^64 - 2 times already; gone: noticed elsewhere */
 }
 
@@ -78,11 +78,11 @@ enqueue(uint32_t slot)
 {
     uint32_t instance = load_relaxed(&back_sock(slot)->instance);
 
-    if (instance >= front.lay.nb_instances)
+    if (instance >= front->lay.nb_instances)
         instance = any_instance();
     /* Full only if more sockets than entries wait at once; the stack is taking them out. */
     while (rte_ring_mp_enqueue_bulk_elem(ring_of(instance), &slot, sizeof(slot), 1, NULL) == 0) {
-        if (load_relaxed(&front.dead))
+        if (load_relaxed(&front->dead))
             return;
         ring_doorbell(instance);
         sched_yield();
@@ -115,8 +115,8 @@ notify_stack(uint32_t slot)
     if (load_relaxed(&back_sock(slot)->serviced) != f->notified)
         return; /* it stands in a ring already: the stack will see this too */
     store_release(&f->notified, f->notified + 1);
-    if (front_local != NULL)
-        front_local->notify(slot);
+    if (front->local != NULL)
+        front->local->notify(slot);
     else
         enqueue_safely(slot);
 }
@@ -148,15 +148,15 @@ command_post(uint32_t slot, const struct shm_cmd *cmd, bool wait)
             return rc;
     }
     f->cmd[n % SHM_CMDS] = *cmd;
-    f->cmd[n % SHM_CMDS].member = front.member;
+    f->cmd[n % SHM_CMDS].member = front->member;
     if (!lock_acquire(&slot_hot(f)->lock))
         return -EDEADLK;
     store_release(&f->cmd_head, n + 1);
-    if (front_local == NULL || !wait)
+    if (front->local == NULL || !wait)
         notify_stack(slot);
     lock_release(&slot_hot(f)->lock);
-    if (front_local != NULL && wait)
-        front_local->serve(slot);
+    if (front->local != NULL && wait)
+        front->local->serve(slot);
     return 0;
 }
 
@@ -167,7 +167,7 @@ command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
     uint32_t n;
     int rc;
 
-    if (load_relaxed(&front.dead))
+    if (load_relaxed(&front->dead))
         return -ENETDOWN;
     if (!lock_acquire(&slot_hot(f)->cmd_lock))
         return -EDEADLK;

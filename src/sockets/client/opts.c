@@ -267,7 +267,7 @@ struct slot_opts *
 opts_own(uint32_t slot)
 {
     __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, SLOT_OPTS, __ATOMIC_RELAXED);
-    return (struct slot_opts *)(void *)front.fmore[slot].private0;
+    return (struct slot_opts *)(void *)front->fmore[slot].private0;
 }
 
 void

@@ -39,7 +39,7 @@ poller_ready(struct poller *p)
     if (evq_open(&p->q) != 0)
         return false;
     p->block_fd = -1;
-    p->asked = calloc(front.lay.max_socks, sizeof(*p->asked));
+    p->asked = calloc(front->lay.max_socks, sizeof(*p->asked));
     if (p->asked == NULL)
         evq_close(&p->q);
     return p->asked != NULL;
@@ -109,7 +109,7 @@ poll_is_mixed(const struct pollfd *fds, nfds_t n)
 {
     nfds_t i;
 
-    if (front_local != NULL)
+    if (front->local != NULL)
         return true;
     for (i = 0; i < n; i++) {
         struct obj *o = ours(fds[i].fd);
@@ -208,7 +208,7 @@ take_entries(struct poller *p)
     do {
         n = evq_take(&p->q, slots, TAKE_MAX, &all);
         for (i = 0; i < n; i++)
-            if (slots[i] < front.lay.max_socks && p->asked[slots[i]] != p->stamp)
+            if (slots[i] < front->lay.max_socks && p->asked[slots[i]] != p->stamp)
                 evq_unsubscribe(&p->q, slots[i]);
     } while (n == TAKE_MAX);
 }
@@ -241,7 +241,7 @@ sleep_in_kernel(struct call *c, struct poller *p, uint64_t deadline_us, const si
 
     if (p != NULL) {
         c->kfds[n++] = (struct pollfd){ .fd = p->q.fd, .events = POLLIN };
-        c->kfds[n++] = (struct pollfd){ .fd = front.dead ? -1 : front.control_fd, .events = POLLRDHUP };
+        c->kfds[n++] = (struct pollfd){ .fd = front->dead ? -1 : front->control_fd, .events = POLLRDHUP };
     }
     rc = libc()->ppoll(c->kfds, n, time_left(deadline_us, p == NULL ? NO_POLLER_SLEEP_US : UINT64_MAX, &ts), mask);
     if (rc < 0)
@@ -267,17 +267,17 @@ poll_local(struct call *c, uint64_t deadline_us, const sigset_t *mask)
         uint64_t us;
         int rc = 0;
 
-        front_local->pass();
-        us = look(c, NULL) > 0 ? 0 : front_local->sleep_begin();
+        front->local->pass();
+        us = look(c, NULL) > 0 ? 0 : front->local->sleep_begin();
         if (us != 0) {
-            c->kfds[c->n] = (struct pollfd){ .fd = front_local->wake_fd, .events = POLLIN };
+            c->kfds[c->n] = (struct pollfd){ .fd = front->local->wake_fd, .events = POLLIN };
             rc = libc()->ppoll(c->kfds, c->n + 1, time_left(deadline_us, us, &ts), wait_local_mask(mask, &blocked));
         } else if (c->nb_kernel > 0 && i % KERNEL_EVERY_PASS == 0) {
             rc = libc()->poll(c->kfds, c->n, 0);
         }
         rc = rc < 0 ? -errno : 0;
         if (us != 0)
-            front_local->sleep_end();
+            front->local->sleep_end();
         if (rc < 0)
             return rc;
         rc = merge(c);
@@ -352,8 +352,8 @@ poll_wait(struct pollfd *fds, nfds_t n, uint64_t deadline_us, const sigset_t *ma
     }
     recv_flush_notice();
     prepare(&c);
-    if (front_local != NULL)
-        front_local->pass();
+    if (front->local != NULL)
+        front->local->pass();
     rc = look(&c, NULL);
     if (rc > 0 || deadline_us == 0) {
         if (c.nb_kernel > 0 && libc()->poll(c.kfds, n, 0) < 0)
@@ -361,7 +361,7 @@ poll_wait(struct pollfd *fds, nfds_t n, uint64_t deadline_us, const sigset_t *ma
         else
             rc = merge(&c);
     } else {
-        rc = front_local != NULL ? poll_local(&c, deadline_us, mask) : poll_sleeping(&c, deadline_us, mask);
+        rc = front->local != NULL ? poll_local(&c, deadline_us, mask) : poll_sleeping(&c, deadline_us, mask);
     }
     if (c.kfds != local)
         free(c.kfds);
@@ -398,7 +398,7 @@ block_until(struct poller *p, uint32_t slot, bool write, bool (*ready)(uint32_t 
             sock_want_space(slot);
         if (ready(slot))
             return 0;
-        if (load_relaxed(&front.dead))
+        if (load_relaxed(&front->dead))
             return -ENETDOWN;
         n = libc()->read(p->block_fd, buf, sizeof(buf));
         if (n < 0 && errno == EINTR)

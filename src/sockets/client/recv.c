@@ -84,10 +84,10 @@ segment_at(uint32_t unit)
 {
     const struct shm_segment *s;
 
-    if ((uint64_t)unit * 64 + sizeof(*s) > front.lay.pool_bytes)
+    if ((uint64_t)unit * 64 + sizeof(*s) > front->lay.pool_bytes)
         return NULL;
-    s = (const struct shm_segment *)(const void *)(front.pool + (uint64_t)unit * 64);
-    return (uint64_t)unit * 64 + s->data_off + s->n_bytes <= front.lay.pool_bytes ? s : NULL;
+    s = (const struct shm_segment *)(const void *)(front->pool + (uint64_t)unit * 64);
+    return (uint64_t)unit * 64 + s->data_off + s->n_bytes <= front->lay.pool_bytes ? s : NULL;
 }
 
 /* The next bytes that lie together, at most n: where, and the cursor behind them. Returns bytes, or -EIO if the stack's lists make no sense. */
@@ -231,7 +231,7 @@ why_empty(uint32_t slot)
     int err;
 
     /* An error behind the peer's end of the stream is the next send's, as in Linux. */
-    if ((st & SHM_ST_FIN) && !load_relaxed(&front.dead))
+    if ((st & SHM_ST_FIN) && !load_relaxed(&front->dead))
         return is_drained(slot) ? 0 : -EAGAIN;
     err = sock_take_error(slot);
     if (err != 0)
@@ -240,8 +240,8 @@ why_empty(uint32_t slot)
         return -ENOTCONN;
     if ((st & (SHM_ST_CONNECTED | SHM_ST_ERROR)) == SHM_ST_ERROR)
         return -ENOTCONN; /* it was never made */
-    if (load_relaxed(&front.dead) || (st & (SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_RD))
-        return is_drained(slot) || load_relaxed(&front.dead) ? 0 : -EAGAIN; /* bytes came after we looked */
+    if (load_relaxed(&front->dead) || (st & (SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_RD))
+        return is_drained(slot) || load_relaxed(&front->dead) ? 0 : -EAGAIN; /* bytes came after we looked */
     return (st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING)) || (flags & SLOT_DEFERRED) ? -EAGAIN : -ENOTCONN;
 }
 
@@ -264,7 +264,7 @@ held_is_shown(uint32_t slot)
 {
     const struct shm_back_sock *b = back_sock(slot);
 
-    return load_acquire(&b->rx_held) == 0 || sock_rx_bytes(slot) != 0 || load_relaxed(&front.dead) ||
+    return load_acquire(&b->rx_held) == 0 || sock_rx_bytes(slot) != 0 || load_relaxed(&front->dead) ||
            (load_relaxed(&b->status) & SHM_ST_GONE);
 }
 
@@ -319,8 +319,8 @@ recv_loop(uint32_t slot, struct target *t, int flags)
             have_deadline = true;
         }
         recv_flush_notice();
-        if (deadline_us == 0 && front_local != NULL && !tried) {
-            front_local->tried();
+        if (deadline_us == 0 && front->local != NULL && !tried) {
+            front->local->tried();
             tried = true;
             continue;
         }

@@ -58,7 +58,7 @@ addr_is_any(const struct shm_addr *a)
 bool
 route_is_stack(const struct shm_addr *a)
 {
-    return memcmp(a->addr, front.page->addr, sizeof(a->addr)) == 0 && !addr_is_any(a);
+    return memcmp(a->addr, front->page->addr, sizeof(a->addr)) == 0 && !addr_is_any(a);
 }
 
 static bool
@@ -101,16 +101,16 @@ bool
 route_by_stack(const struct shm_addr *a)
 {
     struct ip_addr ip = to_ip(a->addr);
-    uint32_t i, n = load_acquire(&front.page->nb_routes);
+    uint32_t i, n = load_acquire(&front->page->nb_routes);
 
     if (addr_is_any(a))
         return false;
     if (route_is_stack(a))
         return true;
     for (i = 0; i < n && i < SHM_MAX_ROUTES; i++)
-        if (prefix_covers(&front.page->routes[i], a->addr))
+        if (prefix_covers(&front->page->routes[i], a->addr))
             return true;
     /* By the default route go IPv4 destinations that are not this machine. */
-    return load_relaxed(&front.page->gateway) && ip_addr_is_v4(&ip) && (ntohl(ip_addr_to_v4(&ip)) >> 24) != 127 &&
+    return load_relaxed(&front->page->gateway) && ip_addr_is_v4(&ip) && (ntohl(ip_addr_to_v4(&ip)) >> 24) != 127 &&
            !is_kernel_address(&ip);
 }

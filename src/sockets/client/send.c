@@ -44,7 +44,7 @@ check_sendable(uint32_t slot)
 
     if (err != 0)
         return err;
-    if (load_relaxed(&front.dead) || (st & (SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_WR))
+    if (load_relaxed(&front->dead) || (st & (SHM_ST_ERROR | SHM_ST_GONE)) || (flags & SLOT_SHUT_WR))
         return -EPIPE;
     if (flags & SLOT_RESERVED)
         return -EBUSY;
@@ -149,7 +149,7 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space, bool record)
         return got;
     src->left -= (size_t)got;
     if (FRONT_UNLIKELY(record) && src->left == 0) {
-        store_relaxed(&front.fmore[slot].tx_eor, f->tx_tail + (uint32_t)got);
+        store_relaxed(&front->fmore[slot].tx_eor, f->tx_tail + (uint32_t)got);
         store_release(&f->tx_flags, SHM_TX_EOR);
     }
     tail_moves(slot, (uint32_t)got);
@@ -190,7 +190,7 @@ append(uint32_t slot, struct tx_source *src, int flags, bool *end)
         if (n <= 0)
             break;
         done += n;
-        if (!front.page->aggregate)
+        if (!front->page->aggregate)
             break; /* the stack is to see each piece by itself */
     }
     return done > 0 ? done : (n < 0 ? n : SEND_WOULD_BLOCK);
@@ -205,13 +205,13 @@ wait_until_serviced(uint32_t slot)
 {
     unsigned i;
 
-    if (front_local != NULL && record_is_pending(slot))
-        front_local->serve(slot);
+    if (front->local != NULL && record_is_pending(slot))
+        front->local->serve(slot);
     for (i = 1;
-         front_local == NULL && load_acquire(&back_sock(slot)->serviced) != load_relaxed(&front_sock(slot)->notified);
+         front->local == NULL && load_acquire(&back_sock(slot)->serviced) != load_relaxed(&front_sock(slot)->notified);
          i++) {
         sched_yield();
-        if (load_relaxed(&front.dead) || (i % 65536 == 0 && !front_check_alive()))
+        if (load_relaxed(&front->dead) || (i % 65536 == 0 && !front_check_alive()))
             return;
     }
 }
@@ -227,8 +227,8 @@ wait_for_space(uint32_t slot, int flags, uint64_t *deadline_us, bool *have_deadl
     recv_flush_notice();
     if (*deadline_us == 0) {
         sock_want_space(slot);
-        if (front_local != NULL)
-            front_local->tried();
+        if (front->local != NULL)
+            front->local->tried();
         return sock_can_write(slot) && sock_tx_room(slot) > 0 ? 0 : -EAGAIN;
     }
     return wait_sock(slot, WAIT_WRITE, sock_can_write, *deadline_us);
@@ -241,8 +241,8 @@ wait_for_chunk(uint32_t slot, int flags, unsigned *starved)
     const struct timespec ms = { 0, 1000000 };
 
     if ((*starved)++ < CHUNK_RETRIES) {
-        if (front_local != NULL)
-            front_local->pass();
+        if (front->local != NULL)
+            front->local->pass();
         nanosleep(&ms, NULL);
         return 0;
     }
@@ -259,7 +259,7 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
     ssize_t sent = 0, n;
 
     do {
-        if (!front.page->aggregate || ((flags & MSG_EOR) && record_is_pending(slot)))
+        if (!front->page->aggregate || ((flags & MSG_EOR) && record_is_pending(slot)))
             wait_until_serviced(slot);
         if (!lock_acquire(&slot_hot(front_sock(slot))->lock))
             return sent > 0 ? sent : -EAGAIN;
@@ -373,7 +373,7 @@ sock_reserve(struct obj *o, void **at, size_t n, int flags)
     if (n == 0)
         return -EINVAL;
     do {
-        if (!front.page->aggregate)
+        if (!front->page->aggregate)
             wait_until_serviced(slot);
         if (!lock_acquire(&slot_hot(front_sock(slot))->lock))
             return -EAGAIN;

@@ -258,7 +258,7 @@ listen_kernel_sock(struct obj *o, int fd, int backlog)
 
     sock_used_by_kernel(o);
     rc = from_libc(libc()->listen(fd, backlog));
-    if (rc != 0 || o->settled || is_v6_only(o, fd) || !front_attach() || front.dead)
+    if (rc != 0 || o->settled || is_v6_only(o, fd) || !front_attach() || front->dead)
         return rc;
     rc = listen_in_stack_too(o, fd, backlog);
     if (rc != 0)
@@ -290,7 +290,7 @@ sock_listen(struct obj *o, int fd, int backlog)
 static bool
 connect_is_over(uint32_t slot)
 {
-    return (load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTED | SHM_ST_ERROR)) || load_relaxed(&front.dead);
+    return (load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTED | SHM_ST_ERROR)) || load_relaxed(&front->dead);
 }
 
 /* connect() was called on this socket before: what does it say now? 1 = wait for it. */
@@ -304,7 +304,7 @@ connect_again(uint32_t slot)
     if (h->flags & SLOT_CONNECT_TOLD)
         return -EISCONN; /* what became of it since is another call's to tell */
     err = sock_take_error(slot);
-    if (!(st & SHM_ST_CONNECTED) && (err != 0 || st & SHM_ST_ERROR || load_relaxed(&front.dead))) {
+    if (!(st & SHM_ST_CONNECTED) && (err != 0 || st & SHM_ST_ERROR || load_relaxed(&front->dead))) {
         __atomic_or_fetch(&h->flags, SLOT_CONNECT_FAILED, __ATOMIC_RELEASE);
         return err != 0 ? err : -ECONNABORTED; /* SO_ERROR has told it */
     }
@@ -339,7 +339,7 @@ reopen_if_failed(struct obj *o, int fd)
     uint32_t old = o->slot;
     int64_t slot;
 
-    if (!(load_acquire(&slot_hot(front_sock(old))->flags) & SLOT_CONNECT_FAILED) || load_relaxed(&front.dead))
+    if (!(load_acquire(&slot_hot(front_sock(old))->flags) & SLOT_CONNECT_FAILED) || load_relaxed(&front->dead))
         return 0;
     slot = open_slot(o, fd);
     if (slot < 0)
@@ -552,7 +552,7 @@ placeholder_copy(bool cloexec)
 static int
 accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int flags)
 {
-    bool own = fdtable.own_size != 0;
+    bool own = front->own_descriptors;
     int fd = own ? 0 : placeholder_copy((flags & SOCK_CLOEXEC) != 0);
     struct obj *conn;
     int64_t slot;
@@ -591,7 +591,7 @@ accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int 
 static bool
 listener_has_failed(uint32_t slot)
 {
-    if (load_relaxed(&front.dead))
+    if (load_relaxed(&front->dead))
         return true;
     if (!(load_acquire(&back_sock(slot)->status) & SHM_ST_ERROR))
         return false;
@@ -642,8 +642,8 @@ sock_accept(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, int flag
             return rc;
         recv_flush_notice();
         if (deadline_us == 0) {
-            if (front_local != NULL)
-                front_local->tried();
+            if (front->local != NULL)
+                front->local->tried();
             return -EAGAIN;
         }
         if (o->where == SOCK_BOTH)
@@ -726,7 +726,7 @@ sock_released(struct obj *o)
     if (o->where == SOCK_KERNEL || o->slot == SHM_NO_SLOT)
         return;
     evq_set_sock(o->slot, NULL);
-    if (load_relaxed(&front.dead))
+    if (load_relaxed(&front->dead))
         return;
     opts = slot_opts(o->slot);
     cmd.opt.value = opts->linger_on && opts->linger_s == 0;

@@ -54,13 +54,13 @@ uint32_t sock_events(uint32_t slot, uint32_t wanted);
 static inline bool
 sock_is_kernel_again(const struct obj *o)
 {
-    return FRONT_UNLIKELY(load_relaxed(&front.dead)) && o->where == SOCK_BOTH;
+    return FRONT_UNLIKELY(load_relaxed(&front->dead)) && o->where == SOCK_BOTH;
 }
 /** A listener of a stack that has gone: told once, since a server would ask it for ever. */
 static inline bool
 sock_is_dead_listener(const struct obj *o)
 {
-    return FRONT_UNLIKELY(load_relaxed(&front.dead)) && (slot_hot(front_sock(o->slot))->flags & SLOT_LISTENER);
+    return FRONT_UNLIKELY(load_relaxed(&front->dead)) && (slot_hot(front_sock(o->slot))->flags & SLOT_LISTENER);
 }
 /** Is there an error that no call has reported yet? */
 bool sock_has_error(uint32_t slot);

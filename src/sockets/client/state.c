@@ -14,7 +14,7 @@ status_of(uint32_t slot)
 {
     uint32_t st = load_acquire(&back_sock(slot)->status);
 
-    return FRONT_UNLIKELY(load_relaxed(&front.dead)) ? st | GONE_STATUS : st;
+    return FRONT_UNLIKELY(load_relaxed(&front->dead)) ? st | GONE_STATUS : st;
 }
 
 uint32_t
@@ -186,7 +186,7 @@ sock_take_error(uint32_t slot)
         return 0;
     if (__atomic_fetch_or(flags, SLOT_ERROR_TAKEN, __ATOMIC_ACQ_REL) & SLOT_ERROR_TAKEN)
         return 0;
-    if (load_relaxed(&front.dead) && !(load_acquire(&back_sock(slot)->status) & SHM_ST_ERROR))
+    if (load_relaxed(&front->dead) && !(load_acquire(&back_sock(slot)->status) & SHM_ST_ERROR))
         return load_acquire(&back_sock(slot)->status) & SHM_ST_CONNECTED ? -ECONNRESET : -ENETDOWN;
     err = __atomic_load_n(&back_sock(slot)->error, __ATOMIC_RELAXED);
     return err > 0 && err < 4096 ? -err : -EIO;

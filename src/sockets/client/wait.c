@@ -93,7 +93,7 @@ slot_is_ready(void *arg)
 {
     const struct slot_wait *w = arg;
 
-    return w->ready(w->slot) || load_relaxed(&front.dead);
+    return w->ready(w->slot) || load_relaxed(&front->dead);
 }
 
 /* Counted, since several threads and processes may sleep on one socket and the bit must stay until the last is up. */
@@ -143,7 +143,7 @@ sleep_until_ready(struct slot_wait *w, enum wait_for what, uint64_t deadline_us)
         full_fence();
         if (w->ready(w->slot))
             return 0;
-        if (load_relaxed(&front.dead) || (what == WAIT_CMD && !load_relaxed(&front.page->alive)))
+        if (load_relaxed(&front->dead) || (what == WAIT_CMD && !load_relaxed(&front->page->alive)))
             return -ENETDOWN;
         if (deadline_us != WAIT_FOREVER) {
             uint64_t now = wait_now_us();
@@ -169,7 +169,7 @@ wait_local_mask(const sigset_t *mask, sigset_t *out)
         pthread_sigmask(SIG_BLOCK, NULL, &own);
         mask = &own;
     }
-    sigorset(out, mask, &front_local->driver_signals);
+    sigorset(out, mask, &front->local->driver_signals);
     return out;
 }
 
@@ -178,7 +178,7 @@ static int
 sleep_on_stack(uint64_t us)
 {
     const struct timespec ts = { (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
-    struct pollfd p = { .fd = front_local->wake_fd, .events = POLLIN };
+    struct pollfd p = { .fd = front->local->wake_fd, .events = POLLIN };
     sigset_t mask;
 
     return libc()->ppoll(&p, 1, &ts, wait_local_mask(NULL, &mask)) < 0 ? -errno : 0;
@@ -194,19 +194,19 @@ wait_local(const struct slot_wait *w, enum wait_for what, uint64_t deadline_us)
 
         if (w->ready(w->slot))
             return 0;
-        front_local->pass();
+        front->local->pass();
         if (w->ready(w->slot))
             return 0;
-        if (load_relaxed(&front.dead))
+        if (load_relaxed(&front->dead))
             return -ENETDOWN;
         now = deadline_us != WAIT_FOREVER ? wait_now_us() : 0;
         if (deadline_us != WAIT_FOREVER && now >= deadline_us)
             return -EAGAIN;
-        us = front_local->sleep_begin();
+        us = front->local->sleep_begin();
         if (us == 0)
             continue;
         rc = sleep_on_stack(deadline_us - now < us ? deadline_us - now : us);
-        front_local->sleep_end();
+        front->local->sleep_end();
         if (rc == -EINTR && what != WAIT_CMD)
             return w->ready(w->slot) ? 0 : -EINTR;
     }
@@ -218,7 +218,7 @@ wait_sock(uint32_t slot, enum wait_for what, bool (*ready)(uint32_t slot), uint6
     struct slot_wait w = { ready, slot };
     int rc;
 
-    if (front_local != NULL)
+    if (front->local != NULL)
         return wait_local(&w, what, deadline_us);
     if (wait_spin(slot_is_ready, &w))
         return ready(slot) ? 0 : -ENETDOWN;

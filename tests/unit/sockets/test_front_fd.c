@@ -225,7 +225,7 @@ test_a_refused_connect_can_be_repeated(void **state)
 static void
 test_our_own_descriptors_survive(void **state)
 {
-    int control = front.control_fd;
+    int control = front->control_fd;
     int fd;
 
     (void)state;

@@ -402,15 +402,15 @@ test_records_end_where_they_were_said_to(void **state)
     fs_pause();
     assert_int_equal(iso_send(fd, "abc", 3, MSG_EOR), 3);
     assert_int_equal(f->tx_flags, SHM_TX_EOR);
-    assert_int_equal(front.fmore[fs_slot(fd)].tx_eor, 6);
+    assert_int_equal(front->fmore[fs_slot(fd)].tx_eor, 6);
     /* Appended before the stack has looked: the record's end stands. */
     assert_int_equal(iso_send(fd, "abc", 3, MSG_MORE), 3);
     assert_int_equal(f->tx_flags, SHM_TX_EOR | SHM_TX_MORE);
-    assert_int_equal(front.fmore[fs_slot(fd)].tx_eor, 6);
+    assert_int_equal(front->fmore[fs_slot(fd)].tx_eor, 6);
     fs_resume();
     /* Another record waits until that has been seen. */
     assert_int_equal(iso_send(fd, "abc", 3, MSG_EOR), 3);
-    assert_int_equal(front.fmore[fs_slot(fd)].tx_eor, 12);
+    assert_int_equal(front->fmore[fs_slot(fd)].tx_eor, 12);
     fs_settle();
     assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
     assert_int_equal(f->tx_flags, 0);

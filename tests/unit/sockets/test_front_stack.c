@@ -355,9 +355,9 @@ fs_start(void)
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     fs.control = pair[0];
     front_adopt(&fs.lay, fs.front, fs.back, fs.pool, fs.page);
-    front.control_fd = front_hide_fd(pair[1]);
-    front.member = 1;
-    front.state = FRONT_ATTACHED;
+    front->control_fd = front_hide_fd(pair[1]);
+    front->member = 1;
+    front->state = FRONT_ATTACHED;
     assert_int_equal(pthread_create(&fs.thread, NULL, run, NULL), 0);
 }
 
