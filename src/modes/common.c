@@ -159,7 +159,7 @@ common_packets_one(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_t 
     struct stack *s = host_stack(m->host, 0);
 
     s = stack_enter(s, host_net(m->host, w), now_us);
-    stack_segments(s, pkts, n, now_us);
+    stack_segments(s, pkts, n);
     stack_leave(s);
 }
 
@@ -172,7 +172,7 @@ common_packets_owned(struct mode *m, unsigned w, struct ip_packet *pkts, uint16_
 
     if (own > 0) {
         stack_enter(s, net, now_us);
-        stack_segments(s, pkts, own, now_us);
+        stack_segments(s, pkts, own);
         stack_leave(s);
     }
     return (unsigned)(n - own);

@@ -107,7 +107,7 @@ apply(struct mode *m, struct net *net, unsigned group, struct ip_packet *pkts, u
     struct stack *s = host_stack(m->host, group);
 
     stack_enter(s, net, now_us);
-    stack_segments(s, pkts, n, now_us);
+    stack_segments(s, pkts, n);
     stack_leave(s);
 }
 

@@ -203,16 +203,22 @@ struct later {
     uint32_t slot;
 };
 
+/** Each worker reads the clock for itself, and may be held up thereafter; so time goes with the lock: who takes it works no earlier than who gave it back. */
+struct timed_lock {
+    struct lock lock;
+    uint64_t now_us;
+};
+
 /**
  * The locks of a domain that every worker may be inside of at once (shared.c): the paper's, and what its kernel had as short locks of subsystems. The order in which they are taken
  * is that of docs/modes.md, section msgp.
  */
 struct shared {
-    struct lock table __attribute__((aligned(64))); /**< which sockets and connections there are */
+    struct timed_lock table __attribute__((aligned(64))); /**< which sockets and connections there are */
     struct {
         struct lock lock;
     } __attribute__((aligned(64))) inner[TCP_INNER_COUNT];
-    struct lock *conns; /**< by connection slot; touched as used */
+    struct timed_lock *conns; /**< by connection slot; touched as used */
     size_t conns_bytes;
     bool free_lookup;
 };

@@ -338,7 +338,7 @@ static void
 apply_to(struct stack *s, struct net *net, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
 {
     stack_enter(s, net, now_us);
-    stack_segments(s, pkts, n, now_us);
+    stack_segments(s, pkts, n);
     stack_leave(s);
 }
 

@@ -366,7 +366,7 @@ net_end(struct net *net, uint64_t now_us)
     n = run_later(net, now_us) + message_run(net, now_us);
     if (!h->locking) {
         for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets) {
-            h->stacks[i]->env.now_us = now_us;
+            h->stacks[i]->env.now_us = RTE_MAX(h->stacks[i]->env.now_us, now_us);
             stack_settle(h->stacks[i]);
         }
     }

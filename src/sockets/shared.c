@@ -13,6 +13,20 @@
 
 /* ---- locks ------------------------------------------------------------------------------------------------------------------- */
 
+static void
+timed_take(struct stack *s, struct timed_lock *k, enum counter_id class)
+{
+    lock_take(&k->lock, s->ctr, class);
+    s->env.now_us = RTE_MAX(s->env.now_us, k->now_us);
+}
+
+static void
+timed_give(const struct stack *s, struct timed_lock *k)
+{
+    k->now_us = s->env.now_us;
+    lock_give(&k->lock);
+}
+
 void
 shared_table_take(void *ctx)
 {
@@ -22,7 +36,7 @@ shared_table_take(void *ctx)
         return;
     /* Who held a connection here would wait for one who waits for it. */
     assert(s->conns_held == 0);
-    lock_take(&s->shared->table, s->ctr, CTR_LOCK_TABLE);
+    timed_take(s, &s->shared->table, CTR_LOCK_TABLE);
 }
 
 void
@@ -32,7 +46,7 @@ shared_table_give(void *ctx)
 
     assert(s->table_depth > 0);
     if (--s->table_depth == 0)
-        lock_give(&s->shared->table);
+        timed_give(s, &s->shared->table);
 }
 
 static void
@@ -41,7 +55,7 @@ conn_take(void *ctx, uint32_t slot)
     struct stack *s = ctx;
 
     assert(s->conns_held == 0 || s->table_depth > 0);
-    lock_take(&s->shared->conns[slot], s->ctr, CTR_LOCK_CONN);
+    timed_take(s, &s->shared->conns[slot], CTR_LOCK_CONN);
     s->conns_held++;
 }
 
@@ -52,7 +66,7 @@ conn_give(void *ctx, uint32_t slot)
 
     assert(s->conns_held > 0);
     s->conns_held--;
-    lock_give(&s->shared->conns[slot]);
+    timed_give(s, &s->shared->conns[slot]);
 }
 
 static void

@@ -115,7 +115,8 @@ entered(struct stack *s, struct net *net, uint64_t now_us)
     s->ctr = net->ctr;
     s->ip = net->ip;
     s->env.ctr = net->ctr;
-    s->env.now_us = now_us;
+    /* Where workers come and go, one that was held up since it read the clock does not take the domain's time back. */
+    s->env.now_us = RTE_MAX(s->env.now_us, now_us);
     /* Replicas must not see what is their worker's alone. */
     s->env.tx_full = s->relay == NULL && port_tx_is_full(&net->queue);
     s->entered = true;
@@ -310,13 +311,12 @@ judge_memory(struct stack *s)
 }
 
 void
-stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now_us)
+stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n)
 {
     struct tcp_in in[2 * PORT_BURST];
     uint16_t origin[2 * PORT_BURST];
     uint16_t count = 0;
 
-    s->env.now_us = now_us;
     judge_memory(s);
     for (uint16_t i = 0; i < n; i++) {
         if (!parse(s, &pkts[i], &in[count]))

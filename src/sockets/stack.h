@@ -98,7 +98,7 @@ struct stack *stack_enter(struct stack *s, struct net *net, uint64_t now_us);
 void stack_leave(struct stack *s);
 
 /** Apply a burst of transport packets to a domain that has been entered. Ownership of the buffers passes. */
-void stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n, uint64_t now_us);
+void stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n);
 
 /** Hand a packet over to worker `to`, in order with all that this one hands over to it. Dropped and counted if its queue is full. */
 void net_hand_packet(struct net *net, unsigned to, struct ip_packet *p);

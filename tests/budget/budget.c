@@ -73,7 +73,7 @@ own_pass(void)
     net_begin(net);
     n = net_receive(net, pkts, lan.now_us);
     stack_enter(lan.node[0].stack, net, lan.now_us);
-    stack_segments(lan.node[0].stack, pkts, n, lan.now_us);
+    stack_segments(lan.node[0].stack, pkts, n);
     stack_leave(lan.node[0].stack);
     net_commands(net, 256, lan.now_us);
     net_timers(net, lan.now_us);

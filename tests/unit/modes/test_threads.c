@@ -247,11 +247,11 @@ assert_no_lock_is_held(const struct host *h)
         assert_int_equal(h->stacks[i]->lock.held, 0);
     if (sh == NULL)
         return;
-    assert_int_equal(sh->table.held, 0);
+    assert_int_equal(sh->table.lock.held, 0);
     for (unsigned i = 0; i < TCP_INNER_COUNT; i++)
         assert_int_equal(sh->inner[i].lock.held, 0);
     for (size_t i = 0; i < sh->conns_bytes / sizeof(sh->conns[0]); i++)
-        assert_int_equal(sh->conns[i].held, 0);
+        assert_int_equal(sh->conns[i].lock.held, 0);
     for (uint32_t i = 0; i < h->nb_nets; i++) {
         const struct stack *view = h->nets[i]->view;
 

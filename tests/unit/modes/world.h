@@ -26,6 +26,7 @@ struct run {
     uint32_t still; /**< workers of node 1 that are not polled, as bits */
     struct impair_config
         impair; /**< what is wrong with the wire, both directions, besides the loss that world_init is told */
+    uint32_t late_us; /**< a worker may be held up for so long between its look at the clock and its work */
     uint16_t nb_ports; /**< ephemeral ports that the hosts have; 0 = as ever */
 };
 extern struct run run;

@@ -101,7 +101,7 @@ poll_single(struct node *n)
     net_begin(net);
     done = received = net_receive(net, pkts, now_us);
     stack_enter(n->stack, net, now_us);
-    stack_segments(n->stack, pkts, received, now_us);
+    stack_segments(n->stack, pkts, received);
     stack_leave(n->stack);
     done += net_commands(net, 256, now_us);
     done += net_timers(net, now_us);
