@@ -2,6 +2,7 @@
 #include "sock.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -94,15 +95,22 @@ adjust_linger2(uint32_t slot, int32_t *v)
     return 0;
 }
 
+/* Of these states, unless the connection has ended in an error. */
+static bool
+is_in(uint32_t slot, uint32_t states)
+{
+    uint32_t st = load_acquire(&back_sock(slot)->status);
+
+    return (st & states) && !(st & (SHM_ST_ERROR | SHM_ST_GONE));
+}
+
 static int
 adjust_window_clamp(uint32_t slot, int32_t *v)
 {
-    bool fresh = !(load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTING | SHM_ST_CONNECTED | SHM_ST_LISTEN));
-
     if (*v == 0)
-        return fresh ? 0 : -EINVAL;
-    *v = *v > 0 && *v < BUF_BYTES_MIN ? BUF_BYTES_MIN : *v;
-    return *v < 0 ? -EINVAL : 0;
+        return is_in(slot, SHM_ST_CONNECTING | SHM_ST_CONNECTED | SHM_ST_LISTEN) ? -EINVAL : 0;
+    *v = *v < BUF_BYTES_MIN ? BUF_BYTES_MIN : *v;
+    return 0;
 }
 
 /* Kept as a number of SYN-ACKs, each of which waits twice as long as the one before. */
@@ -127,9 +135,7 @@ adjust_defer_accept(uint32_t slot, int32_t *v)
 static int
 adjust_fastopen(uint32_t slot, int32_t *v)
 {
-    uint32_t st = load_acquire(&back_sock(slot)->status);
-
-    if (*v < 0 || ((st & (SHM_ST_CONNECTING | SHM_ST_CONNECTED)) && !(st & (SHM_ST_ERROR | SHM_ST_GONE))))
+    if (*v < 0 || is_in(slot, SHM_ST_CONNECTING | SHM_ST_CONNECTED))
         return -EINVAL;
     *v = *v > SOMAXCONN_LINUX ? SOMAXCONN_LINUX : *v;
     return 0;
@@ -139,17 +145,13 @@ adjust_fastopen(uint32_t slot, int32_t *v)
 static int
 adjust_fastopen_connect(uint32_t slot, int32_t *v)
 {
-    uint32_t st = load_acquire(&back_sock(slot)->status);
-
-    return (*v != 0 && *v != 1) || (st & (SHM_ST_LISTEN | SHM_ST_CONNECTING | SHM_ST_CONNECTED)) ? -EINVAL : 0;
+    return (*v != 0 && *v != 1) || is_in(slot, SHM_ST_LISTEN | SHM_ST_CONNECTING | SHM_ST_CONNECTED) ? -EINVAL : 0;
 }
 
 static int
 adjust_fastopen_no_cookie(uint32_t slot, int32_t *v)
 {
-    uint32_t st = load_acquire(&back_sock(slot)->status);
-
-    return (*v != 0 && *v != 1) || (st & (SHM_ST_CONNECTING | SHM_ST_CONNECTED)) ? -EINVAL : 0;
+    return (*v != 0 && *v != 1) || is_in(slot, SHM_ST_CONNECTING | SHM_ST_CONNECTED) ? -EINVAL : 0;
 }
 
 static int
@@ -157,6 +159,22 @@ adjust_priority(uint32_t slot, int32_t *v)
 {
     (void)slot;
     return *v < 0 || *v > PRIORITY_MAX ? -EPERM : 0;
+}
+
+/* Of IP_TOS the lowest byte counts. Its last two bits are TCP's own (RFC 3168 section 5). */
+static int
+adjust_tos(uint32_t slot, int32_t *v)
+{
+    (void)slot;
+    *v &= 0xfc;
+    return 0;
+}
+
+static int
+adjust_tclass(uint32_t slot, int32_t *v)
+{
+    *v = *v < 0 ? 0 : *v; /* -1 is the default */
+    return adjust_tos(slot, v);
 }
 
 /* TCP discovers the path's MTU, and never lets routers cut a segment. */
@@ -210,9 +228,9 @@ static const struct opt_row rows[] = {
     { IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, OPT_BOOL, TCP_OPT_FASTOPEN_NO_COOKIE, 0, 0, 11, true,
       adjust_fastopen_no_cookie },
     { IPPROTO_TCP, TCP_FASTOPEN, OPT_INT, TCP_OPT_FASTOPEN, ANY_INT, FIELD(fastopen_qlen), true, adjust_fastopen },
-    { IPPROTO_IP, IP_TOS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), true, NULL },
+    { IPPROTO_IP, IP_TOS, OPT_U8, TCP_OPT_TOS, ANY_INT, FIELD(tos), true, adjust_tos },
     { IPPROTO_IP, IP_MTU_DISCOVER, OPT_INT, -1, ANY_INT, FIELD(mtu_discover), true, adjust_mtu_discover },
-    { IPPROTO_IPV6, IPV6_TCLASS, OPT_U8, TCP_OPT_TOS, 0, 255, FIELD(tos), false, NULL },
+    { IPPROTO_IPV6, IPV6_TCLASS, OPT_U8, TCP_OPT_TOS, -1, 255, FIELD(tos), false, adjust_tclass },
     /* The stack chooses a port per connection anyway. */
     { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, OPT_BOOL, -1, 0, 0, 8, true, NULL },
 };
@@ -367,14 +385,28 @@ set_row(uint32_t slot, const struct opt_row *r, int32_t v)
     return 0;
 }
 
+/* In IP's options a byte will do, and nothing at all is 0; all others are whole. */
+static int
+take_int(int level, const void *val, socklen_t len, int32_t *v)
+{
+    *v = 0;
+    if (len >= (socklen_t)sizeof(*v))
+        memcpy(v, val, sizeof(*v));
+    else if (level != IPPROTO_IP)
+        return -EINVAL;
+    else if (len > 0)
+        *v = *(const uint8_t *)val;
+    return 0;
+}
+
 void
-opts_note(struct obj *o, int level, int name, const void *val)
+opts_note(struct obj *o, int level, int name, const void *val, socklen_t len)
 {
     const struct opt_row *r = find_row(level, name);
-    int v = 0;
+    int32_t v;
 
     if (r != NULL && r->kind == OPT_BOOL) {
-        memcpy(&v, val, sizeof(v)); /* the kernel takes no shorter one */
+        take_int(level, val, len, &v); /* the kernel has taken it */
         if (v != 0)
             __atomic_or_fetch(&o->kernel_switches, 1u << r->field, __ATOMIC_RELAXED);
         else
@@ -539,7 +571,23 @@ set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
         return set_timeout(&opts_own(slot)->sndtimeo_us_lo, val, len);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)
         return len < 1 ? -EINVAL : name_congestion(slot, val, strnlen(val, len));
+    /* Linux looks at the length first. */
+    if ((level == SOL_SOCKET || level == IPPROTO_TCP) && len < (socklen_t)sizeof(int))
+        return -EINVAL;
     return -ENOPROTOOPT;
+}
+
+/* An int, or an unsigned long; ~0 in either is no bound. */
+static int
+take_rate(const void *val, socklen_t len, int32_t *v)
+{
+    unsigned long rate;
+
+    if (len < (socklen_t)sizeof(rate))
+        return take_int(SOL_SOCKET, val, len, v);
+    memcpy(&rate, val, sizeof(rate));
+    *v = rate > INT32_MAX ? -1 : (int32_t)rate;
+    return 0;
 }
 
 int
@@ -547,6 +595,7 @@ sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, soc
 {
     const struct opt_row *r = find_row(level, name);
     int32_t v = 0;
+    int rc;
 
     if ((int)len < 0)
         return -EINVAL;
@@ -556,13 +605,8 @@ sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, soc
         return -errno;
     if (r == NULL)
         return set_special(o->slot, level, name, val, len);
-    if (len >= (socklen_t)sizeof(v))
-        memcpy(&v, val, sizeof(v));
-    else if (len >= 1 && (r->kind == OPT_U8))
-        v = *(const uint8_t *)val; /* Linux takes a byte for IP_TOS */
-    else
-        return -EINVAL;
-    return set_row(o->slot, r, v);
+    rc = r->stack_opt == TCP_OPT_MAX_PACING_RATE ? take_rate(val, len, &v) : take_int(level, val, len, &v);
+    return rc != 0 ? rc : set_row(o->slot, r, v);
 }
 
 /* ---- getsockopt --------------------------------------------------------------------------------------------------------- */
@@ -576,6 +620,42 @@ give(void *val, socklen_t *len, const void *from, size_t n)
         *len = (socklen_t)n;
     memcpy(val, from, *len);
     return 0;
+}
+
+/* A small number fits into what is too short for an int, in IP's options. */
+static int
+give_int(int level, void *val, socklen_t *len, int32_t v)
+{
+    uint8_t byte = (uint8_t)v;
+
+    if (level == IPPROTO_IP && *len > 0 && *len < (socklen_t)sizeof(v) && v == byte)
+        return give(val, len, &byte, sizeof(byte));
+    return give(val, len, &v, sizeof(v));
+}
+
+static int
+give_rate(void *val, socklen_t *len, int32_t v)
+{
+    unsigned long rate = v == -1 ? ULONG_MAX : (uint32_t)v;
+
+    return *len >= (socklen_t)sizeof(rate) ? give(val, len, &rate, sizeof(rate)) : give(val, len, &v, sizeof(v));
+}
+
+/* What the program has set. */
+static int
+get_row(uint32_t slot, const struct opt_row *r, void *val, socklen_t *len)
+{
+    int32_t v = load_value(slot, r);
+
+    return r->stack_opt == TCP_OPT_MAX_PACING_RATE ? give_rate(val, len, v) : give_int(r->level, val, len, v);
+}
+
+/* 0 takes TCP_MAXSEG back, and it reads as if it had never been set. */
+static bool
+was_set(uint32_t slot, const struct opt_row *r)
+{
+    return (load_acquire(&slot_claim(front_sock(slot))->set) & row_bit(r)) &&
+           (r->stack_opt != TCP_OPT_MAXSEG || load_value(slot, r) != 0);
 }
 
 static int
@@ -675,10 +755,8 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
     }
     if (level == IPPROTO_IP && name == IP_MTU)
         return get_mtu(o->slot, val, len);
-    if (r != NULL && (load_acquire(&slot_claim(front_sock(o->slot))->set) & row_bit(r))) {
-        v = load_value(o->slot, r);
-        return give(val, len, &v, sizeof(v));
-    }
+    if (r != NULL && was_set(o->slot, r))
+        return get_row(o->slot, r, val, len);
     if (r == NULL || r->kind == OPT_BUF)
         return level == SOL_SOCKET ? get_socket_level(o, name, val, len) : -ENOPROTOOPT;
     /* Never set: what a fresh socket has. */

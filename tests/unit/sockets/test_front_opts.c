@@ -60,20 +60,20 @@ static const struct row {
     { "SO_MAX_PACING_RATE", SOL_SOCKET, SO_MAX_PACING_RATE, { 0, 1000, -1, INT32_MAX }, 4 },
     { "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, { 0, 1, 9, -1 }, 4 },
     { "TCP_CORK", IPPROTO_TCP, TCP_CORK, { 0, 1, 9 }, 3 },
-    { "TCP_MAXSEG", IPPROTO_TCP, TCP_MAXSEG, { -1, 87, 88, 1000, 32767, 32768 }, 6 },
+    { "TCP_MAXSEG", IPPROTO_TCP, TCP_MAXSEG, { -1, 87, 88, 1000, 32767, 32768, 0 }, 7 },
     { "TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, { 0, 1, 32767, 32768, -1 }, 5 },
     { "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, { 0, 1, 32767, 32768 }, 4 },
     { "TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, { 0, 1, 127, 128 }, 4 },
     { "TCP_SYNCNT", IPPROTO_TCP, TCP_SYNCNT, { 0, 1, 127, 128 }, 4 },
     { "TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, { -1, 0, 1, 3000000 }, 4 },
     { "TCP_LINGER2", IPPROTO_TCP, TCP_LINGER2, { -5, 0, 1, 30, 120, 121, 100000 }, 7 },
-    { "TCP_WINDOW_CLAMP", IPPROTO_TCP, TCP_WINDOW_CLAMP, { 0, 1, 1151, 1152, 70000 }, 5 },
+    { "TCP_WINDOW_CLAMP", IPPROTO_TCP, TCP_WINDOW_CLAMP, { 0, 1, 1151, 1152, 70000, -1, INT32_MIN }, 7 },
     { "TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT, { -1, 0, 1, 2, 3, 5, 30, 1000 }, 8 },
     { "TCP_NOTSENT_LOWAT", IPPROTO_TCP, TCP_NOTSENT_LOWAT, { 0, 1, 16384 }, 3 },
     { "TCP_FASTOPEN_CONNECT", IPPROTO_TCP, TCP_FASTOPEN_CONNECT, { 0, 1, 2, -1 }, 4 },
     { "TCP_FASTOPEN_NO_COOKIE", IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, { 0, 1, 2, -1 }, 4 },
     { "TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, { 0, 5, 4096, -1 }, 4 },
-    { "IP_TOS", IPPROTO_IP, IP_TOS, { 0, 16, 0xb8 }, 3 },
+    { "IP_TOS", IPPROTO_IP, IP_TOS, { 0, 16, 0xb8, 3, 255, 256, -1 }, 7 },
     { "IP_MTU_DISCOVER", IPPROTO_IP, IP_MTU_DISCOVER, { IP_PMTUDISC_WANT, IP_PMTUDISC_DO, -1, 77 }, 4 },
 };
 
@@ -118,6 +118,55 @@ test_values_read_back_as_in_linux(void **state)
         close(theirs);
     }
     assert_int_equal(wrong, 0);
+}
+
+/* Whose value, where the program has set none, is the size of something. */
+static bool
+is_size(const struct row *r)
+{
+    return r->level == SOL_SOCKET && (r->name == SO_RCVBUF || r->name == SO_SNDBUF);
+}
+
+/* The kernel's answer to a value of that length, and to the question for it. */
+static void
+assert_same_length(int ours, int theirs, const struct row *r, socklen_t set_len, socklen_t get_len)
+{
+    const char value[16] = { 1 };
+    char a[16] = "", b[16] = "";
+    socklen_t a_len = get_len, b_len = get_len;
+    int rc = iso_setsockopt(ours, r->level, r->name, set_len > 0 ? value : NULL, set_len);
+    int err = rc < 0 ? errno : 0;
+
+    if (setsockopt(theirs, r->level, r->name, set_len > 0 ? value : NULL, set_len) != rc || (rc < 0 && errno != err))
+        fail_msg("%s, %u bytes: %d (%s)", r->what, set_len, rc, strerror(err));
+    rc = iso_getsockopt(ours, r->level, r->name, a, &a_len);
+    assert_int_equal(getsockopt(theirs, r->level, r->name, b, &b_len), rc);
+    if (a_len != b_len || (!is_size(r) && memcmp(a, b, sizeof(a)) != 0))
+        fail_msg("%s into %u bytes: %u bytes, the kernel's %u", r->what, get_len, a_len, b_len);
+}
+
+/* Too short and too long ones too; before the socket is the stack's they are noted, and no more is read than there is. */
+static void
+test_lengths_are_linuxs(void **state)
+{
+    static const socklen_t lengths[] = { 0, 1, 2, 3, 4, 5, 8, 16 };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        for (unsigned k = 0; k < sizeof(lengths) / sizeof(lengths[0]); k++) {
+            /* None is 0, which asks for fragments: refused here. */
+            if (rows[i].name == IP_MTU_DISCOVER && rows[i].level == IPPROTO_IP && lengths[k] == 0)
+                continue;
+            int ours = bound(), undecided = iso_socket(AF_INET, SOCK_STREAM, 0),
+                theirs = socket(AF_INET, SOCK_STREAM, 0);
+
+            assert_same_length(ours, theirs, &rows[i], lengths[k], lengths[k]);
+            assert_same_length(undecided, theirs, &rows[i], lengths[k], lengths[k]);
+            iso_close(ours);
+            iso_close(undecided);
+            close(theirs);
+        }
+    }
 }
 
 /* Fresh sockets agree too, where the answer is a setting and not the size of something. */
@@ -423,6 +472,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_values_read_back_as_in_linux, teardown),
+        cmocka_unit_test_teardown(test_lengths_are_linuxs, teardown),
         cmocka_unit_test_teardown(test_defaults_are_linuxs, teardown),
         cmocka_unit_test_teardown(test_others_are_refused, teardown),
         cmocka_unit_test_teardown(test_rcvlowat_is_bounded_by_the_buffer, teardown),
