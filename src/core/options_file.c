@@ -67,6 +67,8 @@ check_lines(const char *path, char *err, size_t err_len)
         number++;
         if (strlen(line) >= CFG_VALUE_LEN)
             reason = "longer than 255 characters";
+        else if (strchr(line, '\n') == NULL && !feof(f))
+            reason = "a byte of zero";
         else if (*start == '[')
             in_section = true;
         else if (len > 0 && memchr(start, '=', len) == NULL)
@@ -75,6 +77,13 @@ check_lines(const char *path, char *err, size_t err_len)
             reason = "[" SECTION "] must come first";
         line[strcspn(line, "\r\n")] = '\0';
     }
+    if (reason == NULL && ferror(f)) {
+        int rc = -errno;
+
+        snprintf(err, err_len, "%s: %s", path, strerror(errno));
+        fclose(f);
+        return rc;
+    }
     fclose(f);
     if (reason == NULL)
         return 0;
@@ -82,19 +91,36 @@ check_lines(const char *path, char *err, size_t err_len)
     return -EINVAL;
 }
 
-static int
-apply_entry(struct options *o, const char *path, const struct rte_cfgfile_entry *entry, char *err, size_t err_len)
+/* Of one option but a list's. */
+static bool
+is_given_before(const struct option_row *row, const struct rte_cfgfile_entry *entries, int i)
 {
+    for (int k = 0; k < i && row->type != OPTION_LIST; k++)
+        if (strcmp(entries[k].name, entries[i].name) == 0)
+            return true;
+    return false;
+}
+
+/* entries[i], behind those before it. */
+static int
+apply_entry(struct options *o, const char *path, const struct rte_cfgfile_entry *entries, int i, char *err,
+            size_t err_len)
+{
+    const struct rte_cfgfile_entry *entry = &entries[i];
     const struct option_row *row = NULL;
     char reason[512];
     int rc;
 
-    for (unsigned i = 0; i < o->count && row == NULL; i++)
-        if (strcmp(o->rows[i].name, entry->name) == 0)
-            row = &o->rows[i];
+    for (unsigned k = 0; k < o->count && row == NULL; k++)
+        if (strcmp(o->rows[k].name, entry->name) == 0)
+            row = &o->rows[k];
     if (row == NULL || (row->flags & OPTION_COMMAND_LINE_ONLY) != 0) {
         snprintf(err, err_len, "%s: '%s = %s': %s", path, entry->name, entry->value,
                  row == NULL ? "no such option, --help lists them" : "allowed on the command line only");
+        return -EINVAL;
+    }
+    if (is_given_before(row, entries, i)) {
+        snprintf(err, err_len, "%s: '%s = %s': given twice", path, entry->name, entry->value);
         return -EINVAL;
     }
     rc = options_set(o, entry->name, entry->value, OPTION_FROM_FILE, reason, sizeof(reason));
@@ -122,7 +148,7 @@ apply_section(struct options *o, const char *path, struct rte_cfgfile *cfg, int 
     }
     rte_cfgfile_section_entries_by_index(cfg, index, name, entries, count);
     for (int i = 0; rc == 0 && i < count; i++)
-        rc = apply_entry(o, path, &entries[i], err, err_len);
+        rc = apply_entry(o, path, entries, i, err, err_len);
     free(entries);
     return rc;
 }

@@ -139,15 +139,21 @@ parse(struct fixture *f, const char *line)
 }
 
 static int
-parse_file(struct fixture *f, const char *text)
+parse_bytes(struct fixture *f, const char *text, size_t len)
 {
     strcpy(f->path, "/tmp/isosock-test-options-XXXXXX");
     int fd = mkstemp(f->path);
 
     assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    assert_int_equal(write(fd, text, len), len);
     close(fd);
     return options_parse_file(&f->o, f->path, f->err, sizeof(f->err));
+}
+
+static int
+parse_file(struct fixture *f, const char *text)
+{
+    return parse_bytes(f, text, strlen(text));
 }
 
 static void
@@ -254,6 +260,7 @@ test_file_errors(void **state)
         { "[other]\ncount = 9\n", "'[other]': no such section, allowed: [isosock]" },
         { "[isosock\n", "line 1 - no terminating ']' character found" },
         { "[isosock]\n\n nothing here \n", "line 3: ' nothing here ': neither '[section]' nor 'name = value'" },
+        { "[isosock]\ncount = 9\nidle = poll\ncount = 9\n", "'count = 9': given twice" },
         { "# first\ncount = 9\n", "line 2: 'count = 9': [isosock] must come first" },
     };
     struct fixture *f = *state;
@@ -268,6 +275,11 @@ test_file_errors(void **state)
     }
     assert_int_equal(options_parse_file(&f->o, "/nonexistent/file", f->err, sizeof(f->err)), -ENOENT);
     assert_string_equal(f->err, "/nonexistent/file: No such file or directory");
+    assert_int_equal(options_parse_file(&f->o, "/", f->err, sizeof(f->err)), -EISDIR);
+    assert_string_equal(f->err, "/: Is a directory");
+    assert_int_equal(parse_bytes(f, "[isosock]\ncount = 9\0 9\n", 24), -EINVAL);
+    assert_non_null(strstr(f->err, "line 2: 'count = 9': a byte of zero"));
+    unlink(f->path);
 }
 
 /* The file's name comes from the command line, so that is parsed first; it wins all the same. */
