@@ -109,6 +109,16 @@ parse_cpus(struct options *o, const char *text, const struct error *e)
     return fail(e, "--pin: '%s' is not a list of at most %u CPU numbers", text, OPTIONS_THREADS_MAX);
 }
 
+/** getaddrinfo takes any number, and its last 16 bits. */
+static bool
+is_port(const char *text)
+{
+    char *end;
+    unsigned long port = strtoul(text, &end, 10);
+
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && port >= 1 && port <= UINT16_MAX;
+}
+
 /** ADDR:PORT, [ADDR]:PORT; a name is looked up. */
 static int
 parse_target(struct options *o, const char *text, const struct error *e)
@@ -128,6 +138,8 @@ parse_target(struct options *o, const char *text, const struct error *e)
         return fail(e, "'%s' is not ADDR:PORT", o->target);
     memcpy(host, text, len);
     host[len] = '\0';
+    if (!is_port(colon + 1))
+        return fail(e, "'%s': '%s' is not a port, 1 to 65535", o->target, colon + 1);
     rc = getaddrinfo(host, colon + 1, &hints, &found);
     if (rc != 0)
         return fail(e, "'%s': %s", o->target, gai_strerror(rc));
