@@ -45,6 +45,10 @@ for header in $(git ls-files 'apps/*.h'); do
 done
 report "headers compile alone" "$alone"
 
+# By -include it comes before the source's own _GNU_SOURCE, which must count all the same.
+report "isosock/posix.h may come first" "$(printf '#define _GNU_SOURCE\n#include <sys/socket.h>\nstruct mmsghdr all;\n' |
+    gcc -Wall -Werror -fsyntax-only -Isrc/sockets/client -include isosock/posix.h -x c - 2>&1)"
+
 # Time is read in one place. The front-end, which lives in applications, has timeouts of its own to keep; the worker's loop counts what
 # its polls cost.
 report "the clock is read in core/clock.c alone" "$(git ls-files 'src/*.c' 'src/*.h' | grep -v -e '^src/core/clock\.c$' -e '^src/sockets/client/' -e '^src/modes/worker\.c$' |

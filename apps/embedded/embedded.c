@@ -327,10 +327,8 @@ iso_stack_start(int argc, char *const argv[])
     struct embedded *e;
     int own;
 
-    if (was_started) {
-        errno = EALREADY;
-        return -1;
-    }
+    if (was_started)
+        return fail(-EALREADY, "there is or was a stack in this process already");
     e = embedded_create(argc, argv, &own);
     if (e == NULL || start(e, argc, own) != 0)
         return -1;

@@ -52,7 +52,7 @@ struct mmsghdr; /* in full with _GNU_SOURCE */
  * Calls that wait (blocking ones, iso_epoll_wait, iso_poll, iso_select) run passes of the stack until what they wait for has come, and sleep as the option
  * `idle` says. Bytes that iso_send took leave with the next such call, at the latest: a program that computes for long, or sleeps elsewhere, calls
  * iso_stack_poll meanwhile, else acknowledgements and timers are late (workers need no such help). Signals end such a wait with EINTR only while it sleeps.
- * A forked child has no stack: its inherited sockets are dead (ENETDOWN).
+ * A forked child has no stack: its inherited sockets are dead (ECONNRESET, ENETDOWN).
  *
  * With the option `own-descriptors` TCP sockets are the stack's from the start, and the kernel knows nothing of their descriptors: numbers from 0x40000000 on, for
  * iso_* calls alone, not for fd_set; FD_CLOEXEC is set for good, and addresses that are the kernel's give ENETUNREACH.
@@ -60,7 +60,7 @@ struct mmsghdr; /* in full with _GNU_SOURCE */
  * iso_stack_start takes the command line of isosockd(8), with EAL options before `--`; the mode is `up` unless said otherwise. iso_stack_start_file takes a configuration
  * file (isosockd.conf(5)), whose option `eal` holds EAL options. Before the first socket call, on the thread that would run the
  * EAL's main lcore; once per process. They return 0, or -1 with errno and one line on stderr: EINVAL a wrong option or a mode that lacks an lcore, EALREADY
- * there is or was one, ENODEV, ENOMEM, EIO from the port.
+ * there is or was one, ENODEV, ENOMEM, EIO from the port; what open() and read() say of the file (ENOENT, EACCES, EISDIR).
  */
 ISO_API int iso_stack_start(int argc, char *const argv[]);
 ISO_API int iso_stack_start_file(const char *path);

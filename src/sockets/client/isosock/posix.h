@@ -2,6 +2,15 @@
 #ifndef ISOSOCK_POSIX_H
 #define ISOSOCK_POSIX_H
 
+/*
+ * Where it comes first, by -include, the source has not yet said _GNU_SOURCE, and it would be too late once the headers have been read: so they
+ * are read with it. What the source says itself is then no second definition.
+ */
+#if !defined(_GNU_SOURCE)
+#define ISOSOCK_GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -15,6 +24,11 @@
 #include <unistd.h>
 
 #include "../isosock.h"
+
+#if defined(ISOSOCK_GNU_SOURCE)
+#undef ISOSOCK_GNU_SOURCE
+#undef _GNU_SOURCE
+#endif
 
 /**
  * @file
