@@ -91,7 +91,7 @@ command_query(const struct command *cmd, const char *control, int argc, char **a
     close(fd);
     if (rc != 0)
         return fail(1, err);
-    if (fflush(stdout) != 0)
+    if (fflush(stdout) != 0 || ferror(stdout)) /* a flush before the last one may have failed */
         return fail(1, "cannot write the answer");
     return 0;
 }
@@ -240,14 +240,14 @@ main(int argc, char **argv)
     if (i < 0)
         return status;
     if (i == argc)
-        return fail(2, "no command: run, ss, stats, neigh, route, ports, config; --help says more");
+        return fail(2, "no command: run, ss, stats, neigh, route, ports, config, replay; --help says more");
     if (strcmp(argv[i], "help") == 0) {
         fputs(usage, stdout);
         return 0;
     }
     cmd = find_command(argv[i]);
     if (cmd == NULL) {
-        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, ports, config, help\n", argv[i]);
+        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, ports, config, replay, help\n", argv[i]);
         return 2;
     }
     if (control == NULL) {

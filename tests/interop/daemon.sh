@@ -19,6 +19,7 @@ expect "a page" same_fetched http://10.66.0.2/page "$www/page"
 for query in ss "ss -H -l" "ss -a -i" stats "stats --json" neigh route config; do
     expect "isosock $query" lab_tool $query >/dev/null
 done
+expect "isosock stats into a full disk" one_line_status 1 "cannot write" sh -c 'exec "$@" >/dev/full' sh "$lab_isosock" --control "$lab_tmp/stack.sock" stats --json
 expect "the stats are JSON" sh -c "$lab_isosock --control $lab_tmp/stack.sock stats --json | python3 -m json.tool >/dev/null"
 expect "neigh knows the kernel" sh -c "$lab_isosock --control $lab_tmp/stack.sock neigh | grep -q '^10.66.0.1 '"
 expect "route has the link" sh -c "$lab_isosock --control $lab_tmp/stack.sock route | grep -q '^10.66.0.0/24'"
