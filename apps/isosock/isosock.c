@@ -247,7 +247,8 @@ main(int argc, char **argv)
     }
     cmd = find_command(argv[i]);
     if (cmd == NULL) {
-        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, ports, config, replay, help\n", argv[i]);
+        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, ports, config, replay, help\n",
+                argv[i]);
         return 2;
     }
     if (control == NULL) {
