@@ -455,6 +455,7 @@ rx_fin_acked(struct rx *r)
         if ((c->flags & CONN_F_ORPHAN) == 0)
             return true;
         if (c->opts.linger2_s == TCP_LINGER2_NONE) {
+            reply_rst(r->env, r->in);
             rx_end(r, 0);
             return false;
         }

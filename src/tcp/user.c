@@ -253,6 +253,7 @@ static void
 start_fin_wait2(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (c->opts.linger2_s == TCP_LINGER2_NONE) {
+        conn_send_rst(env, c); /* the peer may have more to say, to nobody */
         conn_end(d, env, c, 0);
         return;
     }

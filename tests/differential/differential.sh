@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# differential.sh ARRANGEMENT SEEDS: the scripts of differ.py on the kernel and on the stack; what programs see must be equal. Arrangements:
+# differential.sh ARRANGEMENT SEEDS [MODE WORKERS]: the scripts of differ.py on the kernel and on the stack; what programs see must be equal. Arrangements:
 #   local    both ends on the stack            server   the client is the kernel's, over the wire
 #   client   the server is the kernel's        impaired as server, on a wire that loses, delays, reorders and repeats
 . "$(dirname "$0")/../interop/lib.sh" || exit 1
 arrangement=$1
 seeds=$2
+export LAB_MODE=${3:-${LAB_MODE:-}} LAB_WORKERS=${4:-${LAB_WORKERS:-1}}
 need_programs python3 ip
 lab_init "$ISOSOCK_BUILD"
 need_tap
@@ -14,8 +15,9 @@ on_stack="$lab_isosock --control $lab_tmp/stack.sock run --"
 options=()
 impair=()
 
+[ "$arrangement" = local ] || options=(--wire)
 if [ "$arrangement" = impaired ]; then
-    options=(--no-resets --bulk-divisor 10)
+    options+=(--no-resets --bulk-divisor 10)
     impair=(--port "0,impair=loss:2%,reorder:2%,dup:2%,delay:1ms,seed:3")
 fi
 must "the stack starts" lab_tap_stack "${impair[@]}"

@@ -92,6 +92,19 @@ recv_iov(struct obj *o, const struct iovec *iov, size_t n, int flags)
     return rc != 0 ? rc : sock_recvv(o, iov, n, flags);
 }
 
+/* Nothing in any part: readv and writev do not come to the socket, as in Linux, whatever its state. */
+static bool
+is_empty(const struct iovec *iov, size_t n)
+{
+    size_t i, total = 0;
+
+    if (check_iov(iov, n) != 0)
+        return false;
+    for (i = 0; i < n; i++)
+        total += iov[i].iov_len;
+    return total == 0;
+}
+
 static ssize_t
 send_iov(struct obj *o, const struct iovec *iov, size_t n, int flags)
 {
@@ -123,7 +136,9 @@ iso_readv(int fd, const struct iovec *iov, int iovcnt)
 {
     struct obj *o = fd_get_stack(fd);
 
-    return o == NULL ? libc()->readv(fd, iov, iovcnt) : end(o, recv_iov(o, iov, (size_t)iovcnt, 0));
+    if (o == NULL)
+        return libc()->readv(fd, iov, iovcnt);
+    return end(o, is_empty(iov, (size_t)iovcnt) ? 0 : recv_iov(o, iov, (size_t)iovcnt, 0));
 }
 
 ssize_t
@@ -217,7 +232,9 @@ iso_writev(int fd, const struct iovec *iov, int iovcnt)
 {
     struct obj *o = fd_get_stack(fd);
 
-    return o == NULL ? libc()->writev(fd, iov, iovcnt) : end_send(o, send_iov(o, iov, (size_t)iovcnt, 0), 0);
+    if (o == NULL)
+        return libc()->writev(fd, iov, iovcnt);
+    return end_send(o, is_empty(iov, (size_t)iovcnt) ? 0 : send_iov(o, iov, (size_t)iovcnt, 0), 0);
 }
 
 ssize_t
@@ -366,7 +383,8 @@ splice_to_pipe(struct obj *o, int fd, size_t n, unsigned flags)
     ssize_t moved = 0, got = 0;
     int rc;
 
-    while ((size_t)moved < n) {
+    /* Once something is moved, what there is no more of is left to the next call: that an error is told, is told to one only. */
+    while ((size_t)moved < n && (moved == 0 || sock_rx_bytes(o->slot) > 0)) {
         struct iovec iov = { buf, n - (size_t)moved < sizeof(buf) ? n - (size_t)moved : sizeof(buf) };
 
         got = sock_recvv(o, &iov, 1, MSG_PEEK | (moved > 0 || (flags & SPLICE_F_NONBLOCK) ? MSG_DONTWAIT : 0));

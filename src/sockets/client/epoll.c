@@ -97,6 +97,69 @@ show_ready(struct epset *s)
     errno = saved_errno;
 }
 
+/* ---- the ready list --------------------------------------------------------------------------------------------------------- */
+
+/* Events go to the ready list. */
+static void
+take_events(struct epset *s)
+{
+    uint32_t slots[TAKE_MAX];
+    unsigned i, n;
+    bool all = false;
+
+    if (load_relaxed(&front->dead) && !s->dead_seen) {
+        s->dead_seen = true;
+        epset_push_all(s);
+    }
+    if (!s->has_queue) {
+        epset_push_all(s);
+        return;
+    }
+    do {
+        n = evq_take(&s->q, slots, TAKE_MAX, &all);
+        for (i = 0; i < n; i++) {
+            struct obj *o = slots[i] < front->lay.max_socks ? evq_get_sock(slots[i]) : NULL;
+
+            if ((o == NULL || !epset_push_sock(s, o)) && slots[i] < front->lay.max_socks)
+                evq_unsubscribe(&s->q, slots[i]);
+            if (o != NULL)
+                obj_put(o);
+        }
+        if (all)
+            epset_push_all(s);
+    } while (n == TAKE_MAX);
+}
+
+/* What an item has to say now. */
+static uint32_t
+item_events(const struct epitem *it)
+{
+    uint32_t slot = it->sock->slot, wanted = it->ev.events | EPOLLERR | EPOLLHUP;
+
+    if (sock_is_kernel_again(it->sock))
+        return 0;
+    if ((wanted & EPOLLOUT) && !sock_can_write(slot))
+        sock_want_space(slot);
+    return sock_events(slot, wanted);
+}
+
+/* What happened before a set became another's member was told to nobody: the list is brought up to what holds now. */
+static void
+show_nested(struct epset *s)
+{
+    uint32_t left;
+
+    take_events(s);
+    for (left = s->nb_ready; left > 0; left--) {
+        struct epitem *it = s->ready.ready_next;
+
+        epset_pop_ready(s, it);
+        if (item_events(it) != 0)
+            epset_push_ready(s, it);
+    }
+    show_ready(s);
+}
+
 /* ---- after a fork --------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -285,7 +348,7 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         rc = from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
         if (rc == 0 && op == EPOLL_CTL_ADD && inner != NULL && lock_acquire(&inner->lock)) {
             become_nested(inner, fd);
-            show_ready(inner);
+            show_nested(inner);
             lock_release(&inner->lock);
         }
     } else {
@@ -381,50 +444,6 @@ epoll_released(struct obj *o)
 }
 
 /* ---- epoll_wait ----------------------------------------------------------------------------------------------------------- */
-
-/* Events go to the ready list. */
-static void
-take_events(struct epset *s)
-{
-    uint32_t slots[TAKE_MAX];
-    unsigned i, n;
-    bool all = false;
-
-    if (load_relaxed(&front->dead) && !s->dead_seen) {
-        s->dead_seen = true;
-        epset_push_all(s);
-    }
-    if (!s->has_queue) {
-        epset_push_all(s);
-        return;
-    }
-    do {
-        n = evq_take(&s->q, slots, TAKE_MAX, &all);
-        for (i = 0; i < n; i++) {
-            struct obj *o = slots[i] < front->lay.max_socks ? evq_get_sock(slots[i]) : NULL;
-
-            if ((o == NULL || !epset_push_sock(s, o)) && slots[i] < front->lay.max_socks)
-                evq_unsubscribe(&s->q, slots[i]);
-            if (o != NULL)
-                obj_put(o);
-        }
-        if (all)
-            epset_push_all(s);
-    } while (n == TAKE_MAX);
-}
-
-/* What an item has to say now. */
-static uint32_t
-item_events(const struct epitem *it)
-{
-    uint32_t slot = it->sock->slot, wanted = it->ev.events | EPOLLERR | EPOLLHUP;
-
-    if (sock_is_kernel_again(it->sock))
-        return 0;
-    if ((wanted & EPOLLOUT) && !sock_can_write(slot))
-        sock_want_space(slot);
-    return sock_events(slot, wanted);
-}
 
 /* Each item that stands on the list is looked at once. The caller holds the lock. */
 static int

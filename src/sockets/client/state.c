@@ -135,6 +135,8 @@ unusual_events(uint32_t slot, uint32_t st, uint32_t flags)
     bool write_over = (st & (SHM_ST_GONE | SHM_ST_ERROR)) || (flags & SLOT_SHUT_WR);
     uint32_t ev = 0;
 
+    if ((flags & SLOT_LISTENER) && (flags & SLOT_SHUT_RD))
+        return EPOLLOUT | EPOLLWRNORM | EPOLLHUP; /* as in Linux it is like new */
     if ((flags & SLOT_LISTENER) && !(st & SHM_ST_ERROR))
         return load_relaxed(&back_sock(slot)->accept_ready) != 0 ? EPOLLIN | EPOLLRDNORM : 0;
     if ((flags & SLOT_DEFERRED) && !(st & SHM_ST_ERROR))

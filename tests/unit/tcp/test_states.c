@@ -369,6 +369,27 @@ TRACE_TEST(orphan_leaves_fin_wait_2)
     assert_int_equal(t->nb_gone, 1);
 }
 
+/** TCP_LINGER2 below 0: an orphan has no FIN-WAIT-2, and its peer is told, whichever comes last. */
+TRACE_TEST(an_orphan_may_have_no_fin_wait_2)
+{
+    make_established(t);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_LINGER2, -1), 0);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect(t, F | A, 1, 1, 0);
+    peer(t, A, 1, 2, 0);
+    expect(t, R, 2, 0, 0);
+    assert_int_equal(t->nb_gone, 1);
+}
+
+TRACE_TEST(a_close_in_fin_wait_2_may_reset)
+{
+    make_fin_wait_2(t);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_LINGER2, -1), 0);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect(t, R | A, 2, 1, 0);
+    assert_int_equal(t->nb_gone, 1);
+}
+
 TRACE_TEST(keepalive_gives_up)
 {
     make_established(t);
@@ -577,6 +598,8 @@ main(void)
         cmocka_unit_test(close_with_unread_data_resets),
         cmocka_unit_test(data_after_close_resets),
         cmocka_unit_test(orphan_leaves_fin_wait_2),
+        cmocka_unit_test(an_orphan_may_have_no_fin_wait_2),
+        cmocka_unit_test(a_close_in_fin_wait_2_may_reset),
         cmocka_unit_test(keepalive_gives_up),
         cmocka_unit_test(data_before_accept),
         cmocka_unit_test(full_accept_queue_overhears_the_ack),
