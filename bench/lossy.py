@@ -5,16 +5,26 @@
 The path loses, delays and narrows what passes in both directions (--path, the words of isosockd's impair=). Of this stack one end's port does that; two
 kernels have it done by isowire, which forwards between them. For each congestion control the two are measured in turn, --rounds times; medians, and ratios
 inside a round. Needs root (namespaces, veth, packet sockets); the kernel's control is set in its namespaces alone.
+
+--matrix measures a table of paths, with either of the two at either end, for --minutes at the most; the cells that there was no time for are missing. --share
+lets a flow of each meet at one bottleneck, and says how they divide it.
 """
 import argparse
+import csv
+import itertools
 import json
+import random
 import statistics
+import subprocess
 import sys
 import time
 
 from lab import Failure, Lab, run, wait_for
 
-NETWORK, SERVER, CLIENT = '10.79.0.0/24', '10.79.0.2', '10.79.0.1'
+NETWORK, SERVER, CLIENT, OTHER = '10.79.0.0/24', '10.79.0.2', '10.79.0.1', '10.79.0.3'
+LOSSES, RTTS_MS, REORDERS = (0, 0.1, 1, 3), (2, 20, 100), (0, 1, 10)
+MATRIX_CONTROLS = ['cubic', 'bbr', 'reno']
+WORSE = 0.95  # of the kernel's: such a cell is marked
 
 
 def prefix(ns):
@@ -32,6 +42,65 @@ def output(log):
         return f.read()
 
 
+def use_control(ns, control):
+    """By route: a namespace's default may be none that is restricted."""
+    run('ip', '-n', ns, 'route', 'replace', NETWORK, 'dev', 'v0', 'congctl', control)
+
+
+def kernel_end(lab, ns, address):
+    run('ip', '-n', ns, 'addr', 'add', f'{address}/24', 'dev', 'v0')
+    # Each run starts without what the last one learned, as a daemon does.
+    run(*prefix(ns), 'sysctl', '-qw', 'net.ipv4.tcp_no_metrics_save=1')
+    plain_frames(ns, 'v0')
+
+
+def start_wire(lab, ns, path):
+    """isowire between w0 and w1."""
+    wire, log = lab.start('wire', *prefix(ns), lab.app('isowire'), '--no-pci', '--vdev=net_af_packet0,iface=w0',
+                          '--vdev=net_af_packet1,iface=w1', '--', path, urgent=True)
+    wait_for('isowire', lambda: 'ready' in output(log), wire)
+    return wire
+
+
+def start_daemon(lab, ns, name, address, control, port):
+    """A stack on v0; its job and its control socket."""
+    socket = f'{lab.tmp}/{name}.sock'
+    job, log = lab.start(name, *prefix(ns), lab.app('isosockd'), '--no-pci', '--vdev=net_af_packet0,iface=v0', '--', '--address', f'{address}/24',
+                         '--control', socket, '--congestion', control, '--port', port, urgent=True)
+    wait_for(f'isosockd ({name})', lambda: 'isosockd: ready' in output(log), job)
+    return job, socket
+
+
+def on_kernel(lab, ns, *words):
+    return [*prefix(ns), lab.bench, *words]
+
+
+def on_stack(lab, ns, socket, *words):
+    return [*prefix(ns), lab.app('isosock'), '--control', socket, 'run', '--', lab.bench, *words]
+
+
+def receive(command, seconds):
+    """Bytes per second that a stream brings."""
+    return json.loads(run(*command, 'rx', f'{SERVER}:7000', '-d', str(seconds), '--json', timeout=seconds + 40))['bytes_per_s']
+
+
+class Jobs:
+    """What a measurement starts, stopped in turn at its end."""
+
+    def __init__(self, lab):
+        self.lab, self.jobs = lab, []
+
+    def __enter__(self):
+        return self
+
+    def add(self, job):
+        self.jobs.append(job)
+
+    def __exit__(self, *_):
+        for job in reversed(self.jobs):
+            self.lab.stop(job)
+
+
 class Kernel:
     """Two kernels with a wire between them."""
 
@@ -40,28 +109,17 @@ class Kernel:
         self.client, self.wire, self.server = (lab.namespace(n) for n in ('kc', 'kw', 'ks'))
         for ns, link, address in ((self.client, 'w0', CLIENT), (self.server, 'w1', SERVER)):
             lab.veth(ns, 'v0', self.wire, link)
-            run('ip', '-n', ns, 'addr', 'add', f'{address}/24', 'dev', 'v0')
-            # Each run starts without what the last one learned, as a daemon does.
-            run(*prefix(ns), 'sysctl', '-qw', 'net.ipv4.tcp_no_metrics_save=1')
-            plain_frames(ns, 'v0')
+            kernel_end(lab, ns, address)
         plain_frames(self.wire, 'w0', 'w1')
 
     def measure(self, control, path, seconds):
-        # By route: a namespace's default may be none that is restricted.
         for ns in (self.client, self.server):
-            run('ip', '-n', ns, 'route', 'replace', NETWORK, 'dev', 'v0', 'congctl', control)
-        wire, log = self.lab.start('wire', *prefix(self.wire), self.lab.app('isowire'), '--no-pci', '--vdev=net_af_packet0,iface=w0',
-                                   '--vdev=net_af_packet1,iface=w1', '--', path, urgent=True)
-        server = None
-        try:
-            wait_for('isowire', lambda: 'ready' in output(log), wire)
-            server, _ = self.lab.start('kernel-server', *prefix(self.server), self.lab.bench, 'serve', f'{SERVER}:7000')
+            use_control(ns, control)
+        with Jobs(self.lab) as jobs:
+            jobs.add(start_wire(self.lab, self.wire, path))
+            jobs.add(self.lab.start('kernel-server', *on_kernel(self.lab, self.server, 'serve', f'{SERVER}:7000'))[0])
             time.sleep(0.3)
-            return json.loads(run(*prefix(self.client), self.lab.bench, 'rx', f'{SERVER}:7000', '-d', str(seconds), '--json', timeout=seconds + 40))
-        finally:
-            if server is not None:
-                self.lab.stop(server)
-            self.lab.stop(wire)
+            return receive(on_kernel(self.lab, self.client), seconds)
 
 
 class Stack:
@@ -74,30 +132,148 @@ class Stack:
         for ns in (self.client, self.server):
             plain_frames(ns, 'v0')
 
-    def daemon(self, ns, name, address, control, port):
-        socket = f'{self.lab.tmp}/{name}.sock'
-        job, log = self.lab.start(name, *prefix(ns), self.lab.app('isosockd'), '--no-pci', '--vdev=net_af_packet0,iface=v0', '--', '--address',
-                                  f'{address}/24', '--control', socket, '--congestion', control, '--port', port, urgent=True)
-        wait_for(f'isosockd ({name})', lambda: 'isosockd: ready' in output(log), job)
-        return job, socket
+    def measure(self, control, path, seconds):
+        with Jobs(self.lab) as jobs:
+            job, server = start_daemon(self.lab, self.server, 'server', SERVER, control, '0')
+            jobs.add(job)
+            job, client = start_daemon(self.lab, self.client, 'client', CLIENT, control, f'0,impair={path}')
+            jobs.add(job)
+            jobs.add(self.lab.start('stack-server', *on_stack(self.lab, self.server, server, 'serve', f'{SERVER}:7000'))[0])
+            time.sleep(0.5)
+            return receive(on_stack(self.lab, self.client, client), seconds)
 
-    def program(self, ns, socket, *words):
-        return [*prefix(ns), self.lab.app('isosock'), '--control', socket, 'run', '--', self.lab.bench, *words]
+
+class Mixed:
+    """This stack at one end, whose port has the path, and the kernel at the other."""
+
+    def __init__(self, lab, stack_sends):
+        self.lab, self.stack_sends = lab, stack_sends
+        name = 's' if stack_sends else 'k'
+        self.stack, self.kernel = lab.namespace(f'm{name}s'), lab.namespace(f'm{name}k')
+        lab.veth(self.stack, 'v0', self.kernel, 'v0')
+        plain_frames(self.stack, 'v0')
+        kernel_end(lab, self.kernel, CLIENT if stack_sends else SERVER)
 
     def measure(self, control, path, seconds):
-        jobs = []
-        try:
-            job, server = self.daemon(self.server, 'server', SERVER, control, '0')
-            jobs.append(job)
-            job, client = self.daemon(self.client, 'client', CLIENT, control, f'0,impair={path}')
-            jobs.append(job)
-            job, _ = self.lab.start('stack-server', *self.program(self.server, server, 'serve', f'{SERVER}:7000'))
-            jobs.append(job)
+        use_control(self.kernel, control)
+        with Jobs(self.lab) as jobs:
+            job, socket = start_daemon(self.lab, self.stack, 'stack', SERVER if self.stack_sends else CLIENT, control, f'0,impair={path}')
+            jobs.add(job)
+            stack, kernel = on_stack(self.lab, self.stack, socket), on_kernel(self.lab, self.kernel)
+            sender, receiver = (stack, kernel) if self.stack_sends else (kernel, stack)
+            jobs.add(self.lab.start('mixed-server', *sender, 'serve', f'{SERVER}:7000')[0])
             time.sleep(0.5)
-            return json.loads(run(*self.program(self.client, client, 'rx', f'{SERVER}:7000', '-d', str(seconds), '--json'), timeout=seconds + 40))
-        finally:
-            for job in reversed(jobs):
-                self.lab.stop(job)
+            return receive(receiver, seconds)
+
+
+class Shared:
+    """A sender on the kernel and one on this stack, joined by a bridge, and behind one wire a kernel that receives from both."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.hub, self.kernel, self.stack, self.client = (lab.namespace(n) for n in ('hw', 'hk', 'hs', 'hc'))
+        run('ip', '-n', self.hub, 'link', 'add', 'br0', 'type', 'bridge')
+        run('ip', '-n', self.hub, 'link', 'set', 'br0', 'up')
+        for ns, port in ((self.kernel, 'p0'), (self.stack, 'p1')):
+            lab.veth(ns, 'v0', self.hub, port)
+            run('ip', '-n', self.hub, 'link', 'set', port, 'master', 'br0')
+        lab.veth(self.hub, 'w0', self.hub, 'p2')
+        run('ip', '-n', self.hub, 'link', 'set', 'p2', 'master', 'br0')
+        lab.veth(self.client, 'v0', self.hub, 'w1')
+        plain_frames(self.hub, 'w0', 'w1', 'p0', 'p1', 'p2')
+        plain_frames(self.stack, 'v0')
+        kernel_end(lab, self.kernel, OTHER)
+        kernel_end(lab, self.client, CLIENT)
+
+    def measure(self, control, path, seconds):
+        """Bytes per second of the kernel's flow and of the stack's."""
+        use_control(self.kernel, control)
+        with Jobs(self.lab) as jobs:
+            jobs.add(start_wire(self.lab, self.hub, path))
+            job, socket = start_daemon(self.lab, self.stack, 'stack', SERVER, control, '0')
+            jobs.add(job)
+            jobs.add(self.lab.start('kernel-server', *on_kernel(self.lab, self.kernel, 'serve', f'{OTHER}:7000'))[0])
+            jobs.add(self.lab.start('stack-server', *on_stack(self.lab, self.stack, socket, 'serve', f'{SERVER}:7000'))[0])
+            time.sleep(0.5)
+            clients = [subprocess.Popen(on_kernel(self.lab, self.client, 'rx', f'{a}:7000', '-d', str(seconds), '--json'), stdout=subprocess.PIPE,
+                                        text=True) for a in (OTHER, SERVER)]
+            try:
+                return [json.loads(c.communicate(timeout=seconds + 40)[0])['bytes_per_s'] for c in clients]
+            except (json.JSONDecodeError, subprocess.TimeoutExpired) as e:
+                raise Failure(f'a receiver of two: {e}') from None
+            finally:
+                for c in clients:
+                    c.kill()
+                    c.wait()
+
+
+def compare(lab, args):
+    """One path, both ends of a kind."""
+    rates = {}
+    sides = {'kernel': Kernel(lab), 'isosock': Stack(lab)}
+    for turn in range(args.rounds):
+        for control in args.controls:
+            for name, side in sides.items():
+                rate = side.measure(control, f'{args.path},seed:{turn + 1}', args.seconds) / 1e6
+                rates.setdefault((control, name), []).append(rate)
+                print(f'round {turn + 1}: {control} {name} {rate:.3f} MB/s', file=sys.stderr)
+    print(f'{args.path}: goodput in MB/s, median of {args.rounds} runs of {args.seconds:g} s')
+    for control in args.controls:
+        kernel, stack = rates[control, 'kernel'], rates[control, 'isosock']
+        ratio = statistics.median(s / k for s, k in zip(stack, kernel))
+        print(f'  {control:8} kernel {statistics.median(kernel):8.3f}   isosock {statistics.median(stack):8.3f}   x{ratio:.2f}')
+
+
+def share(lab, args):
+    shared = Shared(lab)
+    print(f'{args.path}: a flow of each at one bottleneck, MB/s over {args.seconds:g} s')
+    for control in args.controls:
+        for turn in range(args.rounds):
+            kernel, stack = (r / 1e6 for r in shared.measure(control, f'{args.path},seed:{turn + 1}', args.seconds))
+            apart = abs(stack - kernel) / ((stack + kernel) / 2)
+            print(f'  {control:8} kernel {kernel:8.3f}   isosock {stack:8.3f}   {apart:.0%} apart', flush=True)
+
+
+def matrix_cells(controls):
+    """Every cell once, in an order that is the same each time and has no preference: what the time suffices for is spread over the table."""
+    cells = list(itertools.product(controls, LOSSES, RTTS_MS, REORDERS))
+    random.Random(1).shuffle(cells)
+    return cells
+
+
+def path_of(loss, rtt_ms, reorder):
+    words = [f'loss:{loss:g}%'] * (loss > 0) + [f'reorder:{reorder:g}%'] * (reorder > 0)
+    return ','.join([*words, f'delay:{rtt_ms / 2:g}ms', 'rate:10M'])
+
+
+def marked(rate, kernel):
+    """Its share of the kernel's, with a mark if that is too little."""
+    if kernel <= 0:
+        return '-*'
+    return f'{rate / kernel:.2f}{"*" if rate / kernel < WORSE else " "}'
+
+
+def matrix(lab, args):
+    sides = {'kernel': Kernel(lab), 'isosock': Stack(lab), 'isosock_sends': Mixed(lab, True), 'kernel_sends': Mixed(lab, False)}
+    end = time.monotonic() + args.minutes * 60
+    cells = matrix_cells(args.controls)
+    rows = []
+    for cell in cells:
+        control, *path = cell
+        if time.monotonic() >= end:
+            break
+        rates = [side.measure(control, f'{path_of(*path)},seed:1', args.seconds) / 1e6 for side in sides.values()]
+        rows.append([*cell, *(round(r, 3) for r in rates)])
+        print(f'{len(rows)} of {len(cells)}: {control} {path_of(*path)} {" ".join(f"{r:.2f}" for r in rates)}', file=sys.stderr)
+    rows.sort()
+    header = ['control', 'loss_percent', 'rtt_ms', 'reorder_percent', *sides]
+    if args.csv:
+        with open(args.csv, 'w', encoding='utf-8', newline='') as f:
+            csv.writer(f).writerows([header, *rows])
+    print(f'{len(rows)} of {len(cells)} cells, runs of {args.seconds:g} s: MB/s of two kernels, and what of it others have (below {WORSE}: *)')
+    print('  '.join(header[:5]) + '   ' + '  '.join(f'{name:>14}' for name in header[5:]))
+    for row in rows:
+        print(f'{row[0]:7}  {row[1]:12g}  {row[2]:6}  {row[3]:15g}  {row[4]:6.2f}   ' + '  '.join(f'{marked(rate, row[4]):>14}' for rate in row[5:]))
 
 
 def main():
@@ -106,27 +282,21 @@ def main():
     parser.add_argument('--path', default='loss:1%,delay:10ms,rate:10M', help='what the path does (%(default)s)')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--seconds', type=float, default=20)
-    parser.add_argument('controls', nargs='*', default=['cubic', 'bbr'])
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument('--matrix', action='store_true', help='loss x round-trip time x reordering x control, either stack at either end')
+    kind.add_argument('--share', action='store_true', help='how a flow of each divides a bottleneck')
+    parser.add_argument('--minutes', type=float, default=30, help='of the matrix, at the most (%(default)s)')
+    parser.add_argument('--csv', help='write the matrix here too')
+    parser.add_argument('controls', nargs='*')
     args = parser.parse_args()
+    args.controls = args.controls or (MATRIX_CONTROLS if args.matrix else ['cubic', 'bbr'])
     lab = Lab(args.build, [0, 1])
-    rates = {}
     try:
-        sides = {'kernel': Kernel(lab), 'isosock': Stack(lab)}
-        for turn in range(args.rounds):
-            for control in args.controls:
-                for name, side in sides.items():
-                    rate = side.measure(control, f'{args.path},seed:{turn + 1}', args.seconds)['bytes_per_s'] / 1e6
-                    rates.setdefault((control, name), []).append(rate)
-                    print(f'round {turn + 1}: {control} {name} {rate:.3f} MB/s', file=sys.stderr)
+        (matrix if args.matrix else share if args.share else compare)(lab, args)
     except Failure as e:
         sys.exit(f'lossy.py: {e}')
     finally:
         lab.close()
-    print(f'{args.path}: goodput in MB/s, median of {args.rounds} runs of {args.seconds:g} s')
-    for control in args.controls:
-        kernel, stack = rates[control, 'kernel'], rates[control, 'isosock']
-        ratio = statistics.median(s / k for s, k in zip(stack, kernel))
-        print(f'  {control:8} kernel {statistics.median(kernel):8.3f}   isosock {statistics.median(stack):8.3f}   x{ratio:.2f}')
 
 
 if __name__ == '__main__':
