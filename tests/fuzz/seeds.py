@@ -128,4 +128,6 @@ seed("fuzz_options", "file_bad", b"\0[isosock]\nnothing here\n[other]\n = \nname
 seed("fuzz_options", "words", b"\1--address\n10.0.0.2/24\n--mode=isostack,queues=percpu,aggregate=on\n--no-timestamps\n"
      b"--rx-buffers\n4096\n--port-min=1024\n--seed=7\n--control\n/run/x")
 seed("fuzz_options", "impair", b"\2loss:1%,delay:10ms,reorder:2%,dup:1%,corrupt:0.1%,seed:7")
+seed("fuzz_options", "impair_wire", b"\2loss:100%,rate:10M,queue:20ms,delay:10s,seed:0xffffffffffffffff")
+seed("fuzz_options", "impair_bad", b"\2rate:1e300k,queue:-1ms,delay:nanms,loss:101%,,seed:-1,")
 seed("fuzz_options", "knobs", b"\0030,impair=loss:1%,delay:10ms,on,bytes=64k,number=7,queues=perthread")
