@@ -95,13 +95,13 @@ def test(bench):
         got = bench.pass_datagrams('loss:10%,delay:20ms,seed:3', source, 4000)
         expect(f'from {source} a tenth is lost', got['count'], 3524, 3676)
         # Its clock is read once for each burst: a frame that comes after that, while the wire waits for its CPU, counts as older.
-        expect(f'from {source} the earliest comes after its delay, in ms', got['least_ms'], 18, 30)
+        expect(f'from {source} the earliest comes after its delay, in ms', got['least_ms'], 15, 30)
         # All at once: what the queue does not hold is dropped, the rest leaves at the rate.
-        size, rate, queue_s = 1000, 1e6, 0.2
-        got = bench.pass_datagrams(f'rate:1M,queue:{queue_s * 1000:g}ms,delay:1ms', source, 600, size, 0)
+        size, rate, queue_s = 1000, 1e6, 1
+        got = bench.pass_datagrams(f'rate:1M,queue:{queue_s * 1000:g}ms,delay:1ms', source, 2000, size, 0)
         held = queue_s * rate / (size + FRAME_BYTES)
-        expect(f'from {source} the queue holds its time', got['count'], held, 450)
-        expect(f'from {source} the rate, in bytes per second', (got['count'] - 1) * (size + FRAME_BYTES) / got['span_s'], 0.9 * rate, 1.05 * rate)
+        expect(f'from {source} the queue holds its time', got['count'], held, 1900)
+        expect(f'from {source} the rate, in bytes per second', (got['count'] - 1) * (size + FRAME_BYTES) / got['span_s'], 0.9 * rate, 1.1 * rate)
 
 
 def main():
