@@ -328,6 +328,9 @@ void notify_stack(uint32_t slot);
  */
 int command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait);
 
+/** Wait until the stack has run what was posted on the socket, for at most so long. */
+void command_settle(uint32_t slot, uint32_t max_us);
+
 /** The common ones. */
 int command_simple(uint32_t slot, enum shm_op op, int32_t value);
 int command_option(uint32_t slot, uint32_t name, int32_t value, bool wait);

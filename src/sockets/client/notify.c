@@ -182,6 +182,12 @@ command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
     return rc;
 }
 
+void
+command_settle(uint32_t slot, uint32_t max_us)
+{
+    wait_sock(slot, WAIT_CMD, all_commands_done, wait_now_us() + max_us);
+}
+
 int
 command_simple(uint32_t slot, enum shm_op op, int32_t value)
 {

@@ -716,11 +716,16 @@ all_sent(uint32_t slot)
            load_relaxed(&b->tx_acked) == load_relaxed(&front_sock(slot)->tx_tail);
 }
 
+/* A handler that interrupted the stack in this thread would wait for itself. */
+#define CLOSE_MAX_US 10000u
+
 void
 sock_released(struct obj *o)
 {
     struct shm_cmd cmd = { .op = SHM_OP_CLOSE };
     const struct slot_opts *opts;
+    bool has_port;
+    int rc;
 
     sock_used_by_kernel(o); /* what was lent to it and did not become the stack's */
     if (o->where == SOCK_KERNEL || o->slot == SHM_NO_SLOT)
@@ -730,7 +735,12 @@ sock_released(struct obj *o)
         return;
     opts = slot_opts(o->slot);
     cmd.opt.value = opts->linger_on && opts->linger_s == 0;
-    if (command_run(o->slot, &cmd, false) == 0 && opts->linger_on && opts->linger_s > 0)
+    has_port = !(load_acquire(&back_sock(o->slot)->status) & (SHM_ST_CONNECTING | SHM_ST_CONNECTED));
+    rc = command_run(o->slot, &cmd, false);
+    /* A listener's port, or that of a mere bind, is free when close returns. */
+    if (rc == 0 && has_port)
+        command_settle(o->slot, CLOSE_MAX_US);
+    if (rc == 0 && opts->linger_on && opts->linger_s > 0)
         wait_sock(o->slot, WAIT_WRITE, all_sent, wait_now_us() + opts->linger_s * UINT64_C(1000000));
     slot_closing(o->slot);
 }

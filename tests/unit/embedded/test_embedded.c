@@ -117,6 +117,33 @@ test_blocking_calls(void **state)
     iso_close(fds[1]);
 }
 
+/* close() has given the port back when it returns, to whichever thread binds next. */
+static void *
+bind_and_close(void *arg)
+{
+    struct sockaddr_in sa = address(7777);
+    int fd = iso_socket(AF_INET, SOCK_STREAM, 0);
+
+    (void)arg;
+    assert_int_equal(iso_bind(fd, (const struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(iso_listen(fd, 1), 0);
+    assert_int_equal(iso_close(fd), 0);
+    return NULL;
+}
+
+static void
+test_closed_listeners_leave_their_port(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        bind_and_close(NULL);
+        assert_int_equal(pthread_create(&thread, NULL, bind_and_close, NULL), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+    }
+}
+
 static void
 test_timeouts_end_waits(void **state)
 {
@@ -564,6 +591,7 @@ main(int argc, char **argv)
     };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocking_calls),
+        cmocka_unit_test(test_closed_listeners_leave_their_port),
         cmocka_unit_test(test_timeouts_end_waits),
         cmocka_unit_test(test_bulk_over_epoll),
         cmocka_unit_test(test_program_that_only_tries),
