@@ -26,6 +26,7 @@ static const char usage[] =
     "  stats [--json]               counters that are not zero, or all of them as JSON\n"
     "  neigh                        the neighbour table\n"
     "  route                        the route table\n"
+    "  paths                        the MTUs of paths that ICMP has told of\n"
     "  ports                        the port: offloads, queues and how frames are steered to them, frames\n"
     "  config                       the daemon's configuration in force\n"
     "  replay run|record|renew ...  have recorded conversations again (from a build tree)\n"
@@ -187,7 +188,8 @@ static const struct command commands[] = {
     { "run", command_run, NULL, NULL },         { "ss", command_query, "Hlatin", NULL },
     { "stats", command_query, NULL, "--json" }, { "neigh", command_query, NULL, NULL },
     { "route", command_query, NULL, NULL },     { "ports", command_query, NULL, NULL },
-    { "config", command_query, NULL, NULL },    { "replay", command_replay, NULL, NULL },
+    { "paths", command_query, NULL, NULL },     { "config", command_query, NULL, NULL },
+    { "replay", command_replay, NULL, NULL },
 };
 
 static const struct command *
@@ -240,14 +242,14 @@ main(int argc, char **argv)
     if (i < 0)
         return status;
     if (i == argc)
-        return fail(2, "no command: run, ss, stats, neigh, route, ports, config, replay; --help says more");
+        return fail(2, "no command: run, ss, stats, neigh, route, paths, ports, config, replay; --help says more");
     if (strcmp(argv[i], "help") == 0) {
         fputs(usage, stdout);
         return 0;
     }
     cmd = find_command(argv[i]);
     if (cmd == NULL) {
-        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, ports, config, replay, help\n",
+        fprintf(stderr, "isosock: no command '%s': run, ss, stats, neigh, route, paths, ports, config, replay, help\n",
                 argv[i]);
         return 2;
     }

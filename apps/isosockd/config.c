@@ -11,6 +11,8 @@
 static const char *const syn_cookie_choices[] = { "off", "full", "always", NULL }; /* TCP_SYN_COOKIES_* */
 static const char *const ecn_choices[] = { "off", "ask", "agree", "accurate", "accurate-ask-classic", "accurate-agree",
                                            NULL };
+static const char *const mtu_probing_choices[] = { "off", "black-hole", "always", NULL }; /* TCP_MTU_PROBING_* */
+static const char *const path_probing_choices[] = { "default", "off", "black-hole", "always", NULL };
 static const char *const idle_choices[] = { "poll", "adaptive", "sleep", NULL };
 
 /* The knobs of --port. */
@@ -176,6 +178,85 @@ check_congestion_route(const char *text, char *err, size_t err_len)
         return 0;
     snprintf(err, err_len, "a prefix and a congestion control, as in 10.1.0.0/16=bbr");
     return -EINVAL;
+}
+
+/* The knobs of --path. */
+struct path_knobs {
+    uint32_t mtu_bytes, adv_mss, init_cwnd_segs;
+    bool lock;
+    int probing;
+};
+
+static const struct option_row path_rows[] = {
+    { .name = "mtu",
+      .type = OPTION_U32,
+      .min = 148,
+      .max = UINT16_MAX,
+      .default_text = NULL,
+      .offset = offsetof(struct path_knobs, mtu_bytes),
+      .help = "Largest IP packet." },
+    { .name = "lock",
+      .type = OPTION_BOOL,
+      .offset = offsetof(struct path_knobs, lock),
+      .help = "The MTU is certain: packets go without DF, ICMP is not listened to." },
+    { .name = "advmss",
+      .type = OPTION_U32,
+      .min = 88,
+      .max = UINT16_MAX,
+      .offset = offsetof(struct path_knobs, adv_mss),
+      .help = "Largest MSS that SYNs tell." },
+    { .name = "initcwnd",
+      .type = OPTION_U32,
+      .min = 1,
+      .max = UINT8_MAX,
+      .offset = offsetof(struct path_knobs, init_cwnd_segs),
+      .help = "Initial window, in segments." },
+    { .name = "probing",
+      .type = OPTION_ENUM,
+      .choices = path_probing_choices,
+      .offset = offsetof(struct path_knobs, probing),
+      .help = "As --mtu-probing." },
+};
+
+/** "10.1.0.0/16,mtu=1400,advmss=1360" */
+static int
+path_parse(const char *text, struct tcp_path_route *r, char *err, size_t err_len)
+{
+    struct path_knobs knobs = { 0 };
+    struct options o;
+    char head[IP_ADDR_STRLEN + 4];
+    const char *rest = knobs_split_head(text, head, sizeof(head));
+    int rc;
+
+    *r = (struct tcp_path_route){ .mtu_bytes = 0 };
+    if (ip_prefix_parse(head, &r->prefix, &r->prefix_len) != 0) {
+        snprintf(err, err_len, "'%s' is no prefix; then knobs, as in 10.1.0.0/16,mtu=1400,advmss=1360", head);
+        return -EINVAL;
+    }
+    rc = options_init(&o, path_rows, RTE_DIM(path_rows), &knobs, err, err_len);
+    if (rc != 0)
+        return rc;
+    rc = knobs_parse(&o, rest, "--path", err, err_len);
+    options_fini(&o);
+    if (rc == 0 && knobs.lock && knobs.mtu_bytes == 0) {
+        snprintf(err, err_len, "--path: lock needs mtu=, it says that this is certain");
+        rc = -EINVAL;
+    }
+    r->prefix_len = (uint8_t)(r->prefix_len + (ip_addr_is_v4(&r->prefix) ? 96 : 0));
+    r->probing = (uint8_t)knobs.probing;
+    r->init_cwnd_segs = (uint8_t)knobs.init_cwnd_segs;
+    r->mtu_locked = knobs.lock;
+    r->mtu_bytes = (uint16_t)knobs.mtu_bytes;
+    r->adv_mss = (uint16_t)knobs.adv_mss;
+    return rc;
+}
+
+static int
+check_path(const char *text, char *err, size_t err_len)
+{
+    struct tcp_path_route ignored;
+
+    return path_parse(text, &ignored, err, err_len);
 }
 
 #define FIELD(f) .offset = offsetof(struct config, f)
@@ -373,6 +454,60 @@ static const struct option_row rows[] = {
       .check = check_congestion_route,
       .help = "Another one towards a part of the net, as in 10.1.0.0/16=bbr; the longest prefix counts. May be given "
               "several times." },
+    { .name = "path",
+      .section = "TCP",
+      .type = OPTION_LIST,
+      .metavar = "ADDR/LEN[,KNOB=VALUE]...",
+      FIELD(paths),
+      .check = check_path,
+      .help =
+          "What holds towards a part of the net, as `ip route` says it; the longest prefix counts. Knobs: mtu=BYTES "
+          "the largest packet, lock it is certain (no DF, no ICMP), advmss=BYTES the largest MSS that SYNs tell, "
+          "initcwnd=SEGMENTS, probing=off|black-hole|always. May be given several times." },
+    { .name = "mtu-probing",
+      .section = "TCP",
+      .type = OPTION_ENUM,
+      FIELD(mtu_probing),
+      .choices = mtu_probing_choices,
+      .default_text = "black-hole",
+      .help = "Find the path's MTU by trying (RFC 4821): never, when full segments time out three times, or from the "
+              "start of every connection." },
+    { .name = "mtu-base",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(mtu_base_mss),
+      .unit = "bytes",
+      .default_text = "1024",
+      .min = 88,
+      .max = 9000,
+      .help = "MSS that such a search begins with, and that a black hole leaves." },
+    { .name = "mtu-probe-interval",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(mtu_probe_interval_s),
+      .unit = "seconds",
+      .default_text = "600",
+      .min = 1,
+      .max = 86400,
+      .help = "After which a search that has ended begins anew." },
+    { .name = "mtu-min",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(mtu_min_bytes),
+      .unit = "bytes",
+      .default_text = "552",
+      .min = 148,
+      .max = 1280,
+      .help = "No path is believed to take less, whatever ICMP says." },
+    { .name = "mtu-expires",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(mtu_expires_s),
+      .unit = "seconds",
+      .default_text = "600",
+      .min = 1,
+      .max = 86400,
+      .help = "How long what ICMP has told of a path counts, for new connections too; then more is tried." },
     { .name = "pacing",
       .section = "TCP",
       .type = OPTION_BOOL,
@@ -595,6 +730,10 @@ config_check(struct config *cfg, char *err, size_t err_len)
                  TCP_CC_ROUTES_MAX);
         return -EINVAL;
     }
+    if (cfg->paths.count > TCP_PATH_ROUTES_MAX) {
+        snprintf(err, err_len, "--path is given %u times, more than %u", cfg->paths.count, TCP_PATH_ROUTES_MAX);
+        return -EINVAL;
+    }
     if (cfg->port_min > cfg->port_max) {
         snprintf(err, err_len, "--port-min '%u' is above --port-max '%u'", cfg->port_min, cfg->port_max);
         return -EINVAL;
@@ -630,6 +769,8 @@ make_seed(uint32_t from, uint64_t seed[2])
 void
 config_tcp_params(const struct config *cfg, struct tcp_params *p)
 {
+    char reason[128]; /* none: check_path has parsed it before */
+
     tcp_params_default(p);
     p->max_conns = cfg->max_connections;
     p->max_half_open = cfg->max_half_open;
@@ -642,6 +783,13 @@ config_tcp_params(const struct config *cfg, struct tcp_params *p)
     p->congestion = (uint8_t)tcp_congestion_find(cfg->congestion);
     for (unsigned i = 0; i < cfg->congestion_routes.count; i++)
         congestion_route_parse(cfg->congestion_routes.items[i], &p->cc_routes[p->nb_cc_routes++]);
+    for (unsigned i = 0; i < cfg->paths.count; i++)
+        path_parse(cfg->paths.items[i], &p->path_routes[p->nb_path_routes++], reason, sizeof(reason));
+    p->mtu_probing = (uint8_t)cfg->mtu_probing;
+    p->mtu_base_mss = (uint16_t)cfg->mtu_base_mss;
+    p->mtu_probe_interval_s = cfg->mtu_probe_interval_s;
+    p->mtu_min_bytes = (uint16_t)cfg->mtu_min_bytes;
+    p->mtu_expires_s = cfg->mtu_expires_s;
     p->pacing = cfg->pacing;
     p->ecn = (uint8_t)cfg->ecn;
     p->ecn_option = cfg->ecn_option;

@@ -36,6 +36,9 @@ struct config {
     uint64_t sndbuf_bytes, sndbuf_max_bytes;
     char *congestion;
     struct option_list congestion_routes;
+    struct option_list paths;
+    int mtu_probing; /**< TCP_MTU_PROBING_* */
+    uint32_t mtu_base_mss, mtu_probe_interval_s, mtu_min_bytes, mtu_expires_s;
     int ecn; /**< as tcp_params.ecn */
     bool ecn_option;
     bool pacing;

@@ -37,6 +37,7 @@ static const struct {
     { "config", "config", "the configuration in force" },
     { "neighbours", "neigh", "the neighbour table" },
     { "routes", "route", "the route table" },
+    { "paths", "paths", "what ICMP has told of paths" },
 };
 
 static void
@@ -102,7 +103,7 @@ on_quit(void *parsed, struct cmdline *cl, void *data)
 
 static cmdline_parse_token_string_t show_verb = TOKEN_STRING_INITIALIZER(struct show_words, verb, "show");
 static cmdline_parse_token_string_t show_what =
-    TOKEN_STRING_INITIALIZER(struct show_words, what, "ports#connections#counters#config#neighbours#routes");
+    TOKEN_STRING_INITIALIZER(struct show_words, what, "ports#connections#counters#config#neighbours#routes#paths");
 static cmdline_parse_token_string_t show_counters = TOKEN_STRING_INITIALIZER(struct show_words, what, "counters");
 static cmdline_parse_token_string_t show_which = TOKEN_STRING_INITIALIZER(struct show_words, which, "all#nonzero");
 static cmdline_parse_token_string_t help_verb = TOKEN_STRING_INITIALIZER(struct show_words, verb, "help");
@@ -110,7 +111,7 @@ static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(struct 
 
 static cmdline_parse_inst_t inst_show = {
     .f = on_show,
-    .help_str = "show ports|connections|counters|config|neighbours|routes",
+    .help_str = "show ports|connections|counters|config|neighbours|routes|paths",
     .tokens = { (void *)&show_verb, (void *)&show_what, NULL },
 };
 static cmdline_parse_inst_t inst_show_counters = {

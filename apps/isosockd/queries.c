@@ -136,6 +136,13 @@ answer_route(struct daemon *d, const char *args, FILE *out)
 }
 
 static int
+answer_paths(struct daemon *d, const char *args, FILE *out)
+{
+    (void)args;
+    return report_paths(d->ops->host(d->mode), out);
+}
+
+static int
 answer_config(struct daemon *d, const char *args, FILE *out)
 {
     (void)args;
@@ -174,6 +181,7 @@ static const struct query queries[] = {
     { "ss", "Hlatin", NULL, answer_ss },     { "stats", "a", "--json", answer_stats },
     { "neigh", NULL, NULL, answer_neigh },   { "route", NULL, NULL, answer_route },
     { "config", NULL, NULL, answer_config }, { "ports", NULL, NULL, answer_ports },
+    { "paths", NULL, NULL, answer_paths },
 };
 
 /** Are the arguments such as the question takes? */

@@ -30,6 +30,15 @@ ip_addr_parse(const char *text, struct ip_addr *a)
     return inet_pton(AF_INET6, text, a->w) == 1 ? 0 : -EINVAL;
 }
 
+bool
+ip_prefix_covers(const struct ip_addr *prefix, uint8_t prefix_len, const struct ip_addr *a)
+{
+    const uint8_t *x = (const uint8_t *)prefix->w, *y = (const uint8_t *)a->w;
+    unsigned whole = prefix_len / 8, rest = prefix_len % 8;
+
+    return memcmp(x, y, whole) == 0 && (rest == 0 || (x[whole] ^ y[whole]) >> (8 - rest) == 0);
+}
+
 int
 ip_prefix_parse(const char *text, struct ip_addr *a, uint8_t *prefix_len)
 {

@@ -50,6 +50,9 @@ ip_addr_equal(const struct ip_addr *a, const struct ip_addr *b)
     return memcmp(a, b, sizeof(*a)) == 0;
 }
 
+/** Does a lie within prefix_len (of 128) bits of prefix? */
+bool ip_prefix_covers(const struct ip_addr *prefix, uint8_t prefix_len, const struct ip_addr *a);
+
 #define IP_ADDR_STRLEN 46
 
 /** "10.66.0.2" or "fe80::1" into out (IP_ADDR_STRLEN bytes); returns out. */

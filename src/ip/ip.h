@@ -104,6 +104,7 @@ struct ip_send {
         proto; /**< IPPROTO_TCP: the checksum field of the header at the start of m is filled in here, or by the port */
     uint8_t tos;
     uint8_t ttl; /**< 0 = 64 */
+    bool may_be_cut; /**< TCP: by routers; else it has DF (RFC 1191) */
     uint16_t gso_size; /**< payload bytes per segment when the port shall cut (TSO); 0 = one packet */
     uint16_t l4_hdr_len; /**< transport header's length */
 };

@@ -228,8 +228,8 @@ prepend_ipv4(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
     hdr->total_length = rte_cpu_to_be_16(total_len);
     /* Random, so that it tells nobody how much we send; RFC 6864 lets it be anything where DF is set. */
     hdr->packet_id = (uint16_t)rng_next(&ip->rng);
-    /* TCP finds out the path's MTU (RFC 1191); an echo reply must get through. */
-    hdr->fragment_offset = s->proto == IPPROTO_TCP ? rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG) : 0;
+    /* TCP finds out the path's MTU (RFC 1191), unless it is told not to; an echo reply must get through. */
+    hdr->fragment_offset = s->proto == IPPROTO_TCP && !s->may_be_cut ? rte_cpu_to_be_16(RTE_IPV4_HDR_DF_FLAG) : 0;
     hdr->time_to_live = s->ttl != 0 ? s->ttl : IP_DEFAULT_TTL;
     hdr->next_proto_id = s->proto;
     hdr->hdr_checksum = 0;

@@ -416,7 +416,7 @@ info_fill(const struct stack *s, const struct tcp_conn_info *c, struct shm_info 
         .ssthresh_segs = in_segs(c->ssthresh_bytes, c->snd_mss),
         .snd_wnd = c->snd_wnd,
         .rcv_wnd = c->rcv_wnd,
-        .path_mtu = ip_mtu(s->ip, &c->tuple.remote),
+        .path_mtu = c->path_mtu,
         .last_data_sent_ms = ms_since(s, c->last_snd_at_us),
         .last_data_recv_ms = ms_since(s, c->last_data_rcv_at_us),
         .last_ack_recv_ms = ms_since(s, c->last_rcv_at_us),

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "sockets/report.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sockets/backend.h"
@@ -57,6 +59,52 @@ fill_page(struct host *h, void *arg, uint64_t now_us)
             p->stack++;
         }
     }
+}
+
+/* ---- paths ------------------------------------------------------------------------------------------------------------ */
+
+#define PATHS_MAX 1024u /* as many as a domain remembers */
+
+struct paths_page {
+    uint32_t stack;
+    unsigned n;
+    struct tcp_path_info path[PATHS_MAX];
+};
+
+static void
+fill_paths(struct host *h, void *arg, uint64_t now_us)
+{
+    struct paths_page *p = arg;
+    const struct stack *s = h->stacks[p->stack];
+    struct tcp_env env = s->env;
+
+    env.now_us = now_us;
+    env.locks = NULL; /* no other worker is inside */
+    p->n = tcp_paths(s->tcp, &env, p->path, PATHS_MAX);
+}
+
+int
+report_paths(struct host *h, FILE *out)
+{
+    uint32_t expires_s = h->cfg.tcp.mtu_expires_s;
+    struct paths_page *p = malloc(sizeof(*p));
+    int rc = p != NULL ? 0 : -ENOMEM;
+
+    for (uint32_t i = 0; rc == 0 && i < h->nb_stacks; i++) {
+        p->stack = i;
+        rc = host_call(h, fill_paths, p);
+        for (unsigned k = 0; rc == 0 && k < p->n; k++) {
+            char text[IP_ADDR_STRLEN];
+
+            fprintf(out, "%s mtu %u expires %us", ip_addr_format(&p->path[k].remote, text), p->path[k].mtu_bytes,
+                    expires_s - p->path[k].age_s);
+            if (h->nb_stacks > 1)
+                fprintf(out, " domain %u", i);
+            fprintf(out, "\n");
+        }
+    }
+    free(p);
+    return rc;
 }
 
 /* ---- ss --------------------------------------------------------------------------------------------------------------- */
@@ -133,7 +181,8 @@ print_info(FILE *out, const struct tcp_conn_info *c, uint64_t now_us)
             c->rto_us / 1000.0);
     print_count(out, "backoff", c->backoff);
     fprintf(out, " rtt:%.3f/%.3f", c->srtt_us / 1000.0, c->rttvar_us / 1000.0);
-    fprintf(out, " mss:%u rcvmss:%u cwnd:%u", c->snd_mss, c->rcv_mss, (c->cwnd_bytes + mss - 1) / mss);
+    fprintf(out, " mss:%u pmtu:%u rcvmss:%u advmss:%u cwnd:%u", c->snd_mss, c->path_mtu, c->rcv_mss, c->adv_mss,
+            (c->cwnd_bytes + mss - 1) / mss);
     if (c->ssthresh_bytes < INT32_MAX)
         print_count(out, "ssthresh", c->ssthresh_bytes / mss);
     print_count(out, "bytes_retrans", c->bytes_retrans);

@@ -29,6 +29,9 @@ int report_ss(struct host *h, FILE *out, unsigned flags);
  *  with "total" and "workers", every counter in it, on one line. */
 void report_stats(const struct host *h, FILE *out, bool json);
 
+/** What ICMP has told of paths, as `ip route show cache`: destination, MTU, for how many seconds it still counts. Returns 0, or -ESHUTDOWN. */
+int report_paths(struct host *h, FILE *out);
+
 /** Listeners, connections and memory in use: "name value" lines. Returns 0, or -ESHUTDOWN. */
 int report_usage(struct host *h, FILE *out);
 

@@ -180,6 +180,7 @@ segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uin
         .dst = out->tuple->remote,
         .proto = IPPROTO_TCP,
         .tos = out->tos,
+        .may_be_cut = out->may_be_cut,
         .gso_size = out->gso_size,
         .l4_hdr_len = hdr_len,
     };

@@ -67,6 +67,12 @@ conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state nex
     c->state = (uint8_t)next;
 }
 
+uint32_t
+conn_options_bytes(const struct tcp_conn *c)
+{
+    return (c->flags & CONN_F_TS ? 12u : 0) + (c->ecn & CONN_ECN_OPTION ? TCP_ACCECN_OPTION_BYTES : 0);
+}
+
 void
 conn_set_mss(struct tcp_conn *c)
 {
@@ -75,11 +81,7 @@ conn_set_mss(struct tcp_conn *c)
     if (c->opts.max_seg != 0 && c->opts.max_seg < mss)
         mss = c->opts.max_seg;
     /* RFC 6691: the MSS option counts no TCP options; those that every segment carries come off. */
-    if (c->flags & CONN_F_TS)
-        mss -= 12;
-    if (c->ecn & CONN_ECN_OPTION)
-        mss -= TCP_ACCECN_OPTION_BYTES;
-    c->mss = (uint16_t)mss;
+    c->mss = (uint16_t)(mss - conn_options_bytes(c));
 }
 
 void
@@ -87,6 +89,7 @@ conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     uint32_t wnd = conn_window_space(c);
 
+    path_ready(d, env, c);
     conn_set_mss(c);
     conn_cc_start(d, env, c);
     /* RFC 5681 section 3.1: who lost a SYN starts with one segment. */

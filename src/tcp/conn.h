@@ -8,6 +8,7 @@
 
 #include "tcp/cc.h"
 #include "tcp/chrono.h"
+#include "tcp/mtu.h"
 #include "tcp/pace.h"
 #include "tcp/prr.h"
 #include "tcp/rack.h"
@@ -47,6 +48,8 @@ struct tcp_conn_opts {
     uint16_t max_seg; /**< 0 = none */
     uint8_t keep_cnt, syn_retries, tos; /**< syn_retries: 0 = as the domain has it */
     uint8_t cc_id; /**< enum tcp_cc_id, or TCP_CC_BY_ROUTE: nobody has chosen */
+    uint8_t mtu_discover; /**< TCP_MTU_DISCOVER_* */
+    uint8_t reserved[3]; /**< 0: replicas are compared by the byte */
 };
 #define TCP_CC_BY_ROUTE UINT8_MAX
 #define TCP_LINGER2_NONE UINT16_MAX
@@ -94,6 +97,15 @@ struct tcp_conn_opts {
 #define CONN_F_FO_NO_COOKIE (1u << 24) /**< from socket options */
 #define CONN_F_PACED (1u << 25) /**< the flow's pacer has a rate */
 #define CONN_F_RCVBUF_FIXED (1u << 26) /**< from socket options: the user chose the size */
+
+/* What is known of the path and under way about it (path.c). */
+#define CONN_PATH_CUT 1u /**< routers may cut our packets: they go without DF */
+#define CONN_PATH_DEAF 2u /**< what ICMP says of its MTU is not listened to */
+#define CONN_PATH_PROVEN 4u /**< a segment of the present size has arrived */
+#define CONN_PATH_LOWERED 8u /**< mss_path is what ICMP said: tcp_path.since_s holds, and it ends with age */
+#define CONN_PATH_SEARCH 16u /**< larger sizes are tried: tcp_path.search and since_s hold */
+#define CONN_PATH_PROBE 32u /**< one is under way: tcp_path.probe_* hold */
+#define CONN_PATH_DOUBT 64u /**< ICMP said what contradicts what was seen: tcp_path.doubt_* hold */
 
 enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_PACE, CONN_T_COUNT };
 
@@ -155,7 +167,7 @@ struct tcp_conn {
     uint32_t rxt_ts; /**< no copy that is under way has an older timestamp */
     tcp_seq snd_sml; /**< end of the last segment below the MSS (Minshall's form of Nagle) */
     uint8_t dup_acks, dup_thresh;
-    uint16_t mss_path; /**< MTU - 40 */
+    uint16_t mss_path; /**< what packets may take now, less the fixed headers, by all that is known of the path */
     uint32_t last_rcv_tick, last_snd_tick, last_data_tick;
 
     /* The rest: set-up, options, statistics. */
@@ -173,11 +185,14 @@ struct tcp_conn {
     uint8_t cc_id;
     uint8_t err; /**< what ended it, for a user yet to come */
     uint8_t soft_err; /**< ICMP's word, in place of ETIMEDOUT */
+    uint8_t path; /**< CONN_PATH_* */
     uint32_t records; /**< the last of the records' ends that wait to be sent (record.c), 0 = none */
     uint32_t delivered_segs;
     uint32_t retrans_segs;
     uint32_t segs_in, segs_out;
     uint64_t bytes_acked, bytes_received, bytes_retrans;
+    uint16_t mss_port; /**< what the port takes: mss_path can rise no higher */
+    uint8_t reserved[6];
 };
 
 _Static_assert(sizeof(struct tcp_conn) <= 448,
@@ -196,6 +211,16 @@ struct tcp_flow {
     struct tcp_chrono chrono;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct tcp_flow) == 128, "two lines, and no padding: replicas are compared by the byte");
+
+/** What becomes of the path of a connection, where anything does; has its index too. What holds CONN_PATH_* tell. */
+struct tcp_path {
+    struct tcp_mtu search;
+    tcp_seq probe_start, probe_end;
+    tcp_seq doubt_seq; /**< the segment that ICMP spoke of */
+    uint32_t since_s; /**< when the size was lowered, or the search began anew */
+    uint16_t doubt_size; /**< what it said */
+    uint16_t reserved;
+};
 
 #define LISTEN_F_REUSEPORT (1u << 31)
 
@@ -234,7 +259,7 @@ struct tcp_half {
     uint32_t ts_recent;
     uint32_t sent_at_us; /**< first SYN-ACK, modulo 2^32 */
     uint16_t window; /**< of the SYN: never scaled */
-    uint16_t mss_peer, mss_path;
+    uint16_t mss_peer, mss_port;
     uint8_t snd_wscale, rcv_wscale;
     uint8_t flags; /**< HALF_F_* */
     uint8_t retries; /**< timeouts of its SYN-ACK */

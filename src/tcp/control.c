@@ -13,15 +13,6 @@ model_at(const struct tcp_domain *d, uint32_t i)
     return (char *)domain_array(d, POOL_MODEL) + (size_t)i * TCP_CC_MODEL_BYTES;
 }
 
-static bool
-route_covers(const struct tcp_cc_route *r, const struct ip_addr *a)
-{
-    const uint8_t *x = (const uint8_t *)r->prefix.w, *y = (const uint8_t *)a->w;
-    unsigned whole = r->prefix_len / 8, rest = r->prefix_len % 8;
-
-    return memcmp(x, y, whole) == 0 && (rest == 0 || (x[whole] ^ y[whole]) >> (8 - rest) == 0);
-}
-
 uint8_t
 cc_for(const struct tcp_domain *d, uint8_t id, const struct ip_addr *remote)
 {
@@ -31,7 +22,7 @@ cc_for(const struct tcp_domain *d, uint8_t id, const struct ip_addr *remote)
         return id;
     for (unsigned i = 0; i < d->params.nb_cc_routes; i++) {
         const struct tcp_cc_route *r = &d->params.cc_routes[i];
-        if (route_covers(r, remote) && (best == NULL || r->prefix_len > best->prefix_len))
+        if (ip_prefix_covers(&r->prefix, r->prefix_len, remote) && (best == NULL || r->prefix_len > best->prefix_len))
             best = r;
     }
     return best != NULL ? best->congestion : d->params.congestion;
@@ -79,6 +70,9 @@ conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         conn_cc_release(d, env->locks, c);
     cc_event_fill(&ev, d, env, c, 0);
     ops->init(&c->cc, &ev);
+    uint8_t segs = path_init_cwnd(d, c);
+    if (segs != 0)
+        c->cc.cwnd_bytes = (uint32_t)segs * c->mss;
     conn_pace(d, env, c);
 }
 

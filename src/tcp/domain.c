@@ -4,6 +4,7 @@
 #include "tcp/domain.h"
 #include "tcp/fastopen.h"
 #include "tcp/guard.h"
+#include "tcp/pathcache.h"
 #include "tcp/siphash.h"
 
 /** Ids spend 24 bits on the slot, references 29 on the entry. */
@@ -40,6 +41,11 @@ tcp_params_default(struct tcp_params *p)
     p->idle_restart = true;
     p->syn_cookies = TCP_SYN_COOKIES_FULL;
     p->fastopen = TCP_FASTOPEN_CLIENT | TCP_FASTOPEN_SERVER;
+    p->mtu_probing = TCP_MTU_PROBING_BLACK_HOLE;
+    p->mtu_base_mss = 1024;
+    p->mtu_min_bytes = 552;
+    p->mtu_probe_interval_s = 600;
+    p->mtu_expires_s = 600;
 }
 
 static bool
@@ -54,6 +60,24 @@ cc_routes_ok(const struct tcp_params *p)
 }
 
 static bool
+path_params_ok(const struct tcp_params *p)
+{
+    /* Less would leave a segment no room beside its options, with either kind of header. */
+    const uint16_t mtu_least = TCP_MSS_FLOOR + 60;
+
+    if (p->nb_path_routes > TCP_PATH_ROUTES_MAX || p->mtu_probing > TCP_MTU_PROBING_ALWAYS ||
+        p->mtu_base_mss < TCP_MSS_FLOOR || p->mtu_min_bytes < mtu_least)
+        return false;
+    for (unsigned i = 0; i < p->nb_path_routes; i++) {
+        const struct tcp_path_route *r = &p->path_routes[i];
+        if (r->prefix_len > 128 || r->probing > 1 + TCP_MTU_PROBING_ALWAYS ||
+            (r->mtu_bytes != 0 && r->mtu_bytes < mtu_least) || (r->adv_mss != 0 && r->adv_mss < TCP_MSS_FLOOR))
+            return false;
+    }
+    return true;
+}
+
+static bool
 params_ok(const struct tcp_params *p)
 {
     return p->max_conns > 0 && p->max_conns <= MAX_CONNS && p->max_half_open > 0 && p->max_half_open <= MAX_ENTRIES &&
@@ -63,7 +87,7 @@ params_ok(const struct tcp_params *p)
            p->rto_min_us <= p->rto_initial_us && p->rto_initial_us <= p->rto_max_us &&
            p->rto_max_us <= 3600u * 1000000 && p->delack_us <= 500000 && p->ecn <= TCP_ECN_ACCURATE_AGREE &&
            p->syn_cookies <= TCP_SYN_COOKIES_ALWAYS && p->burst_min_segs >= 1 && p->congestion < TCP_CC_COUNT &&
-           p->rcv_buf_max_bytes <= 1u << 30 && cc_routes_ok(p);
+           p->rcv_buf_max_bytes <= 1u << 30 && cc_routes_ok(p) && path_params_ok(p);
 }
 
 /** Buckets: a power of two, one for each entry or a few fewer. */
@@ -112,6 +136,8 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_FASTOPEN] = FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry),
         [ARRAY_FLOWS] = (p->max_conns + 1ull) * sizeof(struct tcp_flow),
         [ARRAY_ACCECN] = (p->max_conns + 1ull) * sizeof(struct tcp_accecn),
+        [ARRAY_PATHS] = (p->max_conns + 1ull) * sizeof(struct tcp_path),
+        [ARRAY_PATHCACHE] = PATHCACHE_ENTRIES * sizeof(struct tcp_path_entry),
         [ARRAY_MARKS] = (run_count(p) + 1ull) * sizeof(struct tcp_rate_mark),
     };
     uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;
@@ -175,6 +201,14 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->steer_index = p->steer_index;
     to->syn_cookies = p->syn_cookies;
     to->fastopen = p->fastopen;
+    to->mtu_probing = p->mtu_probing;
+    to->mtu_base_mss = p->mtu_base_mss;
+    to->mtu_min_bytes = p->mtu_min_bytes;
+    to->mtu_probe_interval_s = p->mtu_probe_interval_s;
+    to->mtu_expires_s = p->mtu_expires_s;
+    to->nb_path_routes = p->nb_path_routes;
+    for (unsigned i = 0; i < p->nb_path_routes; i++)
+        to->path_routes[i] = p->path_routes[i]; /* it has no padding */
 }
 
 int
@@ -215,7 +249,13 @@ tcp_set_params(struct tcp_domain *d, const struct tcp_params *p)
         p->max_time_wait != o->max_time_wait || p->max_ooo_bufs != o->max_ooo_bufs || p->max_moved != o->max_moved ||
         p->seed[0] != o->seed[0] || p->seed[1] != o->seed[1])
         return -EINVAL;
+    bool same_routes = o->nb_path_routes == p->nb_path_routes &&
+                       memcmp(o->path_routes, p->path_routes, p->nb_path_routes * sizeof(p->path_routes[0])) == 0;
     params_copy(&d->params, p);
+    struct tcp_env env = { .now_us = d->now_us };
+    for (uint32_t i = 1; !same_routes && i <= d->pools[POOL_CONN].high; i++)
+        if (conn_at(d, i)->state != 0 && conn_at(d, i)->state != TCP_ST_LISTEN)
+            path_reroute(d, &env, conn_at(d, i));
     return 0;
 }
 

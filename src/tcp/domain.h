@@ -37,6 +37,8 @@ enum domain_array {
     ARRAY_FLOWS,
     ARRAY_MARKS,
     ARRAY_ACCECN,
+    ARRAY_PATHS,
+    ARRAY_PATHCACHE,
     ARRAY_COUNT
 };
 
@@ -58,6 +60,8 @@ struct tcp_domain {
     uint32_t challenge_count;
     uint32_t port_counters[PORT_COUNTERS];
     uint64_t fastopen_key[2];
+    uint32_t paths_told; /**< 0 = ICMP has told of no path yet: the cache is empty */
+    uint32_t reserved;
     uint64_t cookie_end_us; /**< the youngest SYN cookie is good until then; 0 = none was sent */
     struct wheel wheel;
 };
@@ -166,6 +170,12 @@ accecn_of(const struct tcp_domain *d, const struct tcp_conn *c)
     return (struct tcp_accecn *)domain_array(d, ARRAY_ACCECN) + conn_index(d, c);
 }
 
+static inline struct tcp_path *
+path_of(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    return (struct tcp_path *)domain_array(d, ARRAY_PATHS) + conn_index(d, c);
+}
+
 static inline tcp_id
 slot_id(const struct tcp_domain *d, uint32_t i)
 {
@@ -238,6 +248,8 @@ void conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_stat
 void conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_established(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_set_mss(struct tcp_conn *c);
+/** What the options take that every segment carries. */
+uint32_t conn_options_bytes(const struct tcp_conn *c);
 /** Tell the user, unless nobody is there to be told. */
 void conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t events, int err);
 /** The connection ends: err 0 in order, else a positive errno. GONE goes to the user; the slot is free, or marked for accept. */
@@ -270,6 +282,38 @@ conn_fin_sent(const struct tcp_conn *c)
 {
     return seq_gt(c->snd_nxt, c->snd_end);
 }
+
+/* ---- path.c ---- */
+/** A connection begins, whose port takes segments of mss_out. */
+void path_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint16_t mss_out);
+/** Its peer's MSS is known: is the path to be searched from the start? */
+void path_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** Routes have changed. */
+void path_reroute(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** The MSS that a SYN tells (RFC 6691): the port's, unless the user or a route says less. */
+uint16_t path_adv_mss(const struct tcp_domain *d, const struct ip_addr *remote, uint16_t mss_port, uint16_t max_seg);
+/** The initial window that a route asks for, in segments; 0 = none does. */
+uint8_t path_init_cwnd(const struct tcp_domain *d, const struct tcp_conn *c);
+/** TCP_OPT_MTU_DISCOVER has changed. */
+void path_discover_changed(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** What ICMP has told of the path has grown old: try more. With CONN_PATH_LOWERED. */
+void path_grow_old(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** Payload of a probe that is to be sent now; 0 = none; PATH_PROBE_WAIT: nothing new until it has room. With CONN_PATH_SEARCH. */
+#define PATH_PROBE_WAIT UINT32_MAX
+uint32_t path_probe_len(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe);
+/** It was sent: the last len bytes before snd_nxt. */
+void path_probe_sent(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len);
+/** Is what is lost the probe alone (RFC 4821 section 7.6.2)? Then the search knows, and no congestion has shown. With CONN_PATH_PROBE. */
+bool path_probe_is_lost(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** [start, end) is sent again: whether the probe arrived will not be known. With CONN_PATH_PROBE. */
+void path_on_retransmission(struct tcp_domain *d, struct tcp_conn *c, tcp_seq start, tcp_seq end);
+/** snd_una has moved on from una. */
+void path_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq una);
+/** The timeout: were its segments too large? Before recovery_on_rto. */
+void path_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** ICMP says that the path takes packets of mtu bytes; seq is the segment's that was too big. False if that is no news. */
+bool path_on_too_big(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq seq, uint16_t mtu);
+uint32_t path_headers_bytes(const struct ip_addr *remote);
 
 /* ---- record.c ---- */
 /** A record ends at snd_end (MSG_EOR). Without room for its mark it runs into the next one, and is counted. */
@@ -370,8 +414,8 @@ conn_pipe(const struct tcp_conn *c)
 
 void recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
-/** Everything under way was too big for the path: it is lost, but not to congestion. */
-void recovery_on_smaller_mss(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** What is under way before end was too big for the path: it is lost, but not to congestion. */
+void recovery_on_too_big(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq end);
 
 /** What an acceptable ACK brought. */
 struct ack_news {
@@ -386,6 +430,7 @@ struct ack_news {
     bool has_ecr;
     uint32_t ts_ecr;
     uint32_t flight_before;
+    uint32_t excused_bytes; /**< of what it shows to be lost: not lost to congestion */
 };
 void recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
                         struct ack_news *n);

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "tcp/guard.h"
+#include "tcp/pathcache.h"
 #include "tcp/siphash.h"
 
 #define TWEAK_CACHE 0x666fu
@@ -80,6 +81,7 @@ tcp_forget_peers(struct tcp_domain *d, const struct tcp_env *env)
 {
     guard_table(d, env);
     memset(domain_array(d, ARRAY_FASTOPEN), 0, FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry));
+    pathcache_clear(d, env);
     unguard_table(env);
 }
 

@@ -58,7 +58,8 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->snd_queued = seq_gt(c->snd_end, first) ? seq_diff(c->snd_end, first) : 0;
     info->rcv_queued = c->rcv_used;
     info->snd_unsent = seq_gt(c->snd_end, c->snd_nxt) ? seq_diff(c->snd_end, c->snd_nxt) : 0;
-    info->adv_mss = c->opts.max_seg != 0 && c->opts.max_seg < c->mss_path ? c->opts.max_seg : c->mss_path;
+    info->adv_mss = path_adv_mss(d, &c->link.tuple.remote, c->mss_port, c->opts.max_seg);
+    info->path_mtu = c->mss_path + path_headers_bytes(&c->link.tuple.remote);
     info_conn_rates(c, info);
     info->unacked_segs = segs_of(c, flight);
     info->retrans_segs =

@@ -263,6 +263,9 @@ rx_ack_advance(struct rx *r, struct ack_news *n)
     n->acked = seq_diff(ack, c->snd_una);
     tcp_sent_ack(sent_store(r->d, r->env->locks), &c->sent, ack, &n->sent);
     c->snd_una = ack;
+    if ((c->path & (CONN_PATH_PROBE | CONN_PATH_DOUBT)) != 0 ||
+        ((c->path & CONN_PATH_PROVEN) == 0 && n->acked >= c->mss))
+        path_on_ack(r->d, r->env, c, ack - n->acked);
     if (seq_lt(c->snd_sml, ack))
         c->snd_sml = ack;
     c->bytes_acked += bytes;
@@ -570,7 +573,7 @@ rx_schedule_ack(struct rx *r, uint32_t len)
     bool is_quick = c->quick_acks > 0 || (c->flags & CONN_F_QUICKACK) != 0;
 
     if (len > c->rcv_mss)
-        c->rcv_mss = len < c->mss_path ? (uint16_t)len : c->mss_path;
+        c->rcv_mss = len < c->mss_port ? (uint16_t)len : c->mss_port;
     if (c->quick_acks > 0)
         c->quick_acks--;
     if (!r->in->more && (is_quick || seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss)) {

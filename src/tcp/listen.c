@@ -194,7 +194,7 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
     };
     if (syn) {
         out.opts.has_mss = true;
-        out.opts.mss = l->opts.max_seg != 0 && l->opts.max_seg < h->mss_path ? l->opts.max_seg : h->mss_path;
+        out.opts.mss = path_adv_mss(d, &h->link.tuple.remote, h->mss_port, l->opts.max_seg);
         out.opts.has_wscale = (h->flags & HALF_F_WSCALE) != 0;
         out.opts.wscale = h->rcv_wscale;
         out.opts.sack_permitted = (h->flags & HALF_F_SACK) != 0;
@@ -234,7 +234,7 @@ half_fill(const struct tcp_domain *d, struct tcp_half *h, const struct tcp_in *i
 
     h->irs = in->seq;
     h->window = in->window;
-    h->mss_path = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out;
+    h->mss_port = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out;
     h->mss_peer = o->has_mss ? o->mss : 536; /* RFC 9293 section 3.7.1 */
     if (h->mss_peer < TCP_MSS_FLOOR)
         h->mss_peer = TCP_MSS_FLOOR;
@@ -293,7 +293,7 @@ conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp
     c->snd_wscale = h->snd_wscale;
     c->rcv_wscale = h->rcv_wscale;
     c->mss_peer = h->mss_peer;
-    c->mss_path = h->mss_path;
+    path_start(d, env, c, h->mss_port);
     ecn_from_half(d, c, h);
     c->ts_recent = h->ts_recent;
     c->ts_recent_tick = tick_of(env->now_us);
@@ -380,7 +380,7 @@ cookie_restore(const struct tcp_domain *d, const struct tcp_env *env, const stru
         .irs = in->seq - 1,
         .ts_recent = in->opts.ts_val,
         .mss_peer = mss,
-        .mss_path = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out,
+        .mss_port = in->mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : in->mss_out,
         .snd_wscale = wscale ? opts & SYNCOOKIE_WSCALE : 0,
         .rcv_wscale = wscale ? window_scale_for(d, l->opts.rcv_buf_bytes, (l->flags & CONN_F_RCVBUF_FIXED) != 0) : 0,
         .flags = (uint8_t)(HALF_F_COOKIE | (has_ts ? HALF_F_TS : 0) | (wscale ? HALF_F_WSCALE : 0) |

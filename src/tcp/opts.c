@@ -29,6 +29,7 @@ static const struct {
     [TCP_OPT_FASTOPEN] = { 0, INT32_MAX },
     [TCP_OPT_MAX_PACING_RATE] = { INT32_MIN, INT32_MAX },
     [TCP_OPT_FASTOPEN_NO_COOKIE] = { INT32_MIN, INT32_MAX },
+    [TCP_OPT_MTU_DISCOVER] = { TCP_MTU_DISCOVER_DONT, TCP_MTU_DISCOVER_OMIT },
 };
 
 #define RCV_BUF_MIN 2304 /* Linux's SOCK_MIN_RCVBUF */
@@ -44,6 +45,7 @@ opts_default(const struct tcp_domain *d, struct tcp_conn_opts *o)
         .keep_intvl_s = 75,
         .keep_cnt = 9,
         .cc_id = TCP_CC_BY_ROUTE,
+        .mtu_discover = TCP_MTU_DISCOVER_WANT,
     };
 }
 
@@ -138,6 +140,9 @@ opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int32_t 
         break;
     case TCP_OPT_MAX_PACING_RATE:
         o->max_pacing_rate = value > 0 ? (uint32_t)value : 0;
+        break;
+    case TCP_OPT_MTU_DISCOVER:
+        o->mtu_discover = (uint8_t)value;
         break;
     case TCP_OPT_WINDOW_CLAMP:
         o->window_clamp_bytes = (uint32_t)value;

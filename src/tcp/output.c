@@ -147,6 +147,7 @@ emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, s
     out->user = c->user;
     out->ack = c->rcv_nxt;
     out->tos |= c->opts.tos & (uint8_t)~TCP_TOS_ECN;
+    out->may_be_cut = (c->path & CONN_PATH_CUT) != 0;
     out->window = select_window(c);
     if (c->flags & CONN_F_TS) {
         out->opts.has_ts = true;
@@ -228,7 +229,9 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
 {
     bool passive = c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0;
     uint32_t space = conn_window_space(c);
-    uint16_t mss = c->opts.max_seg != 0 && c->opts.max_seg < c->mss_path ? c->opts.max_seg : c->mss_path;
+    /* A path that is known to take less will do so in the other direction too, most often: that spares the peer its own discovery. */
+    uint16_t adv = path_adv_mss(d, &c->link.tuple.remote, c->mss_port, c->opts.max_seg);
+    uint16_t mss = adv < c->mss_path ? adv : c->mss_path;
     struct tcp_out out = {
         .tuple = &c->link.tuple,
         .seq = c->iss,
@@ -236,6 +239,7 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         .window = (uint16_t)(space > UINT16_MAX ? UINT16_MAX : space),
         .flags = passive ? TCP_FLAG_SYN | TCP_FLAG_ACK : TCP_FLAG_SYN,
         .tos = c->opts.tos,
+        .may_be_cut = (c->path & CONN_PATH_CUT) != 0,
         .opts = { .has_mss = true, .mss = mss },
     };
 
@@ -332,6 +336,8 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
         .payload_len = len,
         .flags = (uint16_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (push ? TCP_FLAG_PSH : 0)),
     };
+    if (c->path & CONN_PATH_PROBE)
+        path_on_retransmission(d, c, start, start + len);
     struct tcp_rate_mark mark = rate_mark(d, env, c, len + fin);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
     note_paced(d, env, c, len);
@@ -421,17 +427,21 @@ new_data_len(const struct tcp_domain *d, struct tcp_conn *c, uint32_t pipe, uint
     }
     if (room < len)
         len = room;
+    /* Its partial end goes with what is before it. More will not join a record that has ended, if there is more. */
+    if (len == avail && (len % c->mss == 0 || stop != c->snd_end || may_send_partial(c)))
+        return len;
     if (len >= c->mss)
         return len - len % c->mss;
-    if (len == avail) /* more will not join a record that has ended, if there is more */
-        return stop != c->snd_end || may_send_partial(c) ? len : 0;
+    if (len == avail)
+        return 0;
     /* The window cuts a segment short: RFC 9293 section 3.8.6.2.1, the sender's silly window avoidance. */
     return len >= c->snd_wnd_max / 2 || (c->flags & CONN_F_PUSH) ? len : 0;
 }
 
-/** Send len new bytes, and the FIN if it is due behind them. push: PSH on the last segment. */
+/** Send len new bytes in segments of gso_size, 0 = in one, and the FIN if it is due behind them. push: PSH on the last segment. */
 static void
-send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, bool fin, bool push)
+send_sized(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, uint16_t gso_size,
+           bool fin, bool push)
 {
     /* The end of a write, unless its writer said that more is to come. */
     bool ends = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_MORE) == 0;
@@ -440,7 +450,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
         .seq = c->snd_nxt,
         .payload_pos = c->snd_nxt - (c->iss + 1),
         .payload_len = len,
-        .gso_size = len > c->mss ? c->mss : 0,
+        .gso_size = gso_size,
         .flags = (uint16_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (last || push ? TCP_FLAG_PSH : 0)),
     };
 
@@ -455,7 +465,7 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
-    if (len > 0 && len < c->mss)
+    if (gso_size != 0 ? len % gso_size != 0 : len > 0 && len < c->mss)
         c->snd_sml = c->snd_nxt;
     tcp_sent_append(sent_store(d, env->locks), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
     record_sent(d, env, c);
@@ -467,6 +477,12 @@ send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, ui
         c->quick_acks = 0;
     counter_add(env->ctr, CTR_TCP_TX_BYTES, len);
     emit_conn(d, env, c, &out);
+}
+
+static void
+send_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, bool fin, bool push)
+{
+    send_sized(d, env, c, len, len > c->mss ? c->mss : 0, fin, push);
 }
 
 void
@@ -515,9 +531,8 @@ fin_is_due(const struct tcp_conn *c)
     return (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
 }
 
-/** Send a burst of new data, at most max_bytes of it; false if none may go. */
 static bool
-output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
+output_burst(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
 {
     uint32_t len = new_data_len(d, c, pipe, max_bytes);
     bool fin = fin_is_due(c) && c->snd_nxt + len == c->snd_end;
@@ -528,6 +543,33 @@ output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
         send_new(d, env, c, len, fin, false);
     else
         send_burst(d, env, c, len, fin);
+    return true;
+}
+
+/** A probe of the path's MTU may be due; true if it takes the place of other new data: *sent tells whether it went, or waits. */
+static bool
+output_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, bool *sent)
+{
+    uint32_t len = path_probe_len(d, env, c, pipe);
+
+    *sent = len != 0 && len != PATH_PROBE_WAIT;
+    if (*sent) {
+        send_sized(d, env, c, len, 0, false, false);
+        path_probe_sent(d, env, c, len);
+    }
+    return len != 0;
+}
+
+/** Send a burst of new data, at most max_bytes of it; false if none may go. */
+static bool
+output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
+{
+    bool sent;
+
+    if ((c->path & CONN_PATH_SEARCH) == 0 || !output_probe(d, env, c, pipe, &sent))
+        sent = output_burst(d, env, c, pipe, max_bytes);
+    if (!sent)
+        return false;
     if (c->timer_at[CONN_T_RTX] == 0 || (c->flags & (CONN_F_PERSIST | CONN_F_PTO)) != 0) {
         if (c->flags & CONN_F_PERSIST)
             c->retries = c->backoff = 0;
@@ -693,6 +735,8 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     uint32_t budget = (uint32_t)BURST_SEGS * c->mss;
     tcp_seq first = c->snd_nxt;
 
+    if (c->path & CONN_PATH_LOWERED)
+        path_grow_old(d, env, c);
     output_after_idle(d, env, c);
     while (has_to_send(c) && !output_paced_out(d, env, c) && !output_port_is_full(d, env, c)) {
         tcp_seq before = c->snd_nxt;

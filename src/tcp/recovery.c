@@ -210,13 +210,17 @@ loss_is_certain(const struct tcp_conn *c)
     return c->dup_acks >= c->dup_thresh && seq_gt(c->snd_una, c->recover);
 }
 
-static void
+/** False if there is nothing to reduce for: what is lost was a probe of the path's MTU. */
+static bool
 enter_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
+    if ((c->path & CONN_PATH_PROBE) != 0 && c->ca_state < CONN_CA_CWR && path_probe_is_lost(d, env, c))
+        return false;
     counter_inc(env->ctr, CTR_TCP_FAST_RETRANS);
     begin_reduction(d, env, c, CONN_CA_RECOVERY, false);
     if ((c->flags & CONN_F_SACK) == 0)
         lose_head(d, env, c);
+    return true;
 }
 
 /** RFC 8985 section 7.4: was the loss that the probe repaired a real one? */
@@ -279,7 +283,7 @@ update_model(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
 }
 
 static void
-ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
+ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n,
                uint32_t delivered_bytes)
 {
     if (try_undo(d, env, c, n) || !loss_is_certain(c)) {
@@ -297,8 +301,10 @@ ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
             grow(d, env, c, n, delivered_bytes);
         return;
     }
-    enter_recovery(d, env, c);
-    reduce(c, delivered_bytes, false);
+    if (enter_recovery(d, env, c))
+        reduce(c, delivered_bytes, false);
+    else
+        n->excused_bytes = c->sent.lost_bytes;
 }
 
 /** RFC 6582 section 3.2 step 3: the next segment is missing too, and the duplicates that are left count on. */
@@ -320,8 +326,8 @@ ack_while_recovering(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         end_reduction(c);
         leave_recovery(d, env, c);
         if (loss_is_certain(c)) { /* of what was sent since the recovery began */
-            enter_recovery(d, env, c);
-            reduce(c, delivered_bytes, false);
+            if (enter_recovery(d, env, c))
+                reduce(c, delivered_bytes, false);
         }
         return;
     }
@@ -471,6 +477,7 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
         ack_while_open(d, env, c, n, delivered_bytes);
         break;
     }
+    lost_before += n->excused_bytes;
     uint32_t lost_bytes = c->sent.lost_bytes > lost_before ? c->sent.lost_bytes - lost_before : 0;
     struct tcp_rate *rate = &flow_of(d, c)->rate;
     rate->lost_bytes += lost_bytes;
@@ -492,11 +499,9 @@ recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struc
     uint32_t wait_us = detect(d, env, c);
 
     uint32_t lost_bytes = c->sent.lost_bytes - lost_before;
-    if (lost_bytes > 0) {
+    if (lost_bytes > 0 && (c->ca_state >= CONN_CA_RECOVERY || enter_recovery(d, env, c))) {
         struct tcp_rate_sample none = { .valid = false };
         flow_of(d, c)->rate.lost_bytes += lost_bytes;
-        if (c->ca_state < CONN_CA_RECOVERY)
-            enter_recovery(d, env, c);
         if (c->ca_state == CONN_CA_RECOVERY)
             reduce(c, c->mss, false);
         update_model(d, env, c, &nothing, 0, lost_bytes, &none);
@@ -540,9 +545,9 @@ recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
 }
 
 void
-recovery_on_smaller_mss(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+recovery_on_too_big(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq end)
 {
-    tcp_sent_lose_below(sent_store(d, env->locks), &c->sent, c->snd_nxt);
+    tcp_sent_lose_below(sent_store(d, env->locks), &c->sent, end);
     c->ca_state = CONN_CA_LOSS;
     c->recover = c->snd_nxt;
     c->dup_acks = 0;

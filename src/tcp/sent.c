@@ -274,6 +274,15 @@ tcp_sent_renege(struct tcp_sent_store st, struct tcp_sent *s)
 }
 
 bool
+tcp_sent_loses_beyond(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq at)
+{
+    for (uint32_t i = s->head; i != 0; i = st.runs[i].next)
+        if ((st.runs[i].flags & TCP_SENT_LOST) != 0 && seq_gt(st.runs[i].end, at))
+            return true;
+    return false;
+}
+
+bool
 tcp_sent_next_lost(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq *start, tcp_seq *end, bool *push)
 {
     tcp_seq at = s->una;

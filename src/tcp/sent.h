@@ -112,6 +112,9 @@ void tcp_sent_unlose(struct tcp_sent_store st, struct tcp_sent *s);
 /** Forget every SACK: the peer has thrown away what it SACKed (RFC 2018 section 8). */
 void tcp_sent_renege(struct tcp_sent_store st, struct tcp_sent *s);
 
+/** Is anything lost that ends behind `at`? */
+bool tcp_sent_loses_beyond(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq at);
+
 /** The first run that is lost, into [*start, *end) and *push (PSH at its end); false if there is none. */
 bool tcp_sent_next_lost(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq *start, tcp_seq *end, bool *push);
 

@@ -54,6 +54,18 @@ struct tcp_cc_route {
 };
 #define TCP_CC_ROUTES_MAX 16
 
+/** What is known, or wanted, of the paths to a part of the net; the longest prefix counts. */
+struct tcp_path_route {
+    struct ip_addr prefix;
+    uint8_t prefix_len; /**< of 128 bits */
+    uint8_t probing; /**< 1 + TCP_MTU_PROBING_*, 0 = as the domain has it */
+    uint8_t init_cwnd_segs; /**< initial window, 0 = as RFC 6928 has it */
+    bool mtu_locked; /**< the MTU is as mtu_bytes says: ICMP is not listened to, and packets go without DF */
+    uint16_t mtu_bytes; /**< 0 = the port's */
+    uint16_t adv_mss; /**< what SYNs tell at most, 0 = what mtu_bytes allows */
+};
+#define TCP_PATH_ROUTES_MAX 16
+
 struct tcp_params {
     uint32_t max_conns; /**< connections and listeners together; memory is touched only as it is used */
     uint32_t max_half_open; /**< SYN-RECEIVED entries over all listeners */
@@ -90,7 +102,20 @@ struct tcp_params {
     bool pacing; /**< pace sockets whose control does without, too: at a little more than a window a round trip */
     uint8_t syn_cookies; /**< TCP_SYN_COOKIES_* */
     uint32_t fastopen; /**< set of TCP_FASTOPEN_*: client and server, the latter for listeners that ask for it */
+    uint8_t mtu_probing; /**< TCP_MTU_PROBING_* */
+    uint8_t nb_path_routes; /**< of path_routes */
+    uint16_t
+        mtu_base_mss; /**< where a search for the path's MTU starts, and what is left of one that turns out a black hole */
+    uint16_t mtu_min_bytes; /**< no path is believed to take less (IPv6: 1280, RFC 8201 section 4) */
+    uint32_t mtu_probe_interval_s; /**< how long after its end a search begins anew */
+    uint32_t mtu_expires_s; /**< how long what ICMP has told of a path counts (RFC 1191 section 6.3) */
+    struct tcp_path_route path_routes[TCP_PATH_ROUTES_MAX];
 };
+
+/* RFC 4821, with the values of Linux's net.ipv4.tcp_mtu_probing. */
+#define TCP_MTU_PROBING_OFF 0u
+#define TCP_MTU_PROBING_BLACK_HOLE 1u /**< when full segments time out again and again: the default */
+#define TCP_MTU_PROBING_ALWAYS 2u
 
 /* Which feedback of congestion marks is asked for and agreed to at most, by the numbers of Linux's net.ipv4.tcp_ecn. */
 #define TCP_ECN_OFF 0u
@@ -124,8 +149,8 @@ size_t tcp_domain_bytes(const struct tcp_params *p);
 int tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_us);
 
 /**
- * Change parameters of a living domain: retry limits, timeouts, Fast Open, buffers, what is offered. max_* and the seed must
- * be those of before. Connections that exist keep what they have agreed on. Returns 0 or -EINVAL.
+ * Change parameters of a living domain: retry limits, timeouts, Fast Open, buffers, what is offered, routes. max_* and the seed must
+ * be those of before. Connections that exist keep what they have agreed on. No other thread is inside. Returns 0 or -EINVAL.
  */
 int tcp_set_params(struct tcp_domain *d, const struct tcp_params *p);
 
@@ -194,6 +219,7 @@ struct tcp_out {
     uint16_t window; /**< as it goes into the header, scaled already */
     uint16_t flags;
     uint8_t tos; /**< ECN codepoint and DSCP */
+    bool may_be_cut; /**< by routers: it goes without DF */
     struct tcp_options opts;
 };
 
@@ -235,6 +261,7 @@ enum tcp_inner {
     TCP_INNER_REASS, /**< the pools of the reassembly queues */
     TCP_INNER_MODELS, /**< the pool of congestion controls' models */
     TCP_INNER_CHALLENGE, /**< the budget of challenge ACKs */
+    TCP_INNER_PATHS, /**< what is remembered of paths */
     TCP_INNER_COUNT
 };
 
@@ -281,7 +308,7 @@ struct tcp_in {
     uint8_t tos;
     struct tcp_options opts;
     struct tcp_data data; /**< buf's reference passes to the engine, with len 0 too */
-    uint16_t mss_out; /**< largest segment that the path to the peer takes: MTU - 40; used for a SYN's answer */
+    uint16_t mss_out; /**< largest segment that the port takes: MTU less the fixed headers; used for a SYN's answer */
     bool
         more; /**< plain payload, and the next event is the segment right behind it in the same stream: one answer serves both */
     uint32_t hash; /**< by tcp_prefetch; 0 = not known yet */
@@ -332,8 +359,17 @@ enum tcp_option {
     TCP_OPT_FASTOPEN, /**< listener: how many may have sent data with a SYN and not yet proved their address; 0 = off */
     TCP_OPT_FASTOPEN_NO_COOKIE, /**< bool */
     TCP_OPT_MAX_PACING_RATE, /**< bytes per second (SO_MAX_PACING_RATE); 0 or negative = none */
+    TCP_OPT_MTU_DISCOVER, /**< TCP_MTU_DISCOVER_* */
     TCP_OPT_COUNT
 };
+
+/* IP_MTU_DISCOVER, with Linux's values. The path's MTU is discovered by DF and ICMP (RFC 1191), or not. */
+#define TCP_MTU_DISCOVER_DONT 0 /**< packets may be cut on their way, ICMP is not listened to */
+#define TCP_MTU_DISCOVER_WANT 1 /**< but where a route locks its MTU: the default */
+#define TCP_MTU_DISCOVER_DO 2 /**< everywhere */
+#define TCP_MTU_DISCOVER_PROBE 3 /**< DF, but neither ICMP nor routes nor what is remembered bound the size */
+#define TCP_MTU_DISCOVER_INTERFACE 4 /**< as PROBE, without DF */
+#define TCP_MTU_DISCOVER_OMIT 5 /**< as INTERFACE: TCP sends nothing that would be cut here */
 
 /** Options of a connection or listener to come; unset ones take the domain's values. */
 struct tcp_sockopts {
@@ -377,7 +413,7 @@ int tcp_connect(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tupl
 int tcp_connect_fast(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t, uint16_t mss_out,
                      const struct tcp_sockopts *opts, tcp_user user, uint32_t n_bytes, uint32_t *taken, tcp_id *id);
 
-/** Forget what earlier connections have told of their peers: cookies, what was lost with a SYN. */
+/** Forget what is known of peers and paths: cookies, what was lost with a SYN, MTUs. */
 void tcp_forget_peers(struct tcp_domain *d, const struct tcp_env *env);
 
 /** Whether tcp_connect_fast would send data to t->remote at once; t->local must be set. */
@@ -505,6 +541,7 @@ struct tcp_conn_info {
     uint32_t snd_unsent; /**< of snd_queued, those never sent yet */
     uint32_t snd_mss, rcv_mss;
     uint32_t adv_mss; /**< the MSS that the peer was told */
+    uint32_t path_mtu; /**< largest IP packet that is sent to the peer, but for probes */
     uint32_t cwnd_bytes, ssthresh_bytes;
     uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
     uint32_t snd_wnd, rcv_wnd;
@@ -539,6 +576,15 @@ struct tcp_conn_info {
     uint32_t rcv_rtt_us; /**< round-trip time as the receiver sees it, 0 = unknown */
     const char *cc_name; /**< "newreno" ... */
 };
+
+/** What ICMP has told of a path. */
+struct tcp_path_info {
+    struct ip_addr remote;
+    uint16_t mtu_bytes;
+    uint32_t age_s;
+};
+/** Copy at most max of those that still count; returns how many. */
+unsigned tcp_paths(const struct tcp_domain *d, const struct tcp_env *env, struct tcp_path_info *out, unsigned max);
 
 /** With locks: keep a connection or listener as it is until tcp_release, for tcp_info. No other call may come between. Without: nothing. */
 void tcp_hold(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);

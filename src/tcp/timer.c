@@ -68,6 +68,7 @@ on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         conn_send_syn(d, env, c);
         return;
     }
+    path_on_rto(d, env, c);
     recovery_on_rto(d, env, c);
     c->retries++;
     c->backoff++;

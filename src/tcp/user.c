@@ -23,13 +23,13 @@ connect_claim(struct tcp_domain *d, const struct tcp_tuple *t, uint64_t now_us, 
 }
 
 static void
-connect_fill(struct tcp_domain *d, struct tcp_conn *c, tcp_seq iss, uint16_t mss_out)
+connect_fill(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq iss, uint16_t mss_out)
 {
     const struct tcp_params *p = &d->params;
 
     c->iss = c->snd_una = iss;
     c->snd_nxt = c->snd_end = iss + 1;
-    c->mss_path = mss_out < TCP_MSS_FLOOR ? TCP_MSS_FLOOR : mss_out;
+    path_start(d, env, c, mss_out);
     c->mss_peer = 536;
     c->mss = 536;
     c->flags |= (p->timestamps ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |
@@ -96,7 +96,7 @@ open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
     c->bind = bind;
     if (bind != 0)
         bind_at(d, bind)->user = 0;
-    connect_fill(d, c, iss, mss_out);
+    connect_fill(d, env, c, iss, mss_out);
     if (taken != NULL)
         *taken = connect_fast_fill(d, c, n_bytes);
     conn_set_state(env, c, TCP_ST_SYN_SENT);
@@ -390,6 +390,9 @@ conn_set_option(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
         if (c->cc.cwnd_bytes != 0)
             conn_pace(d, env, c);
         conn_output(d, env, c);
+        break;
+    case TCP_OPT_MTU_DISCOVER:
+        path_discover_changed(d, env, c);
         break;
     case TCP_OPT_QUICKACK:
         if (value != 0 && c->timer_at[CONN_T_DELACK] != 0)

@@ -16,7 +16,7 @@ must "nginx starts" lab_nginx 10.66.0.2 80
 nginx=$lab_pid
 expect "a page" same_fetched http://10.66.0.2/page "$www/page"
 
-for query in ss "ss -H -l" "ss -a -i" stats "stats --json" neigh route config; do
+for query in ss "ss -H -l" "ss -a -i" stats "stats --json" neigh route paths config; do
     expect "isosock $query" lab_tool $query >/dev/null
 done
 expect "isosock stats into a full disk" one_line_status 1 "cannot write" sh -c 'exec "$@" >/dev/full' sh "$lab_isosock" --control "$lab_tmp/stack.sock" stats --json

@@ -192,6 +192,7 @@ static int
 send_locked(struct host_sock *s, size_t total, int flags)
 {
     size_t sent = 0;
+    reload_sysctls(); /* a route may have changed */
     if (s->connecting && !s->nonblock && !(flags & MSG_DONTWAIT))
         wait_connected(s);
     uint64_t until_us = s->snd_timeout_us ? host.now_us + s->snd_timeout_us : 0;

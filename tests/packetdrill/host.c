@@ -104,7 +104,7 @@ sink_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     size_t hdr_len = tcp_wire_build(out, tcp);
     size_t l4_len = hdr_len + out->payload_len;
     struct host_packet *p = calloc(1, sizeof(*p) + IPV6_HDR_LEN + l4_len);
-    size_t ip_len = put_ip_header(p->bytes, out, l4_len, !h->socks[out->user].no_df);
+    size_t ip_len = put_ip_header(p->bytes, out, l4_len, !out->may_be_cut);
     memcpy(p->bytes + ip_len, tcp, hdr_len); /* the payload is zeros: so are all bytes that scripts write */
     p->at_us = now_us;
     p->n_bytes = ip_len + l4_len;
@@ -212,8 +212,48 @@ apply_fastopen_key(struct host *h, const char *value)
     tcp_set_fastopen_key(h->domain, TCP_NO_ID, key);
 }
 
+/** "192.0.2.1 via 192.168.0.2 dev tun0 advmss 600 mtu lock 640 initcwnd 11", as in ip-route(8): a route to it is there anyway. */
 static void
-apply_sysctl(struct host *h, const char *name, const char *value)
+apply_route(struct tcp_params *p, char *words)
+{
+    struct tcp_path_route r = { .mtu_bytes = 0 };
+    char *rest;
+    const char *word = strtok_r(words, " ", &rest);
+    unsigned i = 0;
+    if (!word)
+        return;
+    if (ip_prefix_parse(word, &r.prefix, &r.prefix_len) != 0) {
+        if (ip_addr_parse(word, &r.prefix) != 0)
+            return;
+        r.prefix_len = 128;
+    } else if (ip_addr_is_v4(&r.prefix)) {
+        r.prefix_len = (uint8_t)(r.prefix_len + 96);
+    }
+    while ((word = strtok_r(NULL, " ", &rest))) {
+        const char *value = strtok_r(NULL, " ", &rest);
+        if (!strcmp(word, "mtu") && value && !strcmp(value, "lock")) {
+            r.mtu_locked = true;
+            value = strtok_r(NULL, " ", &rest);
+        }
+        uint16_t number = (uint16_t)(value ? strtoul(value, NULL, 0) : 0);
+        if (!strcmp(word, "mtu"))
+            r.mtu_bytes = number;
+        else if (!strcmp(word, "advmss"))
+            r.adv_mss = number;
+        else if (!strcmp(word, "initcwnd"))
+            r.init_cwnd_segs = (uint8_t)number;
+    }
+    while (i < p->nb_path_routes && memcmp(&p->path_routes[i].prefix, &r.prefix, sizeof(r.prefix)) != 0)
+        i++;
+    if (i == TCP_PATH_ROUTES_MAX)
+        return;
+    p->path_routes[i] = r;
+    if (i == p->nb_path_routes)
+        p->nb_path_routes++;
+}
+
+static void
+apply_sysctl(struct host *h, const char *name, char *value)
 {
     struct tcp_params *p = &h->params;
     long v = strtol(value, NULL, 0), first;
@@ -250,6 +290,16 @@ apply_sysctl(struct host *h, const char *name, const char *value)
         p->syn_cookies = (uint8_t)(v >= 0 && v <= 2 ? v : 1);
     else if (!strcmp(name, "net.ipv4.tcp_synack_retries"))
         p->synack_retries = (uint8_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_mtu_probing"))
+        p->mtu_probing = (uint8_t)(v >= 0 && v <= 2 ? v : 0);
+    else if (!strcmp(name, "net.ipv4.tcp_base_mss"))
+        p->mtu_base_mss = (uint16_t)v;
+    else if (!strcmp(name, "net.ipv4.route.min_pmtu"))
+        p->mtu_min_bytes = (uint16_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_probe_interval"))
+        p->mtu_probe_interval_s = (uint32_t)v;
+    else if (!strcmp(name, "route"))
+        apply_route(p, value);
     else if (!strcmp(name, "net.ipv4.tcp_fastopen"))
         p->fastopen = (uint32_t)v;
     else if ((!strcmp(name, "tcp_metrics.flush") || !strcmp(name, "net.ipv4.tcp_fastopen_cookies")) && h->started)
@@ -296,6 +346,7 @@ host_start(struct host *h)
     struct tcp_params *p = &h->params;
     tcp_params_default(p);
     p->ts_required = false; /* as Linux, whose scripts leave timestamps out */
+    p->mtu_probing = TCP_MTU_PROBING_OFF; /* its default */
     p->max_conns = 1024;
     p->max_half_open = 256;
     p->max_time_wait = 256;

@@ -50,7 +50,6 @@ struct host_sock {
     bool has_fastopen_key, inq, zerocopy;
     bool unsettled; /**< connecting without waiting: the next connect or MSG_FASTOPEN finds out, then it is connected */
     bool no_space; /**< a writer was told that the buffer is full */
-    bool no_df; /**< IP_MTU_DISCOVER forbids the DF bit */
     uint8_t fastopen_key[16];
     struct tcp_conn_info info; /**< before the last packet: what TCP_INFO tells of one that has ended */
     uint32_t notsent_lowat_bytes; /**< TCP_NOTSENT_LOWAT; 0 = the host's */

@@ -87,6 +87,7 @@ static const struct {
     { SOL_SOCKET, SO_RCVBUF, TCP_OPT_RCVBUF },
     { SOL_SOCKET, SO_SNDBUF, TCP_OPT_SNDBUF },
     { IPPROTO_IP, IP_TOS, TCP_OPT_TOS },
+    { IPPROTO_IP, IP_MTU_DISCOVER, TCP_OPT_MTU_DISCOVER },
     { IPPROTO_TCP, TCP_FASTOPEN, TCP_OPT_FASTOPEN },
     { IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, TCP_OPT_FASTOPEN_NO_COOKIE },
 };
@@ -120,10 +121,6 @@ set_own_option(struct host_sock *s, int level, int name, int v)
         if (!(host.params.fastopen & TCP_FASTOPEN_CLIENT))
             return -EOPNOTSUPP;
         s->fastopen_connect = v;
-    } else if (level == IPPROTO_IP && name == IP_MTU_DISCOVER) {
-        if (v < IP_PMTUDISC_DONT || v > IP_PMTUDISC_OMIT)
-            return -EINVAL;
-        s->no_df = v == IP_PMTUDISC_DONT || v == IP_PMTUDISC_OMIT;
     } else if (level == SOL_SOCKET && name == SO_MARK) {
         return 0; /* it would choose a route: this host has one */
     } else if (level == IPPROTO_IP && name == IP_FREEBIND) {
@@ -148,7 +145,7 @@ static int
 set_engine_value(struct host_sock *s, enum tcp_option opt, int value)
 {
     struct tcp_env env = host_env(&host);
-    int err = s->id ? tcp_set_option(host.domain, &env, s->id, opt, value) : 0;
+    int err = s->id ? tcp_set_option(host.domain, &env, s->id, opt, value) : tcp_option_check(opt, value);
     if (err)
         return err;
     s->opts.set |= 1u << opt;
@@ -275,6 +272,7 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_retrans = ci.retrans_segs;
         ti.tcpi_reordering = ci.reordering_segs;
         ti.tcpi_advmss = ci.adv_mss;
+        ti.tcpi_pmtu = ci.path_mtu;
         ti.tcpi_rcv_rtt = ci.rcv_rtt_us;
         ti.tcpi_bytes_retrans = ci.bytes_retrans;
         ti.tcpi_reord_seen = ci.reordering_seen;
@@ -321,6 +319,8 @@ default_value(enum tcp_option opt)
         return 9;
     case TCP_OPT_SYNCNT:
         return host.params.syn_retries;
+    case TCP_OPT_MTU_DISCOVER:
+        return TCP_MTU_DISCOVER_WANT;
     case TCP_OPT_LINGER2:
         return (int)(host.params.fin_wait2_us / 1000000);
     default:
@@ -363,6 +363,11 @@ get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len
         v = 536; /* RFC 9293 section 3.7.1: what holds before a peer has told */
         return put_value(value, len, &v, sizeof(v));
     }
+    bool mtu = (level == IPPROTO_IP && name == IP_MTU) || (level == IPPROTO_IPV6 && name == IPV6_MTU);
+    if (mtu && s->connected && s->id && tcp_info(host.domain, s->id, &ci))
+        return put_value(value, len, &ci.path_mtu, sizeof(v));
+    if (mtu)
+        return -ENOTCONN;
     if (level == IPPROTO_TCP && name == TCP_NOTSENT_LOWAT)
         return put_value(value, len, &s->notsent_lowat_bytes, sizeof(v));
     if (level == IPPROTO_TCP && name == TCP_FASTOPEN_CONNECT) {

@@ -33,7 +33,11 @@ mkdir "$work/bin"
 for stub in tc nstat ethtool; do printf '#!/bin/sh\nexit 0\n' >"$work/bin/$stub"; done
 cat >"$work/bin/ip" <<'SH'
 #!/bin/sh
-[ "$1 $2" = "tcp_metrics flush" ] && echo tcp_metrics.flush=1 >>"$SYSCTL_FILE"
+[ "$1" = -6 ] && shift
+case "$1 $2" in
+"tcp_metrics flush") echo tcp_metrics.flush=1 >>"$SYSCTL_FILE" ;;
+"route add" | "route change" | "route replace") shift 2 && echo "route=$*" >>"$SYSCTL_FILE" ;;
+esac
 exit 0
 SH
 cat >"$work/bin/sysctl" <<'SH'
@@ -120,6 +124,8 @@ while IFS= read -r script; do
     if [ "$variant" != ipv6 ] && grep -qE '^--(local|remote)_ip=[0-9.]+$' "$path"; then
         own=(--local_ip="$(sed -n 's/^--local_ip=\([0-9.]*\)$/\1/p' "$path" | grep . || echo 192.168.0.1)"
             --remote_ip="$(sed -n 's/^--remote_ip=\([0-9.]*\)$/\1/p' "$path" | grep . || echo 192.0.2.1)")
+    elif [ "$variant" = ipv6 ] && grep -qE '^--local_ip=[0-9a-fA-F:]+$' "$path"; then
+        own=(--local_ip="$(sed -n 's/^--local_ip=\([0-9a-fA-F:]*\)$/\1/p' "$path")" --remote_ip=2001:DB8::1)
     fi
     # The scripts name their helpers relative to their own folder.
     if (cd "$(dirname "$path")" && LOCAL_IPV4=${own[0]#*=} timeout -s KILL 20 unshare -n env LD_PRELOAD="$adapter" "$packetdrill" "${args[@]}" \

@@ -194,6 +194,10 @@ wire_put(struct sim_host *h, const struct tcp_out *out)
         uint64_t at_us;
         uint8_t tos = out->tos;
         bool arrives = link_transit(h, out->payload_len + 52, &at_us, &tos);
+        uint8_t header[TCP_HDR_MAX];
+        if (s->link.black_hole_bytes != 0 &&
+            20 + tcp_wire_build(out, header) + out->payload_len > s->link.black_hole_bytes)
+            arrives = false;
         note_wire(h, out, !arrives);
         if (!arrives)
             continue;

@@ -21,6 +21,7 @@ struct sim_link {
     uint32_t rate_bytes_per_ms; /**< bottleneck; 0 = none */
     uint32_t queue_bytes; /**< of the bottleneck */
     uint32_t mark_bytes; /**< segments that may be marked (ECT) are, when the queue is longer; 0 = never */
+    uint32_t black_hole_bytes; /**< IP packets larger than this vanish, and nobody says so; 0 = none */
     uint32_t burst_ppm, burst_segs; /**< with this chance so many segments in a row are lost */
 };
 

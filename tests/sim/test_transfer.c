@@ -172,12 +172,60 @@ slow_reader_gets_everything(void **state)
     }
 }
 
+static void
+search(struct tcp_params *p)
+{
+    p->mtu_probing = TCP_MTU_PROBING_ALWAYS;
+}
+
+static void
+deaf(struct tcp_params *p)
+{
+    p->mtu_probing = TCP_MTU_PROBING_OFF;
+}
+
+/** Full segments vanish on the way, and no router says why: who looks for the path's MTU gets everything through, in segments as large as the path takes. */
+static void
+black_holes_are_got_out_of(void **state)
+{
+    static const struct {
+        void (*adjust)(struct tcp_params *p);
+        bool gets_through;
+    } cases[] = { { NULL, true }, { search, true }, { deaf, false } };
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct sim_link link = { .delay_us = 5000, .black_hole_bytes = 1300 };
+        struct tcp_conn_info info;
+        struct sim s;
+        sim_init(&s, 1 + i, &link, cases[i].adjust);
+        s.host[0].flows[0].to_send = 4 * MIB;
+        sim_connect(&s);
+        sim_run(&s, s.now_us + 60 * SECOND);
+        assert_int_equal(s.host[1].flows[0].received == 4 * MIB, cases[i].gets_through);
+        const struct counters *ctr = &s.host[0].ctr;
+        assert_int_equal(ctr->v[CTR_TCP_MTU_BLACK_HOLES] > 0, cases[i].adjust == NULL);
+        if (cases[i].gets_through) {
+            /* Probes that were lost cost no timeout and no reduction. */
+            assert_true(ctr->v[CTR_TCP_MTU_PROBES_DELIVERED] >= 3);
+            assert_true(ctr->v[CTR_TCP_MTU_PROBES_LOST] >= 2);
+            assert_true(ctr->v[CTR_TCP_RTO] <= (cases[i].adjust == NULL ? 5 : 0));
+            assert_int_equal(ctr->v[CTR_TCP_FAST_RETRANS], 0);
+        } else {
+            assert_true(tcp_info(s.host[0].d, s.host[0].flows[0].id, &info));
+            assert_int_equal(info.path_mtu, 1500);
+        }
+        sim_fini(&s);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transfers_are_exact_and_fast),
         cmocka_unit_test(slow_reader_gets_everything),
+        cmocka_unit_test(black_holes_are_got_out_of),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

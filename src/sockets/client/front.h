@@ -148,12 +148,13 @@ struct slot_opts {
     int32_t linger2_s;
     uint16_t keepidle_s, keepintvl_s;
     uint8_t keepcnt, syncnt, tos, linger_on;
+    uint8_t mtu_discover, reserved[3];
     uint32_t maxseg_bytes;
     uint32_t window_clamp_bytes;
     uint32_t defer_accept_s;
     uint32_t fastopen_qlen;
     int32_t priority;
-    int32_t mtu_discover;
+    int32_t mtu_discover_v6;
     uint32_t max_pacing_rate; /**< bytes per second */
     uint32_t zerocopy_sends,
         zerocopy_told; /**< sends with MSG_ZEROCOPY, and how many of them the error queue has told */

@@ -177,16 +177,6 @@ adjust_tclass(uint32_t slot, int32_t *v)
     return adjust_tos(slot, v);
 }
 
-/* TCP discovers the path's MTU, and never lets routers cut a segment. */
-static int
-adjust_mtu_discover(uint32_t slot, int32_t *v)
-{
-    (void)slot;
-    if (*v < IP_PMTUDISC_DONT || *v > IP_PMTUDISC_OMIT)
-        return -EINVAL;
-    return *v == IP_PMTUDISC_WANT || *v == IP_PMTUDISC_DO ? 0 : -ENOPROTOOPT;
-}
-
 /* Linux has no third value here. */
 static int
 check_bool(uint32_t slot, int32_t *v)
@@ -229,7 +219,11 @@ static const struct opt_row rows[] = {
       adjust_fastopen_no_cookie },
     { IPPROTO_TCP, TCP_FASTOPEN, OPT_INT, TCP_OPT_FASTOPEN, ANY_INT, FIELD(fastopen_qlen), true, adjust_fastopen },
     { IPPROTO_IP, IP_TOS, OPT_U8, TCP_OPT_TOS, ANY_INT, FIELD(tos), true, adjust_tos },
-    { IPPROTO_IP, IP_MTU_DISCOVER, OPT_INT, -1, ANY_INT, FIELD(mtu_discover), true, adjust_mtu_discover },
+    { IPPROTO_IP, IP_MTU_DISCOVER, OPT_U8, TCP_OPT_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT,
+      FIELD(mtu_discover), true, NULL },
+    /* About packets of IPv6: a v4-mapped connection sends none, here as in Linux. */
+    { IPPROTO_IPV6, IPV6_MTU_DISCOVER, OPT_INT, -1, IP_PMTUDISC_DONT, IP_PMTUDISC_OMIT, FIELD(mtu_discover_v6), true,
+      NULL },
     { IPPROTO_IPV6, IPV6_TCLASS, OPT_U8, TCP_OPT_TOS, -1, 255, FIELD(tos), false, adjust_tclass },
     /* The stack chooses a port per connection anyway. */
     { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, OPT_BOOL, -1, 0, 0, 8, true, NULL },
@@ -433,6 +427,13 @@ opts_undo(const struct obj *o, int fd)
     return left == 0;
 }
 
+/* What a fresh socket of IPv6 has. */
+static int
+usual_v6(const struct opt_row *r)
+{
+    return r->name == IPV6_MTU_DISCOVER ? IPV6_PMTUDISC_WANT : 0;
+}
+
 /* The kernel's value and the usual one; false if they are not to be had. A switch that opts_note saw is known, and off by default. */
 static bool
 kernel_value(const struct obj *o, int fd, int holder, const struct opt_row *r, int *v, int *usual)
@@ -443,8 +444,13 @@ kernel_value(const struct obj *o, int fd, int holder, const struct opt_row *r, i
         *v = (o->kernel_switches >> r->field) & 1u;
         return true;
     }
-    return libc()->getsockopt(fd, r->level, r->name, v, &len) == 0 &&
-           libc()->getsockopt(holder, r->level, r->name, usual, &usual_len) == 0;
+    if (libc()->getsockopt(fd, r->level, r->name, v, &len) != 0)
+        return false;
+    if (r->level == IPPROTO_IPV6) { /* the holder is a socket of IPv4 */
+        *usual = usual_v6(r);
+        return true;
+    }
+    return libc()->getsockopt(holder, r->level, r->name, usual, &usual_len) == 0;
 }
 
 static int
@@ -753,7 +759,7 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
         v = 0; /* a v6-only socket never changes sides */
         return give(val, len, &v, sizeof(v));
     }
-    if (level == IPPROTO_IP && name == IP_MTU)
+    if ((level == IPPROTO_IP && name == IP_MTU) || (level == IPPROTO_IPV6 && name == IPV6_MTU && o->v6))
         return get_mtu(o->slot, val, len);
     if (r != NULL && was_set(o->slot, r))
         return get_row(o->slot, r, val, len);
@@ -762,7 +768,7 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
     /* Never set: what a fresh socket has. */
     (void)fd;
     if (level == IPPROTO_IPV6) {
-        v = 0;
+        v = usual_v6(r);
         return give(val, len, &v, sizeof(v));
     }
     holder = sock_placeholder();

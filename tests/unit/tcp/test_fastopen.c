@@ -319,13 +319,24 @@ count_give(void *ctx)
     ++*takes;
 }
 
+static void
+inner_nothing(void *ctx, enum tcp_inner which)
+{
+    (void)ctx;
+    assert_int_equal(which, TCP_INNER_PATHS);
+}
+
 /** Where threads share a domain, what is remembered of peers is the table's: both who asks and who forgets hold it. */
 static void
 peers_are_looked_at_under_the_table_lock(void **state)
 {
     static struct trace t;
     unsigned takes = 0;
-    const struct tcp_locks locks = { .ctx = &takes, .table_take = count_take, .table_give = count_give };
+    const struct tcp_locks locks = { .ctx = &takes,
+                                     .table_take = count_take,
+                                     .table_give = count_give,
+                                     .inner_take = inner_nothing,
+                                     .inner_give = inner_nothing };
 
     (void)state;
     trace_init(&t, both_sides);
