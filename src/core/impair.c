@@ -21,6 +21,7 @@
 #define QUEUE_MAX 8192u
 #define TIME_MAX_US 10000000.0
 #define QUEUE_DEFAULT_US 20000
+#define QUEUE_UNSET UINT32_MAX
 #define RATE_MIN_BYTES_PER_S 1000.0
 #define RATE_MAX_BYTES_PER_S 1e11
 /* What a frame takes on an Ethernet beside its bytes: preamble, check sequence, gap. */
@@ -184,7 +185,7 @@ impair_parse(const char *text, struct impair_config *cfg, char *err, size_t err_
 {
     memset(cfg, 0, sizeof(*cfg));
     cfg->seed = 1;
-    cfg->queue_us = QUEUE_DEFAULT_US;
+    cfg->queue_us = QUEUE_UNSET;
     while (*text != '\0') {
         size_t len = strcspn(text, ",");
         int rc = parse_word(text, len, cfg, err, err_len);
@@ -195,6 +196,10 @@ impair_parse(const char *text, struct impair_config *cfg, char *err, size_t err_
         if (*text == ',' && *++text == '\0')
             return fail(err, err_len, ",", 1, "nothing follows");
     }
+    if (cfg->queue_us != QUEUE_UNSET && cfg->bytes_per_s == 0)
+        return fail(err, err_len, "queue", 5, "needs rate:R, the bottleneck whose queue it is");
+    if (cfg->queue_us == QUEUE_UNSET)
+        cfg->queue_us = QUEUE_DEFAULT_US;
     cfg->enabled = (cfg->loss_ppm | cfg->reorder_ppm | cfg->dup_ppm | cfg->corrupt_ppm | cfg->delay_us) != 0 ||
                    cfg->bytes_per_s != 0;
     return 0;

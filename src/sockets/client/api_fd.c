@@ -223,7 +223,7 @@ stack_ioctl(struct obj *o, int fd, unsigned long request, void *arg)
     bool listener = slot_hot(front_sock(o->slot))->flags & SLOT_LISTENER;
     uint32_t v;
 
-    if (arg == NULL && request != FIOCLEX && request != FIONCLEX)
+    if (is_nowhere(arg) && request != FIOCLEX && request != FIONCLEX)
         return -EFAULT;
     switch (request) {
     case FIONBIO:

@@ -191,6 +191,13 @@ slot_claim(struct shm_front_sock *f)
 
 extern const struct slot_opts slot_opts_none;
 
+/** No program has memory there: around NULL, and in the kernel's half of the address space. */
+static inline bool
+is_nowhere(const void *p)
+{
+    return (uintptr_t)p < 4096 || (uintptr_t)p > UINTPTR_MAX / 2;
+}
+
 /** To read. */
 static inline const struct slot_opts *
 slot_opts(uint32_t slot)

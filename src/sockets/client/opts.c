@@ -605,7 +605,7 @@ sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, soc
 
     if ((int)len < 0)
         return -EINVAL;
-    if (val == NULL && len > 0)
+    if (is_nowhere(val) && len > 0)
         return -EFAULT;
     if (o->where == SOCK_BOTH && libc()->setsockopt(fd, level, name, val, len) != 0)
         return -errno;
@@ -749,7 +749,7 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
     int32_t v;
     int holder;
 
-    if (val == NULL || len == NULL)
+    if (is_nowhere(val) || is_nowhere(len))
         return -EFAULT;
     if (level == IPPROTO_TCP &&
         (name == TCP_INFO || name == TCP_CONGESTION ||

@@ -151,6 +151,7 @@ test_parse_errors(void **state)
         { "delay:ms", "impair: 'delay:ms': a time is a number and us, ms or s, up to 10s" },
         { "delay:", "impair: 'delay:': a time is a number and us, ms or s, up to 10s" },
         { "queue:20", "impair: 'queue:20': a time is a number and us, ms or s, up to 10s" },
+        { "loss:1%,queue:3ms", "impair: 'queue': needs rate:R, the bottleneck whose queue it is" },
         { "rate", "impair: 'rate': a rate is bytes per second, 1k to 100G" },
         { "rate:", "impair: 'rate:': a rate is bytes per second, 1k to 100G" },
         { "rate:999", "impair: 'rate:999': a rate is bytes per second, 1k to 100G" },

@@ -521,6 +521,11 @@ test_bad_arguments(void **state)
     assert_int_equal(iso_recv(fd, scratch, 20, 0), 6);
     assert_memory_equal(scratch, pattern + 4, 6);
     assert_fails(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, scratch, (socklen_t)-1), EINVAL);
+    assert_fails(iso_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, (const void *)1, sizeof(int)), EFAULT);
+    assert_fails(iso_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, (void *)UINTPTR_MAX, &len), EFAULT);
+    assert_fails(iso_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, scratch, (socklen_t *)8), EFAULT);
+    assert_fails(iso_ioctl(fd, FIONREAD, (void *)(UINTPTR_MAX - 4095)), EFAULT);
+    len = sizeof(peer);
     assert_int_equal(iso_getpeername(fd, (struct sockaddr *)&peer, &len), 0);
     fs_error(fs_slot(fd), ECONNRESET);
     assert_fails(iso_getpeername(fd, (struct sockaddr *)&peer, &len), ENOTCONN);
