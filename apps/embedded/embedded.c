@@ -258,19 +258,17 @@ configure(struct embedded *e, int argc, int own, char *err, size_t err_len)
 /* The first stack's EAL was asked to start: there is no second attempt. */
 static bool was_started;
 
-/* On the calling thread's front, which has no stack yet. */
+/* On the calling thread's front, which has no stack yet. nb_eal: words for the EAL before the stack's own. */
 static int
-start(struct embedded *e, int argc, int own)
+launch(struct embedded *e, int nb_eal)
 {
     char err[ERROR_BYTES] = "";
     sigset_t handled;
-    int rc = configure(e, argc, own, err, sizeof(err));
+    int rc;
 
-    if (rc == 0) {
-        was_started = true;
-        handled_signals(&handled);
-        rc = start_eal(e, own > 0 ? own - 1 : 0, err, sizeof(err));
-    }
+    was_started = true;
+    handled_signals(&handled);
+    rc = start_eal(e, nb_eal, err, sizeof(err));
     if (rc >= 0)
         rc = count_workers(e, err, sizeof(err));
     if (rc == 0)
@@ -279,6 +277,15 @@ start(struct embedded *e, int argc, int own)
         return fail(rc, err);
     e->runs = true;
     return 0;
+}
+
+static int
+start(struct embedded *e, int argc, int own)
+{
+    char err[ERROR_BYTES] = "";
+    int rc = configure(e, argc, own, err, sizeof(err));
+
+    return rc == 0 ? launch(e, own > 0 ? own - 1 : 0) : fail(rc, err);
 }
 
 /* One that could not be started. */
@@ -332,6 +339,33 @@ iso_stack_start(int argc, char *const argv[])
     e = embedded_create(argc, argv, &own);
     if (e == NULL || start(e, argc, own) != 0)
         return -1;
+    atexit(stop_at_exit);
+    return 0;
+}
+
+struct embedded *
+embedded_plan(const char *path)
+{
+    char err[ERROR_BYTES] = "", name[] = "isosock", option[] = "--config", *file = strdup(path);
+    char *const argv[] = { name, option, file, NULL };
+    int own, rc;
+    struct embedded *e = file != NULL ? embedded_create(3, argv, &own) : NULL;
+
+    free(file);
+    rc = e != NULL ? configure(e, 3, own, err, sizeof(err)) : -ENOMEM;
+    if (rc == 0)
+        return e;
+    fail(rc, err);
+    embedded_destroy(e);
+    return NULL;
+}
+
+int
+embedded_start(struct embedded *e)
+{
+    front->owner = e;
+    if (launch(e, 0) != 0)
+        return -errno;
     atexit(stop_at_exit);
     return 0;
 }

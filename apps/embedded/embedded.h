@@ -54,6 +54,13 @@ struct embedded_entry {
     int doorbell[SHM_MAX_INSTANCES];
 };
 
+/* iso_stack_start_file in two halves, for preload.c. What fails says one line on stderr. */
+
+/** A stack as the file describes it, to be started later, if need be in a forked child. NULL with errno set. */
+struct embedded *embedded_plan(const char *path);
+/** Start it, as the calling thread's. Returns 0 or -errno. */
+int embedded_start(struct embedded *e);
+
 /* Either of caller.c and workers.c. The thread that starts the stack, which is its own; the program's application exists. Returns 0 or -errno. */
 int caller_start(struct embedded *e, struct embedded_entry *entry);
 int workers_start(struct embedded *e, struct embedded_entry *entry);

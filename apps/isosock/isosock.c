@@ -20,7 +20,10 @@
 static const char usage[] =
     "usage: isosock [--control PATH] COMMAND\n"
     "\n"
-    "  run [--] PROGRAM [ARG...]    run a program whose sockets are the stack's\n"
+    "  run [--embedded FILE] [--] PROGRAM [ARG...]\n"
+    "                               run a program whose sockets are the stack's: the daemon's, or with --embedded one "
+    "that\n"
+    "                               runs inside the program, as FILE (isosockd.conf(5)) describes it\n"
     "  ss [-H] [-l] [-a] [-t] [-i] [-n]\n"
     "                               connections; -l listeners only, -a listeners too, -i in detail, -H no header\n"
     "  stats [--json]               counters that are not zero, or all of them as JSON\n"
@@ -120,10 +123,10 @@ find_ours(const char *const *places, char out[PATH_MAX])
     return -ENOENT;
 }
 
+/* variable: how the preloaded library learns of the file. */
 static int
-set_environment(const char *control)
+set_environment(const char *const *places, const char *variable, const char *file)
 {
-    static const char *const places[] = { ISOSOCK_PRELOAD_BUILD, ISOSOCK_PRELOAD_INSTALLED, NULL };
     const char *before = getenv("LD_PRELOAD");
     char preload[PATH_MAX], absolute[PATH_MAX], *value;
     int rc = find_ours(places, preload);
@@ -137,32 +140,67 @@ set_environment(const char *control)
     rc = setenv("LD_PRELOAD", value, 1);
     free(value);
     /* The program may change its directory before it makes its first socket. */
-    if (rc != 0 || setenv("ISOSOCK_CONTROL", realpath(control, absolute) != NULL ? absolute : control, 1) != 0)
+    if (rc != 0 || setenv(variable, realpath(file, absolute) != NULL ? absolute : file, 1) != 0)
         return -errno;
+    return 0;
+}
+
+/* On a daemon's stack. Returns 0 or the exit status. */
+static int
+join_daemon(const char *control)
+{
+    static const char *const places[] = { ISOSOCK_PRELOAD_BUILD, ISOSOCK_PRELOAD_INSTALLED, NULL };
+    char err[ERROR_BYTES];
+    int fd = query_open(control, err, sizeof(err));
+
+    if (fd < 0)
+        return fail(1, err);
+    close(fd);
+    if (set_environment(places, "ISOSOCK_CONTROL", control) != 0)
+        return fail(1, "libisosock-preload.so is not beside this program: build or install all of isosock");
+    return 0;
+}
+
+/* With a stack inside. Returns 0 or the exit status. */
+static int
+embed_stack(const char *file)
+{
+    static const char *const places[] = { ISOSOCK_EMBEDDED_BUILD, ISOSOCK_EMBEDDED_INSTALLED, NULL };
+
+    if (access(file, R_OK) != 0) {
+        fprintf(stderr, "isosock: run --embedded: cannot read %s: %s\n", file, strerror(errno));
+        return 2;
+    }
+    if (set_environment(places, "ISOSOCK_EMBEDDED", file) != 0)
+        return fail(1, "libisosock-preload-embedded.so is not beside this program: build or install all of isosock");
     return 0;
 }
 
 static int
 command_run(const struct command *cmd, const char *control, int argc, char **argv)
 {
-    char err[ERROR_BYTES];
-    int first = 1, fd;
+    static const char form[] = "isosock run [--embedded FILE] [--] PROGRAM [ARG...]";
+    const char *embedded = NULL;
+    int first = 1, status;
 
     (void)cmd;
+    if (first + 1 < argc && strcmp(argv[first], "--embedded") == 0) {
+        embedded = argv[first + 1];
+        first += 2;
+    }
     if (first < argc && strcmp(argv[first], "--") == 0)
         first++;
     else if (first < argc && argv[first][0] == '-') {
-        fprintf(stderr, "isosock: run has no option '%s': isosock run [--] PROGRAM [ARG...]\n", argv[first]);
+        fprintf(stderr, "isosock: run has no option '%s': %s\n", argv[first], form);
         return 2;
     }
-    if (first >= argc)
-        return fail(2, "run: no program named: isosock run [--] PROGRAM [ARG...]");
-    fd = query_open(control, err, sizeof(err));
-    if (fd < 0)
-        return fail(1, err);
-    close(fd);
-    if (set_environment(control) != 0)
-        return fail(1, "libisosock-preload.so is not beside this program: build or install all of isosock");
+    if (first >= argc) {
+        fprintf(stderr, "isosock: run: no program named: %s\n", form);
+        return 2;
+    }
+    status = embedded != NULL ? embed_stack(embedded) : join_daemon(control);
+    if (status != 0)
+        return status;
     execvp(argv[first], argv + first);
     fprintf(stderr, "isosock: cannot run %s: %s\n", argv[first], strerror(errno));
     return errno == ENOENT ? 127 : 126;
@@ -253,10 +291,7 @@ main(int argc, char **argv)
                 argv[i]);
         return 2;
     }
-    if (control == NULL) {
-        if (ctl_default_path(default_path) != 0)
-            return fail(1, "where is the stack? Set --control, ISOSOCK_CONTROL or XDG_RUNTIME_DIR");
+    if (control == NULL && ctl_default_path(default_path) == 0)
         control = default_path;
-    }
     return cmd->run(cmd, control, argc - i, argv + i);
 }

@@ -19,6 +19,10 @@ connect_to(const char *path, char *err, size_t err_len)
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     int fd, rc;
 
+    if (path == NULL) {
+        snprintf(err, err_len, "where is the stack? Set --control, ISOSOCK_CONTROL or XDG_RUNTIME_DIR");
+        return -EINVAL;
+    }
     if (strlen(path) >= sizeof(sa.sun_path)) {
         snprintf(err, err_len, "control path '%s' is too long: at most %zu bytes", path, sizeof(sa.sun_path) - 1);
         return -ENAMETOOLONG;

@@ -11,7 +11,7 @@
  */
 
 /**
- * Connect to the stack at path and shake hands as a tool. Returns a descriptor that the caller closes, or -errno: -ECONNREFUSED
+ * Connect to the stack at path (NULL: there is no default) and shake hands as a tool. Returns a descriptor that the caller closes, or -errno: -ECONNREFUSED
  * and -ENOENT no stack runs there, -EACCES, -ETIMEDOUT it does not answer, -EPROTO another version, or what the stack refused with.
  */
 int query_open(const char *path, char *err, size_t err_len);

@@ -6,6 +6,7 @@
 
 #include "api.h"
 #include "libc.h"
+#include "promise.h"
 #include "sock.h"
 
 int
@@ -53,9 +54,12 @@ iso_listen(int fd, int backlog)
 int
 iso_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-    struct obj *o = fd_get_stack(fd);
+    struct obj *o;
     int rc;
 
+    if (!promise_settle_fd(fd))
+        return -1;
+    o = fd_get_stack(fd);
     if (o != NULL)
         return api_put(o, sock_accept(o, fd, addr, len, flags));
     rc = libc()->accept4(fd, addr, len, flags);
@@ -89,9 +93,17 @@ iso_shutdown(int fd, int how)
 int
 iso_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
-    struct obj *o = fd_get_stack(fd);
+    struct obj *o = fd_get_kind(fd, OBJ_SOCK);
+    int rc;
 
-    return o == NULL ? libc()->getsockname(fd, addr, len) : api_put(o, sock_name(o, fd, addr, len, false));
+    if (o == NULL)
+        return libc()->getsockname(fd, addr, len);
+    rc = promise_name(o, addr, len);
+    if (rc == -EAGAIN && o->where == SOCK_KERNEL)
+        rc = libc()->getsockname(fd, addr, len) < 0 ? -errno : 0;
+    else if (rc == -EAGAIN)
+        rc = sock_name(o, fd, addr, len, false);
+    return api_put(o, rc);
 }
 
 int

@@ -40,6 +40,8 @@ result(int rc)
 int
 iso_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
 {
+    if (!poll_settle(fds, n))
+        return -1;
     if (!poll_is_mixed(fds, n))
         return libc()->poll(fds, n, timeout_ms);
     return result(poll_wait(fds, n, deadline_ms(timeout_ms), NULL));
@@ -50,6 +52,8 @@ iso_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const si
 {
     uint64_t deadline_us = WAIT_FOREVER;
 
+    if (!poll_settle(fds, n))
+        return -1;
     if (!poll_is_mixed(fds, n))
         return libc()->ppoll(fds, n, timeout, mask);
     if (timeout != NULL && !deadline_of(timeout->tv_sec, timeout->tv_nsec, &deadline_us))
@@ -116,13 +120,13 @@ iso_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
     return set == NULL ? libc()->epoll_ctl(epfd, op, fd, ev) : api_put(set, epoll_control(set, epfd, op, fd, ev));
 }
 
-/* The set, held, if it holds sockets of the stack's, or if the stack runs in our waits. */
+/* The set, held, if a wait on it is not the kernel's alone. */
 static struct obj *
 mixed_set(int epfd)
 {
     const struct obj *peek = fd_peek(epfd);
 
-    if (FRONT_LIKELY(peek == NULL) || peek->kind != OBJ_EPOLL || (peek->set == NULL && front->local == NULL))
+    if (FRONT_LIKELY(peek == NULL) || peek->kind != OBJ_EPOLL || !epoll_is_mixed(peek))
         return NULL;
     return fd_get(epfd);
 }

@@ -18,6 +18,7 @@
 #include "fork.h"
 #include "libc.h"
 #include "lock.h"
+#include "promise.h"
 #include "sock.h"
 
 #define WELCOME_FDS_MAX (4 + SHM_MAX_INSTANCES)
@@ -26,6 +27,8 @@
 static struct front first = { .control_fd = -1 };
 __thread struct front *front = &first;
 struct front *front_of[FRONT_MAX] = { &first };
+const struct front_plan *front_plan;
+__thread bool front_joined;
 
 static uint32_t attach_lock;
 
@@ -265,7 +268,7 @@ attach_to(const char *path, char err[CTL_ERROR_BYTES])
 }
 
 static void
-attach_once(void)
+attach_to_daemon(void)
 {
     char err[CTL_ERROR_BYTES] = "";
     int rc = ctl_default_path(front->path);
@@ -283,19 +286,71 @@ attach_once(void)
     __atomic_store_n(&front->state, rc == 0 ? FRONT_ATTACHED : FRONT_ALONE, __ATOMIC_RELEASE);
 }
 
-bool
-front_attach(void)
+/* Read the plan. */
+static void
+expect_once(void)
+{
+    static struct shm_stack_page page;
+    bool ok = front_plan->prepare(&page) == 0 && fork_watch() == 0;
+
+    front->page = &page;
+    __atomic_store_n(&front->state, ok ? FRONT_PLANNED : FRONT_ALONE, __ATOMIC_RELEASE);
+}
+
+/* Carry it out. */
+static void
+start_once(void)
+{
+    int rc = front_plan->start();
+
+    if (rc == -EINTR)
+        return;
+    if (rc != 0)
+        __atomic_store_n(&front->state, FRONT_ALONE, __ATOMIC_RELEASE);
+    promises_keep();
+}
+
+static void
+attach_once(void)
+{
+    if (front_plan == NULL) {
+        attach_to_daemon();
+        return;
+    }
+    if (front->state == FRONT_NEW)
+        expect_once();
+    if (front->state == FRONT_PLANNED)
+        start_once();
+}
+
+/* Leave one of the states in which nothing has been decided yet. The stack's own start comes by here again, with the lock held: to it there is no stack. */
+static void
+decide(uint32_t undecided, void (*once)(void))
 {
     int saved_errno = errno;
 
-    if (FRONT_UNLIKELY(load_acquire(&front->state) == FRONT_NEW)) {
-        if (!lock_acquire(&attach_lock))
-            return false;
-        if (front->state == FRONT_NEW)
-            attach_once();
-        lock_release(&attach_lock);
-        errno = saved_errno;
-    }
+    if (FRONT_LIKELY(!(undecided & 1u << load_acquire(&front->state))) || !lock_acquire(&attach_lock))
+        return;
+    if (undecided & 1u << front->state)
+        once();
+    lock_release(&attach_lock);
+    errno = saved_errno;
+}
+
+bool
+front_expect(void)
+{
+    if (front_plan == NULL)
+        return front_attach();
+    decide(1u << FRONT_NEW, expect_once);
+    return front->state == FRONT_PLANNED || front->state == FRONT_ATTACHED;
+}
+
+bool
+front_attach(void)
+{
+    decide(1u << FRONT_NEW | 1u << FRONT_PLANNED, attach_once);
+    front_joined |= front->state == FRONT_ATTACHED;
     return front->state == FRONT_ATTACHED;
 }
 
@@ -381,8 +436,10 @@ front_become_child(int fd, uint16_t member)
 {
     struct ctl_msg here = { .op = CTL_HERE };
 
-    front->pid = getpid();
     front->control_lock = attach_lock = 0;
+    if (front_is_planned())
+        return;
+    front->pid = getpid();
     if (front->control_fd >= 0) {
         fd_set_internal(front->control_fd, false);
         libc()->close(front->control_fd); /* the parent's lifeline must not hang on us */

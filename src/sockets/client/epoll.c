@@ -9,6 +9,7 @@
 #include "epset.h"
 #include "libc.h"
 #include "lock.h"
+#include "promise.h"
 #include "sock.h"
 
 #define TAKE_MAX 64u
@@ -315,6 +316,7 @@ change_item(struct epset *s, int epfd, int op, int fd, struct obj *sock, struct 
     it->ev = *ev;
     it->off = false;
     if (sock->where != SOCK_KERNEL) {
+        front_joined = true;
         need_queue(s, epfd);
         subscribe_item(s, it);
         show_ready(s);
@@ -327,15 +329,20 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
 {
     struct obj *target = fd_get(fd);
     struct epset *s = set->set;
-    int rc;
+    int rc = target != NULL ? promise_settle(target) : 0;
 
+    if (rc != 0) {
+        obj_put(target);
+        return rc;
+    }
     if (s != NULL && lock_acquire(&s->lock)) {
         if (s->inherited)
             rebuild(set, epfd);
         lock_release(&s->lock);
     }
     /* Where waits run the stack, asking the kernel is most of their cost: it is left out while there is nobody to ask for. */
-    if (front->local != NULL && op == EPOLL_CTL_ADD && (target == NULL || target->kind == OBJ_EPOLL)) {
+    if ((front->local != NULL || front_plan != NULL) && op == EPOLL_CTL_ADD &&
+        (target == NULL || target->kind == OBJ_EPOLL)) {
         s = set_of(set);
         if (s != NULL)
             s->has_foreign = true;
@@ -483,6 +490,16 @@ collect(struct epset *s, struct epoll_event *out, int max)
     n = report_ready(s, out, max);
     lock_release(&s->lock);
     return n;
+}
+
+bool
+epoll_is_mixed(const struct obj *set)
+{
+    const struct epset *s = __atomic_load_n(&set->set, __ATOMIC_ACQUIRE);
+
+    if (front->local != NULL)
+        return front_joined || (s != NULL && load_relaxed(&s->nb_items) != 0);
+    return s != NULL && !front_is_planned();
 }
 
 bool

@@ -28,6 +28,9 @@ int epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event 
 int epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us,
                      const sigset_t *mask);
 
+/** Must a wait on it come by here? It holds sockets of the stack's, or the waiting thread runs the stack meanwhile. */
+bool epoll_is_mixed(const struct obj *set);
+
 /** A socket has changed sides: its places in kernel sets become items, or the other way round. */
 void epoll_sock_moved(struct obj *o);
 

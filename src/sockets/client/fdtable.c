@@ -123,7 +123,7 @@ obj_create(enum obj_kind kind)
     o->kind = (uint8_t)kind;
     o->stack = front->number;
     o->where = SOCK_KERNEL;
-    o->v6 = o->wildcard = o->settled = o->accept_turn = 0;
+    o->v6 = o->wildcard = o->settled = o->accept_turn = o->promised = 0;
     o->slot = SHM_NO_SLOT;
     o->bind_lock = o->items_lock = 0;
     o->nonblock = o->used_by_kernel = o->spare = 0;

@@ -47,6 +47,7 @@ struct obj {
     uint8_t nonblock; /**< socket() was asked for O_NONBLOCK */
     uint8_t used_by_kernel; /**< the kernel's socket is no longer as socket() made it, options apart: see spare.h */
     uint8_t stack; /**< number of the front that it belongs to: threads of others do not see it, but for closing it */
+    uint8_t promised; /**< bound or listening in a stack that has not started, or did not keep it: promise.h */
     uint8_t spare; /**< 1 + its place among the kernel's sockets that are used again; 0 = its own */
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */

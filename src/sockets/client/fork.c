@@ -10,6 +10,7 @@
 #include "libc.h"
 #include "lock.h"
 #include "pollset.h"
+#include "promise.h"
 #include "spare.h"
 
 /*
@@ -30,7 +31,7 @@ before_fork(void)
 
     child.fd = -1;
     spare_before_fork();
-    if (!front->dead && front->pid == getpid() && front->home == NULL)
+    if (!front->dead && front->pid == getpid() && front->home == NULL && !front_is_planned())
         child.fd = front_open_child(&child.member);
     errno = saved_errno;
 }
@@ -68,6 +69,7 @@ after_fork_in_child(void)
     lock_tid_cache = 0;
     fdtable_forked();
     spare_forked();
+    promises_forked();
     become_child();
     poll_forked();
     epoll_forked();
@@ -77,5 +79,9 @@ after_fork_in_child(void)
 int
 fork_watch(void)
 {
-    return -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    static bool watched;
+    int rc = watched ? 0 : -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+
+    watched = rc == 0;
+    return rc;
 }

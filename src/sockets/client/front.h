@@ -29,6 +29,28 @@ struct front_home {
 };
 
 /**
+ * The stack that this process is to run inside itself, but not before some socket of it waits or connects: a server may bind and fork, and the child that
+ * serves has the stack (promise.h). Set before the first socket.
+ */
+struct front_plan {
+    /** Read the configuration: where the stack will be, in *page. Returns 0, or -errno after one line on stderr. */
+    int (*prepare)(struct shm_stack_page *page);
+    /**
+     * Start it in the calling thread, and adopt it. Returns 0, -EINTR if a signal came while another process had the stack (then it may be called again),
+     * or another -errno after one line on stderr.
+     */
+    int (*start)(void);
+};
+
+extern const struct front_plan *front_plan; /**< NULL: there is none */
+
+/**
+ * This thread has had to do with sockets of the stack's: where waiting threads run the stack, it does so while it waits for other things, too. Other threads, of which
+ * drivers have some, do not.
+ */
+extern __thread bool front_joined;
+
+/**
  * Besides, what takes the place of notification rings, doorbells and sleep where the calling thread runs the stack itself. No other thread
  * serves the stack, so each wait below goes by passes.
  */
@@ -49,7 +71,12 @@ struct front_local {
         driver_signals; /**< blocked while asleep: wake_fd says what they say, and the sleeper's EINTR would be the program's */
 };
 
-enum front_state { FRONT_NEW, FRONT_ATTACHED, FRONT_ALONE /* no stack: the kernel serves everything */ };
+enum front_state {
+    FRONT_NEW,
+    FRONT_ATTACHED,
+    FRONT_ALONE, /**< no stack: the kernel serves everything */
+    FRONT_PLANNED, /**< a stack inside this process (front_plan) that nobody has waited for yet: `page` says where it will be, nothing else is there */
+};
 
 struct closing_entry;
 struct obj;
@@ -259,6 +286,15 @@ void front_use(struct front *f);
  * everything. Any thread. Returns whether there is a stack.
  */
 bool front_attach(void);
+
+/** Is there a stack, or will there be one? Then front->page says its addresses. front_attach, but for a plan. Any thread. */
+bool front_expect(void);
+/** Whether the stack is still a plan. */
+static inline bool
+front_is_planned(void)
+{
+    return load_acquire(&front->state) == FRONT_PLANNED;
+}
 
 /** The regions are mapped at these places: used by front_attach, and by tests that play the stack in memory. */
 void front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *pool, const void *page);

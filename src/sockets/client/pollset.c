@@ -11,6 +11,7 @@
 #include "evq.h"
 #include "libc.h"
 #include "lock.h"
+#include "promise.h"
 #include "sock.h"
 
 #define POLLERS_MAX 128u
@@ -105,11 +106,21 @@ ours(int fd)
 }
 
 bool
+poll_settle(const struct pollfd *fds, nfds_t n)
+{
+    bool ok = true;
+
+    for (nfds_t i = 0; front_is_planned() && i < n && ok; i++)
+        ok = promise_settle_fd(fds[i].fd);
+    return ok;
+}
+
+bool
 poll_is_mixed(const struct pollfd *fds, nfds_t n)
 {
     nfds_t i;
 
-    if (front->local != NULL)
+    if (front->local != NULL && front_joined)
         return true;
     for (i = 0; i < n; i++) {
         struct obj *o = ours(fds[i].fd);
@@ -513,6 +524,10 @@ poll_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, uint64_t deadline_us, con
     if (fds == NULL)
         return -ENOMEM;
     select_collect(n, rd, wr, ex, fds);
+    if (!poll_settle(fds, count)) {
+        free(fds);
+        return -errno;
+    }
     *mixed = poll_is_mixed(fds, count);
     rc = *mixed ? poll_wait(fds, count, deadline_us, mask) : 0;
     if (*mixed && rc >= 0)

@@ -16,6 +16,9 @@
 /** deadline_us: wait_now_us's clock, 0 = do not wait, WAIT_FOREVER. Returns how many are ready (0 = the deadline has passed), or -errno. */
 int poll_wait(struct pollfd *fds, nfds_t n, uint64_t deadline_us, const sigset_t *mask);
 
+/** Those that wait for a stack to be started (promise.h) have one after this. False with errno set if not. */
+bool poll_settle(const struct pollfd *fds, nfds_t n);
+
 /** Is any of these more than the kernel's? If not, the kernel's poll does. */
 bool poll_is_mixed(const struct pollfd *fds, nfds_t n);
 

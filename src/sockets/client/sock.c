@@ -13,6 +13,7 @@
 #include "lock.h"
 #include "evq.h"
 #include "pollset.h"
+#include "promise.h"
 
 int
 sock_track(int fd, struct spare_kind kind, uint8_t place)
@@ -95,6 +96,7 @@ sock_open_own(struct spare_kind kind)
         return (int)slot;
     }
     change_side(o, (uint32_t)slot, SOCK_STACK);
+    front_joined = true;
     return fd_install_own(o);
 }
 
@@ -143,17 +145,29 @@ from_libc(int rc)
 }
 
 static int
+bind_in_stack(struct obj *o, int fd, const struct shm_addr *a)
+{
+    int rc = front_is_planned() ? promise_bind(o, a) : -EAGAIN;
+
+    if (rc == 0)
+        return 0;
+    return front_attach() ? move_to_stack(o, fd, a) : -EADDRNOTAVAIL;
+}
+
+static int
 bind_kernel_sock(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len)
 {
     struct shm_addr a;
     int rc;
 
+    if (o->promised)
+        return -EINVAL;
     if (!addr_in(sa, len, &a)) {
         sock_used_by_kernel(o);
         return from_libc(libc()->bind(fd, sa, len));
     }
-    if (!addr_is_any(&a) && !is_loopback(&a) && !o->settled && !o->wildcard && front_attach() && route_is_stack(&a))
-        return move_to_stack(o, fd, &a);
+    if (!addr_is_any(&a) && !is_loopback(&a) && !o->settled && !o->wildcard && front_expect() && route_is_stack(&a))
+        return bind_in_stack(o, fd, &a);
     sock_used_by_kernel(o);
     rc = from_libc(libc()->bind(fd, sa, len));
     if (rc == 0) {
@@ -256,9 +270,15 @@ listen_kernel_sock(struct obj *o, int fd, int backlog)
 {
     int rc;
 
+    if (o->promised && !o->wildcard)
+        return promise_listen(o, backlog);
     sock_used_by_kernel(o);
     rc = from_libc(libc()->listen(fd, backlog));
-    if (rc != 0 || o->settled || is_v6_only(o, fd) || !front_attach() || front->dead)
+    if (rc != 0 || o->settled || is_v6_only(o, fd) || !front_expect() || front->dead)
+        return rc;
+    if (front_is_planned() && promise_listen(o, backlog) == 0)
+        return 0;
+    if (!front_attach())
         return rc;
     rc = listen_in_stack_too(o, fd, backlog);
     if (rc != 0)
@@ -283,6 +303,17 @@ sock_listen(struct obj *o, int fd, int backlog)
     }
     lock_release(&o->bind_lock);
     return rc;
+}
+
+int
+sock_keep_promise(struct obj *o, int fd, const struct shm_addr *a, bool listens, int backlog)
+{
+    int rc;
+
+    if (a == NULL)
+        return listen_in_stack_too(o, fd, backlog);
+    rc = move_to_stack(o, fd, a);
+    return rc == 0 && listens ? stack_listen(o->slot, backlog) : rc;
 }
 
 /* ---- connect ------------------------------------------------------------------------------------------------------------ */
@@ -445,7 +476,8 @@ choose_side(struct obj *o, int fd, const struct shm_addr *a)
 
     if (!lock_acquire(&o->bind_lock))
         return -EINVAL;
-    if (o->where == SOCK_KERNEL && !o->settled && !is_loopback(a) && front_attach() && route_by_stack(a)) {
+    if (o->where == SOCK_KERNEL && !o->settled && !is_loopback(a) && front_expect() && route_by_stack(a) &&
+        front_attach() && o->where == SOCK_KERNEL) {
         if (o->wildcard)
             rc = wildcard_of(fd, &bound);
         if (rc == 0)
@@ -727,6 +759,7 @@ sock_released(struct obj *o)
     bool has_port;
     int rc;
 
+    promise_forget(o);
     sock_used_by_kernel(o); /* what was lent to it and did not become the stack's */
     if (o->where == SOCK_KERNEL || o->slot == SHM_NO_SLOT)
         return;

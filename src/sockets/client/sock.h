@@ -22,6 +22,8 @@
 /** A kernel TCP socket that may become the stack's: put it into the table. place: as spare_lend gave it. Returns fd. */
 int sock_track(int fd, struct spare_kind kind, uint8_t place);
 
+/** The stack has started: bind (a; NULL: a wildcard listener that the kernel has already) and listen as promised before. */
+int sock_keep_promise(struct obj *o, int fd, const struct shm_addr *a, bool listens, int backlog);
 int sock_bind(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
 int sock_listen(struct obj *o, int fd, int backlog);
 int sock_connect(struct obj *o, int fd, const struct sockaddr *sa, socklen_t len);
