@@ -593,8 +593,8 @@ void tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us);
 /** A part of the socket's transmit stream was sent. */
 void tx_on_sent(struct stack *s, struct sock *sk, uint32_t pos, uint32_t n_bytes);
 
-/** The application may have moved tx_tail: tell the engine. */
-void tx_take(struct stack *s, struct sock *sk);
+/** The application may have moved tx_tail: tell the engine. ending: the close that follows at once takes the last segment along with its FIN. */
+void tx_take(struct stack *s, struct sock *sk, bool ending);
 
 /* ---- commands.c ------------------------------------------------------------------------------------------------------------------------ */
 

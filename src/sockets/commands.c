@@ -664,6 +664,17 @@ run_commands(struct stack *s, struct app *app, uint32_t slot, uint32_t head, boo
     }
 }
 
+/*
+ * Is it a close that ends the stream in order? With bytes unread, or by SO_LINGER, it resets the connection, and what was sent before goes before. The command still lies where the
+ * application can change it: then bytes wait for a close that does not come, which harms nobody else.
+ */
+static bool
+close_sends_fin(const struct sock *sk, const struct shm_cmd *last)
+{
+    return __atomic_load_n(&last->op, __ATOMIC_RELAXED) == SHM_OP_CLOSE &&
+           __atomic_load_n(&last->opt.value, __ATOMIC_RELAXED) != 1 && sk->rx_delivered == sk->rx_taken;
+}
+
 static void
 service(struct stack *s, struct app *app, uint32_t slot, bool all)
 {
@@ -681,7 +692,7 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
     head = shm_load(&f->cmd_head);
     if (in_use) {
         rx_take(s, sk);
-        tx_take(s, sk);
+        tx_take(s, sk, head != done && close_sends_fin(sk, &f->cmd[(head - 1) % SHM_CMDS]));
     }
     if (unlikely(head - done > SHM_CMDS)) {
         if (in_use)

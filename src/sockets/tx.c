@@ -19,10 +19,10 @@
 
 /* What was appended, in two parts if a record ends within. Where it ends is the application's word: it bounds its own segments alone. */
 static void
-send_records(struct stack *s, const struct sock *sk, const struct shm_front_sock *f, uint32_t n_bytes)
+send_records(struct stack *s, const struct sock *sk, const struct shm_front_sock *f, uint32_t n_bytes, bool ending)
 {
     uint32_t flags = shm_load(&f->tx_flags);
-    uint32_t how = flags & SHM_TX_MORE ? TCP_SEND_MORE : 0;
+    uint32_t how = flags & SHM_TX_MORE || ending ? TCP_SEND_MORE : 0;
     uint32_t record =
         flags & SHM_TX_EOR ? shm_load(&sk->app->front_more[sk->slot].tx_eor) - (sk->tx_tail - n_bytes) : 0;
 
@@ -51,7 +51,7 @@ appended(struct stack *s, struct sock *sk, uint32_t tail, uint32_t *n_bytes)
 }
 
 void
-tx_take(struct stack *s, struct sock *sk)
+tx_take(struct stack *s, struct sock *sk, bool ending)
 {
     const struct shm_front_sock *f = sock_front(sk);
     uint32_t tail = shm_load(&f->tx_tail);
@@ -67,7 +67,7 @@ tx_take(struct stack *s, struct sock *sk)
     /* Bytes that cross with the connection's end, or with a shutdown by another thread, are dropped. */
     if (sock_tcp(sk) == TCP_NO_ID || (sock_flags(sk) & SOCK_SHUT_WR))
         return;
-    send_records(s, sk, f, n_bytes);
+    send_records(s, sk, f, n_bytes, ending);
 }
 
 /* ---- from the engine -------------------------------------------------------------------------------------------------------------- */

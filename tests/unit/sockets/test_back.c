@@ -138,6 +138,40 @@ big_transfer_both_ways(void **state)
     net_until(&f->net, fapp_back(&f->a, client)->tx_acked == BIG_BYTES);
 }
 
+/* How many frames node 0 sends when the application appends and closes at once. */
+static uint64_t
+frames_of_end(struct pair *f, bool reset, bool unread)
+{
+    uint32_t client, listener, server;
+    uint64_t before;
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    if (unread)
+        fapp_send(&f->b, server, "unread", 6);
+    net_run(&f->net, 500000);
+    before = pair_counter(&f->a, CTR_PORT_TX_PKTS);
+    assert_int_equal(fapp_send(&f->a, client, "the last", 8), 8);
+    assert_int_equal(fapp_close(&f->a, client, reset), 0);
+    net_run(&f->net, 500000);
+    assert_int_equal(fapp_back(&f->b, server)->rx_tail, 8);
+    assert_true(pair_status(&f->b, server) & (reset || unread ? SHM_ST_ERROR : SHM_ST_FIN));
+    before = pair_counter(&f->a, CTR_PORT_TX_PKTS) - before;
+    fapp_close(&f->b, server, false);
+    fapp_close(&f->b, listener, false);
+    net_run(&f->net, 500000);
+    return before;
+}
+
+static void
+close_goes_with_the_last_bytes(void **state)
+{
+    struct pair *f = *state;
+
+    assert_int_equal(frames_of_end(f, false, false), 1);
+    assert_true(frames_of_end(f, true, false) > 1);
+    assert_true(frames_of_end(f, false, true) > 1);
+}
+
 static void
 to_own_address(void **state)
 {
@@ -669,6 +703,7 @@ main(void)
         T(bind_errors),
         T(commands_without_socket),
         T(big_transfer_both_ways),
+        T(close_goes_with_the_last_bytes),
         T(to_own_address),
         T(close_sends_what_was_queued),
         T(shutdown_write_still_receives),
