@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Programs that know nothing of this stack, on it and on the kernel side by side: nginx, redis, sockperf, iperf3, with the kernel's client of each at the other end.
 
-The server and its stack share the first CPU, the client has the second. The wire is a veth pair; the stack takes its end by net_af_packet. Servers and stacks are started once;
-runs are interleaved, the CPUs' distance probed around each and disturbed ones repeated, as in compare.py. The client is told the time to run or a number of requests; what it says
+The server and its stack share the first CPU, the client has the second. The wire is a veth pair; the stack takes its end by net_af_packet: a daemon for all servers (packet), or each
+server's own inside it (embedded). Servers and stacks are started once, before all other programs (nice -20), as the clients are; runs are interleaved, the CPUs' distance probed around each and disturbed ones repeated, as in compare.py. The client is told the time to run or a number of requests; what it says
 is the result. CPU time is that of the server's processes, of its stack and of the first CPU's softirq thread. In all variants alike it includes the receiving side of the client's kernel: a
 veth passes a frame on within the sender's call. A stack that polls uses all that it gets, so its figure is an upper bound.
 """
@@ -15,7 +15,7 @@ import re
 import sys
 
 from compare import Kernel, Packet, Plain, ratios
-from lab import Failure, Lab, median, observe, run, task_ns, wait_for
+from lab import Failure, Lab, median, observe, own_children_ns, run, task_ns, wait_for
 
 PAGE_BYTES = 600
 NGINX_PORT, REDIS_PORT, SOCKPERF_PORT, IPERF_PORT = 8080, 6379, 11111, 5201
@@ -40,11 +40,40 @@ http {{
     return ['nginx', '-e', f'{root}/error.log', '-c', conf]
 
 
-def servers(lab, variant):
-    return [nginx(lab, variant),
-            ['redis-server', '--bind', variant.address(2), '--port', str(REDIS_PORT), '--save', '', '--protected-mode', 'no', '--dir', lab.tmp],
-            ['sockperf', 'server', '--tcp', '-i', variant.address(2), '-p', str(SOCKPERF_PORT)],
-            ['iperf3', '-s', '-B', variant.address(2), '-p', str(IPERF_PORT)]]
+def server(lab, variant, program):
+    """Its words."""
+    if program == 'nginx':
+        return nginx(lab, variant)
+    return {'redis': ['redis-server', '--bind', variant.address(2), '--port', str(REDIS_PORT), '--save', '', '--protected-mode', 'no', '--dir', lab.tmp],
+            'sockperf': ['sockperf', 'server', '--tcp', '-i', variant.address(2), '-p', str(SOCKPERF_PORT)],
+            'iperf3': ['iperf3', '-s', '-B', variant.address(2), '-p', str(IPERF_PORT)]}[program]
+
+
+PORTS = {'nginx': NGINX_PORT, 'redis': REDIS_PORT, 'sockperf': SOCKPERF_PORT, 'iperf3': IPERF_PORT}
+
+
+class Embedded(Packet):
+    """A stack inside the server, which is the only one on its wire."""
+    text = 'stack inside, net_af_packet, kernel client'
+
+    def __init__(self, lab, program):
+        super().__init__(lab)
+        self.program = program
+        self.number = 100 + list(PORTS).index(program)
+
+    def name(self, part):
+        return f'embedded{self.number}{part}'
+
+    def stacks(self):
+        conf = os.path.join(self.lab.tmp, self.name('.conf'))
+        with open(conf, 'w', encoding='ascii') as f:
+            f.write(f"""[isosock]
+address = {self.address(2)}/24
+port-min = 1024
+port-max = 65535
+eal = -l {self.lab.cpus[0]} --no-pci --vdev=net_af_packet0,iface=ends
+""")
+        self.server_prefix = [*self.stack_prefix, self.lab.app('isosock'), 'run', '--embedded', conf, '--']
 
 
 def number(pattern, text):
@@ -86,7 +115,11 @@ WORKLOADS = {
     'iperf3': (lambda a, s: iperf(a, s), 'bytes', None),
     'iperf3-R': (lambda a, s: iperf(a, s, '-R'), 'bytes', None),
 }
-VARIANTS = {'kernel': Kernel, 'plain': Plain, 'packet': Packet}
+VARIANTS = {'kernel': Kernel, 'plain': Plain, 'packet': Packet, 'embedded': Embedded}
+
+
+def program_of(workload):
+    return workload.split('-')[0]
 
 
 def cpu_ns(lab, jobs):
@@ -96,39 +129,53 @@ def cpu_ns(lab, jobs):
 
 
 class Host:
-    """A variant with all its servers on it."""
+    """A variant with servers on it."""
 
-    def __init__(self, lab, variant):
+    def __init__(self, lab, variant, programs):
         self.lab, self.variant = lab, variant
         variant.wires()
         variant.stacks()
-        for words in servers(lab, variant):
-            job, log = lab.start(variant.name(words[0]), *variant.server_prefix, 'taskset', '-c', str(lab.cpus[0]), *words)
+        for program in programs:
+            job, log = lab.start(variant.name(program), *variant.server_prefix, 'taskset', '-c', str(lab.cpus[0]), *server(lab, variant, program), urgent=True)
             variant.measured.append(job)
-        wait_for(f'{variant.text}: nginx ({log})', self.answers)
+            wait_for(f'{variant.text}: {program} ({log})', lambda: self.answers(PORTS[program]), job)
 
-    def answers(self):
+    def answers(self, port):
         try:
-            self.client('nginx', 1)
+            run(*self.variant.client_prefix, 'bash', '-c', f'exec 3<>/dev/tcp/{self.variant.address(2)}/{port}', timeout=3)
             return True
         except Failure:
             return False
 
     def client(self, workload, seconds):
         words, read = WORKLOADS[workload][0](self.variant.address(2), seconds)
-        text = run(*self.variant.client_prefix, 'taskset', '-c', str(self.lab.cpus[1]), *words, timeout=20 * seconds + 20)
+        text = run(*self.variant.client_prefix, 'taskset', '-c', str(self.lab.cpus[1]), *words, timeout=20 * seconds + 20, urgent=True)
         return read(text)
 
     def measure(self, workload, seconds):
-        begin_s, begin_ns = os.times().elapsed, cpu_ns(self.lab, self.variant.measured)
+        begin_s, begin_ns, client_ns = os.times().elapsed, cpu_ns(self.lab, self.variant.measured), own_children_ns()
         rate = self.client(workload, seconds)
-        busy = (cpu_ns(self.lab, self.variant.measured) - begin_ns) / 1e9 / (os.times().elapsed - begin_s)
-        return {'rate': rate, 'busy': busy, 'per_cpu_s': rate / busy}
+        took_s = os.times().elapsed - begin_s
+        busy = (cpu_ns(self.lab, self.variant.measured) - begin_ns) / 1e9 / took_s
+        return {'rate': rate, 'busy': busy, 'client_busy': (own_children_ns() - client_ns) / 1e9 / took_s, 'per_cpu_s': rate / busy}
+
+
+def hosts(lab, variants, workloads):
+    """By variant and workload: a variant has one for all, unless each program has its own stack."""
+    found = {}
+    programs = list(dict.fromkeys(program_of(workload) for workload in workloads))
+    for name in variants:
+        if VARIANTS[name] is Embedded:
+            alone = {program: Host(lab, Embedded(lab, program), [program]) for program in programs}
+        else:
+            alone = dict.fromkeys(programs, Host(lab, VARIANTS[name](lab), programs))
+        found.update({(name, workload): alone[program_of(workload)] for workload in workloads})
+    return found
 
 
 def table(rows):
-    print('| program | variant | runs | per second | CPU | rate : kernel | per CPU second : kernel | goal |')
-    print('| --- | --- | --- | --- | --- | --- | --- | --- |')
+    print('| program | variant | runs | per second | CPU | client CPU | rate : kernel | per CPU second : kernel | goal |')
+    print('| --- | --- | --- | --- | --- | --- | --- | --- | --- |')
     for workload in dict.fromkeys(row['workload'] for row in rows):
         of_workload = [row for row in rows if row['workload'] == workload]
         reference = [row for row in of_workload if row['variant'] == Kernel.text]
@@ -137,21 +184,22 @@ def table(rows):
             mine = [row for row in of_workload if row['variant'] == variant]
             good = [row for row in mine if row['valid']]
             cells = [f'{workload}, {WORKLOADS[workload][1]}', variant, f'{len(good)} of {len(mine)}']
-            for key, form in (('rate', '.0f'), ('busy', '.0%')):
+            for key, form in (('rate', '.0f'), ('busy', '.0%'), ('client_busy', '.0%')):
                 value = median([row[key] for row in good])
                 cells.append('-' if value is None else format(value, form))
             for key in ('rate', 'per_cpu_s'):
                 cells.append(', '.join(f'{median(v):.2f} {k}' for k, v in sorted(ratios(good, reference, key).items(), reverse=True)) or '-')
-            cells.append(f'{goal} x' if goal and variant == Packet.text else '')
+            cells.append(f'{goal} x; per CPU second 2 x' if goal and variant in (Packet.text, Embedded.text) else '')
             print('| ' + ' | '.join(cells) + ' |')
 
 
 def compare(lab, args, write):
-    hosts = [Host(lab, VARIANTS[name](lab)) for name in args.variants]
+    found = hosts(lab, args.variants, args.workloads)
     rows = []
     for number_ in range(args.rounds):
         for workload in args.workloads:
-            for host in hosts:
+            for name in args.variants:
+                host = found[name, workload]
                 row = observe(lab, lambda: host.measure(workload, args.seconds), args.patience)
                 row.update(variant=host.variant.text, workload=workload, round=number_)
                 rows.append(row)
@@ -161,7 +209,7 @@ def compare(lab, args, write):
     return rows
 
 
-COLUMNS = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'rate', 'busy', 'per_cpu_s', 'error']
+COLUMNS = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'rate', 'busy', 'client_busy', 'per_cpu_s', 'error']
 
 
 def main():
