@@ -3,7 +3,7 @@
 BUILD ?= build
 MESON_ARGS := $(if $(filter true 1,$(CI)),-Dwerror=true)
 
-.PHONY: all deps configure demo demo-rootless test check budget asan tsan fuzz docs install clean bench marks
+.PHONY: all deps configure demo demo-rootless test check budget asan tsan fuzz docs install clean bench marks bench-docs
 
 all: configure
 	ninja -C $(BUILD)
@@ -64,12 +64,18 @@ fuzz: deps
 # go to $(BUILD)/figures; BENCH_ARGS="--rounds 1 --seconds 1" and the like are passed on (bench/figures.py --help).
 FIG ?= quick
 bench: all
+	scripts/deps.sh bench
 	ninja -C $(BUILD) bench/dominoes/replicated_work bench/dominoes/ring_rate
 	bench/figures.py --build $(BUILD) $(BENCH_ARGS) $(FIG)
 
-# The table of marks beside the kernel (docs/performance.md). Needs root and a quiet machine.
+# Everything that docs/performance.md has tables of, each run written to $(BUILD)/figures as it ends: about twenty minutes on a quiet machine. Needs root. bench-docs then writes
+# these tables into the page; those that were not measured stay as they are.
 marks: all
-	bench/marks.py --build $(BUILD) $(BENCH_ARGS)
+	scripts/deps.sh bench
+	bench/all.py --build $(BUILD) $(BENCH_ARGS)
+
+bench-docs:
+	bench/all.py --build $(BUILD) --doc
 
 # Write the generated pages again after the table of options has changed.
 docs: all

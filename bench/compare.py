@@ -6,16 +6,15 @@ The server's side (application and, if there is one, stack) is on the first CPU,
 the first run and stay; runs are interleaved (for each round, for each workload: each variant), and ratios are taken inside a round. The
 distance of the CPUs is probed before and after every run, since it decides more than anything else does; a pair of runs with different labels gives no ratio. Nor
 does a run that other programs disturbed: their share of the two CPUs is measured too.
-Needs root (namespaces, veth, tap) and builds nothing.
+`--doc FILE` measures nothing and makes the table of a CSV file that an earlier run wrote. Needs root (namespaces, veth, tap) and builds nothing.
 """
 import argparse
-import csv
 import json
 import os
 import sys
 import time
 
-from lab import Failure, Lab, median, observe, run, task_ns, wait_for
+from lab import OBSERVED, Failure, arguments, at_least, laboratory, median, observe, read_rows, rows_file, run, task_ns
 
 WORKLOADS = {
     'rr1': ['rr', '-c', '1', '-s', '64'],
@@ -78,17 +77,9 @@ class Variant:
         self.measured = []
 
     def daemon(self, part, cpu, prefix, vdev, side):
-        control = os.path.join(self.lab.tmp, self.name(part) + '.sock')
-        job, log = self.lab.start(self.name(part), *prefix, self.lab.app('isosockd'), '-l', str(cpu), '--no-pci',
-                                  f'--vdev={vdev}', '--', '--address', f'{self.address(side)}/24', '--control', control,
-                                  '--port-min', '1024', '--port-max', '65535')
+        job, words = self.lab.daemon(self.name(part), cpu, prefix, vdev, '--', '--address', f'{self.address(side)}/24')
         self.measured.append(job)
-
-        def ready():
-            with open(log) as f:
-                return 'isosockd: ready' in f.read()
-        wait_for(f'{self.text}: isosockd ({log})', ready, job)
-        return [self.lab.app('isosock'), '--control', control, 'run', '--']
+        return words
 
     def client(self, *args):
         """Returns isobench's results. Bounded: the duration is in args."""
@@ -228,13 +219,16 @@ def table(rows, out):
             for key in ('messages_per_s', 'p50_us'):
                 by_label = ratios(good, kernel, key)
                 words.append(', '.join(f'{median(v):.2f} {k}' for k, v in sorted(by_label.items(), reverse=True)) or '-')
-            columns = [cell(median([r[k] for r in good]), f) for k, f in
+            columns = [cell(median([r.get(k) for r in good]), f) for k, f in
                        (('messages_per_s', '.0f'), ('gbit_per_s', '.2f'), ('p50_us', '.1f'), ('p99_us', '.1f'),
                         ('cpu_us_per_message', '.2f'))]
             print(f'| {workload} | {variant} | {runs} | ' + ' | '.join(columns + words) + ' |', file=out)
 
 
-def compare(lab, args):
+COLUMNS = ['round', 'workload', 'variant', *OBSERVED, 'messages_per_s', 'gbit_per_s', 'p50_us', 'p99_us', 'cpu_us_per_message', 'errors', 'error']
+
+
+def compare(lab, args, write):
     variants = [VARIANTS[v](lab) for v in args.variants]
     for variant in variants:
         variant.wires()
@@ -250,13 +244,14 @@ def compare(lab, args):
                 row = observe(lab, lambda: measure(variant, workload, args.seconds), args.patience)
                 row.update(variant=variant.text, workload=workload, round=number)
                 rows.append(row)
+                write(row)
                 print(f"round {number} {workload} {variant.text}: " +
                       (row['error'] if 'error' in row else f"{row['messages_per_s']:.0f}/s {row['gbit_per_s']:.2f} Gb/s") +
                       f" ({row['distance']}, {row['foreign']:.0%} foreign)", file=sys.stderr)
     return rows
 
 
-def chosen(text, known):
+def named(text, known):
     names = text.split(',')
     for name in names:
         if name not in known:
@@ -265,41 +260,22 @@ def chosen(text, known):
 
 
 def main():
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--build', default=os.path.join(here, '..', 'build'), help='build directory (build)')
-    parser.add_argument('--rounds', type=int, default=3, help='runs of each pair of workload and variant (3)')
-    parser.add_argument('--seconds', type=float, default=2, help='length of a run (2)')
-    parser.add_argument('--patience', type=float, default=10, help='wait so long before a run for quiet CPUs (10)')
-    parser.add_argument('--limit', type=float, default=3600, help='begin no run after so many seconds (3600)')
-    parser.add_argument('--cpus', default='0,1', help="the server's and the client's CPU (0,1)")
-    parser.add_argument('--variants', type=lambda t: chosen(t, VARIANTS), default=list(VARIANTS), help=','.join(VARIANTS))
-    parser.add_argument('--workloads', type=lambda t: chosen(t, WORKLOADS), default=list(WORKLOADS),
-                        help=','.join(WORKLOADS))
-    parser.add_argument('--csv', help='write every run there')
+    parser = arguments(__doc__)
+    parser.add_argument('--limit', type=at_least(1), default=3600, help='begin no run after so many seconds (3600)')
+    parser.add_argument('--variants', type=lambda t: named(t, VARIANTS), default=list(VARIANTS), help=','.join(VARIANTS))
+    parser.add_argument('--workloads', type=lambda t: named(t, WORKLOADS), default=list(WORKLOADS), help=','.join(WORKLOADS))
+    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
     args = parser.parse_args()
-    cpus = [int(c) for c in args.cpus.split(',') if c.isdigit()]
-    if len(cpus) != 2 or cpus[0] == cpus[1]:
-        parser.error(f"--cpus: '{args.cpus}' is not two CPUs")
-    if os.geteuid() != 0:
-        sys.exit('compare.py: needs root, for namespaces and interfaces')
-    lab = Lab(args.build, cpus)
-    try:
-        rows = compare(lab, args)
-    except (Failure, OSError) as e:
-        sys.exit(f'compare.py: {e}')
-    finally:
-        lab.close()
-    if args.csv:
-        names = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'messages_per_s', 'gbit_per_s', 'p50_us',
-                 'p99_us', 'cpu_us_per_message', 'errors', 'error']
-        with open(args.csv, 'w', newline='') as f:
-            writer = csv.DictWriter(f, names)
-            writer.writeheader()
-            writer.writerows(rows)
+    if args.doc:
+        try:
+            table(read_rows(args.doc), sys.stdout)
+        except Failure as e:
+            sys.exit(f'compare.py: {e}')
+        return
+    with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
+        rows = compare(lab, args, write)
     table(rows, sys.stdout)
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

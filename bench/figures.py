@@ -9,13 +9,12 @@ over a veth, with its peer on the same CPUs, since there is no wire that answers
 of the first two CPUs, over a wire that copies. Rounds are interleaved (for each round, for each place on the axis: each series), the distance of the CPUs is probed before and
 after every run, and a run that others disturbed is repeated. Needs root for the kernel's namespaces.
 """
-import argparse
 import csv
 import os
 import sys
 import time
 
-from lab import Failure, Lab, median, observe, report, run, task_ns
+from lab import HERE, OBSERVED, Failure, arguments, at_least, laboratory, median, observe, report, rows_file, run, task_ns
 from paper import Paper
 from svg import Panel, chart
 
@@ -337,7 +336,7 @@ def show_row(row):
     return ', '.join(f'{name} {row[name]:.4g}' for name in row if name in METRICS and row[name] is not None) or 'measured, but not this'
 
 
-def measure(lab, figure, args):
+def measure(lab, figure, args, write):
     rows, missing = [], {}
     series = figure.series(len(lab.cpus))
     end = time.monotonic() + args.limit
@@ -352,6 +351,7 @@ def measure(lab, figure, args):
                 if 'error' in row and 'allowed are' in row['error']:
                     missing[name] = row['error']
                 rows.append(row)
+                write(row)
                 print(f"  round {number}, {name}, {figure.x_label} {x}: {show_row(row)} ({row['distance']}, {row['foreign']:.0%} foreign)",
                       file=sys.stderr)
     for way_of, _ in series.values():
@@ -396,12 +396,7 @@ def limits(lab, figure, rows, missing, cut_short, args):
     return notes
 
 
-def write_csv(path, rows):
-    names = ['round', 'series', 'x', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', *METRICS, 'errors', 'error']
-    with open(path, 'w', newline='', encoding='utf-8') as f:
-        writer = csv.DictWriter(f, [n for n in names if any(n in r for r in rows)])
-        writer.writeheader()
-        writer.writerows(rows)
+COLUMNS = ['round', 'series', 'x', *OBSERVED, *METRICS, 'errors', 'error']
 
 
 def write_figure(name, title, panels, notes, out):
@@ -422,8 +417,8 @@ def print_table(found, unit, xs):
 
 def run_figure(lab, name, paper, args):
     figure = FIGURES[name]
-    rows, missing, cut_short = measure(lab, figure, args)
-    write_csv(os.path.join(args.out, name.replace('/', '-') + '.csv'), rows)
+    with rows_file(os.path.join(args.out, name.replace('/', '-') + '.csv'), COLUMNS) as write:
+        rows, missing, cut_short = measure(lab, figure, args, write)
     xs = [x for x in figure.xs if any(r['x'] == x for r in rows)]
     panels = []
     for metric in figure.metrics:
@@ -478,60 +473,48 @@ QUICK = ['parallel/fig2', 'parallel/table1', 'isostack/fig9', 'dominoes/fig1b']
 ALIASES = {'parallel/fig6': 'parallel/table2'}
 
 
-def chosen(words):
+def chosen(parser, words):
     names = [*FIGURES, *PROGRAMS]
     for word in words:
         word = ALIASES.get(word, word)
         if word not in names:
-            print(f"figures.py: '{word}' is no figure: list, quick, {', '.join(names)}", file=sys.stderr)
-            sys.exit(2)
+            parser.error(f"'{word}' is no figure: list, quick, {', '.join(names)}")
         yield word
 
 
+def show_list():
+    for name, figure in FIGURES.items():
+        print(f'{name:18}{figure.title}')
+    print('dominoes/fig1b    lock, atomic and replicated updates\ndominoes/fig2     dequeue rates of the replicated ring')
+
+
 def main():
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('figures', nargs='+', metavar='FIGURE', help='figures of "list"; "quick": a small set, at few places')
-    parser.add_argument('--build', default=os.path.join(here, '..', 'build'), help='build directory (build)')
+    parser = arguments(__doc__, patience=3)
+    parser.set_defaults(rounds=None, seconds=None)
+    parser.add_argument('figures', nargs='+', metavar='FIGURE', help='figures of "list"; "quick": a small set, at few places, one round of half a second')
     parser.add_argument('--out', help='where CSV and SVG go (figures/ in the build directory)')
-    parser.add_argument('--rounds', type=int, help='runs of each point (3; quick: 1)')
-    parser.add_argument('--seconds', type=float, help='length of a run (3; quick: 0.5)')
-    parser.add_argument('--patience', type=float, default=3, help='wait so long before a run for quiet CPUs (3)')
-    parser.add_argument('--limit', type=float, default=1800, help='begin no run of a figure after so many seconds (1800)')
-    parser.add_argument('--cpus', default='', help='CPUs to use (all that this process may)')
+    parser.add_argument('--limit', type=at_least(1), help='begin no run of a figure after so many seconds (1800; quick: 150)')
     parser.add_argument('--quick', action='store_true', help='few places on the axis, one short round')
     args = parser.parse_args()
     if args.figures == ['list']:
-        for name, figure in FIGURES.items():
-            print(f'{name:18}{figure.title}')
-        print('dominoes/fig1b    lock, atomic and replicated updates\ndominoes/fig2     dequeue rates of the replicated ring')
-        return 0
+        show_list()
+        return
     args.quick = args.quick or args.figures == ['quick']
-    names = QUICK if args.figures == ['quick'] else list(chosen(args.figures))
+    names = QUICK if args.figures == ['quick'] else list(chosen(parser, args.figures))
     args.rounds = args.rounds or (1 if args.quick else 3)
-    args.seconds = args.seconds or (0.5 if args.quick else 3)
-    cpus = [int(c) for c in args.cpus.split(',') if c.isdigit()] or sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2 or len(set(cpus)) != len(cpus):
-        parser.error(f"--cpus: '{args.cpus}' is not two or more different CPUs")
-    if os.geteuid() != 0:
-        sys.exit('figures.py: needs root, for namespaces and interfaces')
+    args.seconds = args.seconds or (0.5 if args.quick else 2)
+    args.limit = args.limit or (150 if args.quick else 1800)
     args.out = args.out or os.path.join(args.build, 'figures')
-    os.makedirs(args.out, exist_ok=True)
-    paper = Paper(os.path.join(here, 'papers.tsv'))
-    lab = Lab(args.build, cpus)
-    try:
+    with laboratory(args, ','.join(str(c) for c in sorted(os.sched_getaffinity(0)))) as lab:
+        os.makedirs(args.out, exist_ok=True)
+        paper = Paper(os.path.join(HERE, 'papers.tsv'))
         for name in names:
             print(name, file=sys.stderr)
             if name in PROGRAMS:
                 PROGRAMS[name](lab, args, paper)
             else:
                 run_figure(lab, name, paper, args)
-    except (Failure, OSError) as e:
-        sys.exit(f'figures.py: {e}')
-    finally:
-        lab.close()
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

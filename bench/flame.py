@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Draw where the time goes in each mode, as flame graphs: isobench with the stack inside, on the sink wire, sampled by a timer.
 
-usage: flame.py [MODE ...] [--role "tx -c 64 -s 64k"] [--out FOLDER] [--build DIR]
+usage: flame.py [MODE ...] [--role "tx -c 64 -s 64k"] [--out FOLDER] [--build DIR] [--csv FILE] | --doc FILE
 
 perf takes the samples (cpu-clock, so that it works where there are no hardware counters) and unwinds by the debug information of the build. A box is a function; its width its share of the
 samples, what it calls stands above it. The sink wire answers on the same thread: its boxes (sink_*) are the wire's, not the stack's. Printed are the functions with the largest shares of their own
@@ -12,10 +12,13 @@ import argparse
 import collections
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from html import escape
+
+from lab import HERE, Failure, at_least, read_rows, rows_file
 
 WIDTH, ROW, FONT = 1200, 16, 11
 LEAST_PX = 0.4  # narrower boxes are left out
@@ -50,11 +53,12 @@ def layers_of(build):
     """Function -> layer, by the library that defines it."""
     layer = {}
     for library, name in LIBRARIES.items():
-        symbols = subprocess.run(['nm', '--defined-only', os.path.join(build, library)], capture_output=True, text=True, check=True).stdout
+        # Not nm: of objects that are to be optimised across files its plugin tells only what other files see.
+        symbols = subprocess.run(['readelf', '-sW', os.path.join(build, library)], capture_output=True, text=True, check=True).stdout
         for line in symbols.splitlines():
             words = line.split()
-            if len(words) == 3 and words[1] in 'tT':
-                layer.setdefault(plain(words[2]), name)
+            if len(words) == 8 and words[3] == 'FUNC' and words[6] != 'UND':
+                layer.setdefault(plain(words[7]), name)
     return layer
 
 
@@ -152,21 +156,43 @@ def draw_mode(args, mode, layers):
     return {layer: 100 * share[layer] / root.samples for layer in LAYERS}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('modes', metavar='MODE', nargs='*', default=MODES)
-    parser.add_argument('--build', default='build')
-    parser.add_argument('--role', default='tx -c 64 -s 64k', help='isobench\'s role and options; the sink answers tx and idle, and rr')
-    parser.add_argument('--seconds', type=float, default=2)
-    parser.add_argument('--out', help='folder for the drawings; figures/flame of the build directory if not given')
-    args = parser.parse_args()
+def table(shares):
+    """shares: {mode: {layer: percent}}."""
+    lines = ['| % of the samples | ' + ' | '.join(LAYERS) + ' |', '| --- ' * (len(LAYERS) + 1) + '|']
+    for mode, share in shares.items():
+        lines.append(f'| `{mode}` | ' + ' | '.join(f'{share[layer]:.0f}' if share.get(layer, 0) >= 0.5 else '-' for layer in LAYERS) + ' |')
+    return '\n'.join(lines)
+
+
+def measure(args):
+    if shutil.which('perf') is None:
+        sys.exit('flame.py: there is no perf')
     args.out = args.out or os.path.join(args.build, 'figures/flame')
     os.makedirs(args.out, exist_ok=True)
     layers = layers_of(args.build)
-    shares = {mode: draw_mode(args, mode, layers) for mode in args.modes}
-    print('\n| % of the samples | ' + ' | '.join(LAYERS) + ' |\n' + '| --- ' * (len(LAYERS) + 1) + '|')
-    for mode, share in shares.items():
-        print(f'| `{mode}` | ' + ' | '.join(f'{share[layer]:.0f}' if share[layer] >= 0.5 else '-' for layer in LAYERS) + ' |')
+    shares = {}
+    with rows_file(args.csv, ['variant', *LAYERS]) as write:
+        for mode in args.modes:
+            shares[mode] = draw_mode(args, mode, layers)
+            write({'variant': mode, **{layer: round(percent, 2) for layer, percent in shares[mode].items()}})
+    return shares
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('modes', metavar='MODE', nargs='*', default=MODES)
+    parser.add_argument('--build', default=os.path.join(HERE, '..', 'build'), help='build directory (build)')
+    parser.add_argument('--role', default='tx -c 64 -s 64k', help='isobench\'s role and options; the sink answers tx and idle, and rr')
+    parser.add_argument('--seconds', type=at_least(0.1), default=2)
+    parser.add_argument('--out', help='folder for the drawings; figures/flame of the build directory if not given')
+    parser.add_argument('--csv', help='the shares of the layers as a file')
+    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
+    args = parser.parse_args()
+    try:
+        shares = {row.pop('variant'): row for row in read_rows(args.doc)} if args.doc else measure(args)
+    except (Failure, subprocess.SubprocessError, OSError) as e:
+        sys.exit(f'flame.py: {e}')
+    print(('' if args.doc else '\n') + table(shares))
 
 
 if __name__ == '__main__':

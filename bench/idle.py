@@ -11,11 +11,10 @@ import argparse
 import collections
 import os
 import re
-import resource
 import sys
 import time
 
-from lab import Failure, Lab, run, wait_for
+from lab import HERE, Failure, at_least, cpu_list, laboratory, read_rows, rows_file, run, wait_for
 
 PER_PROGRAM = 16700  # connections; some descriptors are left for other things
 FIRST_PORT = 7000
@@ -61,27 +60,18 @@ class Side:
     def __init__(self, lab, name, cpu, wire):
         self.lab, self.name, self.cpu = lab, name, cpu
         self.address = f'10.79.0.{1 + SIDES.index(name)}'
-        self.control = os.path.join(lab.tmp, f'idle-{name}.sock')
-        vdev = f'net_memif0,socket={wire},socket-abstract=no,role={name}'
-        self.daemon, log = lab.start(f'idle-{name}', lab.app('isosockd'), '-l', str(cpu), '--no-pci', '--no-huge', '-m', '512', f'--file-prefix={lab.id}{name}',
-                                     f'--vdev={vdev}', '--', '--address', f'{self.address}/24', '--control', self.control, '--max-connections', '131072',
-                                     '--max-half-open', '65536', '--port-min', '1024', '--port-max', '65535')
+        self.daemon, self.on_stack = lab.daemon(f'idle-{name}', cpu, [], f'net_memif0,socket={wire},socket-abstract=no,role={name}', '--no-huge', '-m', '512', '--',
+                                                '--address', f'{self.address}/24', '--max-connections', '131072', '--max-half-open', '65536')
         self.programs = []
-
-        def ready():
-            with open(log, encoding='ascii') as f:
-                return 'isosockd: ready' in f.read()
-        wait_for(f'isosockd ({log})', ready, self.daemon)
 
     def program(self, *words):
         number = len(self.programs)
-        job, _ = self.lab.start(f'idle-{self.name}{number}', self.lab.app('isosock'), '--control', self.control, 'run', '--', 'taskset', '-c', str(self.cpu),
-                                self.lab.bench, *words)
+        job, _ = self.lab.start(f'idle-{self.name}{number}', *self.on_stack, 'taskset', '-c', str(self.cpu), self.lab.bench, *words)
         self.programs.append(job)
 
     def established(self):
         """As many connections as the stack has."""
-        found = re.search(r'^connections (\d+)', run(self.lab.app('isosock'), '--control', self.control, 'stats'), re.M)
+        found = re.search(r'^connections (\d+)', run(*self.on_stack[:3], 'stats'), re.M)
         return int(found[1])
 
     def memory(self):
@@ -139,19 +129,28 @@ def table(rows):
     return '\n'.join(lines)
 
 
+COLUMNS = ['side', 'whose', 'kind', 'bytes_per_connection']
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--build', default='build', help='build directory')
-    parser.add_argument('--cpus', default='0,1', help='server, client')
-    parser.add_argument('connections', type=int, nargs='?', default=100000)
+    parser.add_argument('--build', default=os.path.join(HERE, '..', 'build'), help='build directory (build)')
+    parser.add_argument('--cpus', type=cpu_list, default=None, help="the server's and the client's CPU (0,1)")
+    parser.add_argument('--csv', help='the table as a file')
+    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
+    parser.add_argument('connections', type=at_least(2, int), nargs='?', default=100000)
     args = parser.parse_args()
-    lab = Lab(args.build, [int(cpu) for cpu in args.cpus.split(',')])
-    try:
-        print(table(measure(lab, args.connections)))
-    except Failure as e:
-        sys.exit(f'idle.py: {e}')
-    finally:
-        lab.close()
+    if args.doc:
+        try:
+            print(table([tuple(row[c] for c in COLUMNS) for row in read_rows(args.doc)]))
+        except (Failure, KeyError) as e:
+            sys.exit(f'idle.py: {e}')
+        return
+    with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
+        rows = measure(lab, args.connections)
+        for row in rows:
+            write(dict(zip(COLUMNS, row)))
+    print(table(rows))
 
 
 if __name__ == '__main__':

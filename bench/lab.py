@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What all measurements have in common: a laboratory of namespaces and processes that vanishes at its end, the probing of the CPUs' distance, and the
-judgement whether a run was disturbed."""
+"""What all measurements have in common: a laboratory of namespaces and processes that vanishes at its end, the probing of the CPUs' distance, the judgement whether a run was
+disturbed, rows of results in CSV files, and the arguments of the programs."""
+import argparse
+import contextlib
+import csv
 import json
 import os
 import resource
@@ -129,6 +132,18 @@ class Lab:
         self.jobs.append(job)
         return job, log
 
+    def daemon(self, name, cpu, prefix, vdev, *words):
+        """A stack's daemon on a CPU, ready; prefix: what runs it, as in a namespace. Returns (process, the words that run a program on that stack)."""
+        control = os.path.join(self.tmp, name + '.sock')
+        job, log = self.start(name, *prefix, self.app('isosockd'), '-l', str(cpu), '--no-pci', f'--vdev={vdev}', *words[:words.index('--')],
+                              '--', '--control', control, '--port-min', '1024', '--port-max', '65535', *words[words.index('--') + 1:])
+
+        def ready():
+            with open(log, encoding='utf-8') as f:
+                return 'isosockd: ready' in f.read()
+        wait_for(f'isosockd ({log})', ready, job)
+        return job, [self.app('isosock'), '--control', control, 'run', '--']
+
     def stop(self, job):
         if job not in self.jobs:
             return
@@ -231,3 +246,108 @@ def observe(lab, work, patience):
 def median(values):
     values = [v for v in values if v is not None]
     return statistics.median(values) if values else None
+
+
+# ---- rows of results --------------------------------------------------------------------------------------------------------
+
+# What observe adds to a row.
+OBSERVED = ['valid', 'foreign', 'distance', 'before_ns', 'after_ns']
+
+
+@contextlib.contextmanager
+def rows_file(path, columns):
+    """A function that writes a row into the CSV file at once, so that a comparison that is stopped has what it has measured. path None: nowhere."""
+    with open(path or os.devnull, 'w', newline='', encoding='utf-8') as f:
+        out = csv.DictWriter(f, columns, extrasaction='raise')
+        out.writeheader()
+
+        def write(row):
+            out.writerow(row)
+            f.flush()
+        yield write
+
+
+def value(text):
+    """A cell as it was before it was written."""
+    if text == '':
+        return None
+    if text in ('True', 'False'):
+        return text == 'True'
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() and '.' not in text and 'e' not in text else number
+
+
+def read_rows(path):
+    """What rows_file wrote; cells that a row has not are not in it."""
+    try:
+        with open(path, newline='', encoding='utf-8') as f:
+            return [{k: value(v) for k, v in row.items() if v not in ('', None)} for row in csv.DictReader(f)]
+    except OSError as e:
+        raise Failure(f'{path}: {e.strerror}') from None
+
+
+# ---- programs ---------------------------------------------------------------------------------------------------------------
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def at_least(least, kind=float):
+    def convert(text):
+        number = kind(text)
+        if not number >= least:
+            raise argparse.ArgumentTypeError(f'{text} is less than {least}')
+        return number
+    convert.__name__ = 'number'
+    return convert
+
+
+def cpu_list(text):
+    cpus = [int(word) for word in text.split(',') if word.isdigit()]
+    if len(cpus) != len(text.split(',')) or len(cpus) < 2 or len(set(cpus)) != len(cpus):
+        raise argparse.ArgumentTypeError(f"'{text}' is not two or more different CPUs, as in 0,1")
+    missing = set(cpus) - os.sched_getaffinity(0)
+    if missing:
+        raise argparse.ArgumentTypeError(f'this process may not use CPU {min(missing)}')
+    return cpus
+
+
+def arguments(doc, rounds=3, seconds=2.0, patience=10.0):
+    """A parser with the arguments that all comparisons have."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument('--build', default=os.path.join(HERE, '..', 'build'), help='build directory (build)')
+    parser.add_argument('--cpus', type=cpu_list, default=None, help="the server's and the client's CPU (0,1)")
+    parser.add_argument('--rounds', type=at_least(1, int), default=rounds, help=f'runs of each pair of workload and variant ({rounds})')
+    parser.add_argument('--seconds', type=at_least(0.05), default=seconds, help=f'length of a run ({seconds:g})')
+    parser.add_argument('--patience', type=at_least(0), default=patience, help=f'wait so long before a run for quiet CPUs ({patience:g})')
+    parser.add_argument('--csv', help='every run, as it ends')
+    return parser
+
+
+def chosen(parser, names, known, what):
+    """The names, or all that are known if there are none."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        parser.error(f"no {what} '{unknown[0]}': there are {', '.join(known)}")
+    return list(names or known)
+
+
+@contextlib.contextmanager
+def laboratory(args, cpus='0,1'):
+    """The lab of a program, which ends with one line and status 1 if something fails. cpus: if the user has named none."""
+    name = os.path.basename(sys.argv[0])
+    if os.geteuid() != 0:
+        sys.exit(f'{name}: needs root, for namespaces and interfaces')
+    lab = None
+    try:
+        lab = Lab(args.build, args.cpus or cpu_list(cpus))
+        if not os.path.exists(lab.bench):
+            raise Failure(f'{lab.bench} does not exist: build first, or name the build directory (--build)')
+        yield lab
+    except (Failure, OSError, argparse.ArgumentTypeError) as e:
+        sys.exit(f'{name}: {e}')
+    finally:
+        if lab is not None:
+            lab.close()

@@ -4,16 +4,13 @@
 
 In each round every workload runs on every variant: the kernel, the kernel with both ends polling, the pair. A mark is a ratio, taken inside a round between two runs that others did
 not disturb and that saw the CPUs at the same distance; the table shows the medians and how many rounds they rest on. `--apart` keeps rounds with near and far CPUs in rows of their
-own. Needs root (namespaces, veth) and builds nothing; the programs are expected in --build.
+own. `--doc FILE` measures nothing and makes the table of a CSV file that an earlier run wrote. Needs root (namespaces, veth) and builds nothing; the programs are expected in --build.
 """
-import argparse
-import csv
-import os
 import sys
 
 import idle
 from compare import Memif
-from lab import Failure, Lab, median, observe, report, run, wait_for
+from lab import OBSERVED, Failure, arguments, at_least, chosen, laboratory, median, observe, read_rows, report, rows_file, run, wait_for
 
 SERVER, CLIENT, PORT = '10.78.0.2', '10.78.0.1', 7000
 MTU = 1500
@@ -29,6 +26,10 @@ WORKLOADS = {
     'tx1-9000': (['tx', '-c', '1', '-s', '64k'], 9000),
     'crr64': (['crr', '-c', '64', '-s', '64'], MTU),
     'rr64-preloaded': (['rr', '-c', '64', '-s', '64'], MTU),
+    # The pair's wire without a stack, one direction: frames of so many bytes.
+    'bare-64': (64, None),
+    'bare-1500': (1514, MTU),
+    'bare-9000': (9014, 9000),
 }
 # (workload, what is compared, of which variant or workload, how many times at least, in words)
 MARKS = [
@@ -42,6 +43,8 @@ MARKS = [
     ('tx1', 'rate', 'kernel', 3.4, 'bulk, 1 connection, MTU 1500: at least 3.4 x the kernel'),
     ('rx1', 'rate', 'kernel', 3.4, 'bulk from the server: at least 3.4 x the kernel'),
     ('tx1-9000', 'rate', 'kernel', 2, 'bulk, MTU 9000: at least 2 x the kernel'),
+    ('tx1-9000', 'gbits', 'bare-9000', 0.5, 'bulk, MTU 9000: at least half of what the wire alone carries (payload to frames)'),
+    ('tx1', 'gbits', 'bare-1500', None, 'for comparison: bulk, MTU 1500, of what the wire alone carries'),
     ('crr64', 'rate', 'kernel', 10, 'connect, request, close, 64 connections: at least 10 x the kernel'),
     ('rr64-preloaded', 'rate', 'kernel', 2, 'isobench preloaded, two daemons, 64 connections: at least 2 x the kernel'),
 ]
@@ -86,8 +89,16 @@ class Marks:
         finally:
             memif.down()
 
+    def bare(self, frame_bytes):
+        """Rate and Gb/s of the wire alone."""
+        rate = float(run(self.lab.app('isobench/bench-bare'), *(str(cpu) for cpu in self.lab.cpus[:2]), str(frame_bytes), str(self.seconds),
+                         timeout=2 * self.seconds + 30, urgent=True))
+        return {'rate': rate, 'gbits': rate * frame_bytes * 8 / 1e9}
+
     def run(self, workload, variant):
         words, mtu = WORKLOADS[workload]
+        if variant == 'wire':
+            return self.bare(words)
         if variant == 'daemons':
             results = self.daemons(words)
         elif variant == 'pair':
@@ -100,11 +111,13 @@ class Marks:
         return {'rate': results['messages_per_s'], 'gbits': results['bytes_per_s'] * 8 / 1e9, 'p50': latency.get('p50'), 'p99': latency.get('p99')}
 
 
-COLUMNS = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'rate', 'gbits', 'p50', 'p99', 'error']
+COLUMNS = ['round', 'workload', 'variant', *OBSERVED, 'rate', 'gbits', 'p50', 'p99', 'error']
 
 
 def variants(workload):
     """The last one is what is to be better than the others."""
+    if workload.startswith('bare-'):
+        return ['wire']
     return ['kernel', 'daemons'] if workload.endswith('-preloaded') else ['kernel', 'spin', 'pair']
 
 
@@ -118,7 +131,7 @@ def ratio(ours, theirs, what):
 
 
 def shown(row, what):
-    if not row:
+    if not row or row.get(what) is None:
         return '-'
     if what.startswith('p'):
         return f'{row[what]:.2f} us'
@@ -129,78 +142,92 @@ def middle(rounds, workload, variant):
     rows = [r[workload, variant] for r in rounds if r.get((workload, variant), {}).get('valid')]
     if not rows:
         return None
-    return {key: median(row[key] for row in rows) for key in ('rate', 'gbits', 'p50', 'p99')}
+    return {key: median(row.get(key) for row in rows) for key in ('rate', 'gbits', 'p50', 'p99')}
+
+
+def verdict(ratios, least):
+    if not ratios:
+        return 'not measured undisturbed'
+    if least is None:
+        return ''
+    return 'reached' if median(ratios) >= least else '**missed**'
 
 
 def table(rounds, workloads):
+    """rounds: [{(workload, variant): row}]."""
     lines = ['| mark | reached with | compared with | times | rounds | |', '| --- | --- | --- | --- | --- | --- |']
     for workload, what, other, least, words in MARKS:
         if workload not in workloads:
             continue
         ours = (workload, variants(workload)[-1])
-        beside = (other, 'pair') if other in WORKLOADS else (workload, other)
-        ratios = [ratio(r.get(ours), r.get(beside), what) for r in rounds]
-        ratios = [r for r in ratios if r is not None]
-        verdict = 'not measured undisturbed' if not ratios else 'reached' if median(ratios) >= least else 'missed'
+        beside = (other, variants(other)[-1]) if other in WORKLOADS else (workload, other)
+        ratios = [r for r in (ratio(r.get(ours), r.get(beside), what) for r in rounds) if r is not None]
         times = f'{median(ratios):.2f}' if ratios else '-'
         lines.append(f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {times} '
-                     f'| {len(ratios)} of {len(rounds)} | {verdict} |')
+                     f'| {len(ratios)} of {len(rounds)} | {verdict(ratios, least)} |')
+    for workload in workloads:
+        if workload.startswith('bare-'):
+            row = middle(rounds, workload, 'wire')
+            lines.append(f'| the wire alone, frames of {WORKLOADS[workload][0]} B | ' + (f'{row["rate"] / 1e6:.1f} M/s, {row["gbits"]:.1f} Gb/s' if row else '-') + ' | | | | |')
     return '\n'.join(lines)
+
+
+def rounds_of(rows):
+    """Rows of the CSV file as the table wants them."""
+    rounds = {}
+    for row in rows:
+        rounds.setdefault(row['round'], {})[row['workload'], row['variant']] = row
+    return [rounds[number] for number in sorted(rounds)]
+
+
+def text(rounds, workloads, apart):
+    if not apart:
+        return table(rounds, workloads)
+    return '\n\n'.join(f'{distance}:\n\n' + table([{k: v for k, v in r.items() if v['distance'] == distance} for r in rounds], workloads) for distance in ('near', 'far'))
 
 
 def measure(args, lab, write):
     marks = Marks(lab, args.seconds)
-    rounds = []
+    rows = []
     for number in range(args.rounds):
-        rounds.append({})
         for workload in args.workloads:
             for variant in variants(workload):
                 row = observe(lab, lambda: marks.run(workload, variant), args.patience)
-                rounds[-1][workload, variant] = row
-                write({'round': number + 1, 'workload': workload, 'variant': variant, **row})
-                words = row.get('error') or f'{row["rate"]:.0f}/s {row["gbits"]:.2f} Gb/s p50 {row["p50"]}'
-                print(f'{number + 1} {workload:9}{variant:7}{row["distance"]:6}{100 * row["foreign"]:4.0f}% others  {words}', file=sys.stderr)
-    if args.apart:
-        for distance in ('near', 'far'):
-            print(f'\n{distance}:\n' + table([{k: v for k, v in r.items() if v['distance'] == distance} for r in rounds], args.workloads))
-    else:
-        print(table(rounds, args.workloads))
-    if args.idle:
-        print(f'\nan idle connection, of {args.idle}:\n{idle.table(idle.measure(lab, args.idle))}')
+                row.update(round=number + 1, workload=workload, variant=variant)
+                rows.append(row)
+                write(row)
+                words = row.get('error') or f'{row["rate"]:.0f}/s {row["gbits"]:.2f} Gb/s p50 {row.get("p50")}'
+                print(f'{number + 1} {workload:14} {variant:8} {row["distance"]:6}{100 * row["foreign"]:4.0f}% others  {words}', file=sys.stderr)
+    return rows
+
+
+def needed(workloads):
+    """With those that others are compared with."""
+    others = [other for name, _, other, *_ in MARKS if name in workloads and other in WORKLOADS]
+    return [name for name in WORKLOADS if name in {*workloads, *others}]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--build', default='build', help='build directory')
-    parser.add_argument('--cpus', default='0,1', help='server, client')
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--seconds', type=float, default=2)
-    parser.add_argument('--patience', type=float, default=20, help='seconds to wait for a quiet machine before a run')
+    parser = arguments(__doc__, rounds=5, patience=20)
     parser.add_argument('--apart', action='store_true', help='near and far CPUs in tables of their own')
-    parser.add_argument('--idle', type=int, default=0, metavar='N', help='measure the memory of N idle connections too')
-    parser.add_argument('--csv', help='every run, as it ends')
-    parser.add_argument('workloads', nargs='*', default=[], help=f'of {", ".join(WORKLOADS)} (all)')
+    parser.add_argument('--idle', type=at_least(0, int), default=0, metavar='N', help='measure the memory of N idle connections too')
+    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
+    parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
-    args.workloads = args.workloads or list(WORKLOADS)
-    unknown = [name for name in args.workloads if name not in WORKLOADS]
-    if unknown:
-        parser.error(f'no workload {unknown[0]}')
-    if any(other in WORKLOADS and name in args.workloads and other not in args.workloads for name, _, other, *_ in MARKS):
-        args.workloads.insert(0, 'rr64')
-    lab = Lab(args.build, [int(cpu) for cpu in args.cpus.split(',')])
-    try:
-        with open(args.csv or os.devnull, 'w', newline='', encoding='ascii') as f:
-            out = csv.DictWriter(f, COLUMNS)
-            out.writeheader()
-
-            def write(row):
-                out.writerow(row)
-                f.flush()
-            measure(args, lab, write)
-    except Failure as e:
-        sys.exit(f'marks.py: {e}')
-    finally:
-        lab.close()
+    args.workloads = needed(chosen(parser, args.workloads, WORKLOADS, 'workload'))
+    if args.doc:
+        try:
+            rows = read_rows(args.doc)
+        except Failure as e:
+            sys.exit(f'marks.py: {e}')
+        print(text(rounds_of(rows), args.workloads, args.apart))
+        return
+    with laboratory(args) as lab:
+        with rows_file(args.csv, COLUMNS) as write:
+            rows = measure(args, lab, write)
+        print(text(rounds_of(rows), args.workloads, args.apart))
+        if args.idle:
+            print(f'\nan idle connection, of {args.idle}:\n{idle.table(idle.measure(lab, args.idle))}')
 
 
 if __name__ == '__main__':

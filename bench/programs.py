@@ -7,15 +7,13 @@ server's own inside it (embedded). Servers and stacks are started once, before a
 is the result. CPU time is that of the server's processes, of its stack and of the first CPU's softirq thread. In all variants alike it includes the receiving side of the client's kernel: a
 veth passes a frame on within the sender's call. A stack that polls uses all that it gets, so its figure is an upper bound.
 """
-import argparse
-import csv
 import json
 import os
 import re
 import sys
 
 from compare import Kernel, Packet, Plain, ratios
-from lab import Failure, Lab, median, observe, own_children_ns, run, task_ns, wait_for
+from lab import OBSERVED, Failure, arguments, chosen, laboratory, median, observe, own_children_ns, read_rows, rows_file, run, task_ns, wait_for
 
 PAGE_BYTES = 600
 NGINX_PORT, REDIS_PORT, SOCKPERF_PORT, IPERF_PORT = 8080, 6379, 11111, 5201
@@ -185,7 +183,7 @@ def table(rows):
             good = [row for row in mine if row['valid']]
             cells = [f'{workload}, {WORKLOADS[workload][1]}', variant, f'{len(good)} of {len(mine)}']
             for key, form in (('rate', '.0f'), ('busy', '.0%'), ('client_busy', '.0%')):
-                value = median([row[key] for row in good])
+                value = median([row.get(key) for row in good])
                 cells.append('-' if value is None else format(value, form))
             for key in ('rate', 'per_cpu_s'):
                 cells.append(', '.join(f'{median(v):.2f} {k}' for k, v in sorted(ratios(good, reference, key).items(), reverse=True)) or '-')
@@ -209,38 +207,24 @@ def compare(lab, args, write):
     return rows
 
 
-COLUMNS = ['round', 'workload', 'variant', 'valid', 'foreign', 'distance', 'before_ns', 'after_ns', 'rate', 'busy', 'client_busy', 'per_cpu_s', 'error']
+COLUMNS = ['round', 'workload', 'variant', *OBSERVED, 'rate', 'busy', 'client_busy', 'per_cpu_s', 'error']
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--build', default='build', help='build directory')
-    parser.add_argument('--cpus', default='0,1', help='server and stack, client')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--seconds', type=float, default=2)
-    parser.add_argument('--patience', type=float, default=10, help='seconds to wait for a quiet machine before a run')
+    parser = arguments(__doc__)
     parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=list(VARIANTS), metavar='V', help=', '.join(VARIANTS))
-    parser.add_argument('--csv', help='every run, as it ends')
-    parser.add_argument('workloads', nargs='*', default=[], help=f'of {", ".join(WORKLOADS)} (all)')
+    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
+    parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
-    args.workloads = args.workloads or list(WORKLOADS)
-    unknown = [name for name in args.workloads if name not in WORKLOADS]
-    if unknown:
-        parser.error(f'no workload {unknown[0]}')
-    lab = Lab(args.build, [int(cpu) for cpu in args.cpus.split(',')])
-    try:
-        with open(args.csv or os.devnull, 'w', newline='', encoding='ascii') as f:
-            out = csv.DictWriter(f, COLUMNS)
-            out.writeheader()
-
-            def write(row):
-                out.writerow(row)
-                f.flush()
-            rows = compare(lab, args, write)
-    except (Failure, OSError) as e:
-        sys.exit(f'programs.py: {e}')
-    finally:
-        lab.close()
+    args.workloads = chosen(parser, args.workloads, WORKLOADS, 'workload')
+    if args.doc:
+        try:
+            table(read_rows(args.doc))
+        except Failure as e:
+            sys.exit(f'programs.py: {e}')
+        return
+    with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
+        rows = compare(lab, args, write)
     table(rows)
 
 

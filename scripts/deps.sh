@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Install the Debian packages that a task needs and that are missing.
 #
-#   scripts/deps.sh [--optional] GROUP...      groups: build demo test
+#   scripts/deps.sh [--optional] GROUP...      groups: build demo test bench
 #
 # As root it installs them by apt-get. Otherwise it says which are missing and how to get them, and fails;
 # with --optional it says so and succeeds (what needs them will skip). Nothing missing: no word, no apt.
@@ -11,6 +11,7 @@ set -u
 build="gcc libc6-dev make pkg-config meson ninja-build dpdk-dev libdpdk-dev dpdk libbsd-dev libcmocka-dev libpcap-dev"
 demo="nginx redis-server redis-tools curl iproute2 procps"
 tests="$demo wrk python3 spin valgrind"
+bench="python3 iproute2 procps ethtool"
 
 optional=0
 wanted=""
@@ -20,8 +21,9 @@ for arg in "$@"; do
     build) wanted="$wanted $build" ;;
     demo) wanted="$wanted $demo" ;;
     test) wanted="$wanted $tests" ;;
+    bench) wanted="$wanted $bench" ;;
     *)
-        echo "deps.sh: no group '$arg': build, demo, test" >&2
+        echo "deps.sh: no group '$arg': build, demo, test, bench" >&2
         exit 2
         ;;
     esac

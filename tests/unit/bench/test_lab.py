@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The arithmetic of the measurements: which runs count, what is compared with what, and that a wrong command gives one line and no figure."""
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', '..', 'bench')
+sys.path.insert(0, BENCH)
+import compare  # noqa: E402
+import lab  # noqa: E402
+import marks  # noqa: E402
+import programs  # noqa: E402
+
+
+def row(rate, valid=True, distance='near', **more):
+    return {'rate': rate, 'gbits': rate / 1e6, 'valid': valid, 'distance': distance, **more}
+
+
+class Quiet(lab.Lab):
+    """A laboratory that makes nothing. foreign: which share of the CPUs others have in each run; distances: what each probe says."""
+
+    def __init__(self, foreign, distances):
+        self.cpus, self.foreign, self.distances, self.now_ns = [0, 1], list(foreign), list(distances), 0
+
+    def await_quiet(self, seconds):
+        pass
+
+    def distance_ns(self):
+        return self.distances.pop(0)
+
+    def busy_ns(self):
+        return 0, self.now_ns
+
+    def run(self):
+        self.now_ns += int(self.foreign.pop(0) * 2 * lab.time.ticks)
+        lab.time.now += lab.time.ticks
+        return {'rate': len(self.foreign)}
+
+
+class Clock:
+    """In place of the module time: a run takes a second."""
+    ticks = 10**9
+
+    def __init__(self):
+        self.now = 0
+
+    def monotonic_ns(self):
+        return self.now
+
+
+class Runs(unittest.TestCase):
+    def setUp(self):
+        self.time, lab.time = lab.time, Clock()
+
+    def tearDown(self):
+        lab.time = self.time
+
+    def test_distance_has_two_names(self):
+        self.assertEqual([lab.label(ns) for ns in (77, lab.FAR_NS, lab.FAR_NS + 1)], ['near', 'near', 'far'])
+
+    def test_an_undisturbed_run_is_made_once(self):
+        room = Quiet([0.05, 0.5], [80, 90, 80, 90])
+        got = lab.observe(room, room.run, 0)
+        self.assertEqual((got['valid'], got['foreign'], got['distance'], len(room.foreign)), (True, 0.05, 'near', 1))
+
+    def test_disturbed_runs_are_repeated_and_the_least_disturbed_counts(self):
+        room = Quiet([0.5, 0.3, 0.4], [300] * 6)
+        got = lab.observe(room, room.run, 0)
+        self.assertEqual((got['valid'], got['foreign'], got['rate'], got['distance']), (False, 0.3, 1, 'far'))
+
+    def test_moved_cpus_do_not_count(self):
+        room = Quiet([0.0], [80, 300])
+        got = lab.observe(room, room.run, 0)
+        self.assertEqual((got['valid'], got['distance']), (False, 'moved'))
+
+    def test_a_failure_is_a_row_that_does_not_count(self):
+        def broken():
+            lab.time.now += 1
+            raise lab.Failure('no answer')
+        got = lab.observe(Quiet([], [80, 80]), broken, 0)
+        self.assertEqual((got['valid'], got['error']), (False, 'no answer'))
+
+    def test_median_leaves_out_what_is_not_there(self):
+        self.assertEqual(lab.median([3, None, 1, 2]), 2)
+        self.assertIsNone(lab.median([None]))
+
+
+class Rows(unittest.TestCase):
+    def test_what_is_written_is_read(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'rows.csv')
+            wrote = [{'round': 1, 'workload': 'rr1', 'variant': 'kernel', 'valid': True, 'rate': 2.5}, {'round': 2, 'variant': 'pair', 'valid': False, 'error': 'no, "answer"'}]
+            with lab.rows_file(path, marks.COLUMNS) as write:
+                write(wrote[0])
+                self.assertEqual(lab.read_rows(path), wrote[:1])  # at once
+                write(wrote[1])
+            self.assertEqual(lab.read_rows(path), wrote)
+        with self.assertRaises(lab.Failure):
+            lab.read_rows(path)
+
+    def test_cells(self):
+        self.assertEqual([lab.value(t) for t in ('', 'True', '7', '7.0', '1e3', 'near')], [None, True, 7, 7.0, 1000.0, 'near'])
+
+
+class Marks(unittest.TestCase):
+    def test_ratio_is_how_many_times_better(self):
+        self.assertEqual(marks.ratio(row(10), row(2), 'rate'), 5)
+        self.assertEqual(marks.ratio(row(0, p50=2), row(0, p50=24), 'p50'), 12)
+
+    def test_no_ratio_of_runs_that_do_not_count(self):
+        for ours, theirs in ((row(1, valid=False), row(1)), (row(1), row(1, distance='far')), (None, row(1)), (row(1), row(1, p50=1))):
+            self.assertIsNone(marks.ratio(ours, theirs, 'p50'))
+        self.assertIsNone(marks.ratio(row(1, valid=False), row(1), 'rate'))
+        self.assertIsNone(marks.ratio(row(1), row(1, distance='far'), 'rate'))
+
+    def test_a_mark_is_judged_by_the_median_of_its_rounds(self):
+        rounds = [{('rr64', 'pair'): row(rate), ('rr64', 'kernel'): row(100)} for rate in (900, 1000, 5000)]
+        rounds.append({('rr64', 'pair'): row(10, valid=False), ('rr64', 'kernel'): row(100)})
+        line = next(line for line in marks.table(rounds, ['rr64']).splitlines() if line.startswith('| 64 connections'))
+        self.assertIn('| 10.00 | 3 of 4 | reached |', line)
+        self.assertEqual([marks.verdict(r, 10) for r in ([], [9.9, 10.1], [9.9])], ['not measured undisturbed', 'reached', '**missed**'])
+
+    def test_the_wire_alone_is_measured_with_what_is_compared_with_it(self):
+        self.assertEqual(marks.needed(['tx1-9000']), ['tx1-9000', 'bare-9000'])
+        rounds = [{('tx1-9000', 'pair'): row(2, gbits=100), ('bare-9000', 'wire'): row(2, gbits=400)}]
+        rounds[0]['tx1-9000', 'pair']['gbits'], rounds[0]['bare-9000', 'wire']['gbits'] = 100, 400
+        self.assertIn('| 0.25 | 1 of 1 | **missed** |', marks.table(rounds, ['tx1-9000', 'bare-9000']))
+
+    def test_each_mark_is_of_something_measured(self):
+        for workload, _, other, _, _ in marks.MARKS:
+            self.assertIn(workload, marks.WORKLOADS)
+            self.assertTrue(other in marks.WORKLOADS or other in marks.variants(workload), other)
+
+
+class Compare(unittest.TestCase):
+    def test_ratios_stay_inside_a_round_and_a_distance(self):
+        mine = [dict(row(r), round=n) for n, r in enumerate((2, 4, 6))]
+        kernel = [dict(row(1), round=0), dict(row(2, distance='far'), round=1), dict(row(2), round=2)]
+        self.assertEqual(compare.ratios(mine, kernel, 'rate'), {'near': [2, 3]})
+        self.assertEqual(compare.ratios(mine, [dict(row(1, valid=False), round=0)], 'rate'), {})
+
+    def test_clients_words_are_read(self):
+        self.assertEqual(programs.wrk('a', 1)[1]('Requests/sec:  1234.5\n'), 1234.5)
+        self.assertEqual(programs.redis('a', 1)[1]('"GET","99.5","0.1"'), 99.5)
+        self.assertEqual(programs.sockperf('a', 1)[1]('Summary: Latency is 5.0 usec'), 1e5)
+        with self.assertRaises(lab.Failure):
+            programs.wrk('a', 1)[1]('nothing')
+
+
+class Commands(unittest.TestCase):
+    def test_wrong_arguments(self):
+        for text in ('0', '0,0', '0,x', '0,,1', '0,99999'):
+            with self.subTest(cpus=text), self.assertRaises(argparse.ArgumentTypeError):
+                lab.cpu_list(text)
+        with self.assertRaises(argparse.ArgumentTypeError):
+            lab.at_least(1, int)('0')
+
+    def test_help_and_refusal(self):
+        for name in ('marks', 'compare', 'programs', 'idle', 'figures', 'flame', 'lossy', 'model/measure', 'model/model'):
+            with self.subTest(program=name):
+                command = [sys.executable, os.path.join(BENCH, name + '.py')]
+                told = subprocess.run([*command, '--help'], capture_output=True, text=True, check=False)
+                self.assertEqual((told.returncode, told.stdout[:6]), (0, 'usage:'))
+                wrong = subprocess.run([*command, '--no-such-option'], capture_output=True, text=True, check=False)
+                self.assertEqual(wrong.returncode, 2)
+                self.assertNotIn('Traceback', wrong.stderr)
+
+
+if __name__ == '__main__':
+    unittest.main()
