@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <rte_pause.h>
 #include <rte_ring_elem.h>
 
 #include "libc.h"
@@ -17,6 +18,10 @@
  * is below it on the same stack. So the handler leaves its notification here, and the interrupted call enqueues it.
  */
 #define DEFERRED_MAX 64u
+/* A live producer is between its two steps for nanoseconds, unless it is not scheduled. */
+#define LET_FINISH_SPINS 32u
+#define LET_FINISH_YIELDS 4096u
+
 static __thread struct {
     volatile uint32_t inside;
     volatile uint32_t nb_deferred;
@@ -30,6 +35,7 @@ static __thread struct {
 static uint32_t
 ring_number(void)
 {
+    static uint32_t nb_threads; /* of this process that have chosen: neighbours get rings of their own */
     static __thread uint32_t thread_ring; /* 1 + number, 0 = not chosen yet */
     int cpu;
 
@@ -37,7 +43,8 @@ ring_number(void)
         return 0;
     if (front->page->ring_by_thread) {
         if (thread_ring == 0)
-            thread_ring = 1 + (uint32_t)gettid() % front->lay.nb_rings_per_instance;
+            thread_ring = 1 + ((uint32_t)front->pid + __atomic_fetch_add(&nb_threads, 1, __ATOMIC_RELAXED)) %
+                                  front->lay.nb_rings_per_instance;
         return thread_ring - 1;
     }
     cpu = sched_getcpu();
@@ -61,6 +68,21 @@ ring_of(uint32_t instance)
     return (struct rte_ring *)(void *)(front->front + front->lay.front_rings_off + n * front->lay.ring_bytes);
 }
 
+/*
+ * A producer that lost its CPU between its two steps makes those behind it wait within rte_ring, who do not yield: threads that share its CPU would each burn a time slice. So
+ * they look before they enter, and let it run. One that died is stepped over by the stack, which the enqueue waits for.
+ */
+static void
+let_others_finish(const struct rte_ring *r)
+{
+    for (uint32_t i = 0; i < LET_FINISH_YIELDS && FRONT_UNLIKELY(r->prod.head != r->prod.tail); i++) {
+        if (i < LET_FINISH_SPINS)
+            rte_pause();
+        else
+            sched_yield();
+    }
+}
+
 static void
 ring_doorbell(uint32_t instance)
 {
@@ -77,11 +99,14 @@ static void
 enqueue(uint32_t slot)
 {
     uint32_t instance = load_relaxed(&back_sock(slot)->instance);
+    struct rte_ring *r;
 
     if (instance >= front->lay.nb_instances)
         instance = any_instance();
+    r = ring_of(instance);
+    let_others_finish(r);
     /* Full only if more sockets than entries wait at once; the stack is taking them out. */
-    while (rte_ring_mp_enqueue_bulk_elem(ring_of(instance), &slot, sizeof(slot), 1, NULL) == 0) {
+    while (rte_ring_mp_enqueue_bulk_elem(r, &slot, sizeof(slot), 1, NULL) == 0) {
         if (load_relaxed(&front->dead))
             return;
         ring_doorbell(instance);

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 #include <fcntl.h>
 
@@ -728,6 +730,82 @@ test_without_a_copy_needs_the_stack(void **state)
     iso_close(fd);
 }
 
+/* ---- threads that share a CPU --------------------------------------------------------------------------------------------- */
+
+#define SENDS 60
+/* Less than a thread uses up that waits for its CPU to be taken away, a time slice of milliseconds each. */
+#define CPU_NS_FOR_A_SEND 500000u
+
+static struct {
+    int fd;
+    uint32_t go; /* atomic: sends that are wanted */
+    uint32_t begun, done; /* atomic */
+    uint64_t cpu_ns;
+} crowd;
+
+static uint64_t
+thread_cpu_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void *
+send_when_told(void *arg)
+{
+    (void)arg;
+    for (uint32_t i = 1; i <= SENDS; i++) {
+        uint64_t start_ns;
+
+        while (__atomic_load_n(&crowd.go, __ATOMIC_ACQUIRE) < i)
+            sched_yield();
+        start_ns = thread_cpu_ns();
+        __atomic_store_n(&crowd.begun, i, __ATOMIC_RELEASE);
+        iso_send(crowd.fd, "x", 1, 0);
+        crowd.cpu_ns += thread_cpu_ns() - start_ns;
+        __atomic_store_n(&crowd.done, i, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+/* A producer that is not scheduled amid an enqueue gets the CPU from who waits for it. */
+static void
+test_a_preempted_producer_may_finish(void **state)
+{
+    cpu_set_t before, one;
+    pthread_t sender;
+    uint32_t slot;
+    int cpu = 0;
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+    while (!CPU_ISSET(cpu, &before))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    memset(&crowd, 0, sizeof(crowd));
+    crowd.fd = fs_connected(0);
+    slot = fs_slot(crowd.fd);
+    assert_int_equal(pthread_create(&sender, NULL, send_when_told, NULL), 0);
+    for (uint32_t i = 1; i <= SENDS; i++) {
+        fs_settle();
+        fs_producer_begin(); /* this thread's, which now loses the CPU */
+        __atomic_store_n(&crowd.go, i, __ATOMIC_RELEASE);
+        while (__atomic_load_n(&crowd.begun, __ATOMIC_ACQUIRE) < i)
+            sched_yield();
+        fs_producer_end(slot);
+        while (__atomic_load_n(&crowd.done, __ATOMIC_ACQUIRE) < i)
+            sched_yield();
+    }
+    pthread_join(sender, NULL);
+    assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+    assert_true(crowd.cpu_ns < (uint64_t)SENDS * CPU_NS_FOR_A_SEND);
+    iso_close(crowd.fd);
+}
+
 int
 main(void)
 {
@@ -759,6 +837,7 @@ main(void)
         cmocka_unit_test_teardown(test_a_reserved_chunk_stays, teardown),
         cmocka_unit_test_teardown(test_borrow_and_return, teardown),
         cmocka_unit_test_teardown(test_without_a_copy_needs_the_stack, teardown),
+        cmocka_unit_test_teardown(test_a_preempted_producer_may_finish, teardown),
     };
 
     make_pattern();

@@ -555,6 +555,24 @@ fs_notifications(void)
 }
 
 void
+fs_producer_begin(void)
+{
+    for (uint32_t i = 0; i < 2; i++)
+        __atomic_add_fetch(&ring_at(i)->prod.head, 1, __ATOMIC_ACQ_REL);
+}
+
+void
+fs_producer_end(uint32_t slot)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct rte_ring *r = ring_at(i);
+
+        ((uint32_t *)(r + 1))[r->prod.tail & r->mask] = slot;
+        __atomic_add_fetch(&r->prod.tail, 1, __ATOMIC_RELEASE);
+    }
+}
+
+void
 fs_settle(void)
 {
     unsigned left = 1;

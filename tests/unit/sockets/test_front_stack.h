@@ -48,6 +48,9 @@ void fs_pause(void);
 void fs_resume(void);
 /** While paused: how many notifications wait for it. */
 unsigned fs_notifications(void);
+/** A producer of all rings is between its two steps, i.e. it has taken its place and has not filled it; and is done, in favour of that socket. */
+void fs_producer_begin(void);
+void fs_producer_end(uint32_t slot);
 /** Wait until it has serviced everything. */
 void fs_settle(void);
 
