@@ -4,9 +4,10 @@
 #include "transfer.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 /* Calls on one connection before the others have their turn. */
 #define CALLS_PER_EVENT 8u
@@ -263,36 +264,68 @@ role_send_due(struct client_thread *t)
 
 /* ---- the end ------------------------------------------------------------------------------------------------------------- */
 
-/** Read the server's total of one connection, until deadline_ns. Returns 0, or -1. */
-static int
-read_total(struct client_conn *c, uint64_t deadline_ns, uint64_t *total_bytes)
-{
+/** The server's total of one connection, as far as it has come. */
+struct total {
     uint8_t in[HELLO_TOTAL_BYTES];
-    size_t got = 0;
+    uint8_t got;
+    bool ended; /**< complete, or it will not come */
+};
 
-    while (got < sizeof(in)) {
-        struct pollfd p = { .fd = c->fd, .events = POLLIN };
-        uint64_t now = now_ns();
-        ssize_t n;
+/** Take what is there. Returns whether anything was. */
+static bool
+take_total(const struct client_conn *c, struct total *total)
+{
+    ssize_t n = recv(c->fd, total->in + total->got, sizeof(total->in) - total->got, MSG_DONTWAIT);
 
-        if (now >= deadline_ns || poll(&p, 1, (int)((deadline_ns - now) / 1000000u) + 1) < 0)
-            return -1;
-        n = recv(c->fd, in + got, sizeof(in) - got, 0);
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-            return -1;
-        got += n > 0 ? (size_t)n : 0;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    total->got += n > 0 ? (uint8_t)n : 0;
+    total->ended = n <= 0 || total->got == sizeof(total->in);
+    return true;
+}
+
+/**
+ * All connections in turn, never one alone: what has come for the others lies in buffers that they share with it, and might leave none for the one that is waited
+ * for.
+ */
+static void
+take_totals(struct client_thread *t, struct total *totals)
+{
+    const struct timespec pause = { .tv_nsec = 100000 };
+    uint64_t deadline_ns = now_ns() + FINISH_NS;
+    uint32_t left = t->nb_conns;
+
+    while (left > 0 && now_ns() < deadline_ns) {
+        bool any = false;
+
+        left = 0;
+        for (uint32_t i = 0; i < t->nb_conns; i++) {
+            if (t->conns[i].fd < 0 || totals[i].ended)
+                continue;
+            any |= take_total(&t->conns[i], &totals[i]);
+            left += !totals[i].ended;
+        }
+        if (left > 0 && !any && !t->run->o->spin)
+            nanosleep(&pause, NULL);
     }
-    *total_bytes = 0;
-    for (unsigned i = 0; i < sizeof(in); i++)
-        *total_bytes = *total_bytes << 8 | in[i];
-    return 0;
+}
+
+static uint64_t
+number(const struct total *total)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < sizeof(total->in); i++)
+        n = n << 8 | total->in[i];
+    return n;
 }
 
 /* What lies in buffers has not been delivered: count what the server took, and the time that this needed. */
 void
 role_finish(struct client_thread *t)
 {
-    uint64_t deadline_ns = now_ns() + FINISH_NS, bytes = 0;
+    struct total *totals;
+    uint64_t bytes = 0;
 
     if (role_of(t) != ROLE_TX)
         return;
@@ -300,17 +333,18 @@ role_finish(struct client_thread *t)
         if (t->conns[i].fd >= 0)
             shutdown(t->conns[i].fd, SHUT_WR);
     }
+    totals = calloc(t->nb_conns, sizeof(*totals));
+    if (totals != NULL)
+        take_totals(t, totals);
     for (uint32_t i = 0; i < t->nb_conns; i++) {
-        struct client_conn *c = &t->conns[i];
-        uint64_t total_bytes;
-
-        if (c->fd < 0)
+        if (t->conns[i].fd < 0)
             continue;
-        if (read_total(c, deadline_ns, &total_bytes) == 0)
-            bytes += total_bytes;
+        if (totals != NULL && totals[i].got == sizeof(totals[i].in))
+            bytes += number(&totals[i]);
         else
             tally_add(&t->tally->errors, 1);
     }
+    free(totals);
     t->tally->bytes = bytes;
     t->tally->messages = bytes / size_of(t);
 }
