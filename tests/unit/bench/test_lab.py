@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The arithmetic of the measurements: which runs count, what is compared with what, and that a wrong command gives one line and no figure."""
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -151,6 +152,28 @@ class Compare(unittest.TestCase):
             programs.wrk('a', 1)[1]('nothing')
 
 
+class Page(unittest.TestCase):
+    """bench/all.py writes tables into the page of results."""
+
+    def setUp(self):
+        self.all = importlib.import_module('all')
+
+    def test_each_part_has_its_block(self):
+        with open(self.all.PAGE, encoding='utf-8') as f:
+            page = f.read()
+        for name in self.all.PARTS:
+            changed = self.all.with_block(page, name, 'a | table\n')
+            self.assertIsNotNone(changed, name)
+            self.assertIn(f'<!-- {name} -->\na | table\n<!-- end {name} -->\n', changed)
+            self.assertEqual(self.all.with_block(changed, name, 'a | table'), changed)
+        self.assertIsNone(self.all.with_block(page, 'no such part', ''))
+
+    def test_disturbed_runs_are_told(self):
+        rows = [row(1), row(1, distance='far'), row(1, valid=False), row(1, valid=False, distance='moved')]
+        self.assertEqual(self.all.disturbance(rows), '2 of 4 runs were undisturbed, 1 with near CPUs and 1 with far ones.')
+        self.assertEqual(self.all.disturbance([{'bytes': 1}]), '')
+
+
 class Commands(unittest.TestCase):
     def test_wrong_arguments(self):
         for text in ('0', '0,0', '0,x', '0,,1', '0,99999'):
@@ -160,7 +183,7 @@ class Commands(unittest.TestCase):
             lab.at_least(1, int)('0')
 
     def test_help_and_refusal(self):
-        for name in ('marks', 'compare', 'programs', 'idle', 'figures', 'flame', 'lossy', 'model/measure', 'model/model'):
+        for name in ('all', 'marks', 'compare', 'programs', 'idle', 'figures', 'flame', 'lossy', 'model/measure', 'model/model'):
             with self.subTest(program=name):
                 command = [sys.executable, os.path.join(BENCH, name + '.py')]
                 told = subprocess.run([*command, '--help'], capture_output=True, text=True, check=False)
