@@ -15,6 +15,7 @@
 #include "embedded.h"
 #include "fdtable.h"
 #include "lock.h"
+#include "sole.h"
 
 /**
  * @file
@@ -131,6 +132,23 @@ own_seat(void)
     return own.seat;
 }
 
+/* Before the stack is entered and behind it. The seat's lock is held; nothing in between sleeps. */
+static uint32_t
+go_in(struct seat *seat)
+{
+    uint32_t term = sole_enter();
+
+    net_set_alone(seat->net, term != SOLE_NOBODY);
+    return term;
+}
+
+static void
+go_out(uint32_t term)
+{
+    if (term != SOLE_NOBODY)
+        sole_leave(term);
+}
+
 /* What the seat's sockets were notified of. The seat's lock is held. */
 static void
 serve_pending(struct seat *seat, uint64_t now_us)
@@ -159,6 +177,7 @@ pass_locked(struct seat *seat)
     struct caller *c = seat->of;
     uint64_t start = clock_cycles(), now_us = clock_us_at(start);
     unsigned did = seat->nb_pending;
+    uint32_t term = go_in(seat);
 
     seat->passed_at_us = now_us;
     if (did > 0 || unlikely(load_relaxed(&c->lost)))
@@ -175,6 +194,7 @@ pass_locked(struct seat *seat)
         if (seat->idle_since_us == 0)
             __atomic_store_n(&seat->idle_since_us, now_us, __ATOMIC_RELAXED);
     }
+    go_out(term);
     return did;
 }
 
@@ -191,10 +211,10 @@ try_pass(struct seat *seat)
 {
     unsigned did;
 
-    if (!lock_try(&seat->lock))
+    if (!lock_try_own(&seat->lock))
         return 0;
     did = pass_locked(seat);
-    lock_release(&seat->lock);
+    lock_release_own(&seat->lock);
     if (did > 0)
         wake_others(seat);
     return did;
@@ -239,7 +259,7 @@ local_notify(uint32_t slot)
     struct seat *seat = own_seat();
 
     /* False: in a signal handler that interrupted this thread inside the stack. */
-    if (!lock_acquire(&seat->lock)) {
+    if (!lock_acquire_own(&seat->lock)) {
         __atomic_store_n(&seat->of->lost, 1, __ATOMIC_RELEASE);
         return;
     }
@@ -247,7 +267,7 @@ local_notify(uint32_t slot)
         seat->pending[seat->nb_pending++] = slot;
     else
         __atomic_store_n(&seat->of->lost, 1, __ATOMIC_RELEASE);
-    lock_release(&seat->lock);
+    lock_release_own(&seat->lock);
     wake_others(seat);
 }
 
@@ -255,14 +275,17 @@ static void
 local_serve(uint32_t slot)
 {
     struct seat *seat = own_seat();
+    uint32_t term;
 
-    if (!lock_acquire(&seat->lock))
+    if (!lock_acquire_own(&seat->lock))
         return;
     know_thread();
+    term = go_in(seat);
     net_begin(seat->net);
     app_serve(seat->net, seat->of->e->app, slot, clock_now_us());
     net_pause(seat->net);
-    lock_release(&seat->lock);
+    go_out(term);
+    lock_release_own(&seat->lock);
 }
 
 /* ---- sleeping ----------------------------------------------------------------------------------------------------------- */
@@ -308,13 +331,13 @@ sleep_time(struct caller *c)
         bool quiet;
 
         /* Somebody is in it and sees to it; but he may leave the stack to compute. */
-        if (!lock_try(&seat->lock)) {
+        if (!lock_try_own(&seat->lock)) {
             all_armed = false;
             continue;
         }
         quiet = is_quiet(seat, first, now_us, &next_us);
         all_armed &= seat->armed;
-        lock_release(&seat->lock);
+        lock_release_own(&seat->lock);
         if (!quiet)
             return 0;
     }
@@ -378,10 +401,10 @@ static bool
 stop_all(struct caller *c)
 {
     for (uint32_t i = 0; i < c->nb_seats; i++) {
-        if (lock_acquire(&c->seats[i].lock))
+        if (lock_acquire_own(&c->seats[i].lock))
             continue;
         while (i > 0)
-            lock_release(&c->seats[--i].lock);
+            lock_release_own(&c->seats[--i].lock);
         return false;
     }
     return true;
@@ -391,7 +414,7 @@ static void
 go_all(struct caller *c)
 {
     for (uint32_t i = 0; i < c->nb_seats; i++)
-        lock_release(&c->seats[i].lock);
+        lock_release_own(&c->seats[i].lock);
 }
 
 static void

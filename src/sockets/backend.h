@@ -295,6 +295,7 @@ struct net {
 
     struct rte_ring
         *ring; /**< what other workers hand over: many producers, one consumer, in order; NULL with one worker */
+    bool alone; /**< no other thread reads or writes what applications share with us, while this pass lasts */
     bool from_peer; /**< frames that another worker passed on are being looked at */
     uint32_t ring_bells; /**< workers to wake at the pass's end, if they sleep */
     struct {

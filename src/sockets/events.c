@@ -124,8 +124,9 @@ touch(struct net *net, struct app *app, uint32_t queue)
     struct eventq *q = &app->evq[queue];
     uint32_t bit = 1u << net->number;
 
-    if (__atomic_fetch_or(&q->touched, bit, __ATOMIC_RELAXED) & bit)
-        return;
+    if (__atomic_load_n(&q->touched, __ATOMIC_RELAXED) & bit)
+        return; /* by this worker, which alone changes it */
+    __atomic_fetch_or(&q->touched, bit, __ATOMIC_RELAXED);
     if (net->nb_touched == WAKE_BATCH)
         events_wake(net);
     net->touched[net->nb_touched++] = (struct eventq_ref){ .app = app, .queue = queue };
@@ -183,7 +184,8 @@ events_wake(struct net *net)
     if (n == 0)
         return;
     net->nb_touched = 0;
-    shm_fence();
+    if (!net->alone)
+        shm_fence();
     for (unsigned i = 0; i < n; i++) {
         struct app *app = net->touched[i].app;
         struct eventq *q = &app->evq[net->touched[i].queue];

@@ -413,6 +413,12 @@ net_has_work(const struct net *net)
 }
 
 void
+net_set_alone(struct net *net, bool alone)
+{
+    net->alone = alone;
+}
+
+void
 net_set_sleeping(struct net *net, bool sleeping)
 {
     shm_store(&net->host->page->instance[net->number].sleeping, sleeping);

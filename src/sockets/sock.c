@@ -487,7 +487,8 @@ net_wake_all(struct net *net)
 
     if (n == 0)
         return;
-    shm_fence();
+    if (!net->alone)
+        shm_fence();
     net->nb_wakes = 0;
     for (unsigned i = 0; i < n; i++)
         wake_one(net, &net->wakes[i]);

@@ -123,6 +123,9 @@ uint64_t net_next_us(const struct net *net, uint64_t now_us);
 /** Is there a notification, a call, or something handed over waiting (the look after announcing sleep)? */
 bool net_has_work(const struct net *net);
 
+/** Whether no other thread reads or writes what applications share with the stack until this is said again: fences against them are left out. Before each stretch of work with the net. */
+void net_set_alone(struct net *net, bool alone);
+
 /** Tell applications and workers that this one is about to sleep, or is awake again (shm_stack_page.instance[].sleeping; a full fence follows). */
 void net_set_sleeping(struct net *net, bool sleeping);
 

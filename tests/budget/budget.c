@@ -21,6 +21,7 @@
 
 #include "front.h"
 #include "isosock.h"
+#include "sole.h"
 
 /* What budget.py names to callgrind. */
 #define BY_NAME __attribute__((noinline, noclone))
@@ -57,7 +58,13 @@ own_notify(uint32_t slot)
 static void
 own_serve(uint32_t slot)
 {
-    app_serve(host_net(lan.node[0].host, 0), own.app, slot, lan.now_us);
+    struct net *net = host_net(lan.node[0].host, 0);
+    uint32_t term = sole_enter();
+
+    net_set_alone(net, term != SOLE_NOBODY);
+    app_serve(net, own.app, slot, lan.now_us);
+    if (term != SOLE_NOBODY)
+        sole_leave(term);
 }
 
 static void
@@ -65,8 +72,10 @@ own_pass(void)
 {
     struct net *net = host_net(lan.node[0].host, 0);
     struct ip_packet pkts[2 * PORT_BURST];
+    uint32_t term = sole_enter();
     uint16_t n;
 
+    net_set_alone(net, term != SOLE_NOBODY);
     for (unsigned i = 0; i < nb_pending; i++)
         app_serve(net, own.app, pending[i], lan.now_us);
     nb_pending = 0;
@@ -78,6 +87,8 @@ own_pass(void)
     net_commands(net, 256, lan.now_us);
     net_timers(net, lan.now_us);
     net_end(net, lan.now_us);
+    if (term != SOLE_NOBODY)
+        sole_leave(term);
 }
 
 static void

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "lock.h"
+#include "sole.h"
 
 /*
  * Slots and chunks are handed out by two lists that the family shares, each a stack of free numbers with a tag against ABA in the upper half of its head.
@@ -16,7 +17,6 @@
 struct number_list {
     uint64_t head; /* tag << 32 | number + 1 */
     uint32_t cut; /* numbers from here on have never been used */
-    uint32_t count; /* in the list, more or less: a hint */
 };
 
 struct private_head {
@@ -64,10 +64,8 @@ list_take_used(struct number_list *l, const uint32_t *next)
         uint32_t number = (uint32_t)head - 1;
         uint64_t after = ((head >> 32) + 1) << 32 | load_relaxed(&next[number]);
 
-        if (__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-            __atomic_sub_fetch(&l->count, 1, __ATOMIC_RELAXED);
+        if (sole_cas64(&l->head, &head, after))
             return number;
-        }
     }
     return UINT32_MAX;
 }
@@ -100,8 +98,18 @@ list_give(struct number_list *l, uint32_t *next, uint32_t number)
     do {
         store_relaxed(&next[number], (uint32_t)head);
         after = ((head >> 32) + 1) << 32 | (number + 1);
-    } while (!__atomic_compare_exchange_n(&l->head, &head, after, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
-    __atomic_add_fetch(&l->count, 1, __ATOMIC_RELAXED);
+    } while (!sole_cas64(&l->head, &head, after));
+}
+
+/* How many are in the list, up to most: a hint, since others take and give meanwhile. */
+static uint32_t
+list_count(const struct number_list *l, const uint32_t *next, uint32_t count, uint32_t most)
+{
+    uint32_t at = (uint32_t)__atomic_load_n(&l->head, __ATOMIC_ACQUIRE), n = 0;
+
+    for (; at != 0 && at <= count && n < most; n++)
+        at = load_relaxed(&next[at - 1]);
+    return n;
 }
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------------- */
@@ -165,19 +173,19 @@ sweep_idle_chunks(uint32_t slots, uint32_t enough)
     uint32_t n, found = 0, used = load_relaxed(&p->slots.cut);
 
     for (n = 0; n < used && n < slots && found < enough; n++) {
-        uint32_t slot = __atomic_fetch_add(&p->sweep_hand, 1, __ATOMIC_RELAXED) % used;
+        uint32_t slot = (sole_add_fetch(&p->sweep_hand, 1) - 1) % used;
         struct shm_front_sock *f = front_sock(slot);
         const struct shm_back_sock *b = back_sock(slot);
         struct slot_hot *h = slot_hot(f);
 
-        if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) || !lock_try(&h->lock))
+        if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) || !lock_try_own(&h->lock))
             continue;
         if (__atomic_load_n(&f->tx_chunk[h->tx_low % SHM_TX_CHUNKS], __ATOMIC_RELAXED) != SHM_NO_CHUNK &&
             (load_acquire(&slot_claim(f)->state) & 3u) == SLOT_OPEN) {
             slot_free_acked(f, b);
             found++;
         }
-        lock_release(&h->lock);
+        lock_release_own(&h->lock);
     }
     return found > 0;
 }
@@ -211,13 +219,13 @@ chunks_trim(uint64_t now_us)
     static uint64_t due_us;
     struct number_list *l = &private_head()->chunks;
     uint32_t kept = front->lay.nb_chunks / 8 < TRIM_KEPT ? front->lay.nb_chunks / 8 : TRIM_KEPT;
-    uint32_t c;
+    uint32_t c, n;
 
     if (now_us < __atomic_load_n(&due_us, __ATOMIC_RELAXED))
         return;
     __atomic_store_n(&due_us, now_us + TRIM_US, __ATOMIC_RELAXED);
     sweep_idle_chunks(TRIM_SLOTS, TRIM_SLOTS);
-    for (unsigned n = 0; n < TRIM_CHUNKS && load_relaxed(&l->count) > kept; n++) {
+    for (n = list_count(l, chunk_next(), front->lay.nb_chunks, kept + TRIM_CHUNKS); n > kept; n--) {
         c = list_take_used(l, chunk_next());
         if (c == UINT32_MAX)
             return;
@@ -276,10 +284,10 @@ reap_one(const struct closing_entry *e)
             slot_give(e->slot);
         return true;
     }
-    if ((load_acquire(&back_sock(e->slot)->status) & SHM_ST_DRAINED) && lock_acquire(&slot_hot(f)->lock)) {
+    if ((load_acquire(&back_sock(e->slot)->status) & SHM_ST_DRAINED) && lock_acquire_own(&slot_hot(f)->lock)) {
         if (load_relaxed(&slot_claim(f)->state) == e->state)
             free_chunks_of(f);
-        lock_release(&slot_hot(f)->lock);
+        lock_release_own(&slot_hot(f)->lock);
     }
     return false;
 }

@@ -20,11 +20,12 @@
 #include "lock.h"
 #include "promise.h"
 #include "sock.h"
+#include "sole.h"
 
 #define WELCOME_FDS_MAX (4 + SHM_MAX_INSTANCES)
 #define HIDDEN_FDS 64u /* how far below the limit of descriptors ours begin */
 
-static struct front first = { .control_fd = -1 };
+static struct front first = { .control_fd = -1, .sole.term = SOLE_NOBODY };
 __thread struct front *front = &first;
 struct front *front_of[FRONT_MAX] = { &first };
 const struct front_plan *front_plan;
@@ -149,6 +150,7 @@ front_create(void)
     if (f == NULL)
         return NULL;
     f->control_fd = -1;
+    f->sole.term = SOLE_NOBODY;
     for (f->number = 1; f->number < FRONT_MAX; f->number++) {
         struct front *none = NULL;
 
@@ -180,6 +182,8 @@ front_adopt_home(const struct front_home *home, const struct front_local *local,
     front->member = member;
     front->home = home;
     front->local = local;
+    if (local != NULL)
+        sole_begin();
     if (front->number == 0)
         fork_watch();
     if (local != NULL)
@@ -200,7 +204,9 @@ void
 front_use(struct front *f)
 {
     recv_flush_notice();
+    sole_leave_front();
     front = f;
+    sole_enter_front();
 }
 
 static void *

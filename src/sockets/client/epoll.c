@@ -335,10 +335,10 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         obj_put(target);
         return rc;
     }
-    if (s != NULL && lock_acquire(&s->lock)) {
+    if (s != NULL && lock_acquire_own(&s->lock)) {
         if (s->inherited)
             rebuild(set, epfd);
-        lock_release(&s->lock);
+        lock_release_own(&s->lock);
     }
     /* Where waits run the stack, asking the kernel is most of their cost: it is left out while there is nobody to ask for. */
     if ((front->local != NULL || front_plan != NULL) && op == EPOLL_CTL_ADD &&
@@ -353,17 +353,17 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         struct epset *inner = set_of(target);
 
         rc = from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
-        if (rc == 0 && op == EPOLL_CTL_ADD && inner != NULL && lock_acquire(&inner->lock)) {
+        if (rc == 0 && op == EPOLL_CTL_ADD && inner != NULL && lock_acquire_own(&inner->lock)) {
             become_nested(inner, fd);
             show_nested(inner);
-            lock_release(&inner->lock);
+            lock_release_own(&inner->lock);
         }
     } else {
         rc = -ENOMEM;
         s = set_of(set);
-        if (s != NULL && lock_acquire(&s->lock)) {
+        if (s != NULL && lock_acquire_own(&s->lock)) {
             rc = change_item(s, epfd, op, fd, target, ev);
-            lock_release(&s->lock);
+            lock_release_own(&s->lock);
         }
     }
     obj_put(target);
@@ -396,17 +396,17 @@ epoll_sock_moved(struct obj *o)
     struct epitem *it;
     unsigned i, n = 0;
 
-    if (!lock_acquire(&o->items_lock))
+    if (!lock_acquire_own(&o->items_lock))
         return;
     for (it = o->items; it != NULL && n < MOVED_SETS_MAX; it = it->sock_next)
         if (n == 0 || sets[n - 1] != it->set)
             sets[n++] = it->set;
-    lock_release(&o->items_lock);
+    lock_release_own(&o->items_lock);
     for (i = 0; i < n; i++) {
-        if (!lock_acquire(&sets[i]->lock))
+        if (!lock_acquire_own(&sets[i]->lock))
             continue;
         move_items(sets[i], o);
-        lock_release(&sets[i]->lock);
+        lock_release_own(&sets[i]->lock);
     }
 }
 
@@ -416,13 +416,13 @@ find_item(struct obj *o, const struct epset *of, struct epset **set)
 {
     struct epitem *it;
 
-    if (!lock_acquire(&o->items_lock))
+    if (!lock_acquire_own(&o->items_lock))
         return NULL;
     for (it = o->items; it != NULL && of != NULL && it->set != of; it = it->sock_next)
         ;
     if (it != NULL)
         *set = it->set;
-    lock_release(&o->items_lock);
+    lock_release_own(&o->items_lock);
     return it;
 }
 
@@ -431,14 +431,14 @@ epoll_forget_sock(struct obj *o)
 {
     struct epset *s;
 
-    while (find_item(o, NULL, &s) != NULL && lock_acquire(&s->lock)) {
+    while (find_item(o, NULL, &s) != NULL && lock_acquire_own(&s->lock)) {
         struct epset *same;
         struct epitem *it = find_item(o, s, &same);
 
         /* Meanwhile it may have left the set with its descriptor, or the set may be gone. */
         if (it != NULL)
             epset_remove(s, it);
-        lock_release(&s->lock);
+        lock_release_own(&s->lock);
     }
 }
 
@@ -482,13 +482,13 @@ collect(struct epset *s, struct epoll_event *out, int max)
 {
     int n;
 
-    if (!lock_acquire(&s->lock))
+    if (!lock_acquire_own(&s->lock))
         return 0;
     if (s->nested && s->has_queue)
         evq_drain_fd(&s->q);
     take_events(s);
     n = report_ready(s, out, max);
-    lock_release(&s->lock);
+    lock_release_own(&s->lock);
     return n;
 }
 
@@ -508,12 +508,12 @@ epoll_is_ready(struct epset *s)
     bool ready = false;
     struct epitem *it;
 
-    if (!lock_acquire(&s->lock))
+    if (!lock_acquire_own(&s->lock))
         return false;
     take_events(s);
     for (it = s->ready.ready_next; it != &s->ready && !ready; it = it->ready_next)
         ready = item_events(it) != 0;
-    lock_release(&s->lock);
+    lock_release_own(&s->lock);
     return ready;
 }
 
@@ -656,10 +656,10 @@ epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, ui
 
     if (max <= 0)
         return -EINVAL;
-    if (s != NULL && s->inherited && lock_acquire(&s->lock)) {
+    if (s != NULL && s->inherited && lock_acquire_own(&s->lock)) {
         if (s->inherited)
             rebuild(set, epfd);
-        lock_release(&s->lock);
+        lock_release_own(&s->lock);
     }
     recv_flush_notice();
     if (front->local != NULL)

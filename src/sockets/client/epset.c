@@ -9,24 +9,26 @@
 
 #define BUCKETS_MIN 64u
 
-static struct {
+/* Of each front: a late look at a set must find one of its own (sole.h). */
+static struct spare_sets {
     uint32_t lock;
     struct epset *list;
-} spares;
+} spare_sets[FRONT_MAX];
 
 struct epset *
 epset_create(void)
 {
+    struct spare_sets *spares = &spare_sets[front->number];
     struct epset *s = NULL;
     struct epitem **buckets = calloc(BUCKETS_MIN, sizeof(*buckets));
 
     if (buckets == NULL)
         return NULL;
-    if (lock_acquire(&spares.lock)) {
-        s = spares.list;
+    if (lock_acquire(&spares->lock)) {
+        s = spares->list;
         if (s != NULL)
-            spares.list = s->next_spare;
-        lock_release(&spares.lock);
+            spares->list = s->next_spare;
+        lock_release(&spares->lock);
     }
     if (s == NULL)
         s = calloc(1, sizeof(*s));
@@ -49,19 +51,20 @@ unlink_from_sock(struct epitem *it)
 {
     struct epitem **p;
 
-    if (!lock_acquire(&it->sock->items_lock))
+    if (!lock_acquire_own(&it->sock->items_lock))
         return;
     for (p = &it->sock->items; *p != NULL; p = &(*p)->sock_next)
         if (*p == it) {
             *p = it->sock_next;
             break;
         }
-    lock_release(&it->sock->items_lock);
+    lock_release_own(&it->sock->items_lock);
 }
 
 void
 epset_destroy(struct epset *s)
 {
+    struct spare_sets *spares = &spare_sets[front->number];
     uint32_t i;
 
     for (i = 0; i < s->nb_buckets; i++)
@@ -76,11 +79,11 @@ epset_destroy(struct epset *s)
         evq_forget(&s->q);
     else
         evq_close(&s->q);
-    if (!lock_acquire(&spares.lock))
+    if (!lock_acquire(&spares->lock))
         return;
-    s->next_spare = spares.list;
-    spares.list = s;
-    lock_release(&spares.lock);
+    s->next_spare = spares->list;
+    spares->list = s;
+    lock_release(&spares->lock);
 }
 
 static struct epitem **
@@ -139,10 +142,10 @@ epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epol
     it->hash_next = *to;
     *to = it;
     s->nb_items++;
-    if (lock_acquire(&sock->items_lock)) {
+    if (lock_acquire_own(&sock->items_lock)) {
         it->sock_next = sock->items;
         sock->items = it;
-        lock_release(&sock->items_lock);
+        lock_release_own(&sock->items_lock);
     }
     return it;
 }
@@ -215,13 +218,13 @@ epset_push_sock(struct epset *s, struct obj *sock)
     struct epitem *it;
     bool found = false;
 
-    if (!lock_acquire(&sock->items_lock))
+    if (!lock_acquire_own(&sock->items_lock))
         return true;
     for (it = sock->items; it != NULL; it = it->sock_next)
         if (it->set == s) {
             found = true;
             epset_push_ready(s, it);
         }
-    lock_release(&sock->items_lock);
+    lock_release_own(&sock->items_lock);
     return found;
 }

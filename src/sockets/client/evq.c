@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "libc.h"
+#include "sole.h"
 
 static void *
 map_per_slot(size_t each)
@@ -157,7 +158,7 @@ evq_take(struct evq *q, uint32_t *slots, unsigned max, bool *all)
         slots[i] = load_relaxed(&b->slot[(head + i) % SHM_EVENTQ_ENTRIES]);
     if (n > 0)
         store_release(&f->head, head + n);
-    full_fence(); /* taken before the sockets are looked at: what changes later is in a new entry */
+    sole_fence(); /* taken before the sockets are looked at: what changes later is in a new entry */
     return n;
 }
 

@@ -16,7 +16,7 @@ struct fdtable fdtable;
 /* Objects: fresh ones are cut off the end, freed ones come from the list (a tag against ABA in the upper half). */
 static struct {
     struct obj *objs;
-    uint64_t list;
+    uint64_t lists[FRONT_MAX]; /* of each front, since a late look at an object must find one of its own (sole.h) */
     uint32_t size;
     uint32_t cut;
     uint32_t lock;
@@ -78,14 +78,14 @@ fdtable_own(void)
 static struct obj *
 pool_take(void)
 {
-    uint64_t head = __atomic_load_n(&pool.list, __ATOMIC_ACQUIRE);
+    uint64_t head = __atomic_load_n(&pool.lists[front->number], __ATOMIC_ACQUIRE);
     uint32_t n;
 
     while ((uint32_t)head != 0) {
         struct obj *o = &pool.objs[(uint32_t)head - 1];
         uint64_t next = ((head >> 32) + 1) << 32 | load_relaxed(&o->next);
 
-        if (__atomic_compare_exchange_n(&pool.list, &head, next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        if (sole_cas64(&pool.lists[front->number], &head, next))
             return o;
     }
     n = load_relaxed(&pool.cut);
@@ -99,12 +99,12 @@ pool_take(void)
 static void
 pool_give(struct obj *o)
 {
-    uint64_t head = __atomic_load_n(&pool.list, __ATOMIC_RELAXED), next;
+    uint64_t head = __atomic_load_n(&pool.lists[front->number], __ATOMIC_RELAXED), next;
 
     do {
         store_relaxed(&o->next, (uint32_t)head);
         next = ((head >> 32) + 1) << 32 | (uint32_t)(o - pool.objs + 1);
-    } while (!__atomic_compare_exchange_n(&pool.list, &head, next, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+    } while (!sole_cas64(&pool.lists[front->number], &head, next));
 }
 
 struct obj *
@@ -162,9 +162,9 @@ obj_end(struct obj *o)
         sock_released(o);
     else if (o->kind == OBJ_EPOLL)
         epoll_released(o);
-    leave_stack(was);
     o->kind = OBJ_NONE;
     pool_give(o);
+    leave_stack(was);
 }
 
 /* ---- the table -------------------------------------------------------------------------------------------------------- */
@@ -234,7 +234,7 @@ fd_install_own(struct obj *o)
 bool
 fd_install_dup(int fd, struct obj *o)
 {
-    __atomic_add_fetch(&o->users, 1, __ATOMIC_RELAXED);
+    sole_add_fetch(&o->users, 1);
     if (fd_install(fd, o))
         return true;
     obj_put(o);

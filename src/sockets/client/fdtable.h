@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "front.h"
+#include "sole.h"
 
 /**
  * @file
@@ -108,7 +109,7 @@ obj_try_hold(struct obj *o)
     uint32_t n = load_relaxed(&o->users);
 
     while (n != 0)
-        if (__atomic_compare_exchange_n(&o->users, &n, n + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        if (sole_cas32(&o->users, &n, n + 1))
             return true;
     return false;
 }
@@ -117,7 +118,7 @@ obj_try_hold(struct obj *o)
 static inline void
 obj_put(struct obj *o)
 {
-    if (__atomic_sub_fetch(&o->users, 1, __ATOMIC_ACQ_REL) == 0)
+    if (sole_add_fetch(&o->users, UINT32_MAX) == 0)
         obj_end(o);
 }
 

@@ -11,6 +11,7 @@
 #include "lock.h"
 #include "pollset.h"
 #include "promise.h"
+#include "sole.h"
 #include "spare.h"
 
 /*
@@ -30,6 +31,7 @@ before_fork(void)
     int saved_errno = errno;
 
     child.fd = -1;
+    sole_end();
     spare_before_fork();
     if (!front->dead && front->pid == getpid() && front->home == NULL && !front_is_planned())
         child.fd = front_open_child(&child.member);
@@ -67,6 +69,7 @@ after_fork_in_child(void)
     int saved_errno = errno;
 
     lock_tid_cache = 0;
+    sole_forked();
     fdtable_forked();
     spare_forked();
     promises_forked();

@@ -78,6 +78,9 @@ enum front_state {
     FRONT_PLANNED, /**< a stack inside this process (front_plan) that nobody has waited for yet: `page` says where it will be, nothing else is there */
 };
 
+#define SOLE_TERMS 8u /**< so often may another thread be the sole one */
+#define SOLE_NOBODY UINT32_MAX
+
 struct closing_entry;
 struct obj;
 
@@ -88,6 +91,12 @@ struct front {
     const struct shm_back_sock *bsocks;
     const struct front_local *local; /**< NULL: other threads or another process run the stack */
     const struct front_home *home; /**< NULL: the stack is another process */
+    /** Which thread has it for itself: sole.h. */
+    struct {
+        uint32_t term; /**< odd; while it is being ended, the even number below; SOLE_NOBODY: for good */
+        uint32_t begun; /**< there was one */
+        uint32_t inside[2 * SOLE_TERMS]; /**< of each term: how deep its thread is between enter and leave */
+    } sole;
     void *owner; /**< with home: whoever started it */
     uint8_t number; /**< in front_of */
     bool own_descriptors; /**< sockets are the stack's from the start: see fdtable.h */

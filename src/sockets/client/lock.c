@@ -23,8 +23,23 @@ owner_is_dead(uint32_t tid)
     return dead;
 }
 
-bool
-lock_acquire_slow(uint32_t *word)
+/* By what the word is changed everywhere. */
+typedef bool (*cas_fn)(uint32_t *word, uint32_t *expected, uint32_t desired);
+
+static bool
+cas_locked(uint32_t *word, uint32_t *expected, uint32_t desired)
+{
+    return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+static bool
+cas_own(uint32_t *word, uint32_t *expected, uint32_t desired)
+{
+    return sole_cas32(word, expected, desired);
+}
+
+static bool
+acquire_slow(uint32_t *word, cas_fn cas)
 {
     const struct timespec bound = { 0, OWNER_CHECK_NS };
     uint32_t self = lock_tid();
@@ -35,8 +50,7 @@ lock_acquire_slow(uint32_t *word)
 
         if (v == 0) {
             /* Whether others still sleep is unknown once we have slept ourselves: keep their flag. */
-            if (__atomic_compare_exchange_n(word, &v, i < SPINS ? self : self | LOCK_WAITERS, false, __ATOMIC_ACQUIRE,
-                                            __ATOMIC_RELAXED))
+            if (cas(word, &v, i < SPINS ? self : self | LOCK_WAITERS))
                 return true;
             continue;
         }
@@ -49,22 +63,46 @@ lock_acquire_slow(uint32_t *word)
                 rte_pause();
             continue;
         }
-        if (!(v & LOCK_WAITERS) &&
-            !__atomic_compare_exchange_n(word, &v, v | LOCK_WAITERS, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        if (!(v & LOCK_WAITERS) && !cas(word, &v, v | LOCK_WAITERS))
             continue;
         v |= LOCK_WAITERS;
         if (libc()->syscall(SYS_futex, word, FUTEX_WAIT, v, &bound, NULL, 0) != 0 && errno == ETIMEDOUT &&
-            owner_is_dead(v & ~LOCK_WAITERS) &&
-            __atomic_compare_exchange_n(word, &v, self | LOCK_WAITERS, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            owner_is_dead(v & ~LOCK_WAITERS) && cas(word, &v, self | LOCK_WAITERS))
             return true;
     }
+}
+
+static void
+release_slow(uint32_t *word, cas_fn cas)
+{
+    uint32_t v = __atomic_load_n(word, __ATOMIC_RELAXED);
+
+    while (!cas(word, &v, 0))
+        ;
+    if (v & LOCK_WAITERS)
+        libc()->syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+bool
+lock_acquire_slow(uint32_t *word)
+{
+    return acquire_slow(word, cas_locked);
+}
+
+bool
+lock_acquire_own_slow(uint32_t *word)
+{
+    return acquire_slow(word, cas_own);
 }
 
 void
 lock_release_slow(uint32_t *word)
 {
-    uint32_t v = __atomic_exchange_n(word, 0, __ATOMIC_RELEASE);
+    release_slow(word, cas_locked);
+}
 
-    if (v & LOCK_WAITERS)
-        libc()->syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+void
+lock_release_own_slow(uint32_t *word)
+{
+    release_slow(word, cas_own);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "libc.h"
+#include "sole.h"
 
 /**
  * @file
@@ -64,6 +65,38 @@ lock_release(uint32_t *word)
     if (__builtin_expect(!__atomic_compare_exchange_n(word, &expected, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED),
                          0))
         lock_release_slow(word);
+}
+
+/* The same for a word of the front that the calling thread uses, by plain instructions where a thread is sole: for such a word either these or the above, never both. */
+
+bool lock_acquire_own_slow(uint32_t *word);
+void lock_release_own_slow(uint32_t *word);
+
+static inline bool
+lock_acquire_own(uint32_t *word)
+{
+    uint32_t expected = 0;
+
+    if (__builtin_expect(sole_cas32(word, &expected, lock_tid()), 1))
+        return true;
+    return lock_acquire_own_slow(word);
+}
+
+static inline bool
+lock_try_own(uint32_t *word)
+{
+    uint32_t expected = 0;
+
+    return sole_cas32(word, &expected, lock_tid());
+}
+
+static inline void
+lock_release_own(uint32_t *word)
+{
+    uint32_t expected = lock_tid_cache;
+
+    if (__builtin_expect(!sole_cas32(word, &expected, 0), 0))
+        lock_release_own_slow(word);
 }
 
 #endif /* SOCKETS_CLIENT_LOCK_H */

@@ -10,6 +10,7 @@
 
 #include "libc.h"
 #include "lock.h"
+#include "sole.h"
 
 /* ---- notifications -------------------------------------------------------------------------------------------------- */
 
@@ -136,7 +137,7 @@ notify_stack(uint32_t slot)
 {
     struct shm_front_sock *f = front_sock(slot);
 
-    full_fence();
+    sole_fence();
     if (load_relaxed(&back_sock(slot)->serviced) != f->notified)
         return; /* it stands in a ring already: the stack will see this too */
     store_release(&f->notified, f->notified + 1);
@@ -174,12 +175,12 @@ command_post(uint32_t slot, const struct shm_cmd *cmd, bool wait)
     }
     f->cmd[n % SHM_CMDS] = *cmd;
     f->cmd[n % SHM_CMDS].member = front->member;
-    if (!lock_acquire(&slot_hot(f)->lock))
+    if (!lock_acquire_own(&slot_hot(f)->lock))
         return -EDEADLK;
     store_release(&f->cmd_head, n + 1);
     if (front->local == NULL || !wait)
         notify_stack(slot);
-    lock_release(&slot_hot(f)->lock);
+    lock_release_own(&slot_hot(f)->lock);
     if (front->local != NULL && wait)
         front->local->serve(slot);
     return 0;

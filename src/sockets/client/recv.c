@@ -47,13 +47,13 @@ recv_flush_notice(void)
     notice.held = false;
     f = front_sock(slot);
     /* In a handler that interrupted the holder: the holder's own call has a notice of its own to decide on. */
-    if (!lock_acquire(&slot_hot(f)->lock))
+    if (!lock_acquire_own(&slot_hot(f)->lock))
         return;
     if (f->rx_head != slot_hot(f)->rx_told) {
         recv_notice_carried(slot);
         notify_stack(slot);
     }
-    lock_release(&slot_hot(f)->lock);
+    lock_release_own(&slot_hot(f)->lock);
 }
 
 /* The caller holds the lock and has just moved rx_head. */
@@ -296,10 +296,10 @@ recv_loop(uint32_t slot, struct target *t, int flags)
     for (;;) {
         /* Before and after: what is shown while we take had arrived before this call, too. */
         held = is_held(slot);
-        if (!lock_acquire(&h->lock))
+        if (!lock_acquire_own(&h->lock))
             return got > 0 ? got : -EAGAIN;
         n = take(slot, t, flags);
-        lock_release(&h->lock);
+        lock_release_own(&h->lock);
         if (n < 0)
             return got > 0 ? got : n;
         got += n;
@@ -406,9 +406,9 @@ sock_return(struct obj *o, size_t n)
     struct target t = { .iov = &nowhere, .left = n };
     ssize_t taken;
 
-    if (!lock_acquire(&h->lock))
+    if (!lock_acquire_own(&h->lock))
         return -EAGAIN;
     taken = n <= load_acquire(&back_sock(o->slot)->rx_tail) - h->rx_pos ? take(o->slot, &t, MSG_TRUNC) : -EINVAL;
-    lock_release(&h->lock);
+    lock_release_own(&h->lock);
     return taken < 0 ? (int)taken : 0;
 }

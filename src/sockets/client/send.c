@@ -94,12 +94,12 @@ send_stage(uint32_t slot, const struct tx_source *src)
     size_t n = src->left < SYN_BYTES_MAX ? src->left : SYN_BYTES_MAX;
     char *at;
 
-    if (src->fill != fill_from_iov || n == 0 || !lock_acquire(&slot_hot(f)->lock))
+    if (src->fill != fill_from_iov || n == 0 || !lock_acquire_own(&slot_hot(f)->lock))
         return 0;
     at = f->tx_tail == 0 ? tail_at(slot) : NULL;
     if (at != NULL)
         fill_from_iov(&copy, at, n);
-    lock_release(&slot_hot(f)->lock);
+    lock_release_own(&slot_hot(f)->lock);
     return at != NULL ? (uint32_t)n : 0;
 }
 
@@ -261,10 +261,10 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
     do {
         if (!front->page->aggregate || ((flags & MSG_EOR) && record_is_pending(slot)))
             wait_until_serviced(slot);
-        if (!lock_acquire(&slot_hot(front_sock(slot))->lock))
+        if (!lock_acquire_own(&slot_hot(front_sock(slot))->lock))
             return sent > 0 ? sent : -EAGAIN;
         n = append(slot, src, flags, &end);
-        lock_release(&slot_hot(front_sock(slot))->lock);
+        lock_release_own(&slot_hot(front_sock(slot))->lock);
         if (n > 0) {
             sent += n;
             continue;
@@ -375,10 +375,10 @@ sock_reserve(struct obj *o, void **at, size_t n, int flags)
     do {
         if (!front->page->aggregate)
             wait_until_serviced(slot);
-        if (!lock_acquire(&slot_hot(front_sock(slot))->lock))
+        if (!lock_acquire_own(&slot_hot(front_sock(slot))->lock))
             return -EAGAIN;
         rc = reserve(slot, at, n);
-        lock_release(&slot_hot(front_sock(slot))->lock);
+        lock_release_own(&slot_hot(front_sock(slot))->lock);
         if (rc == -ENOBUFS)
             rc = wait_for_chunk(slot, flags, &starved);
         else if (rc == SEND_WOULD_BLOCK)
@@ -396,7 +396,7 @@ sock_commit(struct obj *o, size_t n, int flags)
     struct slot_hot *h = slot_hot(f);
     int rc = -EINVAL;
 
-    if (!lock_acquire(&h->lock))
+    if (!lock_acquire_own(&h->lock))
         return -EAGAIN;
     if ((load_relaxed(&h->flags) & SLOT_RESERVED) && n <= tail_room(o->slot, n, sock_tx_room(o->slot))) {
         __atomic_and_fetch(&h->flags, ~SLOT_RESERVED, __ATOMIC_RELAXED);
@@ -406,6 +406,6 @@ sock_commit(struct obj *o, size_t n, int flags)
         store_relaxed(&f->tx_flags, tx_flags_for(o->slot, flags));
         tail_moves(o->slot, (uint32_t)n);
     }
-    lock_release(&h->lock);
+    lock_release_own(&h->lock);
     return rc > 0 ? 0 : rc;
 }
