@@ -70,7 +70,7 @@ conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state nex
 uint32_t
 conn_options_bytes(const struct tcp_conn *c)
 {
-    return (c->flags & CONN_F_TS ? 12u : 0) + (c->ecn & CONN_ECN_OPTION ? TCP_ACCECN_OPTION_BYTES : 0);
+    return (c->flags & CONN_F_TS ? TCP_TS_OPTION_BYTES : 0) + (c->ecn & CONN_ECN_OPTION ? TCP_ACCECN_OPTION_BYTES : 0);
 }
 
 void

@@ -30,6 +30,9 @@
 #define TCP_OPTIONS_MAX 40
 _Static_assert(TCP_MSS_FLOOR > TCP_OPTIONS_MAX, "a SYN always has room for data");
 
+/** What a timestamp takes of each segment (RFC 7323 appendix A). */
+#define TCP_TS_OPTION_BYTES 12u
+
 /** What every entry of the connection table begins with. */
 struct tcp_link {
     struct tcp_tuple tuple;

@@ -336,6 +336,9 @@ void conn_send_rst(const struct tcp_env *env, struct tcp_conn *c);
 void conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 uint32_t conn_window_space(const struct tcp_conn *c);
+/** The window of a SYN for so much room: as many full segments as fit, lest the last one of every window be cut. */
+uint16_t syn_window(uint32_t space_bytes, uint16_t mss, bool has_ts);
+uint16_t conn_syn_window(const struct tcp_conn *c);
 /** For a buffer that nobody has fixed there is room to grow (the scale cannot change after the SYN); else the finest that serves. */
 uint8_t window_scale_for(const struct tcp_domain *d, uint32_t rcv_buf_bytes, bool fixed);
 /** RST in answer to a segment that belongs to nobody (RFC 9293 section 3.10.7.1). */

@@ -105,7 +105,7 @@ rx_trim_front(struct rx *r)
     r->fin = false;
 }
 
-/** Cut off what lies beyond the window. */
+/** Cut off what lies beyond the window, which the peer may fill but not overrun (RFC 9293 section 3.10.7.4). */
 static void
 rx_trim_back(struct rx *r)
 {
@@ -114,6 +114,11 @@ rx_trim_back(struct rx *r)
 
     if (r->data.len + r->fin <= room || (r->data.len <= room && r->fin && room > 0))
         return;
+    if (r->seq == c->rcv_nxt && c->rcv_used == 0 && c->reass == 0 && room > 0) {
+        /* Nothing is held, and this is one segment: a peer that takes no notice of small windows would for ever be cut short. */
+        c->rcv_adv = r->seq + r->data.len;
+        return;
+    }
     if (r->data.len > 0)
         counter_inc(r->env->ctr, CTR_TCP_DROP_SEQUENCE);
     c->flags |= CONN_F_ACK_NOW;
@@ -671,6 +676,20 @@ rx_fin_is_next(struct rx *r)
     return false;
 }
 
+/**
+ * Whether our ACK of the peer's FIN may wait for delack_us: who has been asked and answered mostly closes at once too, and our FIN carries it
+ * then. Not where it is all that the peer waits for: data, a gap or a duplicate before it, or no word said but the SYN's.
+ */
+static bool
+rx_fin_ack_may_wait(const struct rx *r)
+{
+    const struct tcp_conn *c = r->c;
+
+    return c->state == TCP_ST_ESTABLISHED && c->bytes_received > 0 &&
+           (c->flags & (CONN_F_ACK_NOW | CONN_F_SYN_DATA)) == 0 && c->rcv_nxt == c->rcv_acked + 1 &&
+           r->dsack.start == r->dsack.end;
+}
+
 static void
 rx_fin(struct rx *r)
 {
@@ -681,7 +700,11 @@ rx_fin(struct rx *r)
     c->rcv_nxt++;
     if (seq_lt(c->rcv_adv, c->rcv_nxt))
         c->rcv_adv = c->rcv_nxt;
-    c->flags |= CONN_F_FIN_RCVD | CONN_F_ACK_NOW;
+    if (rx_fin_ack_may_wait(r))
+        conn_timer_set(r->d, r->env, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
+    else
+        c->flags |= CONN_F_ACK_NOW;
+    c->flags |= CONN_F_FIN_RCVD;
     if ((c->flags & CONN_F_PENDING) == 0)
         conn_event(r->env, c, TCP_EVENT_FIN, 0);
     switch (c->state) {
@@ -826,7 +849,7 @@ syn_sent_input(struct rx *r)
     }
     c->irs = in->seq;
     c->rcv_nxt = c->rcv_acked = in->seq + 1;
-    c->rcv_adv = c->rcv_nxt + (conn_window_space(c) > UINT16_MAX ? UINT16_MAX : conn_window_space(c));
+    c->rcv_adv = c->rcv_nxt + conn_syn_window(c);
     c->snd_wnd = c->snd_wnd_max = in->window;
     c->snd_wl1 = in->seq;
     c->snd_wl2 = in->ack;

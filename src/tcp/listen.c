@@ -182,8 +182,7 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
 
     if (l->opts.window_clamp_bytes != 0 && space > l->opts.window_clamp_bytes)
         space = l->opts.window_clamp_bytes;
-    if (!syn)
-        space >>= h->rcv_wscale;
+    space = syn ? syn_window(space, h->mss_port, (h->flags & HALF_F_TS) != 0) : space >> h->rcv_wscale;
     struct tcp_out out = {
         .tuple = &h->link.tuple,
         .seq = syn ? h->iss : h->iss + 1,
@@ -288,12 +287,11 @@ conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp
     c->irs = h->irs;
     c->snd_una = c->snd_nxt = c->snd_end = h->iss + 1;
     c->rcv_nxt = c->rcv_acked = h->irs + 1;
-    uint32_t space = conn_window_space(c);
-    c->rcv_adv = c->rcv_nxt + (space > UINT16_MAX ? UINT16_MAX : space);
     c->snd_wscale = h->snd_wscale;
     c->rcv_wscale = h->rcv_wscale;
     c->mss_peer = h->mss_peer;
     path_start(d, env, c, h->mss_port);
+    c->rcv_adv = c->rcv_nxt + conn_syn_window(c);
     ecn_from_half(d, c, h);
     c->ts_recent = h->ts_recent;
     c->ts_recent_tick = tick_of(env->now_us);

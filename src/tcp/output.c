@@ -101,6 +101,22 @@ conn_window_space(const struct tcp_conn *c)
     return space;
 }
 
+uint16_t
+syn_window(uint32_t space_bytes, uint16_t mss, bool has_ts)
+{
+    uint32_t segment = mss - (has_ts ? TCP_TS_OPTION_BYTES : 0);
+
+    if (space_bytes > segment)
+        space_bytes -= space_bytes % segment;
+    return (uint16_t)(space_bytes > UINT16_MAX ? UINT16_MAX : space_bytes);
+}
+
+uint16_t
+conn_syn_window(const struct tcp_conn *c)
+{
+    return syn_window(conn_window_space(c), c->mss_port, (c->flags & CONN_F_TS) != 0);
+}
+
 /**
  * The window field. Its right edge never moves back (RFC 9293 section 3.8.6), and forward only by a worthwhile step
  * (section 3.8.6.2.2: silly window avoidance).
@@ -191,6 +207,7 @@ conn_send_rst(const struct tcp_env *env, struct tcp_conn *c)
         .tuple = &c->link.tuple,
         .seq = c->snd_nxt,
         .ack = c->rcv_nxt,
+        .window = (uint16_t)(seq_diff(c->rcv_adv, c->rcv_nxt) >> c->rcv_wscale),
         .flags = TCP_FLAG_RST | TCP_FLAG_ACK,
         .tos = c->opts.tos,
     };
@@ -228,7 +245,6 @@ void
 conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     bool passive = c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0;
-    uint32_t space = conn_window_space(c);
     /* A path that is known to take less will do so in the other direction too, most often: that spares the peer its own discovery. */
     uint16_t adv = path_adv_mss(d, &c->link.tuple.remote, c->mss_port, c->opts.max_seg);
     uint16_t mss = adv < c->mss_path ? adv : c->mss_path;
@@ -236,7 +252,7 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         .tuple = &c->link.tuple,
         .seq = c->iss,
         .ack = passive ? c->rcv_nxt : 0,
-        .window = (uint16_t)(space > UINT16_MAX ? UINT16_MAX : space),
+        .window = conn_syn_window(c),
         .flags = passive ? TCP_FLAG_SYN | TCP_FLAG_ACK : TCP_FLAG_SYN,
         .tos = c->opts.tos,
         .may_be_cut = (c->path & CONN_PATH_CUT) != 0,
@@ -531,16 +547,24 @@ fin_is_due(const struct tcp_conn *c)
     return (c->flags & CONN_F_FIN_QUEUED) != 0 && !conn_fin_sent(c);
 }
 
+/** A FIN has a sequence number: the window must have room for it as for a byte (RFC 9293 section 3.4). */
+static bool
+fin_fits(const struct tcp_conn *c)
+{
+    return seq_lt(c->snd_end, c->snd_una + c->snd_wnd);
+}
+
 static bool
 output_burst(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
 {
     uint32_t len = new_data_len(d, c, pipe, max_bytes);
-    bool fin = fin_is_due(c) && c->snd_nxt + len == c->snd_end;
+    bool fin = fin_is_due(c) && c->snd_nxt + len == c->snd_end && fin_fits(c);
 
     if (len == 0 && !fin)
         return false;
+    /* A segment that takes most of what the peer can hold: its reader should not wait for the next. */
     if (len <= c->mss)
-        send_new(d, env, c, len, fin, false);
+        send_new(d, env, c, len, fin, len > c->snd_wnd_max / 2);
     else
         send_burst(d, env, c, len, fin);
     return true;
@@ -590,7 +614,7 @@ conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp
     bool push;
 
     if (room) {
-        bool fin = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_FIN_QUEUED) != 0;
+        bool fin = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_FIN_QUEUED) != 0 && fin_fits(c);
         send_new(d, env, c, len, fin, false);
     } else if (tcp_sent_last(sent_store(d, env->locks), &c->sent, &start, &end, &push)) {
         uint32_t span = c->mss + conn_fin_sent(c);
@@ -606,14 +630,14 @@ conn_send_tail_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp
     c->tlp_end = c->snd_nxt;
 }
 
-/** Data is held back and nothing is under way whose acknowledgement would free it: a timer must. */
+/** Data or the FIN is held back and nothing is under way whose acknowledgement would free it: a timer must. */
 static void
 output_arm_held(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    if (!seq_gt(c->snd_end, c->snd_nxt))
+    if (!seq_gt(c->snd_end, c->snd_nxt) && !fin_is_due(c))
         return;
     uint32_t avail = seq_diff(c->snd_end, c->snd_nxt);
-    bool corked = (c->flags & (CONN_F_CORK | CONN_F_MORE)) != 0 && avail < c->mss && avail <= c->snd_wnd;
+    bool corked = avail > 0 && (c->flags & (CONN_F_CORK | CONN_F_MORE)) != 0 && avail < c->mss && avail <= c->snd_wnd;
     if (corked) {
         if (c->timer_at[CONN_T_SEND] == 0)
             conn_timer_set(d, env, c, CONN_T_SEND, env->now_us + (c->rtt.srtt_us != 0 ? c->rtt.rto_us : CORK_US));

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Where the window ends, on either side. */
+#include <string.h>
+
+#include "trace.h"
+
+#define TRACE_TEST(name)                                                                                               \
+    static void name##_body(struct trace *t);                                                                          \
+    static void name(void **state)                                                                                     \
+    {                                                                                                                  \
+        static struct trace t;                                                                                         \
+        (void)state;                                                                                                   \
+        trace_init(&t, NULL);                                                                                          \
+        name##_body(&t);                                                                                               \
+        trace_fini(&t);                                                                                                \
+    }                                                                                                                  \
+    static void name##_body(struct trace *t)
+
+/** A listener with so large a buffer, and its first connection. */
+static void
+accept_with_buffer(struct trace *t, uint32_t rcv_buf_bytes, uint16_t window)
+{
+    struct tcp_tuple remote;
+
+    app_listen(t, 4);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->listener, TCP_OPT_RCVBUF, (int32_t)rcv_buf_bytes), 0);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
+    peer(t, S, 0, 0, 0);
+    assert_int_equal(expect(t, S | A, 0, 1, 0)->window, window);
+    peer(t, A, 1, 1, 0);
+    t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
+}
+
+TRACE_TEST(a_fin_waits_for_the_window)
+{
+    make_established(t);
+    app_send(t, 100);
+    expect(t, A | P, 1, 1, 100);
+    t->peer_window = 0;
+    peer(t, A, 1, 101, 0);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect_nothing(t);
+    advance(t, 500000);
+    expect(t, A, 100, 1, 0);
+    t->peer_window = 1;
+    peer(t, A, 1, 101, 0);
+    expect(t, F | A, 101, 1, 0);
+    peer(t, A, 1, 102, 0);
+}
+
+TRACE_TEST(a_fin_behind_a_full_window_waits)
+{
+    make_established(t);
+    t->peer_window = 100;
+    peer(t, A, 1, 1, 0);
+    app_send(t, 100);
+    tcp_shutdown(t->d, &t->env, t->id);
+    expect(t, A | P, 1, 1, 100);
+    expect_nothing(t);
+    peer(t, A, 1, 101, 0);
+    expect(t, F | A, 101, 1, 0);
+    peer(t, A, 1, 102, 0);
+}
+
+TRACE_TEST(a_syn_offers_full_segments)
+{
+    accept_with_buffer(t, 20000, 13 * 1460);
+    peer(t, A, 1, 1, 1460);
+    assert_int_equal(expect(t, A, 1, 1461, 0)->window, 12 * 1460);
+}
+
+TRACE_TEST(less_than_a_segment_is_offered_as_it_is)
+{
+    make_established(t);
+    assert_int_equal(syn_window(1000, 1460, false), 1000);
+    assert_int_equal(syn_window(100000, 1460, false), 65535);
+    assert_int_equal(syn_window(3000, 1460, true), 2 * 1448);
+}
+
+TRACE_TEST(one_segment_may_overrun_an_empty_buffer)
+{
+    accept_with_buffer(t, 4380, 4380);
+    peer(t, A, 1, 1, 6000);
+    assert_int_equal(expect(t, A, 1, 6001, 0)->window, 0);
+    peer(t, A, 6001, 1, 1000); /* not the next */
+    expect(t, A, 1, 6001, 0);
+    assert_int_equal(t->delivered, 6000);
+    tcp_consumed(t->d, &t->env, t->id, 6000);
+    assert_int_equal(expect(t, A, 1, 6001, 0)->window, 4380);
+    /* With something held the window is what it says. */
+    peer(t, A, 6001, 1, 1000);
+    expect(t, A, 1, 7001, 0);
+    peer(t, A, 7001, 1, 4000);
+    assert_int_equal(expect(t, A, 1, 10381, 0)->window, 0);
+    assert_int_equal(t->delivered, 6000 + 4380);
+}
+
+TRACE_TEST(what_fills_most_of_the_window_is_pushed)
+{
+    t->peer_window = 2000;
+    make_established(t);
+    app_send(t, 4000);
+    expect(t, A | P, 1, 1, 1460);
+    peer(t, A, 1, 1461, 0);
+    expect(t, A | P, 1461, 1, 1460);
+    peer(t, A, 1, 2921, 0);
+    expect(t, A | P, 2921, 1, 1080);
+    peer(t, A, 1, 4001, 0);
+}
+
+TRACE_TEST(a_reset_tells_the_window)
+{
+    make_established(t);
+    peer(t, A, 1, 1, 1000);
+    expect(t, A, 1, 1001, 0);
+    tcp_abort(t->d, &t->env, t->id);
+    assert_int_equal(expect(t, R | A, 1, 1001, 0)->window, 44 * 1460 - 1000);
+}
+
+TRACE_TEST(a_fin_after_a_word_is_acknowledged_by_ours)
+{
+    make_accepted(t);
+    peer(t, A, 1, 1, 100);
+    expect(t, A, 1, 101, 0);
+    tcp_consumed(t->d, &t->env, t->id, 100);
+    peer(t, F | A, 101, 1, 0);
+    expect_nothing(t);
+    assert_int_not_equal(t->events & TCP_EVENT_FIN, 0);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect(t, F | A, 1, 102, 0);
+    advance(t, 60000);
+    expect_nothing(t);
+    peer(t, A, 102, 2, 0);
+}
+
+TRACE_TEST(a_fin_that_nobody_answers_is_acknowledged_late)
+{
+    make_accepted(t);
+    peer(t, A, 1, 1, 100);
+    expect(t, A, 1, 101, 0);
+    tcp_consumed(t->d, &t->env, t->id, 100);
+    peer(t, F | A, 101, 1, 0);
+    advance(t, 39000);
+    expect_nothing(t);
+    advance(t, 2000);
+    expect(t, A, 1, 102, 0);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_fin_waits_for_the_window),
+        cmocka_unit_test(a_fin_behind_a_full_window_waits),
+        cmocka_unit_test(a_syn_offers_full_segments),
+        cmocka_unit_test(less_than_a_segment_is_offered_as_it_is),
+        cmocka_unit_test(one_segment_may_overrun_an_empty_buffer),
+        cmocka_unit_test(what_fills_most_of_the_window_is_pushed),
+        cmocka_unit_test(a_reset_tells_the_window),
+        cmocka_unit_test(a_fin_after_a_word_is_acknowledged_by_ours),
+        cmocka_unit_test(a_fin_that_nobody_answers_is_acknowledged_late),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
