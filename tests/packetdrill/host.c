@@ -12,6 +12,7 @@
 
 #define IPV4_HDR_LEN 20u
 #define IPV6_HDR_LEN 40u
+#define MTU_MIN 576 /* RFC 791: what every host takes */
 
 static uint16_t
 be16(const uint8_t *p)
@@ -306,6 +307,8 @@ apply_sysctl(struct host *h, const char *name, char *value)
         forget_peers(h);
     else if (!strcmp(name, "net.ipv4.tcp_fastopen_key") && h->started)
         apply_fastopen_key(h, value);
+    else if (!strcmp(name, "link.mtu") && v >= MTU_MIN && v <= UINT16_MAX)
+        h->mtu = (uint16_t)v;
 }
 
 /** Lines "name=value" that the sysctl of run.sh has noted down. */
@@ -336,6 +339,49 @@ host_reload(struct host *h)
     read_sysctls(h);
     if (tcp_set_params(h->domain, &h->params) != 0)
         fprintf(stderr, "packetdrill adapter: a sysctl is out of the engine's range\n");
+}
+
+/** The engine's counters by the names that Linux's nstat has for the same. */
+static const struct {
+    const char *name;
+    enum counter_id id;
+} nstat_names[] = {
+    { "TcpActiveOpens", CTR_TCP_ACTIVE_OPENS },
+    { "TcpPassiveOpens", CTR_TCP_PASSIVE_OPENS },
+    { "TcpInSegs", CTR_TCP_RX_SEGS },
+    { "TcpOutSegs", CTR_TCP_TX_SEGS },
+    { "TcpRetransSegs", CTR_TCP_RETRANS_SEGS },
+    { "TcpOutRsts", CTR_TCP_RST_TX },
+    { "TcpExtSyncookiesSent", CTR_TCP_SYN_COOKIES_SENT },
+    { "TcpExtSyncookiesRecv", CTR_TCP_SYN_COOKIES_TAKEN },
+    { "TcpExtSyncookiesFailed", CTR_TCP_SYN_COOKIES_BAD },
+    { "TcpExtOutOfWindowIcmps", CTR_TCP_DROP_ICMP },
+    { "TcpExtPAWSEstab", CTR_TCP_DROP_PAWS },
+    { "TcpExtTCPTimeouts", CTR_TCP_RTO },
+    { "TcpExtTCPLossProbes", CTR_TCP_TAIL_PROBES },
+    { "TcpExtTCPOFOQueue", CTR_TCP_OOO_SEGS },
+    { "TcpExtTCPChallengeACK", CTR_TCP_CHALLENGE_ACKS },
+    { "TcpExtTCPKeepAlive", CTR_TCP_KEEPALIVE_PROBES },
+    { "TcpExtTCPWinProbe", CTR_TCP_ZERO_WINDOW_PROBES },
+    { "TcpExtBeyondWindow", CTR_TCP_DROP_SEQUENCE },
+    { "TcpExtTCPFastOpenActive", CTR_TCP_FASTOPEN_ACTIVE },
+    { "TcpExtTCPFastOpenActiveFail", CTR_TCP_FASTOPEN_ACTIVE_FAIL },
+    { "TcpExtTCPFastOpenPassive", CTR_TCP_FASTOPEN_PASSIVE },
+    { "TcpExtTCPFastOpenCookieReqd", CTR_TCP_FASTOPEN_COOKIE_REQUESTS },
+};
+
+/** A script may look at any time by a command of the shell's, which we do not see: so the file is always up to date. */
+static void
+write_counters(const struct host *h)
+{
+    const char *path = getenv("COUNTER_FILE");
+    FILE *f = path ? fopen(path, "w") : NULL;
+
+    if (!f)
+        return;
+    for (size_t i = 0; i < sizeof(nstat_names) / sizeof(nstat_names[0]); i++)
+        fprintf(f, "%s %llu\n", nstat_names[i].name, (unsigned long long)h->ctr.v[nstat_names[i].id]);
+    fclose(f);
 }
 
 int
@@ -463,13 +509,14 @@ host_input(struct host *h, const uint8_t *packet, size_t n_bytes)
 {
     struct tcp_in in = { 0 };
     uint8_t proto;
-    if (!h->started)
+    if (host_start(h) != 0)
         return;
     size_t off = parse_ip(packet, n_bytes, &in.tuple.remote, &in.tuple.local, &proto, &in.tos);
     if (!off || off > n_bytes)
         return;
     if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6) {
         input_icmp(h, packet + off, n_bytes - off, proto == IPPROTO_ICMPV6);
+        write_counters(h);
         return;
     }
     if (proto != IPPROTO_TCP || tcp_wire_parse(packet + off, n_bytes - off, &in) < 0)
@@ -482,6 +529,7 @@ host_input(struct host *h, const uint8_t *packet, size_t n_bytes)
             tcp_info(h->domain, h->socks[i].id, &h->socks[i].info);
     struct tcp_env env = host_env(h);
     tcp_input(h->domain, &env, &in);
+    write_counters(h);
 }
 
 /* ---- time ---- */
@@ -492,6 +540,7 @@ run_timers(struct host *h)
     struct tcp_env env = host_env(h);
     while (tcp_tick(h->domain, &env, 64) == 64)
         ;
+    write_counters(h);
 }
 
 void

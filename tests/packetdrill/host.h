@@ -40,7 +40,7 @@ struct host_sock {
     uint8_t *rx; /**< received bytes, rx_len of them */
     size_t rx_len, rx_room;
     uint32_t tx_written, tx_acked; /**< stream positions; every byte that a script writes is zero, so none is kept */
-    uint32_t sndbuf_bytes, rcvbuf_bytes;
+    uint32_t sndbuf_bytes;
     uint32_t lowat_bytes; /**< SO_RCVLOWAT */
     uint64_t rcv_timeout_us, snd_timeout_us; /**< 0 = none */
     uint32_t edges; /**< events since the last look: for EPOLLET */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -86,6 +87,7 @@ static const struct {
     { SOL_SOCKET, SO_REUSEPORT, TCP_OPT_REUSEPORT },
     { SOL_SOCKET, SO_RCVBUF, TCP_OPT_RCVBUF },
     { SOL_SOCKET, SO_SNDBUF, TCP_OPT_SNDBUF },
+    { SOL_SOCKET, SO_MAX_PACING_RATE, TCP_OPT_MAX_PACING_RATE },
     { IPPROTO_IP, IP_TOS, TCP_OPT_TOS },
     { IPPROTO_IP, IP_MTU_DISCOVER, TCP_OPT_MTU_DISCOVER },
     { IPPROTO_TCP, TCP_FASTOPEN, TCP_OPT_FASTOPEN },
@@ -160,12 +162,8 @@ set_engine_option(struct host_sock *s, int level, int name, int value)
         if (engine_options[i].level != level || engine_options[i].name != name)
             continue;
         enum tcp_option opt = engine_options[i].opt;
-        if (opt == TCP_OPT_SNDBUF || opt == TCP_OPT_RCVBUF)
-            value *= 2; /* as Linux books them */
         if (opt == TCP_OPT_SNDBUF)
-            s->sndbuf_bytes = (uint32_t)value;
-        if (opt == TCP_OPT_RCVBUF)
-            s->rcvbuf_bytes = (uint32_t)value;
+            s->sndbuf_bytes = (uint32_t)(value *= 2); /* as Linux books it */
         return set_engine_value(s, opt, value);
     }
     return -ENOPROTOOPT;
@@ -285,7 +283,11 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_segs_out = (uint32_t)ci.segs_out;
         ti.tcpi_notsent_bytes = ci.snd_unsent;
         ti.tcpi_delivery_rate = ci.delivery_rate;
+        ti.tcpi_delivery_rate_app_limited = ci.delivery_rate_app_limited;
         ti.tcpi_pacing_rate = ci.pacing_rate != 0 ? ci.pacing_rate : UINT64_MAX;
+        ti.tcpi_max_pacing_rate = ci.max_pacing_rate != 0 ? ci.max_pacing_rate : UINT64_MAX;
+        ti.tcpi_snd_wnd = ci.snd_wnd;
+        ti.tcpi_rcv_space = ci.rcv_buf_bytes;
         ti.tcpi_busy_time = ci.busy_us;
         ti.tcpi_rwnd_limited = ci.rwnd_limited_us;
         ti.tcpi_sndbuf_limited = ci.sndbuf_limited_us;
@@ -304,13 +306,28 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
     return put_value(value, len, &answer, sizeof(answer));
 }
 
+/** SO_MEMINFO, by the bytes that are held: there are no kernel buffers with an overhead to count. */
+static int
+get_meminfo(const struct host_sock *s, void *value, socklen_t *len)
+{
+    uint32_t info[SK_MEMINFO_VARS] = { [SK_MEMINFO_SNDBUF] = s->sndbuf_bytes };
+    struct tcp_conn_info ci;
+
+    if (s->id && tcp_info(host.domain, s->id, &ci)) {
+        info[SK_MEMINFO_RMEM_ALLOC] = ci.rcv_queued;
+        info[SK_MEMINFO_RCVBUF] = ci.rcv_buf_bytes;
+        info[SK_MEMINFO_WMEM_QUEUED] = ci.snd_queued;
+    }
+    return put_value(value, len, info, sizeof(info));
+}
+
 /** An option that nobody has set. */
 static int
 default_value(enum tcp_option opt)
 {
     switch (opt) {
     case TCP_OPT_RCVBUF:
-        return (int)host.params.rcv_buf_bytes;
+        return (int)host.params.rcv_buf_bytes / 2;
     case TCP_OPT_KEEPIDLE:
         return 7200;
     case TCP_OPT_KEEPINTVL:
@@ -342,10 +359,8 @@ get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len
         const char *cc_name = s->id && tcp_info(host.domain, s->id, &cc) ? cc.cc_name : "cubic";
         return put_value(value, len, cc_name, (socklen_t)strlen(cc_name) + 1);
     }
-    if (level == SOL_SOCKET && name == SO_MEMINFO) {
-        uint32_t zero[9] = { 0 };
-        return put_value(value, len, zero, sizeof(zero));
-    }
+    if (level == SOL_SOCKET && name == SO_MEMINFO)
+        return get_meminfo(s, value, len);
     int v = 0;
     if (level == SOL_SOCKET && name == SO_ERROR) {
         v = s->error;
@@ -378,6 +393,8 @@ get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len
         if (engine_options[i].level == level && engine_options[i].name == name) {
             enum tcp_option opt = engine_options[i].opt;
             v = s->opts.set & 1u << opt ? s->opts.value[opt] : default_value(opt);
+            if (opt == TCP_OPT_RCVBUF)
+                v *= 2; /* what is asked for is the window; it is told as Linux books it */
             return put_value(value, len, &v, sizeof(v));
         }
     }

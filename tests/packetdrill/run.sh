@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Run packetdrill scripts against the stack: run.sh [-v ipv4|mapped|ipv6] [-o DIR] [-s NAME=VALUE]... SCRIPT-OR-FOLDER...
-# -s: a sysctl that a set of scripts takes for granted and does not set.
+# Run packetdrill scripts against the stack: run.sh [-v ipv4|mapped|ipv6] [-t SET] [-o DIR] [-s NAME=VALUE]... SCRIPT-OR-FOLDER...
+# -t: the set that they are of (google, linux, nplab, ligurio, gvisor, accecn; any other name has neither presets nor known failures).
+# -s: a sysctl that the scripts take for granted and do not set.
 # PACKETDRILL names the packetdrill binary, ADAPTER the shared object (default: build/tests/packetdrill/ of this tree).
 # Prints "pass|FAIL path" for each script, "known path: reason" for those that expected-failures.txt lists, and the totals; with -o each
 # script's output is kept in DIR. Exit status 0 if what failed is known, and what is known has failed.
@@ -12,15 +13,19 @@ adapter=${ADAPTER:-$here/../../build/tests/packetdrill/libisosock-packetdrill.so
 variant=ipv4
 keep=
 given=()
-while getopts v:o:s: opt; do
+set=own
+while getopts v:t:o:s: opt; do
     case $opt in
     v) variant=$OPTARG ;;
+    t) set=$OPTARG ;;
     o) keep=$OPTARG && mkdir -p "$keep" ;;
     s) given+=("$OPTARG") ;;
     *) exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
+# What a Linux of their time had by default.
+[ "$set" = nplab ] && given=("net.ipv4.tcp_rmem=4096 87380 3000000" net.ipv4.tcp_ecn=0 "${given[@]}")
 [ -x "$packetdrill" ] || { echo "skip: no packetdrill binary (set PACKETDRILL=path)"; exit 77; }
 [ -r "$adapter" ] || { echo "no adapter at $adapter: build first"; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "skip: packetdrill locks its memory and needs root"; exit 77; }
@@ -30,15 +35,28 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/bin"
 # The scripts set up a Linux: sysctls are noted down for the adapter, the rest has nothing to act on here.
-for stub in tc nstat ethtool; do printf '#!/bin/sh\nexit 0\n' >"$work/bin/$stub"; done
+for stub in tc ethtool; do printf '#!/bin/sh\nexit 0\n' >"$work/bin/$stub"; done
 cat >"$work/bin/ip" <<'SH'
 #!/bin/sh
 [ "$1" = -6 ] && shift
 case "$1 $2" in
 "tcp_metrics flush") echo tcp_metrics.flush=1 >>"$SYSCTL_FILE" ;;
 "route add" | "route change" | "route replace") shift 2 && echo "route=$*" >>"$SYSCTL_FILE" ;;
+"link set") case "$*" in *" mtu "[0-9]*) echo "link.mtu=${*##* mtu }" >>"$SYSCTL_FILE" ;; esac ;;
 esac
 exit 0
+SH
+# The adapter keeps the stack's counters in a file, by the names of nstat; this tells what has grown since the last look, as nstat does.
+cat >"$work/bin/nstat" <<'SH'
+#!/bin/sh
+seen=$COUNTER_FILE.seen
+touch "$COUNTER_FILE" "$seen"
+case " $*" in *" -n"*) ;; *)
+    case " $*" in *" -z"*) zeros=1 ;; *) zeros=0 ;; esac
+    awk -v zeros=$zeros 'NR == FNR { old[$1] = $2; next }
+        zeros || $2 > old[$1] { printf "%-32s%-18d 0.0\n", $1, $2 - old[$1] }' "$seen" "$COUNTER_FILE" ;;
+esac
+case " $*" in *" -s"*) ;; *) cp "$COUNTER_FILE" "$seen" ;; esac
 SH
 cat >"$work/bin/sysctl" <<'SH'
 #!/bin/sh
@@ -63,7 +81,7 @@ chmod +x "$restore"
 printf '%s\n' "$restore" >>"$SYSCTL_FILE.restore"
 SH
 chmod +x "$work"/bin/*
-export SYSCTL_FILE=$work/sysctl LOCAL_IPV4=192.168.0.1 LOCAL_IPV6=fd3d:0a0b:17d6::1
+export SYSCTL_FILE=$work/sysctl COUNTER_FILE=$work/counters LOCAL_IPV4=192.168.0.1 LOCAL_IPV6=fd3d:0a0b:17d6::1
 export PATH=$work/bin:$PATH
 
 # Names that google/packetdrill's own runner defines; the cookie is that of the key in its defaults and these addresses.
@@ -104,8 +122,9 @@ run_path() {
 
 # Why this script is known to fail in this variant.
 known_reason() {
-    local v name why
-    while read -r v name why; do
+    local of v name why
+    while read -r of v name why; do
+        [ "$of" = "$set" ] || continue
         [ "$v" = all ] || [ "$v" = "$variant" ] || continue
         case $1 in */"$name") echo "$why" ;; esac
     done < <(grep -v '^#' "$here/expected-failures.txt")
@@ -114,11 +133,19 @@ known_reason() {
 passed=0
 failed=0
 known=0
+skipped=0
 surprises=0
 while IFS= read -r script; do
     printf '%s\n' "${given[@]}" >"$SYSCTL_FILE"
+    rm -f "$COUNTER_FILE" "$COUNTER_FILE.seen"
     path=$(run_path "$script")
     reason=$(known_reason "$script")
+    only=$(sed -n 's/^--ip_version=\(ipv[46]\)$/\1/p' "$path" | head -n 1)
+    if [ -n "$only" ] && [ "$only" != "${variant/mapped/ipv4}" ]; then
+        skipped=$((skipped + 1))
+        echo "skip $script: for $only alone"
+        continue
+    fi
     # Addresses of a script's own matter to it; the command line would win over them.
     own=("${ips[@]}")
     if [ "$variant" != ipv6 ] && grep -qE '^--(local|remote)_ip=[0-9.]+$' "$path"; then
@@ -143,5 +170,5 @@ while IFS= read -r script; do
     [ -n "$keep" ] && cp "$work/out" "$keep/$(printf '%s' "${script#/}" | tr / _).out"
     [ -e "$SYSCTL_FILE.restore" ] && xargs rm -f <"$SYSCTL_FILE.restore" && rm -f "$SYSCTL_FILE.restore"
 done < <(for a in "$@"; do find "$(realpath "$a")" -name '*.pkt' | sort; done)
-echo "$passed passed, $failed failed, $known known to fail"
+echo "$passed passed, $failed failed, $known known to fail, $skipped for another IP version"
 [ "$failed" = 0 ] && [ "$surprises" = 0 ]
