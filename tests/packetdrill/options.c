@@ -287,7 +287,7 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_pacing_rate = ci.pacing_rate != 0 ? ci.pacing_rate : UINT64_MAX;
         ti.tcpi_max_pacing_rate = ci.max_pacing_rate != 0 ? ci.max_pacing_rate : UINT64_MAX;
         ti.tcpi_snd_wnd = ci.snd_wnd;
-        ti.tcpi_rcv_space = ci.rcv_buf_bytes;
+        ti.tcpi_rcv_space = ti.tcpi_rcv_ssthresh = ci.rcv_buf_bytes;
         ti.tcpi_busy_time = ci.busy_us;
         ti.tcpi_rwnd_limited = ci.rwnd_limited_us;
         ti.tcpi_sndbuf_limited = ci.sndbuf_limited_us;

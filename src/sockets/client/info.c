@@ -57,7 +57,7 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_snd_cwnd = in->cwnd_segs;
     out->tcpi_snd_ssthresh = in->ssthresh_segs;
     out->tcpi_snd_wnd = in->snd_wnd;
-    out->tcpi_rcv_space = in->rcv_space;
+    out->tcpi_rcv_space = out->tcpi_rcv_ssthresh = in->rcv_space;
     out->tcpi_pmtu = in->path_mtu;
     out->tcpi_advmss = in->adv_mss;
     out->tcpi_last_data_sent = in->last_data_sent_ms;
