@@ -95,7 +95,7 @@ mapped)
         -D CMSG_LEVEL_IP=SOL_IPV6 -D CMSG_TYPE_RECVERR=IPV6_RECVERR)
     ips=(--local_ip=192.168.0.1 --remote_ip=192.0.2.1) ;;
 ipv6)
-    args=(--ip_version=ipv6 --so_flags=mtu=1520 --mtu=1520 -D TFO_COOKIE=c1d1e9742a47a9bc -D CODE=host_unreachable
+    args=(--ip_version=ipv6 --so_flags=mtu=1520 --mtu=1520 -D TFO_COOKIE=c1d1e9742a47a9bc -D CODE=address_unreachable
         -D CMSG_LEVEL_IP=SOL_IPV6 -D CMSG_TYPE_RECVERR=IPV6_RECVERR)
     ips=(--local_ip=fd3d:0a0b:17d6::1 --remote_ip=fd3d:fa7b:d17d::1) ;;
 *) echo "variant: ipv4, mapped or ipv6"; exit 2 ;;
