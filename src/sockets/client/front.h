@@ -144,11 +144,14 @@ extern struct front *front_of[FRONT_MAX]; /**< set once, with a release */
 #define SLOT_LISTENER 0x80u
 #define SLOT_CONNECT_FAILED 0x100u /**< connect() has told its error: the socket is as good as new */
 #define SLOT_OPTS 0x400u /**< slot_opts is in use */
-#define SLOT_RESERVED                                                                                                  \
-    0x200u /**< bytes behind tx_tail are being written in place: their chunk stays, and nothing else is sent */
-
 #define SLOT_DEFERRED                                                                                                  \
     0x800u /**< TCP_FASTOPEN_CONNECT: the connection to slot_opts.deferred begins with the first bytes */
+
+/**
+ * How many bytes behind tx_tail the program is writing in place, 1 to SHM_CHUNK_BYTES, or 0: meanwhile their chunk stays, and nothing else is sent.
+ */
+#define SLOT_RESERVED_SHIFT 15
+#define SLOT_RESERVED (UINT32_MAX << SLOT_RESERVED_SHIFT)
 
 /** In private0: line 0, what each call touches. */
 struct slot_hot {

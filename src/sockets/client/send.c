@@ -357,7 +357,7 @@ reserve(uint32_t slot, void **at, size_t n)
     *at = tail_at(slot);
     if (*at == NULL)
         return -ENOBUFS;
-    __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, SLOT_RESERVED, __ATOMIC_RELAXED);
+    __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, (uint32_t)room << SLOT_RESERVED_SHIFT, __ATOMIC_RELAXED);
     return (ssize_t)room;
 }
 
@@ -394,11 +394,13 @@ sock_commit(struct obj *o, size_t n, int flags)
 {
     struct shm_front_sock *f = front_sock(o->slot);
     struct slot_hot *h = slot_hot(f);
+    uint32_t reserved;
     int rc = -EINVAL;
 
     if (!lock_acquire_own(&h->lock))
         return -EAGAIN;
-    if ((load_relaxed(&h->flags) & SLOT_RESERVED) && n <= tail_room(o->slot, n, sock_tx_room(o->slot))) {
+    reserved = (load_relaxed(&h->flags) & SLOT_RESERVED) >> SLOT_RESERVED_SHIFT;
+    if (reserved > 0 && n <= reserved) {
         __atomic_and_fetch(&h->flags, ~SLOT_RESERVED, __ATOMIC_RELAXED);
         rc = n > 0 ? check_sendable(o->slot) : 1;
     }

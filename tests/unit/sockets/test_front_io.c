@@ -637,8 +637,10 @@ test_reserve_and_commit(void **state)
     assert_int_equal(fs_sent_bytes(slot), sent);
     fs_sent(slot, 0, scratch, sent);
     assert_memory_equal(scratch, pattern, sent);
+    /* More than was reserved, though the chunk has room: there is nobody's data. */
+    assert_int_equal(iso_send_reserve(fd, &at, 10, 0), 10);
+    assert_fails(iso_send_commit(fd, 11, 0), EINVAL);
     /* Given up. */
-    assert_true(iso_send_reserve(fd, &at, 10, 0) > 0);
     assert_int_equal(iso_send_commit(fd, 0, 0), 0);
     assert_int_equal(iso_send(fd, "y", 1, 0), 1);
     assert_int_equal(fs_sent_bytes(slot), sent + 1);
