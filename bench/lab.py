@@ -83,6 +83,19 @@ def task_ns(pid):
     return total
 
 
+def group_of(pid):
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def jobs_ns(jobs):
+    """CPU time of jobs and of what they have forked, as far as that still runs."""
+    groups = {job.pid for job in jobs}
+    return sum(task_ns(pid) for pid in map(int, filter(str.isdigit, os.listdir('/proc'))) if group_of(pid) in groups)
+
+
 def own_children_ns():
     t = os.times()
     return int((t.user + t.system + t.children_user + t.children_system) * 1e9)
@@ -170,7 +183,7 @@ class Lab:
                     total += user + nice + system + irq + softirq + steal
         total *= 10**9 // os.sysconf('SC_CLK_TCK')
         # The kernel's share of a transfer may be done by the softirq threads.
-        ours = sum(task_ns(pid) for pid in [job.pid for job in self.jobs] + self.softirqs) + own_children_ns()
+        ours = jobs_ns(self.jobs) + sum(task_ns(pid) for pid in self.softirqs) + own_children_ns()
         return total, total - ours
 
     def await_quiet(self, seconds):

@@ -13,7 +13,7 @@ import re
 import sys
 
 from compare import Kernel, Packet, Plain, ratios
-from lab import OBSERVED, Failure, arguments, chosen, laboratory, median, observe, own_children_ns, read_rows, rows_file, run, task_ns, wait_for
+from lab import OBSERVED, Failure, arguments, chosen, jobs_ns, laboratory, median, observe, own_children_ns, read_rows, rows_file, run, task_ns, wait_for
 
 PAGE_BYTES = 600
 NGINX_PORT, REDIS_PORT, SOCKPERF_PORT, IPERF_PORT = 8080, 6379, 11111, 5201
@@ -122,8 +122,7 @@ def program_of(workload):
 
 def cpu_ns(lab, jobs):
     """CPU time that the jobs and their children have used, and the first CPU's softirq thread, which may do part of the kernel's work."""
-    pids = [int(pid) for job in jobs for pid in run('pgrep', '-g', str(job.pid)).split()]
-    return sum(task_ns(pid) for pid in [*pids, lab.softirqs[0]])
+    return jobs_ns(jobs) + task_ns(lab.softirqs[0])
 
 
 class Host:

@@ -4,6 +4,7 @@
 import argparse
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,15 @@ class Clock:
 
     def monotonic_ns(self):
         return self.now
+
+
+class Jobs(unittest.TestCase):
+    def test_a_forked_worker_is_the_jobs(self):
+        with subprocess.Popen(['sh', '-c', 'i=0; (while [ $i -lt 200000 ]; do i=$((i + 1)); done; echo; sleep 9) & wait'], stdout=subprocess.PIPE, start_new_session=True) as job:
+            job.stdout.readline()
+            in_all, alone = lab.jobs_ns([job]), lab.task_ns(job.pid)
+            os.killpg(job.pid, signal.SIGKILL)
+        self.assertGreater(in_all - alone, 5 * 10**6)
 
 
 class Runs(unittest.TestCase):
