@@ -36,7 +36,7 @@ static const char usage[] =
     "options are\n"
     "isobench's:\n\n";
 
-/** An argument vector. */
+/** An argument vector: static where it is made, since the EAL may keep what it was given. */
 struct words {
     char *v[WORDS_MAX + 1]; /**< ends with NULL */
     int n;
@@ -188,18 +188,17 @@ pin(int cpu)
 static void *
 serve(void *arg)
 {
+    static struct words own, w;
     struct pair *p = arg;
-    struct words w = { .n = 0 };
     int stack;
 
-    add(&w, "isobench-embedded");
-    add_own(&w, p, true);
-    stack = pin(p->cpus[0]) == 0 ? iso_stack_add(w.n, w.v) : -1;
+    add(&own, "isobench-embedded");
+    add_own(&own, p, true);
+    stack = pin(p->cpus[0]) == 0 ? iso_stack_add(own.n, own.v) : -1;
     p->failed = stack < 0;
     pthread_barrier_wait(&p->started);
     if (stack < 0)
         return NULL;
-    w.n = 0;
     add(&w, "isobench");
     add(&w, "serve");
     add(&w, SERVER_TARGET);
@@ -226,7 +225,7 @@ shake_hands(void)
 static int
 client(int argc, char **argv)
 {
-    struct words w = { .n = 0 };
+    static struct words w;
 
     shake_hands();
     add(&w, "isobench");
@@ -241,7 +240,7 @@ client(int argc, char **argv)
 static int
 run_pair(struct pair *p, int argc, char **argv)
 {
-    struct words w = { .n = 0 };
+    static struct words w;
     pthread_t server;
     int rc, status = 1;
 
