@@ -329,49 +329,38 @@ the_third_ack_is_read(void **state)
 }
 
 /** Section 3.1.4.1: the second SYN asks again, the third does not; an answer to an earlier one is good still. */
-static void
-lost_syns_give_up_asking(void **state)
+TRACE_TEST(lost_syns_give_up_asking, accurate)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, accurate);
-    assert_int_equal(tcp_connect(t.d, &t.env, &t.tuple, TRACE_MSS, NULL, TRACE_USER, &t.id), 0);
-    expect(&t, S | ASK, 0, 0, 0);
-    advance(&t, 1100000);
-    expect(&t, S | ASK, 0, 0, 0);
-    advance(&t, 2100000);
-    expect(&t, S, 0, 0, 0);
-    t.peer_opts = with_counters;
-    peer(&t, S | A | ACE(2), 0, 1, 0);
-    expect(&t, A | ACE(2), 1, 1, 0);
-    app_send(&t, 10);
-    assert_int_equal(expect(&t, A | P | ACE(5), 1, 1, 10)->tos & TCP_TOS_ECN, TCP_TOS_ECT0);
-    trace_fini(&t);
+    assert_int_equal(tcp_connect(t->d, &t->env, &t->tuple, TRACE_MSS, NULL, TRACE_USER, &t->id), 0);
+    expect(t, S | ASK, 0, 0, 0);
+    advance(t, 1100000);
+    expect(t, S | ASK, 0, 0, 0);
+    advance(t, 2100000);
+    expect(t, S, 0, 0, 0);
+    t->peer_opts = with_counters;
+    peer(t, S | A | ACE(2), 0, 1, 0);
+    expect(t, A | ACE(2), 1, 1, 0);
+    app_send(t, 10);
+    assert_int_equal(expect(t, A | P | ACE(5), 1, 1, 10)->tos & TCP_TOS_ECN, TCP_TOS_ECT0);
 }
 
 /** Section 3.2.3.2.2: the second SYN-ACK goes without the option, the third without flags; after that nothing is ECN-capable (3.1.5). */
-static void
-lost_syn_acks_give_up(void **state)
+TRACE_TEST(lost_syn_acks_give_up, accurate)
 {
-    static struct trace t;
     struct tcp_tuple remote;
 
-    (void)state;
-    trace_init(&t, accurate);
-    app_listen(&t, 1);
-    peer(&t, S | ASK, 0, 0, 0);
-    assert_true(expect(&t, S | A | ACE(2), 0, 1, 0)->opts.has_accecn);
-    advance(&t, 1100000);
-    assert_false(expect(&t, S | A | ACE(2), 0, 1, 0)->opts.has_accecn);
-    advance(&t, 2100000);
-    assert_false(expect(&t, S | A, 0, 1, 0)->opts.has_accecn);
-    peer(&t, A | ACE(2), 1, 1, 0);
-    t.id = tcp_accept(t.d, &t.env, t.listener, TRACE_USER, &remote);
-    assert_true(info_of(&t).accecn);
-    app_send(&t, 10);
-    assert_int_equal(expect(&t, A | P | ACE(5), 1, 1, 10)->tos & TCP_TOS_ECN, 0);
-    trace_fini(&t);
+    app_listen(t, 1);
+    peer(t, S | ASK, 0, 0, 0);
+    assert_true(expect(t, S | A | ACE(2), 0, 1, 0)->opts.has_accecn);
+    advance(t, 1100000);
+    assert_false(expect(t, S | A | ACE(2), 0, 1, 0)->opts.has_accecn);
+    advance(t, 2100000);
+    assert_false(expect(t, S | A, 0, 1, 0)->opts.has_accecn);
+    peer(t, A | ACE(2), 1, 1, 0);
+    t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
+    assert_true(info_of(t).accecn);
+    app_send(t, 10);
+    assert_int_equal(expect(t, A | P | ACE(5), 1, 1, 10)->tos & TCP_TOS_ECN, 0);
 }
 
 /** Section 3.1.5: the mode is that of the first SYN; a later one without flags ends ECT, one with the old flags the handshake. */
@@ -445,30 +434,24 @@ cookies_need_not_remember(void **state)
     }
 }
 
-static void
-simultaneous_opens_agree_too(void **state)
+TRACE_TEST(simultaneous_opens_agree_too, accurate)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, accurate);
-    assert_int_equal(tcp_connect(t.d, &t.env, &t.tuple, TRACE_MSS, NULL, TRACE_USER, &t.id), 0);
-    expect(&t, S | ASK, 0, 0, 0);
-    t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = MSS };
-    t.peer_tos = TCP_TOS_ECT0;
-    peer(&t, S | ASK, 0, 0, 0);
-    expect(&t, S | A | ACE(4), 0, 1, 0);
-    t.peer_tos = TCP_TOS_CE;
-    t.peer_opts = with_counters;
-    peer(&t, S | A | ACE(2), 0, 1, 0);
-    expect(&t, A | ACE(6), 1, 1, 0); /* how its SYN-ACK arrived */
-    assert_int_equal(state_of(&t), TCP_ST_ESTABLISHED);
-    assert_int_equal(info_of(&t).received_ce, 1);
-    t.peer_tos = 0;
-    peer(&t, A | ACE(3), 1, 1, 0); /* and how ours did: mangled */
-    app_send(&t, 10);
-    assert_int_equal(expect(&t, A | P | ACE(6), 1, 1, 10)->tos & TCP_TOS_ECN, 0);
-    trace_fini(&t);
+    assert_int_equal(tcp_connect(t->d, &t->env, &t->tuple, TRACE_MSS, NULL, TRACE_USER, &t->id), 0);
+    expect(t, S | ASK, 0, 0, 0);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = MSS };
+    t->peer_tos = TCP_TOS_ECT0;
+    peer(t, S | ASK, 0, 0, 0);
+    expect(t, S | A | ACE(4), 0, 1, 0);
+    t->peer_tos = TCP_TOS_CE;
+    t->peer_opts = with_counters;
+    peer(t, S | A | ACE(2), 0, 1, 0);
+    expect(t, A | ACE(6), 1, 1, 0); /* how its SYN-ACK arrived */
+    assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
+    assert_int_equal(info_of(t).received_ce, 1);
+    t->peer_tos = 0;
+    peer(t, A | ACE(3), 1, 1, 0); /* and how ours did: mangled */
+    app_send(t, 10);
+    assert_int_equal(expect(t, A | P | ACE(6), 1, 1, 10)->tos & TCP_TOS_ECN, 0);
 }
 
 /* ---- counting ---------------------------------------- */

@@ -82,128 +82,100 @@ options_of_absurd_length(void **state)
 /* ---- sequence numbers ---------------------------------------- */
 
 /** Copies that overlap and copies that contradict each other: each byte is delivered once, the first that came. */
-static void
-overlaps_and_contradictions(void **state)
+TRACE_TEST(overlaps_and_contradictions, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    peer(&t, A, 101, 1, 100);
-    peer(&t, A, 51, 1, 100); /* other bytes for a part of it */
-    peer(&t, A, 101, 1, 200); /* the same and more */
-    peer(&t, A, 151, 1, 50);
-    assert_int_equal(t.delivered, 0);
-    peer(&t, A, 1, 1, 120);
-    assert_int_equal(t.delivered, 300);
+    make_established(t);
+    peer(t, A, 101, 1, 100);
+    peer(t, A, 51, 1, 100); /* other bytes for a part of it */
+    peer(t, A, 101, 1, 200); /* the same and more */
+    peer(t, A, 151, 1, 50);
+    assert_int_equal(t->delivered, 0);
+    peer(t, A, 1, 1, 120);
+    assert_int_equal(t->delivered, 300);
     for (unsigned i = 0; i < 20; i++)
-        peer(&t, A, 1 + 10 * i, 1, 300 - 10 * i); /* all of it again, from everywhere */
-    assert_int_equal(t.delivered, 300);
-    assert_true(t.ctr.v[CTR_TCP_DUP_SEGS] >= 20);
-    assert_int_equal(conn_of(&t)->rcv_nxt, t.irs + 301);
-    assert_unharmed(&t);
-    trace_fini(&t);
+        peer(t, A, 1 + 10 * i, 1, 300 - 10 * i); /* all of it again, from everywhere */
+    assert_int_equal(t->delivered, 300);
+    assert_true(t->ctr.v[CTR_TCP_DUP_SEGS] >= 20);
+    assert_int_equal(conn_of(t)->rcv_nxt, t->irs + 301);
+    assert_unharmed(t);
 }
 
 /** Both directions cross 2^32, with a gap and a retransmission on the way. */
-static void
-sequence_numbers_wrap(void **state)
+TRACE_TEST(sequence_numbers_wrap, plain_sack)
 {
-    static struct trace t;
     struct tcp_options o = { .has_mss = true, .mss = 1460, .sack_permitted = true };
 
-    (void)state;
-    trace_init(&t, plain_sack);
-    t.tuple.local_port = 5000;
-    tcp_seq isn = tcp_isn(t.params.seed, &t.tuple, t.env.now_us);
-    advance(&t, 4ull * (uint32_t)(0xfffffff0u - isn));
-    assert_int_equal(tcp_connect(t.d, &t.env, &t.tuple, TRACE_MSS, NULL, TRACE_USER, &t.id), 0);
-    expect(&t, S, 0, 0, 0);
-    assert_in_range(t.iss, 0xffffffe0u, 0xffffffffu);
-    t.irs = 0xfffffff0;
-    t.peer_opts = o;
-    peer(&t, S | A, 0, 1, 0);
-    expect(&t, A, 1, 1, 0);
-    peer(&t, A, 1001, 1, 1000);
-    const struct tcp_out *sack = expect(&t, A, 1, 1, 0);
+    t->tuple.local_port = 5000;
+    tcp_seq isn = tcp_isn(t->params.seed, &t->tuple, t->env.now_us);
+    advance(t, 4ull * (uint32_t)(0xfffffff0u - isn));
+    assert_int_equal(tcp_connect(t->d, &t->env, &t->tuple, TRACE_MSS, NULL, TRACE_USER, &t->id), 0);
+    expect(t, S, 0, 0, 0);
+    assert_in_range(t->iss, 0xffffffe0u, 0xffffffffu);
+    t->irs = 0xfffffff0;
+    t->peer_opts = o;
+    peer(t, S | A, 0, 1, 0);
+    expect(t, A, 1, 1, 0);
+    peer(t, A, 1001, 1, 1000);
+    const struct tcp_out *sack = expect(t, A, 1, 1, 0);
     assert_int_equal(sack->opts.nb_sack, 1);
-    assert_int_equal(sack->opts.sack[0].start, t.irs + 1001);
-    peer(&t, A, 1, 1, 1000);
-    expect(&t, A, 1, 2001, 0);
-    assert_int_equal(t.delivered, 2000);
-    app_send(&t, 3 * 1460);
-    t.nb_checked = t.nb_out;
-    t.peer_opts.nb_sack = 1;
-    t.peer_opts.sack[0] = (struct tcp_sack_block){ t.iss + 1 + 1460, t.iss + 1 + 3 * 1460 };
-    peer(&t, A, 2001, 1, 0);
-    advance(&t, 400000);
-    expect(&t, A, 1, 2001, 1460); /* the first again, beyond the wrap of its end */
-    t.nb_checked = t.nb_out;
-    peer(&t, A, 2001, 1 + 3 * 1460, 0);
-    assert_int_equal(t.acked, 3 * 1460);
-    assert_unharmed(&t);
-    trace_fini(&t);
+    assert_int_equal(sack->opts.sack[0].start, t->irs + 1001);
+    peer(t, A, 1, 1, 1000);
+    expect(t, A, 1, 2001, 0);
+    assert_int_equal(t->delivered, 2000);
+    app_send(t, 3 * 1460);
+    t->nb_checked = t->nb_out;
+    t->peer_opts.nb_sack = 1;
+    t->peer_opts.sack[0] = (struct tcp_sack_block){ t->iss + 1 + 1460, t->iss + 1 + 3 * 1460 };
+    peer(t, A, 2001, 1, 0);
+    advance(t, 400000);
+    expect(t, A, 1, 2001, 1460); /* the first again, beyond the wrap of its end */
+    t->nb_checked = t->nb_out;
+    peer(t, A, 2001, 1 + 3 * 1460, 0);
+    assert_int_equal(t->acked, 3 * 1460);
+    assert_unharmed(t);
 }
 
 /** Segments far outside the window are dropped, counted, and answered so that an honest peer finds back; not each one. */
-static void
-segments_outside_the_window(void **state)
+TRACE_TEST(segments_outside_the_window, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
+    make_established(t);
     for (unsigned i = 0; i < 100; i++)
-        peer(&t, A, 0x40000000u + i, 1, 0);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_SEQUENCE], 100);
-    assert_int_equal(t.ctr.v[CTR_TCP_CHALLENGE_ACKS], 1);
-    expect(&t, A, 1, 1, 0);
-    expect_nothing(&t);
-    assert_unharmed(&t);
-    trace_fini(&t);
+        peer(t, A, 0x40000000u + i, 1, 0);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_SEQUENCE], 100);
+    assert_int_equal(t->ctr.v[CTR_TCP_CHALLENGE_ACKS], 1);
+    expect(t, A, 1, 1, 0);
+    expect_nothing(t);
+    assert_unharmed(t);
 }
 
 /* ---- acknowledgements ---------------------------------------- */
 
 /** RFC 5961 section 5.2: an ACK of data never sent, or of the distant past, is challenged within limits, and nothing of its segment is taken. */
-static void
-acks_of_data_never_sent(void **state)
+TRACE_TEST(acks_of_data_never_sent, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    app_send(&t, 100);
-    expect(&t, A | P, 1, 1, 100);
+    make_established(t);
+    app_send(t, 100);
+    expect(t, A | P, 1, 1, 100);
     for (unsigned i = 0; i < 100; i++)
-        peer(&t, A, 1, 102 + i * 1000, 50);
-    peer(&t, A, 1, (uint32_t)-70000, 50);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_ACK], 101);
-    assert_int_equal(t.ctr.v[CTR_TCP_CHALLENGE_ACKS], 1);
-    expect(&t, A, 101, 1, 0);
-    assert_int_equal(t.acked, 0);
-    assert_int_equal(t.delivered, 0);
-    peer(&t, A, 1, 101, 0);
-    assert_int_equal(t.acked, 100);
-    assert_unharmed(&t);
-    trace_fini(&t);
+        peer(t, A, 1, 102 + i * 1000, 50);
+    peer(t, A, 1, (uint32_t)-70000, 50);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ACK], 101);
+    assert_int_equal(t->ctr.v[CTR_TCP_CHALLENGE_ACKS], 1);
+    expect(t, A, 101, 1, 0);
+    assert_int_equal(t->acked, 0);
+    assert_int_equal(t->delivered, 0);
+    peer(t, A, 1, 101, 0);
+    assert_int_equal(t->acked, 100);
+    assert_unharmed(t);
 }
 
 /** SACK blocks beyond what was sent, reversed, empty, older than old, or all over each other: none is believed that cannot be. */
-static void
-sack_blocks_that_lie(void **state)
+TRACE_TEST(sack_blocks_that_lie, plain_sack)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, plain_sack);
-    make_established(&t);
-    app_send(&t, 4 * 1460);
-    t.nb_checked = t.nb_out;
-    tcp_seq una = t.iss + 1, end = una + 4 * 1460;
+    make_established(t);
+    app_send(t, 4 * 1460);
+    t->nb_checked = t->nb_out;
+    tcp_seq una = t->iss + 1, end = una + 4 * 1460;
     const struct tcp_sack_block lies[] = {
         { end, end + 1460 }, /* never sent */
         { una + 1460, end + 1 }, /* by a byte */
@@ -214,148 +186,124 @@ sack_blocks_that_lie(void **state)
         { una + 0x7fffffffu, una + 0x80000010u },
     };
     for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
-        t.peer_opts.nb_sack = 2;
-        t.peer_opts.sack[0] = t.peer_opts.sack[1] = lies[i];
-        peer(&t, A, 1, 1, 0);
-        assert_int_equal(conn_of(&t)->sent.sacked_bytes, 0);
-        assert_int_equal(conn_of(&t)->sent.lost_bytes, 0);
-        assert_int_equal(conn_of(&t)->ca_state, CONN_CA_OPEN);
+        t->peer_opts.nb_sack = 2;
+        t->peer_opts.sack[0] = t->peer_opts.sack[1] = lies[i];
+        peer(t, A, 1, 1, 0);
+        assert_int_equal(conn_of(t)->sent.sacked_bytes, 0);
+        assert_int_equal(conn_of(t)->sent.lost_bytes, 0);
+        assert_int_equal(conn_of(t)->ca_state, CONN_CA_OPEN);
     }
-    expect_nothing(&t);
+    expect_nothing(t);
     /* One that takes back what it said costs a retransmission and no more (RFC 2018 section 8). */
-    t.peer_opts.nb_sack = 1;
-    t.peer_opts.sack[0] = (struct tcp_sack_block){ una + 1460, end };
-    peer(&t, A, 1, 1, 0);
-    peer(&t, A, 1, 1 + 1460, 0);
-    assert_int_equal(conn_of(&t)->sent.sacked_bytes, 0);
-    t.nb_checked = t.nb_out;
-    peer(&t, A, 1, 1 + 4 * 1460, 0);
-    assert_int_equal(t.acked, 4 * 1460);
-    assert_unharmed(&t);
-    trace_fini(&t);
+    t->peer_opts.nb_sack = 1;
+    t->peer_opts.sack[0] = (struct tcp_sack_block){ una + 1460, end };
+    peer(t, A, 1, 1, 0);
+    peer(t, A, 1, 1 + 1460, 0);
+    assert_int_equal(conn_of(t)->sent.sacked_bytes, 0);
+    t->nb_checked = t->nb_out;
+    peer(t, A, 1, 1 + 4 * 1460, 0);
+    assert_int_equal(t->acked, 4 * 1460);
+    assert_unharmed(t);
 }
 
 /** RFC 9293 section 3.8.6: a window may shrink below what is under way; that is kept, probed for, and goes on when there is room. */
-static void
-windows_that_shrink(void **state)
+TRACE_TEST(windows_that_shrink, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    app_send(&t, 8 * 1460);
-    t.nb_checked = t.nb_out;
-    t.peer_window = 1000;
-    peer(&t, A, 1, 1 + 1460, 0); /* six segments are under way beyond it */
-    expect_nothing(&t);
-    t.peer_window = 0;
-    peer(&t, A, 1, 1 + 1460, 0);
-    advance(&t, 3000000);
-    assert_true(t.nb_out > t.nb_checked); /* it asks */
-    assert_int_equal(state_of(&t), TCP_ST_ESTABLISHED);
-    for (unsigned i = t.nb_checked; i < t.nb_out; i++)
-        assert_true(seq_leq(t.out[i].seq + t.out[i].payload_len, t.iss + 1 + 8 * 1460));
-    t.nb_checked = t.nb_out;
-    t.peer_window = 65535;
-    peer(&t, A, 1, 1 + 8 * 1460, 0);
-    assert_int_equal(t.acked, 8 * 1460);
-    assert_unharmed(&t);
-    trace_fini(&t);
+    make_established(t);
+    app_send(t, 8 * 1460);
+    t->nb_checked = t->nb_out;
+    t->peer_window = 1000;
+    peer(t, A, 1, 1 + 1460, 0); /* six segments are under way beyond it */
+    expect_nothing(t);
+    t->peer_window = 0;
+    peer(t, A, 1, 1 + 1460, 0);
+    advance(t, 3000000);
+    assert_true(t->nb_out > t->nb_checked); /* it asks */
+    assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
+    for (unsigned i = t->nb_checked; i < t->nb_out; i++)
+        assert_true(seq_leq(t->out[i].seq + t->out[i].payload_len, t->iss + 1 + 8 * 1460));
+    t->nb_checked = t->nb_out;
+    t->peer_window = 65535;
+    peer(t, A, 1, 1 + 8 * 1460, 0);
+    assert_int_equal(t->acked, 8 * 1460);
+    assert_unharmed(t);
 }
 
 /* ---- timestamps ---------------------------------------- */
 
 /** RFC 7323 section 5: what carries an older timestamp is dropped and counted, and moves nothing; one from the future moves nothing out of place. */
-static void
-timestamps_that_run_backwards(void **state)
+TRACE_TEST(timestamps_that_run_backwards, stamped)
 {
-    static struct trace t;
     const struct tcp_options o = { .has_mss = true, .mss = 1460, .has_ts = true, .ts_val = 100000 };
 
-    (void)state;
-    trace_init(&t, stamped);
-    make_syn_sent(&t);
-    t.peer_opts = o;
-    peer(&t, S | A, 0, 1, 0);
-    expect(&t, A, 1, 1, 0);
+    make_syn_sent(t);
+    t->peer_opts = o;
+    peer(t, S | A, 0, 1, 0);
+    expect(t, A, 1, 1, 0);
     for (unsigned i = 1; i <= 50; i++) {
-        t.peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 100000 - i * 1000 };
-        peer(&t, A, 1, 1, 100);
+        t->peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 100000 - i * 1000 };
+        peer(t, A, 1, 1, 100);
     }
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_PAWS], 50);
-    assert_int_equal(t.delivered, 0);
-    assert_int_equal(conn_of(&t)->ts_recent, 100000);
-    t.nb_checked = t.nb_out;
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_PAWS], 50);
+    assert_int_equal(t->delivered, 0);
+    assert_int_equal(conn_of(t)->ts_recent, 100000);
+    t->nb_checked = t->nb_out;
     /* A forger who does not know the sequence numbers cannot poison the clock. */
-    t.peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 0x70000000 };
-    peer(&t, A, 0x30000000, 1, 100);
-    assert_int_equal(conn_of(&t)->ts_recent, 100000);
-    t.nb_checked = t.nb_out;
-    t.peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 100001 };
-    peer(&t, A, 1, 1, 100);
-    assert_int_equal(t.delivered, 100);
-    t.nb_checked = t.nb_out;
-    trace_fini(&t);
+    t->peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 0x70000000 };
+    peer(t, A, 0x30000000, 1, 100);
+    assert_int_equal(conn_of(t)->ts_recent, 100000);
+    t->nb_checked = t->nb_out;
+    t->peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 100001 };
+    peer(t, A, 1, 1, 100);
+    assert_int_equal(t->delivered, 100);
+    t->nb_checked = t->nb_out;
 }
 
 /* ---- ICMP (RFC 5927) ---------------------------------------- */
 
 /** Section 4.1: what speaks of no segment under way is ignored and counted; section 5.2: no error is hard on a living connection. */
-static void
-icmp_must_know_the_flight(void **state)
+TRACE_TEST(icmp_must_know_the_flight, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    app_send(&t, 100);
-    expect(&t, A | P, 1, 1, 100);
+    make_established(t);
+    app_send(t, 100);
+    expect(t, A | P, 1, 1, 100);
     const uint32_t seqs[] = { 0, 101, 5000, 0x80000000u };
     for (unsigned i = 0; i < 4; i++)
-        tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + seqs[i], EMSGSIZE, false, 600);
-    assert_int_equal(conn_of(&t)->mss, TRACE_MSS);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_ICMP], 4);
-    tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, ECONNREFUSED, true, 0);
-    tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, EHOSTUNREACH, false, 0);
-    assert_int_equal(t.nb_gone, 0);
-    expect_nothing(&t);
-    peer(&t, A, 1, 101, 0);
-    assert_unharmed(&t);
-    trace_fini(&t);
+        tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + seqs[i], EMSGSIZE, false, 600);
+    assert_int_equal(conn_of(t)->mss, TRACE_MSS);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ICMP], 4);
+    tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, ECONNREFUSED, true, 0);
+    tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, EHOSTUNREACH, false, 0);
+    assert_int_equal(t->nb_gone, 0);
+    expect_nothing(t);
+    peer(t, A, 1, 101, 0);
+    assert_unharmed(t);
 }
 
 /** Section 7: an MTU that is too small, or no smaller than known, changes nothing; a storm of them lowers the MSS to its floor and no further. */
-static void
-ptb_storms(void **state)
+TRACE_TEST(ptb_storms, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    app_send(&t, 1460);
-    expect(&t, A | P, 1, 1, 1460);
+    make_established(t);
+    app_send(t, 1460);
+    expect(t, A | P, 1, 1, 1460);
     for (uint16_t mtu = 0; mtu <= 40; mtu++)
-        tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, EMSGSIZE, false, mtu);
-    tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, EMSGSIZE, false, 1500);
-    tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, EMSGSIZE, false, 9000);
-    assert_int_equal(conn_of(&t)->mss, TRACE_MSS);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_ICMP], 43);
-    expect_nothing(&t);
+        tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, EMSGSIZE, false, mtu);
+    tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, EMSGSIZE, false, 1500);
+    tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, EMSGSIZE, false, 9000);
+    assert_int_equal(conn_of(t)->mss, TRACE_MSS);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ICMP], 43);
+    expect_nothing(t);
     for (unsigned i = 0; i < 1000; i++)
-        tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, EMSGSIZE, false, 68);
-    assert_int_equal(conn_of(&t)->mss, 512); /* one of them counted */
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_LOWERED], 1);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_ICMP], 43 + 999);
-    expect(&t, A, 1, 1, 512);
-    expect(&t, A, 513, 1, 512);
-    expect(&t, A | P, 1025, 1, 436);
-    expect_nothing(&t);
-    peer(&t, A, 1, 1461, 0);
-    assert_unharmed(&t);
-    trace_fini(&t);
+        tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, EMSGSIZE, false, 68);
+    assert_int_equal(conn_of(t)->mss, 512); /* one of them counted */
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_LOWERED], 1);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ICMP], 43 + 999);
+    expect(t, A, 1, 1, 512);
+    expect(t, A, 513, 1, 512);
+    expect(t, A | P, 1025, 1, 436);
+    expect_nothing(t);
+    peer(t, A, 1, 1461, 0);
+    assert_unharmed(t);
 }
 
 int

@@ -262,23 +262,17 @@ marks_are_echoed_until_cwr(void **state)
     trace_fini(&t);
 }
 
-static void
-ecn_needs_both_sides(void **state)
+TRACE_TEST(ecn_needs_both_sides, ecn_always)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, ecn_always);
-    make_syn_sent(&t);
-    t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = MSS };
-    peer(&t, S | A | TCP_FLAG_ECE | TCP_FLAG_CWR, 0, 1, 0); /* flags merely reflected */
-    expect(&t, A, 1, 1, 0);
-    assert_int_equal(conn_by_id(t.d, t.id)->ecn, 0);
-    app_send(&t, 10);
-    assert_int_equal(expect(&t, A | P, 1, 1, 10)->tos, 0);
-    peer(&t, A | TCP_FLAG_ECE, 1, 11, 0);
-    assert_int_equal(t.ctr.v[CTR_TCP_ECN_REDUCTIONS], 0);
-    trace_fini(&t);
+    make_syn_sent(t);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = MSS };
+    peer(t, S | A | TCP_FLAG_ECE | TCP_FLAG_CWR, 0, 1, 0); /* flags merely reflected */
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(conn_by_id(t->d, t->id)->ecn, 0);
+    app_send(t, 10);
+    assert_int_equal(expect(t, A | P, 1, 1, 10)->tos, 0);
+    peer(t, A | TCP_FLAG_ECE, 1, 11, 0);
+    assert_int_equal(t->ctr.v[CTR_TCP_ECN_REDUCTIONS], 0);
 }
 
 int

@@ -43,26 +43,21 @@ isn_is_a_clock_plus_a_secret(void **state)
 }
 
 /* One destination's ports follow each other, with a start that another destination's do not share. */
-static void
-ports_are_hard_to_guess(void **state)
+TRACE_TEST(ports_are_hard_to_guess, NULL)
 {
-    static struct trace t;
     uint16_t first[8];
 
-    (void)state;
-    trace_init(&t, NULL);
     for (uint16_t i = 0; i < 8; i++) {
         struct tcp_tuple to = tuple(0, (uint16_t)(80 + i)), again = to;
 
-        assert_int_equal(port_choose(t.d, &to, false), 0);
-        assert_int_equal(port_choose(t.d, &again, false), 0);
+        assert_int_equal(port_choose(t->d, &to, false), 0);
+        assert_int_equal(port_choose(t->d, &again, false), 0);
         assert_int_not_equal(again.local_port, to.local_port);
-        assert_in_range(to.local_port, t.params.port_min, t.params.port_max);
+        assert_in_range(to.local_port, t->params.port_min, t->params.port_max);
         first[i] = to.local_port;
         for (uint16_t k = 0; k < i; k++)
             assert_true(first[i] > first[k] + 8 || first[k] > first[i] + 8);
     }
-    trace_fini(&t);
 }
 
 static void
@@ -73,29 +68,24 @@ two_ports(struct tcp_params *p)
 }
 
 /* A port that somebody has bound, or whose tuple is in use, is not chosen; when none is left the caller is told. */
-static void
-ports_in_use_are_passed_over(void **state)
+TRACE_TEST(ports_in_use_are_passed_over, two_ports)
 {
-    static struct trace t;
     struct ip_addr any = ip_addr_v4(0);
     struct tcp_tuple to = tuple(0, 80);
     tcp_id id;
     uint16_t port;
 
-    (void)state;
-    trace_init(&t, two_ports);
-    assert_int_equal(tcp_bind(t.d, &any, 40000, NULL, 11, &port), 0);
-    assert_int_equal(tcp_connect(t.d, &t.env, &to, TRACE_MSS, NULL, TRACE_USER, &id), 0);
+    assert_int_equal(tcp_bind(t->d, &any, 40000, NULL, 11, &port), 0);
+    assert_int_equal(tcp_connect(t->d, &t->env, &to, TRACE_MSS, NULL, TRACE_USER, &id), 0);
     assert_int_equal(to.local_port, 40001);
     to.local_port = 0;
-    assert_int_equal(port_choose(t.d, &to, false), -EADDRNOTAVAIL);
+    assert_int_equal(port_choose(t->d, &to, false), -EADDRNOTAVAIL);
     to = tuple(0, 81);
-    assert_int_equal(port_choose(t.d, &to, false), 0); /* to another port of the peer it is free */
+    assert_int_equal(port_choose(t->d, &to, false), 0); /* to another port of the peer it is free */
     assert_int_equal(to.local_port, 40001);
-    tcp_unbind(t.d, &any, 40000, 11);
-    tcp_abort(t.d, &t.env, id);
-    t.nb_checked = t.nb_out; /* its SYN */
-    trace_fini(&t);
+    tcp_unbind(t->d, &any, 40000, 11);
+    tcp_abort(t->d, &t->env, id);
+    t->nb_checked = t->nb_out; /* its SYN */
 }
 
 /* SO_REUSEADDR lets two bind, but nobody beside one who listens. */
@@ -197,32 +187,27 @@ lenient(struct tcp_params *p)
 }
 
 /* Some paths lose the option on the way: who prefers their data to the rule takes it (ts_required off). */
-static void
-missing_timestamps_may_be_forgiven(void **state)
+TRACE_TEST(missing_timestamps_may_be_forgiven, lenient)
 {
-    static struct trace t;
     struct tcp_tuple remote;
 
-    (void)state;
-    trace_init(&t, lenient);
-    app_listen(&t, 1);
-    t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
-    stamp(&t, PEER_TS);
-    peer(&t, S, 0, 0, 0);
-    assert_true(expect(&t, S | A, 0, 1, 0)->opts.has_ts);
-    stamp(&t, PEER_TS - 1);
-    peer(&t, A, 1, 1, 0); /* an old one is refused still */
-    expect(&t, A, 1, 1, 0);
-    peer(&t, A, 1, 1, 0);
-    t.id = tcp_accept(t.d, &t.env, t.listener, TRACE_USER, &remote);
-    assert_int_not_equal(t.id, 0);
-    peer(&t, A, 1, 1, 100);
-    assert_true(expect(&t, A, 1, 101, 0)->opts.has_ts);
-    stamp(&t, PEER_TS - 1);
-    peer(&t, A, 101, 1, 100);
-    expect(&t, A, 1, 101, 0);
-    assert_int_equal(t.delivered, 100);
-    trace_fini(&t);
+    app_listen(t, 1);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
+    stamp(t, PEER_TS);
+    peer(t, S, 0, 0, 0);
+    assert_true(expect(t, S | A, 0, 1, 0)->opts.has_ts);
+    stamp(t, PEER_TS - 1);
+    peer(t, A, 1, 1, 0); /* an old one is refused still */
+    expect(t, A, 1, 1, 0);
+    peer(t, A, 1, 1, 0);
+    t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
+    assert_int_not_equal(t->id, 0);
+    peer(t, A, 1, 1, 100);
+    assert_true(expect(t, A, 1, 101, 0)->opts.has_ts);
+    stamp(t, PEER_TS - 1);
+    peer(t, A, 101, 1, 100);
+    expect(t, A, 1, 101, 0);
+    assert_int_equal(t->delivered, 100);
 }
 
 /* Section 5.5: after a day of silence the old stamp proves nothing, or the connection would hang for ever. */

@@ -18,24 +18,19 @@ sack_only(struct tcp_params *p)
     p->sack = true;
 }
 
-static void
-parameters_are_checked(void **state)
+TRACE_TEST(parameters_are_checked, NULL)
 {
     struct tcp_params p;
-    static struct trace t;
 
-    (void)state;
-    trace_init(&t, NULL);
     tcp_params_default(&p);
     p.port_min = 2000;
     p.port_max = 1999;
-    assert_int_equal(tcp_domain_init(t.d, &p, 0), -EINVAL);
+    assert_int_equal(tcp_domain_init(t->d, &p, 0), -EINVAL);
     tcp_params_default(&p);
     p.max_conns = 0;
-    assert_int_equal(tcp_domain_init(t.d, &p, 0), -EINVAL);
+    assert_int_equal(tcp_domain_init(t->d, &p, 0), -EINVAL);
     tcp_params_default(&p);
     assert_true(tcp_domain_bytes(&p) > p.max_conns * sizeof(struct tcp_conn));
-    trace_fini(&t);
 }
 
 /** A random segment, most of its fields near what the connection expects. */
@@ -155,71 +150,54 @@ replicas_are_equal(void **state)
 }
 
 /** The arena holds no pointer: moved elsewhere it goes on as if nothing had happened. */
-static void
-domain_can_be_moved(void **state)
+TRACE_TEST(domain_can_be_moved, all_options)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, all_options);
-    make_established(&t);
-    app_send(&t, 100);
-    expect(&t, A | P, 1, 1, 100);
-    struct tcp_domain *moved = aligned_alloc(64, t.bytes);
+    make_established(t);
+    app_send(t, 100);
+    expect(t, A | P, 1, 1, 100);
+    struct tcp_domain *moved = aligned_alloc(64, t->bytes);
     assert_non_null(moved);
-    memcpy(moved, t.d, t.bytes);
-    memset(t.d, 0xa5, t.bytes);
-    free(t.d);
-    t.d = moved;
-    advance(&t, 1100000);
-    expect(&t, A | P, 1, 1, 100); /* its timer came along */
-    t.nb_checked = t.nb_out;
-    peer(&t, A, 1, 101, 0);
-    assert_int_equal(t.acked, 100);
-    trace_fini(&t);
+    memcpy(moved, t->d, t->bytes);
+    memset(t->d, 0xa5, t->bytes);
+    free(t->d);
+    t->d = moved;
+    advance(t, 1100000);
+    expect(t, A | P, 1, 1, 100); /* its timer came along */
+    t->nb_checked = t->nb_out;
+    peer(t, A, 1, 101, 0);
+    assert_int_equal(t->acked, 100);
 }
 
-static void
-timewait_pool_recycles_the_oldest(void **state)
+TRACE_TEST(timewait_pool_recycles_the_oldest, NULL)
 {
-    static struct trace t;
     struct tcp_usage u;
 
-    (void)state;
-    trace_init(&t, NULL);
     for (unsigned i = 0; i < 5; i++) {
-        t.events = 0;
-        t.nb_gone = 0;
-        make_time_wait(&t);
+        t->events = 0;
+        t->nb_gone = 0;
+        make_time_wait(t);
     }
-    tcp_usage(t.d, &u);
-    assert_int_equal(u.time_wait, t.params.max_time_wait);
-    trace_fini(&t);
+    tcp_usage(t->d, &u);
+    assert_int_equal(u.time_wait, t->params.max_time_wait);
 }
 
 /** RFC 6191: a newer SYN takes a TIME-WAIT tuple over at once; an older one does not. */
-static void
-newer_syn_reuses_timewait(void **state)
+TRACE_TEST(newer_syn_reuses_timewait, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_accepted(&t);
-    tcp_close(t.d, &t.env, t.id, false);
-    expect(&t, F | A, 1, 1, 0);
-    peer(&t, F | A, 1, 2, 0);
-    expect(&t, A, 2, 2, 0);
-    assert_int_equal(t.nb_gone, 1);
-    peer(&t, S, 0, 0, 0);
-    expect(&t, A, 2, 2, 0); /* old: answered as a stray */
-    tcp_seq old_iss = t.iss;
-    t.irs += 1000;
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    assert_int_equal(t.iss - old_iss, 65537 + 2); /* beyond all that the old connection used */
-    assert_int_equal(t.ctr.v[CTR_TCP_TW_REUSED], 1);
-    trace_fini(&t);
+    make_accepted(t);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect(t, F | A, 1, 1, 0);
+    peer(t, F | A, 1, 2, 0);
+    expect(t, A, 2, 2, 0);
+    assert_int_equal(t->nb_gone, 1);
+    peer(t, S, 0, 0, 0);
+    expect(t, A, 2, 2, 0); /* old: answered as a stray */
+    tcp_seq old_iss = t->iss;
+    t->irs += 1000;
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    assert_int_equal(t->iss - old_iss, 65537 + 2); /* beyond all that the old connection used */
+    assert_int_equal(t->ctr.v[CTR_TCP_TW_REUSED], 1);
 }
 
 static void
@@ -283,68 +261,56 @@ reuseport_spreads(void **state)
 }
 
 /** SACK says what is missing: exactly that is sent again, and blocks come out as RFC 2018 wants them. */
-static void
-sack_recovery(void **state)
+TRACE_TEST(sack_recovery, sack_only)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, sack_only);
-    make_established(&t);
+    make_established(t);
     /* A path of 10 ms: reordering is waited for, for a quarter of it. */
-    tcp_rtt_init(&conn_by_id(t.d, t.id)->rtt, 1000000);
-    tcp_rtt_sample(&conn_by_id(t.d, t.id)->rtt, 10000, 200000, 60000000);
-    app_send(&t, 1460 * 8);
-    t.nb_checked = t.nb_out;
-    advance(&t, 10000);
-    t.peer_opts.nb_sack = 1;
-    t.peer_opts.sack[0] = (struct tcp_sack_block){ t.iss + 1 + 1460, t.iss + 1 + 1460 * 3 };
-    peer(&t, A, 1, 1, 0);
-    expect_nothing(&t);
-    t.peer_opts.nb_sack = 2;
-    t.peer_opts.sack[0] = (struct tcp_sack_block){ t.iss + 1 + 1460 * 4, t.iss + 1 + 1460 * 8 };
-    t.peer_opts.sack[1] = (struct tcp_sack_block){ t.iss + 1 + 1460, t.iss + 1 + 1460 * 3 };
-    peer(&t, A, 1, 1, 0);
-    expect(&t, A, 1, 1, 1460);
-    expect(&t, A, 1 + 1460 * 3, 1, 1460);
-    expect_nothing(&t);
-    peer(&t, A, 1, 1 + 1460 * 8, 0);
+    tcp_rtt_init(&conn_by_id(t->d, t->id)->rtt, 1000000);
+    tcp_rtt_sample(&conn_by_id(t->d, t->id)->rtt, 10000, 200000, 60000000);
+    app_send(t, 1460 * 8);
+    t->nb_checked = t->nb_out;
+    advance(t, 10000);
+    t->peer_opts.nb_sack = 1;
+    t->peer_opts.sack[0] = (struct tcp_sack_block){ t->iss + 1 + 1460, t->iss + 1 + 1460 * 3 };
+    peer(t, A, 1, 1, 0);
+    expect_nothing(t);
+    t->peer_opts.nb_sack = 2;
+    t->peer_opts.sack[0] = (struct tcp_sack_block){ t->iss + 1 + 1460 * 4, t->iss + 1 + 1460 * 8 };
+    t->peer_opts.sack[1] = (struct tcp_sack_block){ t->iss + 1 + 1460, t->iss + 1 + 1460 * 3 };
+    peer(t, A, 1, 1, 0);
+    expect(t, A, 1, 1, 1460);
+    expect(t, A, 1 + 1460 * 3, 1, 1460);
+    expect_nothing(t);
+    peer(t, A, 1, 1 + 1460 * 8, 0);
 
-    peer(&t, A, 2001, 1 + 1460 * 8, 100);
-    const struct tcp_out *o = expect(&t, A, 1 + 1460 * 8, 1, 0);
+    peer(t, A, 2001, 1 + 1460 * 8, 100);
+    const struct tcp_out *o = expect(t, A, 1 + 1460 * 8, 1, 0);
     assert_int_equal(o->opts.nb_sack, 1);
-    assert_int_equal(o->opts.sack[0].start - t.irs, 2001);
-    peer(&t, A, 1001, 1 + 1460 * 8, 100);
-    o = expect(&t, A, 1 + 1460 * 8, 1, 0);
+    assert_int_equal(o->opts.sack[0].start - t->irs, 2001);
+    peer(t, A, 1001, 1 + 1460 * 8, 100);
+    o = expect(t, A, 1 + 1460 * 8, 1, 0);
     assert_int_equal(o->opts.nb_sack, 2);
-    assert_int_equal(o->opts.sack[0].start - t.irs, 1001);
-    assert_int_equal(o->opts.sack[0].end - t.irs, 1101);
-    assert_int_equal(o->opts.sack[1].end - t.irs, 2101);
-    peer(&t, A, 1001, 1 + 1460 * 8, 100); /* RFC 2883: a duplicate is reported first */
-    o = expect(&t, A, 1 + 1460 * 8, 1, 0);
+    assert_int_equal(o->opts.sack[0].start - t->irs, 1001);
+    assert_int_equal(o->opts.sack[0].end - t->irs, 1101);
+    assert_int_equal(o->opts.sack[1].end - t->irs, 2101);
+    peer(t, A, 1001, 1 + 1460 * 8, 100); /* RFC 2883: a duplicate is reported first */
+    o = expect(t, A, 1 + 1460 * 8, 1, 0);
     assert_int_equal(o->opts.nb_sack, 3);
-    assert_int_equal(o->opts.sack[0].start - t.irs, 1001);
-    trace_fini(&t);
+    assert_int_equal(o->opts.sack[0].start - t->irs, 1001);
 }
 
-static void
-icmp_is_checked(void **state)
+TRACE_TEST(icmp_is_checked, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    app_send(&t, 1460);
-    expect(&t, A | P, 1, 1, 1460);
-    tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 5000, EMSGSIZE, false, 1040); /* forged: not under way */
-    tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, ECONNREFUSED, true, 0);
-    expect_nothing(&t);
-    assert_int_equal(state_of(&t), TCP_ST_ESTABLISHED);
-    tcp_unreachable(t.d, &t.env, &t.tuple, t.iss + 1, EMSGSIZE, false, 1040);
-    expect(&t, A, 1, 1, 1000);
-    expect(&t, A | P, 1001, 1, 460);
-    trace_fini(&t);
+    make_established(t);
+    app_send(t, 1460);
+    expect(t, A | P, 1, 1, 1460);
+    tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 5000, EMSGSIZE, false, 1040); /* forged: not under way */
+    tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, ECONNREFUSED, true, 0);
+    expect_nothing(t);
+    assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
+    tcp_unreachable(t->d, &t->env, &t->tuple, t->iss + 1, EMSGSIZE, false, 1040);
+    expect(t, A, 1, 1, 1000);
+    expect(t, A | P, 1001, 1, 460);
 }
 
 int

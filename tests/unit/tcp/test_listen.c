@@ -31,107 +31,81 @@ end_handshakes(struct trace *t)
     tcp_close(t->d, &t->env, t->listener, false);
     t->listener = 0;
     t->nb_checked = t->nb_out;
-    trace_fini(t);
 }
 
 /* ---- TCP_DEFER_ACCEPT ---------------------------------------- */
 
 /** 5 s are three timeouts of the SYN-ACK, of 1, 2 and 4 s. */
-static void
-a_deferred_connection_waits_for_data(void **state)
+TRACE_TEST(a_deferred_connection_waits_for_data, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    listen_with(&t, 4, TCP_OPT_DEFER_ACCEPT, 5);
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    peer(&t, A, 1, 1, 0);
-    advance(&t, 2500000);
-    peer(&t, A, 1, 1, 0);
-    expect_nothing(&t); /* its SYN is acknowledged: no SYN-ACK again */
-    assert_int_equal(tcp_accept_count(t.d, t.listener), 0);
-    peer(&t, A | P, 1, 1, 100);
-    expect(&t, A, 1, 101, 0);
-    assert_int_equal(tcp_accept_count(t.d, t.listener), 1);
-    end_handshakes(&t);
+    listen_with(t, 4, TCP_OPT_DEFER_ACCEPT, 5);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A, 1, 1, 0);
+    advance(t, 2500000);
+    peer(t, A, 1, 1, 0);
+    expect_nothing(t); /* its SYN is acknowledged: no SYN-ACK again */
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 0);
+    peer(t, A | P, 1, 1, 100);
+    expect(t, A, 1, 101, 0);
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    end_handshakes(t);
 }
 
-static void
-a_deferred_connection_is_asked_once_more(void **state)
+TRACE_TEST(a_deferred_connection_is_asked_once_more, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    listen_with(&t, 4, TCP_OPT_DEFER_ACCEPT, 3);
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    peer(&t, A, 1, 1, 0);
-    advance(&t, 3 * SECOND - 1);
-    expect_nothing(&t);
-    advance(&t, 1);
-    expect(&t, S | A, 0, 1, 0);
-    peer(&t, A, 1, 1, 0); /* the time is over: an ACK is enough */
-    assert_int_equal(tcp_accept_count(t.d, t.listener), 1);
-    end_handshakes(&t);
+    listen_with(t, 4, TCP_OPT_DEFER_ACCEPT, 3);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A, 1, 1, 0);
+    advance(t, 3 * SECOND - 1);
+    expect_nothing(t);
+    advance(t, 1);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A, 1, 1, 0); /* the time is over: an ACK is enough */
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    end_handshakes(t);
 }
 
-static void
-a_deferred_connection_may_end_at_once(void **state)
+TRACE_TEST(a_deferred_connection_may_end_at_once, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    listen_with(&t, 4, TCP_OPT_DEFER_ACCEPT, 3);
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    peer(&t, A | F, 1, 1, 0);
-    expect(&t, A, 1, 2, 0);
-    assert_int_equal(tcp_accept_count(t.d, t.listener), 1);
-    end_handshakes(&t);
+    listen_with(t, 4, TCP_OPT_DEFER_ACCEPT, 3);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A | F, 1, 1, 0);
+    expect(t, A, 1, 2, 0);
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    end_handshakes(t);
 }
 
 /** A silent peer is kept for as long as any other, not for the time of the option. */
-static void
-a_deferred_syn_gives_up_as_others_do(void **state)
+TRACE_TEST(a_deferred_syn_gives_up_as_others_do, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    listen_with(&t, 4, TCP_OPT_DEFER_ACCEPT, 1000);
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    advance(&t, 62 * SECOND);
+    listen_with(t, 4, TCP_OPT_DEFER_ACCEPT, 1000);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    advance(t, 62 * SECOND);
     for (unsigned i = 0; i < 5; i++)
-        expect(&t, S | A, 0, 1, 0);
-    assert_int_equal(half_open(&t), 1);
-    advance(&t, 2 * SECOND);
-    assert_int_equal(half_open(&t), 0);
-    end_handshakes(&t);
+        expect(t, S | A, 0, 1, 0);
+    assert_int_equal(half_open(t), 1);
+    advance(t, 2 * SECOND);
+    assert_int_equal(half_open(t), 0);
+    end_handshakes(t);
 }
 
 /** One that acknowledged stays until its time is over, though SYN-ACKs would have been given up long before. */
-static void
-a_long_deferral_outlives_the_retries(void **state)
+TRACE_TEST(a_long_deferral_outlives_the_retries, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    listen_with(&t, 4, TCP_OPT_DEFER_ACCEPT, 200); /* 1 + 2 + 4 + ... + 128 s */
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    peer(&t, A, 1, 1, 0);
-    advance(&t, 120 * SECOND);
-    expect_nothing(&t);
-    assert_int_equal(half_open(&t), 1);
-    peer(&t, A | P, 1, 1, 10);
-    expect(&t, A, 1, 11, 0);
-    end_handshakes(&t);
+    listen_with(t, 4, TCP_OPT_DEFER_ACCEPT, 200); /* 1 + 2 + 4 + ... + 128 s */
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    peer(t, A, 1, 1, 0);
+    advance(t, 120 * SECOND);
+    expect_nothing(t);
+    assert_int_equal(half_open(t), 1);
+    peer(t, A | P, 1, 1, 10);
+    expect(t, A, 1, 11, 0);
+    end_handshakes(t);
 }
 
 /* ---- what a listener lets wait ---------------------------------------- */
@@ -145,73 +119,53 @@ syn_from(struct trace *t, uint16_t port)
     expect(t, S | A, 0, 1, 0);
 }
 
-static void
-the_backlog_bounds_handshakes_under_way(void **state)
+TRACE_TEST(the_backlog_bounds_handshakes_under_way, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    app_listen(&t, 2); /* as in Linux, one more */
+    app_listen(t, 2); /* as in Linux, one more */
     for (unsigned i = 0; i < 5; i++)
-        syn_from(&t, (uint16_t)(1000 + i));
-    assert_int_equal(half_open(&t), 3);
-    assert_int_equal(t.ctr.v[CTR_TCP_SYN_COOKIES_SENT], 2);
-    peer(&t, A, 1, 1, 0); /* the last one's cookie */
-    assert_int_equal(tcp_accept_count(t.d, t.listener), 1);
-    end_handshakes(&t);
+        syn_from(t, (uint16_t)(1000 + i));
+    assert_int_equal(half_open(t), 3);
+    assert_int_equal(t->ctr.v[CTR_TCP_SYN_COOKIES_SENT], 2);
+    peer(t, A, 1, 1, 0); /* the last one's cookie */
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    end_handshakes(t);
 }
 
-static void
-no_backlog_is_one_handshake(void **state)
+TRACE_TEST(no_backlog_is_one_handshake, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    app_listen(&t, 0);
-    syn_from(&t, 1000);
-    assert_int_equal(half_open(&t), 1);
-    syn_from(&t, 1001);
-    assert_int_equal(half_open(&t), 1);
-    peer(&t, A, 1, 1, 0); /* the cookie's */
-    assert_int_equal(tcp_accept_count(t.d, t.listener), 1);
-    end_handshakes(&t);
+    app_listen(t, 0);
+    syn_from(t, 1000);
+    assert_int_equal(half_open(t), 1);
+    syn_from(t, 1001);
+    assert_int_equal(half_open(t), 1);
+    peer(t, A, 1, 1, 0); /* the cookie's */
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    end_handshakes(t);
 }
 
-static void
-without_cookies_one_handshake_at_least(void **state)
+TRACE_TEST(without_cookies_one_handshake_at_least, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    t.params.syn_cookies = TCP_SYN_COOKIES_OFF;
-    assert_int_equal(tcp_set_params(t.d, &t.params), 0);
-    app_listen(&t, 0);
-    syn_from(&t, 1000);
-    syn_from(&t, 1001);
-    assert_int_equal(half_open(&t), 1);
-    peer(&t, A, 1, 1, 0);
-    assert_int_equal(tcp_accept_count(t.d, t.listener), 1);
-    end_handshakes(&t);
+    t->params.syn_cookies = TCP_SYN_COOKIES_OFF;
+    assert_int_equal(tcp_set_params(t->d, &t->params), 0);
+    app_listen(t, 0);
+    syn_from(t, 1000);
+    syn_from(t, 1001);
+    assert_int_equal(half_open(t), 1);
+    peer(t, A, 1, 1, 0);
+    assert_int_equal(tcp_accept_count(t->d, t->listener), 1);
+    end_handshakes(t);
 }
 
-static void
-syncnt_bounds_the_syn_acks(void **state)
+TRACE_TEST(syncnt_bounds_the_syn_acks, NULL)
 {
-    struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    listen_with(&t, 4, TCP_OPT_SYNCNT, 2);
-    peer(&t, S, 0, 0, 0);
-    for (unsigned i = 0; i < 3; i++, advance(&t, SECOND << i))
-        expect(&t, S | A, 0, 1, 0);
-    advance(&t, 20 * SECOND);
-    expect_nothing(&t);
-    assert_int_equal(half_open(&t), 0);
-    end_handshakes(&t);
+    listen_with(t, 4, TCP_OPT_SYNCNT, 2);
+    peer(t, S, 0, 0, 0);
+    for (unsigned i = 0; i < 3; i++, advance(t, SECOND << i))
+        expect(t, S | A, 0, 1, 0);
+    advance(t, 20 * SECOND);
+    expect_nothing(t);
+    assert_int_equal(half_open(t), 0);
+    end_handshakes(t);
 }
 
 /* ---- the window scale ---------------------------------------- */

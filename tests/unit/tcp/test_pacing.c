@@ -143,32 +143,27 @@ silence_earns_no_burst(void **state)
 /* ---- a connection ---------------------------------------- */
 
 /** SO_MAX_PACING_RATE of 1 MB/s: the window goes out over the time that it takes, not at once. */
-static void
-a_socket_keeps_its_rate(void **state)
+TRACE_TEST(a_socket_keeps_its_rate, NULL)
 {
-    static struct trace t;
     struct tcp_conn_info info;
 
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    assert_int_equal(tcp_set_option(t.d, &t.env, t.id, TCP_OPT_MAX_PACING_RATE, 1000000), 0);
-    assert_true(tcp_info(t.d, t.id, &info));
+    make_established(t);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_MAX_PACING_RATE, 1000000), 0);
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_int_equal(info.pacing_rate, 1000000);
-    unsigned before = t.nb_out;
-    app_send(&t, 10 * MSS);
+    unsigned before = t->nb_out;
+    app_send(t, 10 * MSS);
     for (unsigned ms = 0; ms < 14; ms++) {
-        unsigned segs = t.nb_out - before;
+        unsigned segs = t->nb_out - before;
         assert_in_range(segs * MSS, ms * 1000, ms * 1000 + 6 * MSS);
-        advance(&t, 1000);
+        advance(t, 1000);
     }
-    assert_int_equal(t.nb_out - before, 10);
-    assert_int_equal(tcp_set_option(t.d, &t.env, t.id, TCP_OPT_MAX_PACING_RATE, 0), 0);
-    assert_true(tcp_info(t.d, t.id, &info));
+    assert_int_equal(t->nb_out - before, 10);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_MAX_PACING_RATE, 0), 0);
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_int_equal(info.pacing_rate, 0);
-    t.nb_checked = t.nb_out;
-    peer(&t, A, 1, 1 + 10 * MSS, 0);
-    trace_fini(&t);
+    t->nb_checked = t->nb_out;
+    peer(t, A, 1, 1 + 10 * MSS, 0);
 }
 
 static void
@@ -178,28 +173,23 @@ pace_all(struct tcp_params *p)
 }
 
 /** The domain's option paces controls that need none: a window goes out over half a round trip in slow start. */
-static void
-a_domain_paces_every_control(void **state)
+TRACE_TEST(a_domain_paces_every_control, pace_all)
 {
-    static struct trace t;
     struct tcp_conn_info info;
 
-    (void)state;
-    trace_init(&t, pace_all);
-    make_established(&t);
-    app_send(&t, MSS);
-    advance(&t, 100000);
-    peer(&t, A, 1, 1 + MSS, 0);
-    t.nb_checked = t.nb_out;
-    assert_true(tcp_info(t.d, t.id, &info));
+    make_established(t);
+    app_send(t, MSS);
+    advance(t, 100000);
+    peer(t, A, 1, 1 + MSS, 0);
+    t->nb_checked = t->nb_out;
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_int_equal(info.pacing_rate, 2ull * info.cwnd_bytes * SECOND / info.srtt_us);
-    app_send(&t, 10 * MSS);
-    assert_in_range(t.nb_out - t.nb_checked, 2, 4);
-    advance(&t, info.srtt_us);
-    assert_int_equal(t.nb_out - t.nb_checked, 10);
-    t.nb_checked = t.nb_out;
-    peer(&t, A, 1, 1 + 11 * MSS, 0);
-    trace_fini(&t);
+    app_send(t, 10 * MSS);
+    assert_in_range(t->nb_out - t->nb_checked, 2, 4);
+    advance(t, info.srtt_us);
+    assert_int_equal(t->nb_out - t->nb_checked, 10);
+    t->nb_checked = t->nb_out;
+    peer(t, A, 1, 1 + 11 * MSS, 0);
 }
 
 /* ---- BBR on a path of its own ---------------------------------------- */
@@ -436,26 +426,21 @@ bbr_leaves_startup_with_a_small_buffer(void **state)
 }
 
 /** Its choice needs no more than the name, and the state that it takes comes back when another is chosen. */
-static void
-bbr_is_chosen_and_left(void **state)
+TRACE_TEST(bbr_is_chosen_and_left, NULL)
 {
-    static struct trace t;
     struct tcp_conn_info info;
 
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    assert_int_equal(tcp_set_congestion(t.d, &t.env, t.id, "bbr"), 0);
-    assert_int_equal(t.d->pools[POOL_MODEL].used, 1);
-    assert_true(tcp_info(t.d, t.id, &info));
+    make_established(t);
+    assert_int_equal(tcp_set_congestion(t->d, &t->env, t->id, "bbr"), 0);
+    assert_int_equal(t->d->pools[POOL_MODEL].used, 1);
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_string_equal(info.cc_name, "bbr");
     assert_true(info.pacing_rate > 0);
-    assert_int_equal(tcp_set_congestion(t.d, &t.env, t.id, "cubic"), 0);
-    assert_int_equal(t.d->pools[POOL_MODEL].used, 0);
-    assert_true(tcp_info(t.d, t.id, &info));
+    assert_int_equal(tcp_set_congestion(t->d, &t->env, t->id, "cubic"), 0);
+    assert_int_equal(t->d->pools[POOL_MODEL].used, 0);
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_int_equal(info.pacing_rate, 0);
-    assert_int_equal(tcp_set_congestion(t.d, &t.env, t.id, "bbr"), 0);
-    trace_fini(&t);
+    assert_int_equal(tcp_set_congestion(t->d, &t->env, t->id, "bbr"), 0);
 }
 
 /* ---- the choice of a control, and what holds a sender back ---------------------------------------- */
@@ -503,59 +488,48 @@ a_route_chooses_the_control(void **state)
 }
 
 /** A window of nothing is what the sender waits for, until it opens. */
-static void
-a_shut_window_is_timed(void **state)
+TRACE_TEST(a_shut_window_is_timed, NULL)
 {
     struct tcp_conn_info info;
-    static struct trace t;
 
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    t.peer_window = 0;
-    peer(&t, A, 1, 1, 0);
-    app_send(&t, 100);
-    advance(&t, 100000);
-    t.peer_window = 10000;
-    peer(&t, A, 1, 1, 0);
-    expect(&t, A | P, 1, 1, 100);
-    advance(&t, 20000);
-    peer(&t, A, 1, 101, 0);
-    advance(&t, 50000);
-    assert_true(tcp_info(t.d, t.id, &info));
+    make_established(t);
+    t->peer_window = 0;
+    peer(t, A, 1, 1, 0);
+    app_send(t, 100);
+    advance(t, 100000);
+    t->peer_window = 10000;
+    peer(t, A, 1, 1, 0);
+    expect(t, A | P, 1, 1, 100);
+    advance(t, 20000);
+    peer(t, A, 1, 101, 0);
+    advance(t, 50000);
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_int_equal(info.rwnd_limited_us, 100000);
     assert_int_equal(info.busy_us, 120000);
     assert_int_equal(info.sndbuf_limited_us, 0);
-    trace_fini(&t);
 }
 
 /** New data and what is lost wait while the port is full, and go by themselves when it is not; acknowledgements go. */
-static void
-a_full_port_holds_data_back(void **state)
+TRACE_TEST(a_full_port_holds_data_back, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    t.env.tx_full = true;
-    app_send(&t, 100);
-    advance(&t, 50000);
-    peer(&t, A | P, 1, 1, 100);
-    advance(&t, 50000);
-    expect(&t, A, 1, 101, 0);
-    t.env.tx_full = false;
-    advance(&t, 1000);
-    expect(&t, A | P, 1, 101, 100);
+    make_established(t);
+    t->env.tx_full = true;
+    app_send(t, 100);
+    advance(t, 50000);
+    peer(t, A | P, 1, 1, 100);
+    advance(t, 50000);
+    expect(t, A, 1, 101, 0);
+    t->env.tx_full = false;
+    advance(t, 1000);
+    expect(t, A | P, 1, 101, 100);
     /* Lost: the timeout finds the port full. */
-    t.env.tx_full = true;
-    advance(&t, 500000);
-    t.env.tx_full = false;
-    advance(&t, 1000);
-    t.nb_checked = t.nb_out - 1;
-    expect(&t, A | P, 1, 101, 100);
-    peer(&t, A, 101, 101, 0);
-    trace_fini(&t);
+    t->env.tx_full = true;
+    advance(t, 500000);
+    t->env.tx_full = false;
+    advance(t, 1000);
+    t->nb_checked = t->nb_out - 1;
+    expect(t, A | P, 1, 101, 100);
+    peer(t, A, 101, 101, 0);
 }
 
 int

@@ -92,29 +92,24 @@ wait_for_segment(struct trace *t)
 /* ---- black holes ---------------------------------------- */
 
 /** RFC 4821 section 7.7: after the third timeout in a row full segments shrink, first to the base, then by halves, and no further than paths are believed to. */
-static void
-full_segments_that_vanish_shrink(void **state)
+TRACE_TEST(full_segments_that_vanish_shrink, NULL)
 {
     static const uint32_t lens[] = { 1460, 1460, 1460, 1024, 512, 512 };
-    static struct trace t;
 
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    app_send(&t, 1460);
-    expect(&t, A | P, 1, 1, 1460);
+    make_established(t);
+    app_send(t, 1460);
+    expect(t, A | P, 1, 1, 1460);
     for (unsigned i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
-        wait_for_segment(&t);
-        expect(&t, lens[i] == 1460 ? A | P : A, 1, 1, lens[i]);
-        expect_nothing(&t);
+        wait_for_segment(t);
+        expect(t, lens[i] == 1460 ? A | P : A, 1, 1, lens[i]);
+        expect_nothing(t);
     }
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_BLACK_HOLES], 2);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_BLACK_HOLES], 2);
     /* The path takes them: the rest follows in the same size. */
-    peer(&t, A, 1, 513, 0);
-    expect(&t, A, 513, 1, 512);
-    expect(&t, A | P, 1025, 1, 436);
-    ack_all(&t);
-    trace_fini(&t);
+    peer(t, A, 1, 513, 0);
+    expect(t, A, 513, 1, 512);
+    expect(t, A | P, 1025, 1, 436);
+    ack_all(t);
 }
 
 /** A segment that is small anyway is lost for another reason; and who does not want it is left alone. */
@@ -145,64 +140,53 @@ small_segments_do_not_shrink(void **state)
 /* ---- searching ---------------------------------------- */
 
 /** Begins at the base, tries the middle, then the middle above, and ends with the largest exactly. */
-static void
-a_search_ends_at_the_largest(void **state)
+TRACE_TEST(a_search_ends_at_the_largest, always)
 {
-    static struct trace t;
     static const uint32_t sizes[] = { 986, 1223, 1341, 1400, 1430, 1445, 1452, 1460 };
 
-    (void)state;
-    trace_init(&t, always);
-    make_established(&t);
-    assert_int_equal(conn_of(&t)->mss, BASE);
-    assert_int_equal(path_mtu(&t), BASE + 40);
+    make_established(t);
+    assert_int_equal(conn_of(t)->mss, BASE);
+    assert_int_equal(path_mtu(t), BASE + 40);
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        uint32_t start = conn_of(&t)->snd_nxt - t.iss, mss = conn_of(&t)->mss;
+        uint32_t start = conn_of(t)->snd_nxt - t->iss, mss = conn_of(t)->mss;
 
-        conn_of(&t)->cc.cwnd_bytes = 20 * 1460;
-        app_send(&t, sizes[i] + 4 * mss);
-        expect(&t, A, start, 1, sizes[i]);
-        assert_int_equal(t.out[t.nb_checked - 1].gso_size, 0);
-        expect(&t, A, start + sizes[i], 1, mss);
-        ack_all(&t);
-        assert_int_equal(conn_of(&t)->mss, sizes[i]);
+        conn_of(t)->cc.cwnd_bytes = 20 * 1460;
+        app_send(t, sizes[i] + 4 * mss);
+        expect(t, A, start, 1, sizes[i]);
+        assert_int_equal(t->out[t->nb_checked - 1].gso_size, 0);
+        expect(t, A, start + sizes[i], 1, mss);
+        ack_all(t);
+        assert_int_equal(conn_of(t)->mss, sizes[i]);
     }
-    assert_int_equal(path_mtu(&t), 1500);
-    app_send(&t, 10 * 1460);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES], 8);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES_DELIVERED], 8);
-    ack_all(&t);
-    trace_fini(&t);
+    assert_int_equal(path_mtu(t), 1500);
+    app_send(t, 10 * 1460);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES], 8);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES_DELIVERED], 8);
+    ack_all(t);
 }
 
 /** Section 7.4: none without so much data behind it that its loss would show, nor with a small window, nor in a shut one. */
-static void
-probes_need_company(void **state)
+TRACE_TEST(probes_need_company, always)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, always);
-    make_established(&t);
-    app_send(&t, 986 + 4 * BASE - 1);
-    ack_all(&t);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES], 0);
-    conn_of(&t)->cc.cwnd_bytes = 10 * BASE;
-    app_send(&t, 10 * BASE);
-    ack_all(&t);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES], 0);
-    t.peer_window = 986 + 3 * BASE;
-    ack_all(&t);
-    conn_of(&t)->cc.cwnd_bytes = 20 * BASE;
-    app_send(&t, 10 * BASE);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES], 0);
-    t.peer_window = 65535;
-    ack_all(&t);
-    ack_all(&t);
-    app_send(&t, 986 + 4 * BASE);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES], 1);
-    ack_all(&t);
-    trace_fini(&t);
+    make_established(t);
+    app_send(t, 986 + 4 * BASE - 1);
+    ack_all(t);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES], 0);
+    conn_of(t)->cc.cwnd_bytes = 10 * BASE;
+    app_send(t, 10 * BASE);
+    ack_all(t);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES], 0);
+    t->peer_window = 986 + 3 * BASE;
+    ack_all(t);
+    conn_of(t)->cc.cwnd_bytes = 20 * BASE;
+    app_send(t, 10 * BASE);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES], 0);
+    t->peer_window = 65535;
+    ack_all(t);
+    ack_all(t);
+    app_send(t, 986 + 4 * BASE);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES], 1);
+    ack_all(t);
 }
 
 /** Section 7.6.2: a probe that is lost alone is sent again in pieces, and is no sign of congestion. The next one is smaller. */
@@ -247,193 +231,159 @@ lost_probes_reduce_nothing(void **state)
 }
 
 /** What is lost beside the probe is lost to congestion: one reduction, and the probe has told nothing. */
-static void
-losses_beside_a_probe_count(void **state)
+TRACE_TEST(losses_beside_a_probe_count, always)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, always);
-    make_established(&t);
-    app_send(&t, 986 + 8 * BASE);
-    expect(&t, A, 1, 1, 986);
-    t.nb_checked = t.nb_out;
+    make_established(t);
+    app_send(t, 986 + 8 * BASE);
+    expect(t, A, 1, 1, 986);
+    t->nb_checked = t->nb_out;
     for (unsigned n = 1; n <= 6; n++) { /* the probe is lost, and the segment behind it */
-        sack(&t, 1, 987 + BASE, 987 + BASE + n * BASE);
-        advance(&t, 1000);
+        sack(t, 1, 987 + BASE, 987 + BASE + n * BASE);
+        advance(t, 1000);
     }
-    advance(&t, 30000);
-    assert_int_equal(t.ctr.v[CTR_TCP_FAST_RETRANS], 1);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES_LOST], 0);
-    ack_all(&t);
-    assert_int_equal(conn_of(&t)->mss, BASE);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES_DELIVERED], 0);
-    trace_fini(&t);
+    advance(t, 30000);
+    assert_int_equal(t->ctr.v[CTR_TCP_FAST_RETRANS], 1);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES_LOST], 0);
+    ack_all(t);
+    assert_int_equal(conn_of(t)->mss, BASE);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES_DELIVERED], 0);
 }
 
 /** A router that does speak ends the probe at once; what it says bounds the search, not what is used. */
-static void
-icmp_about_a_probe(void **state)
+TRACE_TEST(icmp_about_a_probe, always)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, always);
-    make_established(&t);
-    app_send(&t, 986 + 4 * BASE);
-    t.nb_checked = t.nb_out;
-    too_big(&t, 1, 940);
-    expect(&t, A, 1, 1, BASE);
-    expect(&t, A, 1 + BASE, 1, 986 - BASE);
-    ack_all(&t);
-    assert_int_equal(conn_of(&t)->mss, BASE);
-    uint32_t start = conn_of(&t)->snd_nxt - t.iss;
-    app_send(&t, 10 * BASE);
-    expect(&t, A, start, 1, (BASE + 900) / 2);
-    ack_all(&t);
-    trace_fini(&t);
+    make_established(t);
+    app_send(t, 986 + 4 * BASE);
+    t->nb_checked = t->nb_out;
+    too_big(t, 1, 940);
+    expect(t, A, 1, 1, BASE);
+    expect(t, A, 1 + BASE, 1, 986 - BASE);
+    ack_all(t);
+    assert_int_equal(conn_of(t)->mss, BASE);
+    uint32_t start = conn_of(t)->snd_nxt - t->iss;
+    app_send(t, 10 * BASE);
+    expect(t, A, start, 1, (BASE + 900) / 2);
+    ack_all(t);
 }
 
 /** A search that has ended begins anew after mtu_probe_interval_s. */
-static void
-searches_are_repeated(void **state)
+TRACE_TEST(searches_are_repeated, always)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, always);
-    pathcache_put(t.d, &t.env, &t.tuple.remote, BASE + 45); /* nothing larger is worth a try */
-    make_established(&t);
-    conn_of(&t)->cc.cwnd_bytes = 20 * BASE;
-    advance(&t, 590000000);
+    pathcache_put(t->d, &t->env, &t->tuple.remote, BASE + 45); /* nothing larger is worth a try */
+    make_established(t);
+    conn_of(t)->cc.cwnd_bytes = 20 * BASE;
+    advance(t, 590000000);
     for (unsigned i = 0; i < 3; i++) {
-        app_send(&t, 10 * BASE);
-        ack_all(&t);
+        app_send(t, 10 * BASE);
+        ack_all(t);
     }
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES], 0);
-    advance(&t, 11000000);
-    app_send(&t, 10 * BASE);
-    ack_all(&t);
-    app_send(&t, 10 * BASE);
-    ack_all(&t);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_PROBES], 1);
-    trace_fini(&t);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES], 0);
+    advance(t, 11000000);
+    app_send(t, 10 * BASE);
+    ack_all(t);
+    app_send(t, 10 * BASE);
+    ack_all(t);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_PROBES], 1);
 }
 
 /* ---- what ICMP says ---------------------------------------- */
 
 /** RFC 5927 section 7.2: where segments of this size have arrived, a message counts only once the segment that it speaks of has timed out. */
-static void
-what_was_seen_outweighs_icmp(void **state)
+TRACE_TEST(what_was_seen_outweighs_icmp, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    app_send(&t, 1460);
-    ack_all(&t);
-    app_send(&t, 1460);
-    t.nb_checked = t.nb_out;
-    too_big(&t, 1461, 600);
-    expect_nothing(&t);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_DOUBTED], 1);
-    assert_int_equal(conn_of(&t)->mss, 1460);
-    ack_all(&t); /* it was forged */
-    app_send(&t, 1460);
-    expect(&t, A | P, 2921, 1, 1460);
-    wait_for_segment(&t); /* this timeout has nothing to do with it */
-    expect(&t, A | P, 2921, 1, 1460);
-    ack_all(&t);
-    assert_int_equal(conn_of(&t)->mss, 1460);
+    make_established(t);
+    app_send(t, 1460);
+    ack_all(t);
+    app_send(t, 1460);
+    t->nb_checked = t->nb_out;
+    too_big(t, 1461, 600);
+    expect_nothing(t);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_DOUBTED], 1);
+    assert_int_equal(conn_of(t)->mss, 1460);
+    ack_all(t); /* it was forged */
+    app_send(t, 1460);
+    expect(t, A | P, 2921, 1, 1460);
+    wait_for_segment(t); /* this timeout has nothing to do with it */
+    expect(t, A | P, 2921, 1, 1460);
+    ack_all(t);
+    assert_int_equal(conn_of(t)->mss, 1460);
     /* And one that is true. */
-    app_send(&t, 1460);
-    t.nb_checked = t.nb_out;
-    too_big(&t, 4381, 1040);
-    expect_nothing(&t);
-    wait_for_segment(&t);
-    expect(&t, A, 4381, 1, 1000);
-    assert_int_equal(t.ctr.v[CTR_TCP_MTU_LOWERED], 1);
-    peer(&t, A, 1, 5381, 0);
-    expect(&t, A | P, 5381, 1, 460);
-    ack_all(&t);
-    trace_fini(&t);
+    app_send(t, 1460);
+    t->nb_checked = t->nb_out;
+    too_big(t, 4381, 1040);
+    expect_nothing(t);
+    wait_for_segment(t);
+    expect(t, A, 4381, 1, 1000);
+    assert_int_equal(t->ctr.v[CTR_TCP_MTU_LOWERED], 1);
+    peer(t, A, 1, 5381, 0);
+    expect(t, A | P, 5381, 1, 460);
+    ack_all(t);
 }
 
 /** RFC 8201 section 5.2: what one connection was told serves the next one, until it is old. */
-static void
-paths_are_remembered(void **state)
+TRACE_TEST(paths_are_remembered, NULL)
 {
-    static struct trace t;
     struct tcp_path_info paths[4];
     tcp_id first;
 
-    (void)state;
-    trace_init(&t, NULL);
-    assert_int_equal(tcp_paths(t.d, &t.env, paths, 4), 0);
-    make_established(&t);
-    app_send(&t, 1460);
-    t.nb_checked = t.nb_out;
-    too_big(&t, 1, 1340);
-    ack_all(&t);
-    assert_int_equal(path_mtu(&t), 1340);
-    advance(&t, 2000000);
-    assert_int_equal(tcp_paths(t.d, &t.env, paths, 4), 1);
+    assert_int_equal(tcp_paths(t->d, &t->env, paths, 4), 0);
+    make_established(t);
+    app_send(t, 1460);
+    t->nb_checked = t->nb_out;
+    too_big(t, 1, 1340);
+    ack_all(t);
+    assert_int_equal(path_mtu(t), 1340);
+    advance(t, 2000000);
+    assert_int_equal(tcp_paths(t->d, &t->env, paths, 4), 1);
     assert_int_equal(paths[0].mtu_bytes, 1340);
     assert_int_equal(paths[0].age_s, 2);
-    assert_true(ip_addr_equal(&paths[0].remote, &t.tuple.remote));
-    first = t.id;
-    t.events = 0;
-    make_syn_sent(&t);
-    assert_int_equal(t.out[t.nb_checked - 1].opts.mss, 1300);
-    assert_int_equal(path_mtu(&t), 1340);
-    tcp_abort(t.d, &t.env, first);
-    t.nb_checked = t.nb_out;
-    t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
-    peer(&t, S | A, 0, 1, 0);
-    expect(&t, A, 1, 1, 0);
-    app_send(&t, 1460);
-    expect(&t, A, 1, 1, 1300);
-    ack_all(&t);
+    assert_true(ip_addr_equal(&paths[0].remote, &t->tuple.remote));
+    first = t->id;
+    t->events = 0;
+    make_syn_sent(t);
+    assert_int_equal(t->out[t->nb_checked - 1].opts.mss, 1300);
+    assert_int_equal(path_mtu(t), 1340);
+    tcp_abort(t->d, &t->env, first);
+    t->nb_checked = t->nb_out;
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
+    peer(t, S | A, 0, 1, 0);
+    expect(t, A, 1, 1, 0);
+    app_send(t, 1460);
+    expect(t, A, 1, 1, 1300);
+    ack_all(t);
     /* It ends with age, for connections that live on and for those to come. */
-    advance(&t, 600000000);
-    assert_int_equal(tcp_paths(t.d, &t.env, paths, 4), 0);
-    app_send(&t, 1460);
-    assert_int_equal(path_mtu(&t), 1500);
-    assert_int_equal(t.out[t.nb_out - 1].payload_len, 1460);
-    ack_all(&t);
-    trace_fini(&t);
+    advance(t, 600000000);
+    assert_int_equal(tcp_paths(t->d, &t->env, paths, 4), 0);
+    app_send(t, 1460);
+    assert_int_equal(path_mtu(t), 1500);
+    assert_int_equal(t->out[t->nb_out - 1].payload_len, 1460);
+    ack_all(t);
 }
 
 /** A flood of messages about many hosts is a flood of connections to many hosts: the table stays as large as it is, and the newest are in it. */
-static void
-remembering_is_bounded(void **state)
+TRACE_TEST(remembering_is_bounded, NULL)
 {
-    static struct trace t;
     static struct tcp_path_info paths[4096];
 
-    (void)state;
-    trace_init(&t, NULL);
     for (uint32_t i = 0; i < 3000; i++) {
-        t.tuple.remote = ip_addr_v4(0x0100000a + (i << 8));
-        t.tuple.local_port = 0;
-        make_established(&t);
-        app_send(&t, 1460);
-        too_big(&t, 1, (uint16_t)(600 + i % 500));
-        tcp_abort(t.d, &t.env, t.id);
-        t.nb_out = t.nb_checked = 0;
-        t.events = 0;
+        t->tuple.remote = ip_addr_v4(0x0100000a + (i << 8));
+        t->tuple.local_port = 0;
+        make_established(t);
+        app_send(t, 1460);
+        too_big(t, 1, (uint16_t)(600 + i % 500));
+        tcp_abort(t->d, &t->env, t->id);
+        t->nb_out = t->nb_checked = 0;
+        t->events = 0;
     }
-    t.id = 0;
-    unsigned n = tcp_paths(t.d, &t.env, paths, 4096);
+    t->id = 0;
+    unsigned n = tcp_paths(t->d, &t->env, paths, 4096);
     assert_in_range(n, 900, 1024);
     bool newest = false;
     for (unsigned i = 0; i < n; i++)
-        newest |= ip_addr_equal(&paths[i].remote, &t.tuple.remote) && paths[i].mtu_bytes == 600 + 2999 % 500;
+        newest |= ip_addr_equal(&paths[i].remote, &t->tuple.remote) && paths[i].mtu_bytes == 600 + 2999 % 500;
     assert_true(newest);
-    tcp_forget_peers(t.d, &t.env);
-    assert_int_equal(tcp_paths(t.d, &t.env, paths, 4096), 0);
-    trace_fini(&t);
+    tcp_forget_peers(t->d, &t->env);
+    assert_int_equal(tcp_paths(t->d, &t->env, paths, 4096), 0);
 }
 
 /* ---- routes and options ---------------------------------------- */
@@ -453,57 +403,45 @@ with_routes(struct tcp_params *p)
 }
 
 /** As `ip route ... mtu lock 1400 advmss 700 initcwnd 3`: the longest prefix counts. */
-static void
-routes_bound_segments(void **state)
+TRACE_TEST(routes_bound_segments, with_routes)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, with_routes);
-    t.tuple.local_port = 0;
-    assert_int_equal(tcp_connect(t.d, &t.env, &t.tuple, TRACE_MSS, NULL, TRACE_USER, &t.id), 0);
-    assert_int_equal(expect(&t, S, 0, 0, 0)->opts.mss, 700);
-    t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
-    peer(&t, S | A, 0, 1, 0);
-    expect(&t, A, 1, 1, 0);
-    assert_int_equal(path_mtu(&t), 1400);
-    app_send(&t, 6000);
+    t->tuple.local_port = 0;
+    assert_int_equal(tcp_connect(t->d, &t->env, &t->tuple, TRACE_MSS, NULL, TRACE_USER, &t->id), 0);
+    assert_int_equal(expect(t, S, 0, 0, 0)->opts.mss, 700);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
+    peer(t, S | A, 0, 1, 0);
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(path_mtu(t), 1400);
+    app_send(t, 6000);
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(t.out[t.nb_checked].payload_len, 1360);
-        assert_true(t.out[t.nb_checked++].may_be_cut); /* locked: nothing to discover */
+        assert_int_equal(t->out[t->nb_checked].payload_len, 1360);
+        assert_true(t->out[t->nb_checked++].may_be_cut); /* locked: nothing to discover */
     }
-    expect_nothing(&t);
-    too_big(&t, 1, 600);
-    expect_nothing(&t);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_ICMP], 1);
-    ack_all(&t);
-    ack_all(&t);
+    expect_nothing(t);
+    too_big(t, 1, 600);
+    expect_nothing(t);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ICMP], 1);
+    ack_all(t);
+    ack_all(t);
     /* Routes change, and connections with them. */
-    t.params.nb_path_routes = 1;
-    assert_int_equal(tcp_set_params(t.d, &t.params), 0);
-    assert_int_equal(path_mtu(&t), 1200);
-    app_send(&t, 1160);
-    assert_false(t.out[t.nb_out - 1].may_be_cut);
-    ack_all(&t);
-    trace_fini(&t);
+    t->params.nb_path_routes = 1;
+    assert_int_equal(tcp_set_params(t->d, &t->params), 0);
+    assert_int_equal(path_mtu(t), 1200);
+    app_send(t, 1160);
+    assert_false(t->out[t->nb_out - 1].may_be_cut);
+    ack_all(t);
 }
 
-static void
-listener_options_too(void **state)
+TRACE_TEST(listener_options_too, with_routes)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, with_routes);
-    app_listen(&t, 4);
-    t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
-    peer(&t, S, 0, 0, 0);
-    assert_int_equal(expect(&t, S | A, 0, 1, 0)->opts.mss, 700);
-    peer(&t, A, 1, 1, 0);
+    app_listen(t, 4);
+    t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
+    peer(t, S, 0, 0, 0);
+    assert_int_equal(expect(t, S | A, 0, 1, 0)->opts.mss, 700);
+    peer(t, A, 1, 1, 0);
     struct tcp_tuple remote;
-    t.id = tcp_accept(t.d, &t.env, t.listener, TRACE_USER, &remote);
-    assert_int_equal(conn_of(&t)->mss, 1360);
-    trace_fini(&t);
+    t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
+    assert_int_equal(conn_of(t)->mss, 1360);
 }
 
 /** IP_MTU_DISCOVER: whether DF is set, and whether ICMP is listened to. */
@@ -538,26 +476,20 @@ discovery_is_the_users(void **state)
     trace_fini(&t);
 }
 
-static void
-bad_parameters(void **state)
+TRACE_TEST(bad_parameters, with_routes)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, with_routes);
-    struct tcp_params p = t.params;
+    struct tcp_params p = t->params;
     p.path_routes[1].mtu_bytes = 100;
-    assert_int_equal(tcp_set_params(t.d, &p), -EINVAL);
-    p = t.params;
+    assert_int_equal(tcp_set_params(t->d, &p), -EINVAL);
+    p = t->params;
     p.path_routes[0].adv_mss = 87;
-    assert_int_equal(tcp_set_params(t.d, &p), -EINVAL);
-    p = t.params;
+    assert_int_equal(tcp_set_params(t->d, &p), -EINVAL);
+    p = t->params;
     p.mtu_probing = 3;
-    assert_int_equal(tcp_set_params(t.d, &p), -EINVAL);
-    p = t.params;
+    assert_int_equal(tcp_set_params(t->d, &p), -EINVAL);
+    p = t->params;
     p.nb_path_routes = TCP_PATH_ROUTES_MAX + 1;
-    assert_int_equal(tcp_set_params(t.d, &p), -EINVAL);
-    trace_fini(&t);
+    assert_int_equal(tcp_set_params(t->d, &p), -EINVAL);
 }
 
 int

@@ -86,20 +86,14 @@ retransmissions_stay_apart(void **state)
 }
 
 /** An end without bytes behind an end, or behind what is sent already, needs no mark. */
-static void
-nothing_waits_nothing_is_marked(void **state)
+TRACE_TEST(nothing_waits_nothing_is_marked, NULL)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, NULL);
-    make_established(&t);
-    send_record(&t, 0);
-    assert_int_equal(t.d->pools[POOL_RECORD].used, 0);
-    send_record(&t, 100);
-    expect(&t, A | P, 1, 1, 100);
-    assert_int_equal(t.d->pools[POOL_RECORD].used, 0);
-    trace_fini(&t);
+    make_established(t);
+    send_record(t, 0);
+    assert_int_equal(t->d->pools[POOL_RECORD].used, 0);
+    send_record(t, 100);
+    expect(t, A | P, 1, 1, 100);
+    assert_int_equal(t->d->pools[POOL_RECORD].used, 0);
 }
 
 /** Ends that wait go with their connection; without room for one more it is counted, and data goes out all the same. */

@@ -518,37 +518,32 @@ forward_rto_undoes(void **state)
 }
 
 /** RFC 2883 section 4.2: what a segment repeats is told, though the rest of it is new. */
-static void
-what_a_segment_repeats_is_told(void **state)
+TRACE_TEST(what_a_segment_repeats_is_told, sack_only)
 {
-    struct trace t;
     const struct tcp_out *o;
 
-    (void)state;
-    trace_init(&t, sack_only);
-    make_established(&t);
+    make_established(t);
     static const struct {
         uint32_t seq, len;
     } early[] = { { 1001, 1000 }, { 2001, 1000 }, { 4001, 1000 }, { 7001, 1000 } };
     for (unsigned i = 0; i < 4; i++) {
-        peer(&t, A, early[i].seq, 1, early[i].len);
-        expect(&t, A, 1, 1, 0);
+        peer(t, A, early[i].seq, 1, early[i].len);
+        expect(t, A, 1, 1, 0);
     }
-    peer(&t, A, 1, 1, 6000);
-    o = expect(&t, A, 1, 6001, 0);
+    peer(t, A, 1, 1, 6000);
+    o = expect(t, A, 1, 6001, 0);
     assert_int_equal(o->opts.nb_sack, 2);
-    assert_int_equal(o->opts.sack[0].start - t.irs, 1001);
-    assert_int_equal(o->opts.sack[0].end - t.irs, 3001);
-    assert_int_equal(o->opts.sack[1].start - t.irs, 7001);
-    peer(&t, A, 7501, 1, 1000); /* behind a gap: half of it is held */
-    o = expect(&t, A, 1, 6001, 0);
-    assert_int_equal(o->opts.sack[0].start - t.irs, 7501);
-    assert_int_equal(o->opts.sack[0].end - t.irs, 8001);
-    assert_int_equal(o->opts.sack[1].end - t.irs, 8501);
-    peer(&t, A, 6001, 1, 1000);
-    o = expect(&t, A, 1, 8501, 0);
+    assert_int_equal(o->opts.sack[0].start - t->irs, 1001);
+    assert_int_equal(o->opts.sack[0].end - t->irs, 3001);
+    assert_int_equal(o->opts.sack[1].start - t->irs, 7001);
+    peer(t, A, 7501, 1, 1000); /* behind a gap: half of it is held */
+    o = expect(t, A, 1, 6001, 0);
+    assert_int_equal(o->opts.sack[0].start - t->irs, 7501);
+    assert_int_equal(o->opts.sack[0].end - t->irs, 8001);
+    assert_int_equal(o->opts.sack[1].end - t->irs, 8501);
+    peer(t, A, 6001, 1, 1000);
+    o = expect(t, A, 1, 8501, 0);
     assert_int_equal(o->opts.nb_sack, 0);
-    trace_fini(&t);
 }
 
 int

@@ -4,20 +4,7 @@
 
 #include "trace.h"
 
-/** A trace on a fresh domain that must end with everything given back. */
-#define TRACE_TEST(name)                                                                                               \
-    static void name##_body(struct trace *t);                                                                          \
-    static void name(void **state)                                                                                     \
-    {                                                                                                                  \
-        static struct trace t;                                                                                         \
-        (void)state;                                                                                                   \
-        trace_init(&t, NULL);                                                                                          \
-        name##_body(&t);                                                                                               \
-        trace_fini(&t);                                                                                                \
-    }                                                                                                                  \
-    static void name##_body(struct trace *t)
-
-TRACE_TEST(simultaneous_open)
+TRACE_TEST(simultaneous_open, NULL)
 {
     make_syn_received(t);
     peer(t, S | A, 0, 1, 0);
@@ -26,7 +13,7 @@ TRACE_TEST(simultaneous_open)
     assert_int_equal(t->events, TCP_EVENT_CONNECTED);
 }
 
-TRACE_TEST(refused)
+TRACE_TEST(refused, NULL)
 {
     make_syn_sent(t);
     peer(t, R | A, 0, 1, 0);
@@ -34,7 +21,7 @@ TRACE_TEST(refused)
     assert_int_equal(t->err, ECONNREFUSED);
 }
 
-TRACE_TEST(syn_sent_ignores_forged_answers)
+TRACE_TEST(syn_sent_ignores_forged_answers, NULL)
 {
     make_syn_sent(t);
     peer(t, R, 0, 0, 0); /* no ACK */
@@ -45,7 +32,7 @@ TRACE_TEST(syn_sent_ignores_forged_answers)
     assert_int_equal(state_of(t), TCP_ST_SYN_SENT);
 }
 
-TRACE_TEST(connect_times_out)
+TRACE_TEST(connect_times_out, NULL)
 {
     make_syn_sent(t);
     for (unsigned i = 0; i < 6; i++) {
@@ -57,7 +44,7 @@ TRACE_TEST(connect_times_out)
     assert_int_equal(t->nb_gone, 1);
 }
 
-TRACE_TEST(data_both_ways)
+TRACE_TEST(data_both_ways, NULL)
 {
     make_accepted(t);
     peer(t, A | P, 1, 1, 100);
@@ -80,7 +67,7 @@ TRACE_TEST(data_both_ways)
 }
 
 /** A burst has one acknowledgement, be it a quick one; a burst whose end goes astray has one by the timer. */
-TRACE_TEST(a_burst_is_acknowledged_once)
+TRACE_TEST(a_burst_is_acknowledged_once, NULL)
 {
     make_accepted(t);
     for (unsigned burst = 0; burst < 3; burst++) {
@@ -102,7 +89,7 @@ TRACE_TEST(a_burst_is_acknowledged_once)
 }
 
 /** What arrives out of order is answered at once, burst or not. */
-TRACE_TEST(a_gap_within_a_burst_is_told)
+TRACE_TEST(a_gap_within_a_burst_is_told, NULL)
 {
     make_accepted(t);
     t->peer_more = true;
@@ -115,7 +102,7 @@ TRACE_TEST(a_gap_within_a_burst_is_told)
 }
 
 /** Nobody leads a dialogue yet: what answers the first request is acknowledged at once, so that slow start does not wait. */
-TRACE_TEST(first_answer_is_acknowledged_at_once)
+TRACE_TEST(first_answer_is_acknowledged_at_once, NULL)
 {
     make_established(t);
     app_send(t, 517);
@@ -132,14 +119,14 @@ TRACE_TEST(first_answer_is_acknowledged_at_once)
 }
 
 /** A FIN is no answer: what still comes after it is acknowledged as before. */
-TRACE_TEST(fin_leads_no_dialogue)
+TRACE_TEST(fin_leads_no_dialogue, NULL)
 {
     make_fin_wait_2(t);
     peer(t, A, 1, 2, 1000);
     expect(t, A, 2, 1001, 0);
 }
 
-TRACE_TEST(reassembly_with_overlap)
+TRACE_TEST(reassembly_with_overlap, NULL)
 {
     make_established(t);
     peer(t, A, 101, 1, 100);
@@ -158,7 +145,7 @@ TRACE_TEST(reassembly_with_overlap)
 }
 
 /** TCP_MAXSEG bounds what the peer is told and what is sent, whatever the peer's own MSS is; after the handshake it has been told. */
-TRACE_TEST(maxseg_bounds_both_ways)
+TRACE_TEST(maxseg_bounds_both_ways, NULL)
 {
     struct tcp_sockopts so = { .set = 1u << TCP_OPT_MAXSEG };
 
@@ -176,7 +163,7 @@ TRACE_TEST(maxseg_bounds_both_ways)
 }
 
 /** RFC 6093 section 5: urgent data is data, in its place; the pointer is not acted upon. */
-TRACE_TEST(urgent_data_stays_in_the_stream)
+TRACE_TEST(urgent_data_stays_in_the_stream, NULL)
 {
     make_established(t);
     peer(t, A | TCP_FLAG_URG, 1, 1, 100);
@@ -186,7 +173,7 @@ TRACE_TEST(urgent_data_stays_in_the_stream)
     assert_int_equal(t->delivered, 101);
 }
 
-TRACE_TEST(fin_behind_a_gap)
+TRACE_TEST(fin_behind_a_gap, NULL)
 {
     make_established(t);
     peer(t, A | F, 101, 1, 50);
@@ -199,7 +186,7 @@ TRACE_TEST(fin_behind_a_gap)
     assert_true(t->events & TCP_EVENT_FIN);
 }
 
-TRACE_TEST(fast_retransmit_newreno)
+TRACE_TEST(fast_retransmit_newreno, NULL)
 {
     make_established(t);
     app_send(t, 1460 * 8);
@@ -216,7 +203,7 @@ TRACE_TEST(fast_retransmit_newreno)
     assert_int_equal(t->acked, 1460 * 8);
 }
 
-TRACE_TEST(rto_backs_off_and_gives_up)
+TRACE_TEST(rto_backs_off_and_gives_up, NULL)
 {
     make_established(t);
     app_send(t, 10);
@@ -229,7 +216,7 @@ TRACE_TEST(rto_backs_off_and_gives_up)
     assert_true(t->env.now_us - start > 900000000);
 }
 
-TRACE_TEST(zero_window_probe_and_update)
+TRACE_TEST(zero_window_probe_and_update, NULL)
 {
     make_established(t);
     t->peer_window = 0;
@@ -245,7 +232,7 @@ TRACE_TEST(zero_window_probe_and_update)
     peer(t, A, 1, 101, 0);
 }
 
-TRACE_TEST(nagle_holds_the_second_small_segment)
+TRACE_TEST(nagle_holds_the_second_small_segment, NULL)
 {
     make_established(t);
     app_send(t, 10);
@@ -260,7 +247,7 @@ TRACE_TEST(nagle_holds_the_second_small_segment)
     expect(t, A | P, 21, 1, 5);
 }
 
-TRACE_TEST(cork_holds_until_200_ms)
+TRACE_TEST(cork_holds_until_200_ms, NULL)
 {
     make_established(t);
     tcp_send(t->d, &t->env, t->id, 10, TCP_SEND_MORE);
@@ -271,7 +258,7 @@ TRACE_TEST(cork_holds_until_200_ms)
     expect(t, A | P, 1, 1, 10);
 }
 
-TRACE_TEST(rst_needs_the_exact_sequence)
+TRACE_TEST(rst_needs_the_exact_sequence, NULL)
 {
     make_established(t);
     peer(t, R, 500, 0, 0);
@@ -285,7 +272,7 @@ TRACE_TEST(rst_needs_the_exact_sequence)
     assert_int_equal(t->nb_gone, 1);
 }
 
-TRACE_TEST(syn_on_a_connection_is_challenged)
+TRACE_TEST(syn_on_a_connection_is_challenged, NULL)
 {
     make_established(t);
     peer(t, S, 1, 0, 0);
@@ -293,7 +280,7 @@ TRACE_TEST(syn_on_a_connection_is_challenged)
     assert_int_equal(state_of(t), TCP_ST_ESTABLISHED);
 }
 
-TRACE_TEST(acks_out_of_range)
+TRACE_TEST(acks_out_of_range, NULL)
 {
     make_established(t);
     peer(t, A, 1, 5000, 100); /* of data never sent */
@@ -306,7 +293,7 @@ TRACE_TEST(acks_out_of_range)
     assert_int_equal(t->acked, 0);
 }
 
-TRACE_TEST(active_close)
+TRACE_TEST(active_close, NULL)
 {
     make_time_wait(t);
     peer(t, F | A, 1, 2, 0); /* our last ACK was lost */
@@ -320,7 +307,7 @@ TRACE_TEST(active_close)
     assert_int_equal(u.time_wait, 0);
 }
 
-TRACE_TEST(simultaneous_close)
+TRACE_TEST(simultaneous_close, NULL)
 {
     make_closing(t);
     peer(t, A, 2, 2, 0);
@@ -328,7 +315,7 @@ TRACE_TEST(simultaneous_close)
     assert_int_equal(t->err, 0);
 }
 
-TRACE_TEST(passive_close)
+TRACE_TEST(passive_close, NULL)
 {
     make_last_ack(t);
     assert_int_equal(t->nb_gone, 0);
@@ -337,7 +324,7 @@ TRACE_TEST(passive_close)
     assert_int_equal(t->err, 0);
 }
 
-TRACE_TEST(close_with_unread_data_resets)
+TRACE_TEST(close_with_unread_data_resets, NULL)
 {
     make_established(t);
     peer(t, A, 1, 1, 10);
@@ -348,7 +335,7 @@ TRACE_TEST(close_with_unread_data_resets)
     assert_int_equal(t->events & TCP_EVENT_ERROR, 0);
 }
 
-TRACE_TEST(data_after_close_resets)
+TRACE_TEST(data_after_close_resets, NULL)
 {
     make_established(t);
     tcp_close(t->d, &t->env, t->id, false);
@@ -358,7 +345,7 @@ TRACE_TEST(data_after_close_resets)
     assert_int_equal(t->nb_gone, 1);
 }
 
-TRACE_TEST(orphan_leaves_fin_wait_2)
+TRACE_TEST(orphan_leaves_fin_wait_2, NULL)
 {
     make_established(t);
     tcp_close(t->d, &t->env, t->id, false);
@@ -370,7 +357,7 @@ TRACE_TEST(orphan_leaves_fin_wait_2)
 }
 
 /** TCP_LINGER2 below 0: an orphan has no FIN-WAIT-2, and its peer is told, whichever comes last. */
-TRACE_TEST(an_orphan_may_have_no_fin_wait_2)
+TRACE_TEST(an_orphan_may_have_no_fin_wait_2, NULL)
 {
     make_established(t);
     assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_LINGER2, -1), 0);
@@ -381,7 +368,7 @@ TRACE_TEST(an_orphan_may_have_no_fin_wait_2)
     assert_int_equal(t->nb_gone, 1);
 }
 
-TRACE_TEST(a_close_in_fin_wait_2_may_reset)
+TRACE_TEST(a_close_in_fin_wait_2_may_reset, NULL)
 {
     make_fin_wait_2(t);
     assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_LINGER2, -1), 0);
@@ -390,7 +377,7 @@ TRACE_TEST(a_close_in_fin_wait_2_may_reset)
     assert_int_equal(t->nb_gone, 1);
 }
 
-TRACE_TEST(keepalive_gives_up)
+TRACE_TEST(keepalive_gives_up, NULL)
 {
     make_established(t);
     assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_KEEPIDLE, 10), 0);
@@ -407,7 +394,7 @@ TRACE_TEST(keepalive_gives_up)
     assert_int_equal(t->err, ETIMEDOUT);
 }
 
-TRACE_TEST(data_before_accept)
+TRACE_TEST(data_before_accept, NULL)
 {
     struct tcp_tuple remote;
 
@@ -424,7 +411,7 @@ TRACE_TEST(data_before_accept)
     assert_int_equal(t->events, TCP_EVENT_FIN);
 }
 
-TRACE_TEST(full_accept_queue_overhears_the_ack)
+TRACE_TEST(full_accept_queue_overhears_the_ack, NULL)
 {
     app_listen(t, 0);
     peer(t, S, 0, 0, 0);
@@ -443,7 +430,7 @@ TRACE_TEST(full_accept_queue_overhears_the_ack)
     expect(t, R | A, 1, 1, 0);
 }
 
-TRACE_TEST(reset_before_accept)
+TRACE_TEST(reset_before_accept, NULL)
 {
     struct tcp_tuple remote;
 
@@ -460,7 +447,7 @@ TRACE_TEST(reset_before_accept)
     assert_int_equal(t->err, ECONNRESET);
 }
 
-TRACE_TEST(no_memory_no_payload)
+TRACE_TEST(no_memory_no_payload, NULL)
 {
     make_established(t);
     t->env.mem_pressure = true;
@@ -478,7 +465,7 @@ TRACE_TEST(no_memory_no_payload)
 
 /* Forged SYNs must not keep others out: with no room left the oldest goes. */
 /** Without SYN cookies. */
-TRACE_TEST(half_open_oldest_gives_way)
+TRACE_TEST(half_open_oldest_gives_way, NULL)
 {
     struct tcp_usage u;
 
@@ -502,7 +489,7 @@ TRACE_TEST(half_open_oldest_gives_way)
     t->nb_checked = t->nb_out;
 }
 
-TRACE_TEST(half_open_gives_up)
+TRACE_TEST(half_open_gives_up, NULL)
 {
     struct tcp_usage u;
 
@@ -518,7 +505,7 @@ TRACE_TEST(half_open_gives_up)
     assert_int_equal(u.half_open, 0);
 }
 
-TRACE_TEST(user_timeout)
+TRACE_TEST(user_timeout, NULL)
 {
     make_established(t);
     assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_USER_TIMEOUT, 3000), 0);
@@ -531,7 +518,7 @@ TRACE_TEST(user_timeout)
     assert_in_range(t->env.now_us - start, 3000000, 7000000);
 }
 
-TRACE_TEST(shutdown_before_the_handshake_ends)
+TRACE_TEST(shutdown_before_the_handshake_ends, NULL)
 {
     make_syn_sent(t);
     app_send(t, 10);
@@ -542,7 +529,7 @@ TRACE_TEST(shutdown_before_the_handshake_ends)
     assert_int_equal(state_of(t), TCP_ST_FIN_WAIT_1);
 }
 
-TRACE_TEST(large_segments)
+TRACE_TEST(large_segments, NULL)
 {
     make_established(t);
     t->env.gso_max_bytes = 65535;
@@ -555,7 +542,7 @@ TRACE_TEST(large_segments)
     assert_int_equal(t->acked, 14600);
 }
 
-TRACE_TEST(nobody_listens)
+TRACE_TEST(nobody_listens, NULL)
 {
     t->tuple.local_port = 81;
     peer(t, S, 0, 0, 0);

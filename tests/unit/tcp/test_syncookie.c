@@ -142,109 +142,87 @@ take(struct trace *t)
 }
 
 /** With timestamps everything that a SYN says survives. */
-static void
-timestamps_carry_options(void **state)
+TRACE_TEST(timestamps_carry_options, always)
 {
-    static struct trace t;
     struct tcp_conn_info info;
 
-    (void)state;
-    trace_init(&t, always);
-    struct tcp_out o = answer_to_syn(&t, true);
+    struct tcp_out o = answer_to_syn(t, true);
     assert_int_equal(o.flags, S | A | TCP_FLAG_ECE);
     assert_true(o.opts.has_ts && o.opts.sack_permitted && o.opts.has_wscale);
-    advance(&t, 20000);
-    t.peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 5020, .ts_ecr = o.opts.ts_val };
-    t.peer_window = 100;
-    peer(&t, A, 1, 1, 0);
-    assert_int_equal(t.nb_accept, 1);
-    take(&t);
-    assert_true(tcp_info(t.d, t.id, &info));
+    advance(t, 20000);
+    t->peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 5020, .ts_ecr = o.opts.ts_val };
+    t->peer_window = 100;
+    peer(t, A, 1, 1, 0);
+    assert_int_equal(t->nb_accept, 1);
+    take(t);
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_true(info.timestamps && info.sack && info.ecn);
     assert_int_equal(info.snd_wscale, 7);
     assert_int_equal(info.rcv_wscale, o.opts.wscale);
     assert_int_equal(info.snd_wnd, 100 << 7);
     assert_int_equal(info.snd_mss, 1400 - 12);
-    t.peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 5030, .ts_ecr = o.opts.ts_val };
-    peer(&t, A | P, 1, 1, 300);
-    assert_true((int32_t)(expect(&t, A, 1, 301, 0)->opts.ts_val - o.opts.ts_val) >= 0); /* they never run back */
-    trace_fini(&t);
+    t->peer_opts = (struct tcp_options){ .has_ts = true, .ts_val = 5030, .ts_ecr = o.opts.ts_val };
+    peer(t, A | P, 1, 1, 300);
+    assert_true((int32_t)(expect(t, A, 1, 301, 0)->opts.ts_val - o.opts.ts_val) >= 0); /* they never run back */
 }
 
 /** Without them what finds no room is not agreed on, rather than agreed on and forgotten. */
-static void
-without_timestamps_less_is_agreed(void **state)
+TRACE_TEST(without_timestamps_less_is_agreed, plain)
 {
-    static struct trace t;
     struct tcp_conn_info info;
 
-    (void)state;
-    trace_init(&t, plain);
-    struct tcp_out o = answer_to_syn(&t, false);
+    struct tcp_out o = answer_to_syn(t, false);
     assert_int_equal(o.flags, S | A);
     assert_false(o.opts.has_ts || o.opts.sack_permitted || o.opts.has_wscale);
-    peer(&t, A | P, 1, 1, 100); /* the bare ACK was lost: data will do */
-    expect(&t, A, 1, 101, 0);
-    take(&t);
-    assert_int_equal(t.delivered, 100);
-    assert_true(tcp_info(t.d, t.id, &info));
+    peer(t, A | P, 1, 1, 100); /* the bare ACK was lost: data will do */
+    expect(t, A, 1, 101, 0);
+    take(t);
+    assert_int_equal(t->delivered, 100);
+    assert_true(tcp_info(t->d, t->id, &info));
     assert_int_equal(info.snd_mss, 1400);
     assert_int_equal(info.snd_wscale + info.rcv_wscale, 0);
     assert_false(info.sack || info.timestamps);
-    trace_fini(&t);
 }
 
-static void
-forged_and_late_acks_are_reset(void **state)
+TRACE_TEST(forged_and_late_acks_are_reset, plain)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, plain);
-    answer_to_syn(&t, false);
-    peer(&t, A, 1, 2, 0); /* guessed */
-    expect(&t, R, 2, 0, 0);
-    peer(&t, A, 2, 1, 0); /* of another SYN */
-    expect(&t, R, 1, 0, 0);
-    assert_int_equal(t.ctr.v[CTR_TCP_SYN_COOKIES_BAD], 2);
-    advance(&t, SYNCOOKIE_LIFE_US);
-    peer(&t, A, 1, 1, 0);
-    expect(&t, R, 1, 0, 0);
-    assert_int_equal(t.ctr.v[CTR_TCP_SYN_COOKIES_BAD], 2); /* none is out: nothing is worth a hash */
-    assert_int_equal(t.ctr.v[CTR_TCP_SYN_COOKIES_TAKEN], 0);
-    assert_int_equal(t.nb_accept, 0);
-    trace_fini(&t);
+    answer_to_syn(t, false);
+    peer(t, A, 1, 2, 0); /* guessed */
+    expect(t, R, 2, 0, 0);
+    peer(t, A, 2, 1, 0); /* of another SYN */
+    expect(t, R, 1, 0, 0);
+    assert_int_equal(t->ctr.v[CTR_TCP_SYN_COOKIES_BAD], 2);
+    advance(t, SYNCOOKIE_LIFE_US);
+    peer(t, A, 1, 1, 0);
+    expect(t, R, 1, 0, 0);
+    assert_int_equal(t->ctr.v[CTR_TCP_SYN_COOKIES_BAD], 2); /* none is out: nothing is worth a hash */
+    assert_int_equal(t->ctr.v[CTR_TCP_SYN_COOKIES_TAKEN], 0);
+    assert_int_equal(t->nb_accept, 0);
 }
 
 /** A full accept queue turns nobody away: whoever tries again later gets in. */
-static void
-accept_queue_holds_back(void **state)
+TRACE_TEST(accept_queue_holds_back, plain)
 {
-    static struct trace t;
-
-    (void)state;
-    trace_init(&t, plain);
-    app_listen(&t, 0);
+    app_listen(t, 0);
     for (uint16_t i = 0; i < 2; i++) {
-        t.tuple.remote_port = (uint16_t)(1000 + i);
-        peer(&t, S, 0, 0, 0);
-        t.nb_checked = t.nb_out;
+        t->tuple.remote_port = (uint16_t)(1000 + i);
+        peer(t, S, 0, 0, 0);
+        t->nb_checked = t->nb_out;
     }
-    tcp_seq second = t.iss;
-    t.tuple.remote_port = 1000;
-    t.iss = t.out[0].seq;
-    peer(&t, A, 1, 1, 0);
-    t.tuple.remote_port = 1001;
-    t.iss = second;
-    peer(&t, A, 1, 1, 0);
-    expect_nothing(&t);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_ACCEPT_QUEUE], 1);
-    assert_int_equal(t.nb_accept, 1);
-    take(&t);
-    peer(&t, A | P, 1, 1, 10);
-    expect(&t, A, 1, 11, 0);
-    assert_int_equal(t.nb_accept, 2);
-    trace_fini(&t);
+    tcp_seq second = t->iss;
+    t->tuple.remote_port = 1000;
+    t->iss = t->out[0].seq;
+    peer(t, A, 1, 1, 0);
+    t->tuple.remote_port = 1001;
+    t->iss = second;
+    peer(t, A, 1, 1, 0);
+    expect_nothing(t);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_ACCEPT_QUEUE], 1);
+    assert_int_equal(t->nb_accept, 1);
+    take(t);
+    peer(t, A | P, 1, 1, 10);
+    expect(t, A, 1, 11, 0);
+    assert_int_equal(t->nb_accept, 2);
 }
 
 static void
@@ -254,62 +232,52 @@ when_full(struct tcp_params *p)
 }
 
 /** A flood from forged addresses takes no memory beyond the table, and all who mean it get in, before and behind it. */
-static void
-a_flood_shuts_nobody_out(void **state)
+TRACE_TEST(a_flood_shuts_nobody_out, when_full)
 {
-    static struct trace t;
     struct tcp_usage u;
 
-    (void)state;
-    trace_init(&t, when_full);
-    app_listen(&t, 4);
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    tcp_seq before = t.iss;
+    app_listen(t, 4);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    tcp_seq before = t->iss;
     for (unsigned i = 0; i < 1000; i++) {
-        t.tuple.remote = ip_addr_v4(0x01000000u + (i << 8));
-        peer(&t, S, 0, 0, 0);
-        expect(&t, S | A, 0, 1, 0);
-        t.nb_checked = t.nb_out = 0;
+        t->tuple.remote = ip_addr_v4(0x01000000u + (i << 8));
+        peer(t, S, 0, 0, 0);
+        expect(t, S | A, 0, 1, 0);
+        t->nb_checked = t->nb_out = 0;
     }
-    tcp_usage(t.d, &u);
+    tcp_usage(t->d, &u);
     assert_int_equal(u.half_open, 4);
-    assert_int_equal(t.ctr.v[CTR_TCP_SYN_COOKIES_SENT], 997);
-    assert_int_equal(t.ctr.v[CTR_TCP_DROP_SYN_QUEUE], 0);
-    peer(&t, A, 1, 1, 0); /* the last one was no forgery */
-    assert_int_equal(t.nb_accept, 1);
-    t.tuple.remote = ip_addr_v4(0x0100420a); /* and the first one is not forgotten */
-    t.iss = before;
-    peer(&t, A, 1, 1, 0);
-    assert_int_equal(t.nb_accept, 2);
-    expect_nothing(&t);
-    trace_fini(&t);
+    assert_int_equal(t->ctr.v[CTR_TCP_SYN_COOKIES_SENT], 997);
+    assert_int_equal(t->ctr.v[CTR_TCP_DROP_SYN_QUEUE], 0);
+    peer(t, A, 1, 1, 0); /* the last one was no forgery */
+    assert_int_equal(t->nb_accept, 1);
+    t->tuple.remote = ip_addr_v4(0x0100420a); /* and the first one is not forgotten */
+    t->iss = before;
+    peer(t, A, 1, 1, 0);
+    assert_int_equal(t->nb_accept, 2);
+    expect_nothing(t);
 }
 
 /** A SYN that was answered by a cookie comes again when there is room: the ACK of either answer opens. */
-static void
-cookie_and_entry_agree(void **state)
+TRACE_TEST(cookie_and_entry_agree, plain)
 {
-    static struct trace t;
     struct tcp_usage u;
 
-    (void)state;
-    trace_init(&t, plain);
-    answer_to_syn(&t, false);
-    tcp_seq cookie = t.iss;
-    t.params.syn_cookies = TCP_SYN_COOKIES_FULL;
-    assert_int_equal(tcp_set_params(t.d, &t.params), 0);
-    t.peer_opts = syn_options(false);
-    peer(&t, S, 0, 0, 0);
-    expect(&t, S | A, 0, 1, 0);
-    assert_int_not_equal(t.iss, cookie);
-    t.iss = cookie;
-    peer(&t, A, 1, 1, 0);
-    expect_nothing(&t);
-    take(&t);
-    tcp_usage(t.d, &u);
+    answer_to_syn(t, false);
+    tcp_seq cookie = t->iss;
+    t->params.syn_cookies = TCP_SYN_COOKIES_FULL;
+    assert_int_equal(tcp_set_params(t->d, &t->params), 0);
+    t->peer_opts = syn_options(false);
+    peer(t, S, 0, 0, 0);
+    expect(t, S | A, 0, 1, 0);
+    assert_int_not_equal(t->iss, cookie);
+    t->iss = cookie;
+    peer(t, A, 1, 1, 0);
+    expect_nothing(t);
+    take(t);
+    tcp_usage(t->d, &u);
     assert_int_equal(u.half_open, 0);
-    trace_fini(&t);
 }
 
 int

@@ -4,18 +4,6 @@
 
 #include "trace.h"
 
-#define TRACE_TEST(name)                                                                                               \
-    static void name##_body(struct trace *t);                                                                          \
-    static void name(void **state)                                                                                     \
-    {                                                                                                                  \
-        static struct trace t;                                                                                         \
-        (void)state;                                                                                                   \
-        trace_init(&t, NULL);                                                                                          \
-        name##_body(&t);                                                                                               \
-        trace_fini(&t);                                                                                                \
-    }                                                                                                                  \
-    static void name##_body(struct trace *t)
-
 /** A listener with so large a buffer, and its first connection. */
 static void
 accept_with_buffer(struct trace *t, uint32_t rcv_buf_bytes, uint16_t window)
@@ -31,7 +19,7 @@ accept_with_buffer(struct trace *t, uint32_t rcv_buf_bytes, uint16_t window)
     t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
 }
 
-TRACE_TEST(a_fin_waits_for_the_window)
+TRACE_TEST(a_fin_waits_for_the_window, NULL)
 {
     make_established(t);
     app_send(t, 100);
@@ -48,7 +36,7 @@ TRACE_TEST(a_fin_waits_for_the_window)
     peer(t, A, 1, 102, 0);
 }
 
-TRACE_TEST(a_fin_behind_a_full_window_waits)
+TRACE_TEST(a_fin_behind_a_full_window_waits, NULL)
 {
     make_established(t);
     t->peer_window = 100;
@@ -62,14 +50,14 @@ TRACE_TEST(a_fin_behind_a_full_window_waits)
     peer(t, A, 1, 102, 0);
 }
 
-TRACE_TEST(a_syn_offers_full_segments)
+TRACE_TEST(a_syn_offers_full_segments, NULL)
 {
     accept_with_buffer(t, 20000, 13 * 1460);
     peer(t, A, 1, 1, 1460);
     assert_int_equal(expect(t, A, 1, 1461, 0)->window, 12 * 1460);
 }
 
-TRACE_TEST(less_than_a_segment_is_offered_as_it_is)
+TRACE_TEST(less_than_a_segment_is_offered_as_it_is, NULL)
 {
     make_established(t);
     assert_int_equal(syn_window(1000, 1460, false), 1000);
@@ -77,7 +65,7 @@ TRACE_TEST(less_than_a_segment_is_offered_as_it_is)
     assert_int_equal(syn_window(3000, 1460, true), 2 * 1448);
 }
 
-TRACE_TEST(one_segment_may_overrun_an_empty_buffer)
+TRACE_TEST(one_segment_may_overrun_an_empty_buffer, NULL)
 {
     accept_with_buffer(t, 4380, 4380);
     peer(t, A, 1, 1, 6000);
@@ -95,7 +83,7 @@ TRACE_TEST(one_segment_may_overrun_an_empty_buffer)
     assert_int_equal(t->delivered, 6000 + 4380);
 }
 
-TRACE_TEST(what_fills_most_of_the_window_is_pushed)
+TRACE_TEST(what_fills_most_of_the_window_is_pushed, NULL)
 {
     t->peer_window = 2000;
     make_established(t);
@@ -108,7 +96,7 @@ TRACE_TEST(what_fills_most_of_the_window_is_pushed)
     peer(t, A, 1, 4001, 0);
 }
 
-TRACE_TEST(a_reset_tells_the_window)
+TRACE_TEST(a_reset_tells_the_window, NULL)
 {
     make_established(t);
     peer(t, A, 1, 1, 1000);
@@ -117,7 +105,7 @@ TRACE_TEST(a_reset_tells_the_window)
     assert_int_equal(expect(t, R | A, 1, 1001, 0)->window, 44 * 1460 - 1000);
 }
 
-TRACE_TEST(a_fin_after_a_word_is_acknowledged_by_ours)
+TRACE_TEST(a_fin_after_a_word_is_acknowledged_by_ours, NULL)
 {
     make_accepted(t);
     peer(t, A, 1, 1, 100);
@@ -133,7 +121,7 @@ TRACE_TEST(a_fin_after_a_word_is_acknowledged_by_ours)
     peer(t, A, 102, 2, 0);
 }
 
-TRACE_TEST(a_fin_that_nobody_answers_is_acknowledged_late)
+TRACE_TEST(a_fin_that_nobody_answers_is_acknowledged_late, NULL)
 {
     make_accepted(t);
     peer(t, A, 1, 1, 100);

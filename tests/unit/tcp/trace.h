@@ -56,6 +56,19 @@ void trace_init(struct trace *t, void (*adjust)(struct tcp_params *p));
 /** Asserts that nothing is left: pools full, every buffer given back once, no unexpected segment. */
 void trace_fini(struct trace *t);
 
+/** A test on a trace `t` of a fresh domain, whose parameters adjust changes (NULL: none), and which must end with everything given back. */
+#define TRACE_TEST(name, adjust)                                                                                       \
+    static void name##_body(struct trace *t);                                                                          \
+    static void name(void **state)                                                                                     \
+    {                                                                                                                  \
+        static struct trace t;                                                                                         \
+        (void)state;                                                                                                   \
+        trace_init(&t, adjust);                                                                                        \
+        name##_body(&t);                                                                                               \
+        trace_fini(&t);                                                                                                \
+    }                                                                                                                  \
+    static void name##_body(struct trace *t)
+
 /** The peer sends: relative seq and ack. */
 void peer(struct trace *t, uint16_t flags, uint32_t seq, uint32_t ack, uint32_t len);
 /** The next segment that came out, relative too; it must be there. */
