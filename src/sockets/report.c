@@ -180,21 +180,31 @@ print_info(FILE *out, const struct tcp_conn_info *c, uint64_t now_us)
     fprintf(out, " %s wscale:%u,%u rto:%.3g", c->cc_name != NULL ? c->cc_name : "-", c->snd_wscale, c->rcv_wscale,
             c->rto_us / 1000.0);
     print_count(out, "backoff", c->backoff);
+    print_count(out, "probes", c->probes);
     fprintf(out, " rtt:%.3f/%.3f", c->srtt_us / 1000.0, c->rttvar_us / 1000.0);
     fprintf(out, " mss:%u pmtu:%u rcvmss:%u advmss:%u cwnd:%u", c->snd_mss, c->path_mtu, c->rcv_mss, c->adv_mss,
             (c->cwnd_bytes + mss - 1) / mss);
     if (c->ssthresh_bytes < INT32_MAX)
         print_count(out, "ssthresh", c->ssthresh_bytes / mss);
+    print_count(out, "bytes_sent", c->bytes_sent);
     print_count(out, "bytes_retrans", c->bytes_retrans);
     print_count(out, "bytes_acked", c->bytes_acked);
     print_count(out, "bytes_received", c->bytes_received);
     print_count(out, "segs_out", c->segs_out);
     print_count(out, "segs_in", c->segs_in);
+    print_count(out, "data_segs_out", c->data_segs_out);
+    print_count(out, "data_segs_in", c->data_segs_in);
     print_ago(out, "lastsnd", now_us, c->last_snd_at_us);
     print_ago(out, "lastrcv", now_us, c->last_rcv_at_us);
     print_count(out, "unacked", c->unacked_segs);
     if (c->retrans_segs_total != 0)
         fprintf(out, " retrans:%u/%u", c->retransmits, c->retrans_segs_total);
+    print_count(out, "dsack_dups", c->dsack_segs);
+    print_count(out, "reord_seen", c->reorderings);
+    print_count(out, "rcv_ooopack", c->ooo_segs);
+    print_count(out, "total_rto", c->rtos);
+    print_count(out, "rto_recoveries", c->rto_recoveries);
+    print_count(out, "rto_time", c->rto_time_ms);
     print_count(out, "snd_wnd", c->snd_wnd);
     print_count(out, "rcv_wnd", c->rcv_wnd);
     if (c->min_rtt_us != 0 && c->min_rtt_us != UINT32_MAX)

@@ -72,7 +72,7 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 6u
+#define SHM_VERSION 7u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 32u
@@ -269,12 +269,15 @@ struct shm_info {
     uint32_t last_data_sent_ms, last_data_recv_ms, last_ack_recv_ms;
     uint32_t lost_segs, sacked_segs, retrans_out_segs, reordering_segs, adv_mss, notsent_bytes;
     uint8_t ecn; /**< Linux's numbers: 0 none, 1 RFC 3168, 2 RFC 9768 */
-    uint8_t syn_data, reordering_seen, accecn_seen, accecn_fail;
-    uint8_t delivery_rate_app_limited, reserved[2];
+    uint8_t syn_data, ecn_seen, accecn_seen, accecn_fail;
+    uint8_t delivery_rate_app_limited, probes, fastopen_fail;
     uint32_t delivered_segs, rcv_space, rcv_rtt_us;
     uint32_t delivered_ce, received_ce;
     uint32_t delivered_ecn_bytes[3], received_ecn_bytes[3]; /**< ECT(1), CE, ECT(0) */
-    uint32_t reserved2;
+    uint32_t ato_us, data_segs_in, data_segs_out, dsack_segs, ooo_segs, reorderings;
+    uint32_t rto_time_ms;
+    uint16_t rtos, rto_recoveries;
+    uint32_t reserved;
     uint64_t pacing_rate, max_pacing_rate, delivery_rate; /**< bytes per second; 0 = none */
     uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
     uint64_t bytes_sent, bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;

@@ -95,6 +95,7 @@ conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     /* RFC 5681 section 3.1: who lost a SYN starts with one segment. */
     if (c->retries > 0)
         c->cc.cwnd_bytes = c->mss;
+    conn_note_rto_over(d, env, c);
     c->retries = c->backoff = 0;
     /* Data that went with the SYN belongs to the first run that follows. */
     tcp_sent_init(&c->sent, c->snd_una);
@@ -161,6 +162,41 @@ conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
         node_arm_by_guarded(d, env->locks, conn_index(d, c), tick, at_us);
     else
         node_arm_by(d, conn_index(d, c), tick, at_us);
+}
+
+struct tcp_tally *
+conn_tally(struct tcp_domain *d, struct tcp_conn *c)
+{
+    struct tcp_tally *t = tally_of(d, c);
+
+    if (!c->tallied)
+        *t = (struct tcp_tally){ 0 };
+    c->tallied = true;
+    return t;
+}
+
+void
+conn_note_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    struct tcp_tally *t = conn_tally(d, c);
+
+    t->rtos++;
+    if (c->retries > 0)
+        return;
+    t->rto_recoveries++;
+    if (t->rto_us_since == 0)
+        t->rto_us_since = (uint32_t)env->now_us | 1;
+}
+
+void
+conn_note_rto_over(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    struct tcp_tally *t = tally_of(d, c);
+
+    if (!c->tallied || t->rto_us_since == 0)
+        return;
+    t->rto_time_ms += ((uint32_t)env->now_us - t->rto_us_since) / 1000;
+    t->rto_us_since = 0;
 }
 
 struct tcp_reass *

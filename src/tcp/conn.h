@@ -92,6 +92,7 @@ struct tcp_conn_opts {
 #define CONN_ECN_NO_ECT 16u /**< the path, or the handshake, forbids to mark packets as ECN-capable */
 #define CONN_ECN_DEAF 32u /**< the peer's feedback means nothing */
 #define CONN_ECN_OPTION 64u /**< segments carry the option: the MSS is less for it */
+#define CONN_ECN_SEEN 128u /**< a segment with data came marked as ECN-capable */
 #define CONN_F_FO_CHILD (1u << 19) /**< passive Fast Open: our SYN is not acknowledged yet, in whatever state */
 #define CONN_F_FO_TRIED (1u << 20) /**< active Fast Open: the first SYN had the option, or data */
 #define CONN_F_FO_SYN (1u << 21) /**< and is still to be sent: only the first one has them */
@@ -191,11 +192,14 @@ struct tcp_conn {
     uint8_t path; /**< CONN_PATH_* */
     uint32_t records; /**< the last of the records' ends that wait to be sent (record.c), 0 = none */
     uint32_t delivered_segs;
-    uint32_t retrans_segs;
     uint32_t segs_in, segs_out;
-    uint64_t bytes_acked, bytes_received, bytes_retrans;
+    uint32_t data_segs_in, data_segs_out;
     uint16_t mss_port; /**< what the port takes: mss_path can rise no higher */
-    uint8_t reserved[6];
+    bool tallied; /**< tally_of holds something */
+    bool syn_acked; /**< an active open's */
+    uint64_t bytes_acked, bytes_received; /**< payload */
+    uint8_t fastopen_fail; /**< enum conn_fastopen_fail */
+    uint8_t reserved[7];
 };
 
 _Static_assert(sizeof(struct tcp_conn) <= 448,
@@ -214,6 +218,23 @@ struct tcp_flow {
     struct tcp_chrono chrono;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct tcp_flow) == 128, "two lines, and no padding: replicas are compared by the byte");
+
+/** What a connection counts of what happens to few, for TCP_INFO. Has the connection's index; of no meaning unless `tallied`. */
+struct tcp_tally {
+    uint64_t bytes_retrans;
+    uint32_t retrans_segs;
+    uint32_t dsack_segs; /**< that the peer reported to have received twice */
+    uint32_t ooo_segs; /**< received out of order */
+    uint32_t reorderings;
+    uint32_t rto_us_since; /**< the first timeout that no recovery has ended yet, modulo 2^32; 0 = none */
+    uint32_t rto_time_ms; /**< spent in recoveries from timeouts that are over */
+    uint16_t rtos, rto_recoveries;
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct tcp_tally) == 40, "no padding: replicas are compared by the byte");
+
+/** What became of Fast Open's data, with the numbers of Linux's tcpi_fastopen_client_fail. */
+enum conn_fastopen_fail { CONN_FO_NO_FAIL, CONN_FO_NO_COOKIE, CONN_FO_NOT_ACKED, CONN_FO_SYN_AGAIN };
 
 /** What becomes of the path of a connection, where anything does; has its index too. What holds CONN_PATH_* tell. */
 struct tcp_path {

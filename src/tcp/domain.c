@@ -138,6 +138,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_ACCECN] = (p->max_conns + 1ull) * sizeof(struct tcp_accecn),
         [ARRAY_PATHS] = (p->max_conns + 1ull) * sizeof(struct tcp_path),
         [ARRAY_PATHCACHE] = PATHCACHE_ENTRIES * sizeof(struct tcp_path_entry),
+        [ARRAY_TALLIES] = (p->max_conns + 1ull) * sizeof(struct tcp_tally),
         [ARRAY_MARKS] = (run_count(p) + 1ull) * sizeof(struct tcp_rate_mark),
     };
     uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;

@@ -39,6 +39,7 @@ enum domain_array {
     ARRAY_ACCECN,
     ARRAY_PATHS,
     ARRAY_PATHCACHE,
+    ARRAY_TALLIES,
     ARRAY_COUNT
 };
 
@@ -176,6 +177,12 @@ path_of(const struct tcp_domain *d, const struct tcp_conn *c)
     return (struct tcp_path *)domain_array(d, ARRAY_PATHS) + conn_index(d, c);
 }
 
+static inline struct tcp_tally *
+tally_of(const struct tcp_domain *d, const struct tcp_conn *c)
+{
+    return (struct tcp_tally *)domain_array(d, ARRAY_TALLIES) + conn_index(d, c);
+}
+
 static inline tcp_id
 slot_id(const struct tcp_domain *d, uint32_t i)
 {
@@ -260,6 +267,11 @@ void conn_free(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
 void conn_moved_out(struct tcp_domain *d, struct tcp_conn *c);
 /** Arm the wheel for its timers as they are. */
 void conn_arm_timers(struct tcp_domain *d, struct tcp_conn *c);
+/** Its tally, to count in. */
+struct tcp_tally *conn_tally(struct tcp_domain *d, struct tcp_conn *c);
+/** A timeout has struck; what it began is over (nothing if nothing did). */
+void conn_note_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+void conn_note_rto_over(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t,
                     uint64_t at_us);
 struct tcp_reass *conn_reass(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool create);

@@ -330,6 +330,8 @@ ecn_on_segment(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
     struct tcp_accecn *a = accecn_of(d, c);
     bool has_data = in->data.len > 0, ce = cp == TCP_ECN_CE;
 
+    if (has_data && cp != TCP_ECN_NOT_ECT)
+        c->ecn |= CONN_ECN_SEEN;
     if (ce && has_data)
         counter_inc(env->ctr, CTR_TCP_RX_CE);
     if (c->ecn & CONN_ECN_ACC) {
@@ -472,6 +474,7 @@ ecn_info(const struct tcp_domain *d, const struct tcp_conn *c, struct tcp_conn_i
     info->ecn = info->accecn || (c->ecn & CONN_ECN_ON) != 0;
     if (!info->ecn)
         return;
+    info->ecn_seen = (c->ecn & CONN_ECN_SEEN) != 0;
     info->delivered_ce = a->delivered_ce;
     info->received_ce = info->accecn ? a->r_cep - 5 : a->r_cep;
     if (!info->accecn)

@@ -37,10 +37,39 @@ info_conn_rates(const struct tcp_conn *c, struct tcp_conn_info *info)
     info->sacked_segs = segs_of(c, c->flags & CONN_F_SACK ? c->sent.sacked_bytes : (uint32_t)c->dup_acks * c->mss);
     info->lost_segs = segs_of(c, c->sent.lost_bytes);
     info->reordering_segs = c->dup_thresh;
-    info->reordering_seen = c->rack.reordering;
-    info->retransmits = c->retries;
+    /* Who is silent is asked: a shut window's probes, or those of keep-alive. */
+    bool probing = (c->flags & CONN_F_PERSIST) != 0;
+    info->retransmits = probing ? 0 : c->retries;
+    info->probes = (uint8_t)((probing ? c->retries : 0) + c->keep_probes);
     info->backoff = c->backoff;
     info->cc_name = tcp_cc_by_id(c->cc_id)->name;
+}
+
+/** Linux's counts: our SYN and FIN are bytes where they are acknowledged, not where they are sent. */
+static void
+info_conn_counts(const struct tcp_domain *d, const struct tcp_conn *c, struct tcp_conn_info *info)
+{
+    static const struct tcp_tally none;
+    const struct tcp_tally *t = c->tallied ? tally_of(d, c) : &none;
+    bool fin_acked = conn_fin_sent(c) && seq_gt(c->snd_una, c->snd_end);
+
+    info->bytes_acked = c->bytes_acked + c->syn_acked + fin_acked;
+    info->bytes_received = c->bytes_received;
+    info->bytes_retrans = t->bytes_retrans;
+    info->bytes_sent = c->bytes_acked + (info->snd_queued - info->snd_unsent) + t->bytes_retrans;
+    info->segs_in = c->segs_in;
+    info->segs_out = c->segs_out;
+    info->data_segs_in = c->data_segs_in;
+    info->data_segs_out = c->data_segs_out;
+    info->delivered_segs = c->delivered_segs;
+    info->retrans_segs_total = t->retrans_segs;
+    info->dsack_segs = t->dsack_segs;
+    info->ooo_segs = t->ooo_segs;
+    info->reorderings = t->reorderings;
+    info->rtos = t->rtos;
+    info->rto_recoveries = t->rto_recoveries;
+    info->rto_time_ms = t->rto_time_ms;
+    info->fastopen_fail = c->fastopen_fail;
 }
 
 static void
@@ -65,11 +94,7 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->retrans_segs =
         segs_of(c, tcp_sent_retrans_bytes(sent_store((struct tcp_domain *)(uintptr_t)d, NULL), &c->sent));
     info->lost_segs += info->retrans_segs;
-    info->retrans_segs_total = c->retrans_segs;
-    info->bytes_acked = c->bytes_acked;
-    info->bytes_received = c->bytes_received;
-    info->delivered_segs = c->delivered_segs;
-    info->bytes_retrans = c->bytes_retrans;
+    info_conn_counts(d, c, info);
     const struct tcp_flow *f = flow_of(d, c);
     info->delivery_rate = tcp_rate_bytes_per_s(f->rate.info_bytes, f->rate.info_us);
     info->delivery_rate_app_limited = f->rate.info_limited != 0;
@@ -81,8 +106,7 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->sndbuf_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUFFER, d->now_us);
     info->rcv_buf_bytes = c->rcv_buf;
     info->rcv_rtt_us = f->tune.rtt_us;
-    info->segs_in = c->segs_in;
-    info->segs_out = c->segs_out;
+    info->ato_us = c->bytes_received > 0 ? d->params.delack_us : 0;
     info->last_rcv_at_us = instant_of(d, c->last_rcv_tick);
     info->last_snd_at_us = instant_of(d, c->last_snd_tick);
     info->last_data_rcv_at_us = instant_of(d, c->last_data_tick);

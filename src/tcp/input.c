@@ -331,8 +331,11 @@ active_syn_acked(struct rx *r)
         bool all = ack == c->snd_nxt;
         counter_inc(r->env->ctr, all ? CTR_TCP_FASTOPEN_ACTIVE : CTR_TCP_FASTOPEN_ACTIVE_FAIL);
         c->flags |= all ? CONN_F_SYN_DATA : 0;
+        if (!all)
+            c->fastopen_fail = c->retries > 0 ? CONN_FO_SYN_AGAIN : CONN_FO_NOT_ACKED;
     }
     c->snd_una = c->snd_nxt = ack;
+    c->syn_acked = true;
     c->bytes_acked += data_acked;
     c->delivered_segs = 1;
     if (data_acked > 0 && c->user != 0)
@@ -648,6 +651,7 @@ rx_data(struct rx *r)
         return false;
     if (r->taken) {
         counter_inc(r->env->ctr, CTR_TCP_OOO_SEGS);
+        conn_tally(r->d, c)->ooo_segs++;
         tcp_reass_sack_note(reass_at(r->d, c->reass), r->seq, r->seq + r->data.len);
     }
     return true;
@@ -925,8 +929,10 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     r.fin = (in->flags & TCP_FLAG_FIN) != 0;
     c->segs_in++;
     c->last_rcv_tick = tick_of(env->now_us);
-    if (in->data.len > 0)
+    if (in->data.len > 0) {
+        c->data_segs_in++;
         c->last_data_tick = c->last_rcv_tick;
+    }
     c->keep_probes = 0;
     if (c->state == TCP_ST_SYN_SENT) {
         syn_sent_input(&r);

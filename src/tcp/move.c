@@ -14,6 +14,7 @@ struct moving {
     struct tcp_conn conn;
     struct tcp_flow flow;
     struct tcp_accecn accecn;
+    struct tcp_tally tally;
     struct tcp_path path;
     struct tcp_reass reass;
     uint32_t nb_runs, nb_segs;
@@ -168,6 +169,8 @@ tcp_export(struct tcp_domain *d, tcp_id id, uint32_t to, void *bytes, size_t len
     m->flow = *flow_of(d, c);
     if (c->ecn != 0)
         m->accecn = *accecn_of(d, c);
+    if (c->tallied)
+        m->tally = *tally_of(d, c);
     m->path = *path_of(d, c);
     m->nb_runs = c->sent.count;
     m->has_model = conn_model(d, c) != NULL;
@@ -259,6 +262,8 @@ tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, t
     *flow_of(d, c) = m->flow;
     if (c->ecn != 0)
         *accecn_of(d, c) = m->accecn;
+    if (c->tallied)
+        *tally_of(d, c) = m->tally;
     *path_of(d, c) = m->path;
     flow_of(d, c)->model = 0;
     if (m->has_model)

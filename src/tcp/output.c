@@ -177,6 +177,8 @@ emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, s
     conn_timer_off(c, CONN_T_DELACK);
     uint32_t segs = out->gso_size > 0 ? (out->payload_len + out->gso_size - 1) / out->gso_size : 1;
     c->segs_out += segs;
+    if (out->payload_len > 0)
+        c->data_segs_out += segs;
     c->last_snd_tick = tick_of(env->now_us);
     counter_add(env->ctr, CTR_TCP_TX_SEGS, segs - 1);
     emit_segment(env, out);
@@ -228,6 +230,8 @@ put_fast_open(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *ou
     bool has_cookie = e != NULL && e->cookie.len > 0;
 
     c->flags &= ~CONN_F_FO_SYN;
+    if ((c->flags & CONN_F_FO_DATA) == 0)
+        c->fastopen_fail = CONN_FO_NO_COOKIE;
     out->user = c->user;
     out->payload_len = seq_diff(c->snd_nxt, c->iss + 1);
     bool without = (d->params.fastopen & TCP_FASTOPEN_CLIENT_NO_COOKIE) != 0 || (c->flags & CONN_F_FO_NO_COOKIE) != 0;
@@ -279,6 +283,7 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         conn_timer_off(c, CONN_T_DELACK);
     }
     c->segs_out++;
+    c->data_segs_out += out.payload_len > 0;
     c->last_snd_tick = tick_of(env->now_us);
     emit_segment(env, &out);
     conn_arm_rtx(d, env, c);
@@ -334,6 +339,15 @@ note_paced(const struct tcp_domain *d, const struct tcp_env *env, const struct t
         tcp_pace_sent(&flow_of(d, c)->pace, len, env->now_us);
 }
 
+static void
+note_retransmitted(struct tcp_domain *d, struct tcp_conn *c, uint32_t bytes)
+{
+    struct tcp_tally *t = conn_tally(d, c);
+
+    t->retrans_segs++;
+    t->bytes_retrans += bytes;
+}
+
 /** Send [start, end) again, FIN included, at most one segment of it. push: PSH belongs to its end. */
 static void
 send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq start, tcp_seq end,
@@ -359,8 +373,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
     note_paced(d, env, c, len);
     c->undo_bytes += len + fin;
     c->prr.out_bytes += len;
-    c->retrans_segs++;
-    c->bytes_retrans += len;
+    note_retransmitted(d, c, len);
     counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
     emit_conn(d, env, c, &out);
 }
@@ -512,13 +525,12 @@ conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         uint32_t left = seq_diff(end, c->snd_nxt);
         uint32_t n = left < c->mss ? left : c->mss;
         send_new(d, env, c, n, false, n == left);
-        c->retrans_segs++;
+        note_retransmitted(d, c, n);
         counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
     }
     if (c->snd_nxt == start)
         return;
     c->snd_sml = sml; /* it was sent before: Nagle's rule is about new segments */
-    c->bytes_retrans += seq_diff(c->snd_nxt, start);
     struct tcp_rate_mark mark = rate_mark(d, env, c, 0);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, c->snd_nxt, &mark, (uint32_t)env->now_us);
     conn_arm_rtx(d, env, c);

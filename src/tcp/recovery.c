@@ -70,6 +70,8 @@ leave_recovery(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
 
     if (c->ca_state == CONN_CA_RECOVERY)
         tcp_rack_recovered(&c->rack);
+    else if (c->ca_state == CONN_CA_LOSS)
+        conn_note_rto_over(d, env, c);
     if (control_of(c)->has_model) {
         cc_event_fill(&ev, d, env, c, 0);
         control_of(c)->on_recovered(&c->cc, &ev);
@@ -117,8 +119,10 @@ try_undo(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, co
         return false;
     /* Where no timeout sent the copies, it was reordering that looked like loss (RFC 8985 section 6.2 step 3 misses it, once
      * the copy has been sent). */
-    if (c->ca_state != CONN_CA_LOSS)
+    if (c->ca_state != CONN_CA_LOSS) {
         c->rack.reordering = true;
+        conn_tally(d, c)->reorderings++;
+    }
     undo(d, env, c);
     return true;
 }
@@ -396,10 +400,11 @@ count_delivered(struct tcp_conn *c, const struct ack_news *n)
 }
 
 static void
-note_reordering(struct tcp_conn *c, const struct ack_news *n)
+note_reordering(struct tcp_domain *d, struct tcp_conn *c, const struct ack_news *n)
 {
     if (!n->sent.reordered || (c->flags & CONN_F_SACK) == 0)
         return;
+    conn_tally(d, c)->reorderings++;
     uint32_t segs = (seq_diff(n->sent.prior_fack, n->sent.reordered_at) + c->mss - 1) / c->mss;
     if (segs > DUP_THRESH_MAX)
         segs = DUP_THRESH_MAX;
@@ -456,9 +461,11 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     if (c->sent.head != 0 && (st.runs[c->sent.head].flags & TCP_SENT_SACKED) != 0)
         tcp_sent_renege(st, &c->sent);
     tcp_rack_delivered(&c->rack, &n->sent, (uint32_t)env->now_us, c->rtt.min_us);
-    if (n->dsack_bytes > 0)
+    if (n->dsack_bytes > 0) {
         tcp_rack_dsack(&c->rack, c->snd_una, c->snd_nxt);
-    note_reordering(c, n);
+        conn_tally(d, c)->dsack_segs += (n->dsack_bytes + c->mss - 1) / c->mss;
+    }
+    note_reordering(d, c, n);
     judge_probe(d, env, c, n);
     uint32_t delivered_bytes = count_delivered(c, n);
     c->delivered_segs += (delivered_bytes + c->mss - 1) / c->mss;

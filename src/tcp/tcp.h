@@ -548,6 +548,7 @@ struct tcp_conn_info {
     uint8_t snd_wscale, rcv_wscale;
     bool timestamps, sack, ecn;
     bool accecn; /**< of ecn: the accurate kind */
+    bool ecn_seen; /**< of ecn: the peer does mark its data as ECN-capable */
     uint8_t accecn_seen,
         accecn_fail; /**< as in Linux's TCP_INFO: what of the peer's option came; what was found broken */
     uint32_t delivered_ce, received_ce; /**< packets with a congestion mark: ours, by the peer's word; the peer's */
@@ -555,17 +556,27 @@ struct tcp_conn_info {
     uint32_t received_ecn_bytes[TCP_ACCECN_FIELDS];
     bool syn_data; /**< data was accepted with the SYN */
     uint8_t ca_state; /**< Linux's TCP_CA_*: 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss */
-    uint8_t retransmits; /**< in a row, unanswered */
+    uint8_t retransmits; /**< timeouts in a row, unanswered */
+    uint8_t probes; /**< of a shut window or of keep-alive in a row, unanswered */
+    uint8_t
+        fastopen_fail; /**< Linux's TFO_*: 0 none, 1 no cookie known, 2 data not taken, 3 the SYN with it was lost */
     uint8_t backoff;
     uint32_t unacked_segs, retrans_segs_total;
     uint32_t sacked_segs; /**< without SACK: duplicate ACKs */
     uint32_t lost_segs; /**< taken for lost, sent again or not */
     uint32_t retrans_segs; /**< sent again and unanswered */
     uint32_t reordering_segs; /**< how far reordering has been seen to reach, at least 3 */
-    bool reordering_seen;
-    uint64_t bytes_acked, bytes_received, bytes_retrans;
+    uint32_t reorderings; /**< how often it was seen */
+    uint64_t bytes_acked; /**< with an active open's SYN and our FIN, as Linux counts */
+    uint64_t bytes_sent, bytes_received, bytes_retrans;
     uint32_t delivered_segs; /**< full segments' worth of what has arrived at the peer, by SACK too; a SYN is one */
     uint64_t segs_in, segs_out;
+    uint32_t data_segs_in, data_segs_out; /**< of those, with payload */
+    uint32_t dsack_segs; /**< reported by the peer as received twice */
+    uint32_t ooo_segs; /**< received out of order */
+    uint16_t rtos, rto_recoveries; /**< timeouts; recoveries that one began, */
+    uint32_t rto_time_ms; /**< and how long those that are over took */
+    uint32_t ato_us; /**< how long an acknowledgement may wait; 0 = nothing has come to acknowledge */
     uint64_t last_rcv_at_us, last_snd_at_us;
     uint64_t last_data_rcv_at_us; /**< with payload; before any, when the connection began */
     uint64_t delivery_rate; /**< bytes per second, the last sample */

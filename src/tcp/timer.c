@@ -60,10 +60,11 @@ on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         return;
     }
     c->flags &= ~CONN_F_TIMING;
+    conn_note_rto(d, env, c);
     if (c->state == TCP_ST_SYN_SENT || c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0) {
         c->retries++;
         c->backoff++;
-        c->retrans_segs++;
+        conn_tally(d, c)->retrans_segs++;
         counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
         conn_send_syn(d, env, c);
         return;

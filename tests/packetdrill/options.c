@@ -218,8 +218,11 @@ put_value(void *value, socklen_t *len, const void *from, socklen_t size)
 }
 
 /** What newer kernels than this header's add to struct tcp_info (include/uapi/linux/tcp.h of Linux 6.18). */
-#define INFO_TAIL_OFF 248
+#define INFO_TAIL_OFF 232
 struct info_tail {
+    uint32_t rcv_wnd, rehash;
+    uint16_t total_rto, total_rto_recoveries;
+    uint32_t total_rto_time_ms;
     uint32_t received_ce;
     uint32_t delivered_bytes[3], received_bytes[3]; /**< ECT(1), ECT(0), CE */
     uint32_t ecn; /**< mode: 2 bits, option seen: 2, failures: 4 */
@@ -253,7 +256,8 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_backoff = ci.backoff;
         ti.tcpi_options =
             (uint8_t)((ci.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (ci.sack ? TCPI_OPT_SACK : 0) |
-                      (ci.snd_wscale || ci.rcv_wscale ? TCPI_OPT_WSCALE : 0) | (ci.syn_data ? TCPI_OPT_SYN_DATA : 0));
+                      (ci.snd_wscale || ci.rcv_wscale ? TCPI_OPT_WSCALE : 0) | (ci.ecn ? TCPI_OPT_ECN : 0) |
+                      (ci.ecn_seen ? TCPI_OPT_ECN_SEEN : 0) | (ci.syn_data ? TCPI_OPT_SYN_DATA : 0));
         ti.tcpi_snd_wscale = ci.snd_wscale & 0xf;
         ti.tcpi_rcv_wscale = ci.rcv_wscale & 0xf;
         ti.tcpi_rto = ci.rto_us;
@@ -273,7 +277,15 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
         ti.tcpi_pmtu = ci.path_mtu;
         ti.tcpi_rcv_rtt = ci.rcv_rtt_us;
         ti.tcpi_bytes_retrans = ci.bytes_retrans;
-        ti.tcpi_reord_seen = ci.reordering_seen;
+        ti.tcpi_reord_seen = ci.reorderings;
+        ti.tcpi_probes = ci.probes;
+        ti.tcpi_ato = ci.ato_us;
+        ti.tcpi_fastopen_client_fail = ci.fastopen_fail & 3;
+        ti.tcpi_dsack_dups = ci.dsack_segs;
+        ti.tcpi_rcv_ooopack = ci.ooo_segs;
+        ti.tcpi_data_segs_in = ci.data_segs_in;
+        ti.tcpi_data_segs_out = ci.data_segs_out;
+        ti.tcpi_bytes_sent = ci.bytes_sent;
         ti.tcpi_last_data_recv = (uint32_t)((host.now_us - ci.last_data_rcv_at_us) / 1000);
         ti.tcpi_last_ack_recv = (uint32_t)((host.now_us - ci.last_rcv_at_us) / 1000);
         ti.tcpi_last_data_sent = (uint32_t)((host.now_us - ci.last_snd_at_us) / 1000);
@@ -298,6 +310,10 @@ get_tcp_info(struct host_sock *s, void *value, socklen_t *len)
     answer.info = ti;
     if (lives || s->gone)
         answer.tail = (struct info_tail){
+            .rcv_wnd = ci.rcv_wnd,
+            .total_rto = ci.rtos,
+            .total_rto_recoveries = ci.rto_recoveries,
+            .total_rto_time_ms = ci.rto_time_ms,
             .received_ce = ci.received_ce,
             .delivered_bytes = { ci.delivered_ecn_bytes[0], ci.delivered_ecn_bytes[2], ci.delivered_ecn_bytes[1] },
             .received_bytes = { ci.received_ecn_bytes[0], ci.received_ecn_bytes[2], ci.received_ecn_bytes[1] },

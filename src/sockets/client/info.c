@@ -33,17 +33,21 @@ info_get(uint32_t slot, struct shm_info *out)
     return rc;
 }
 
-void
-info_translate(const struct shm_info *in, struct tcp_info *out)
+/* What the header that this is built with has. */
+static void
+translate(const struct shm_info *in, struct tcp_info *out)
 {
-    memset(out, 0, sizeof(*out));
     out->tcpi_state = in->state;
     out->tcpi_ca_state = in->ca_state;
     out->tcpi_retransmits = in->retransmits;
+    out->tcpi_probes = in->probes;
     out->tcpi_backoff = in->backoff;
-    out->tcpi_options = (uint8_t)((in->timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (in->sack ? TCPI_OPT_SACK : 0) |
-                                  (in->snd_wscale || in->rcv_wscale ? TCPI_OPT_WSCALE : 0) |
-                                  (in->ecn ? TCPI_OPT_ECN : 0) | (in->syn_data ? TCPI_OPT_SYN_DATA : 0));
+    out->tcpi_fastopen_client_fail = in->fastopen_fail & 3u;
+    out->tcpi_ato = in->ato_us;
+    out->tcpi_options =
+        (uint8_t)((in->timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (in->sack ? TCPI_OPT_SACK : 0) |
+                  (in->snd_wscale || in->rcv_wscale ? TCPI_OPT_WSCALE : 0) | (in->ecn ? TCPI_OPT_ECN : 0) |
+                  (in->ecn_seen ? TCPI_OPT_ECN_SEEN : 0) | (in->syn_data ? TCPI_OPT_SYN_DATA : 0));
     out->tcpi_snd_wscale = in->snd_wscale & 0xfu;
     out->tcpi_rcv_wscale = in->rcv_wscale & 0xfu;
     out->tcpi_rto = in->rto_us;
@@ -67,7 +71,11 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_sacked = in->sacked_segs;
     out->tcpi_retrans = in->retrans_out_segs;
     out->tcpi_reordering = in->reordering_segs;
-    out->tcpi_reord_seen = in->reordering_seen;
+    out->tcpi_reord_seen = in->reorderings;
+    out->tcpi_dsack_dups = in->dsack_segs;
+    out->tcpi_rcv_ooopack = in->ooo_segs;
+    out->tcpi_data_segs_in = in->data_segs_in;
+    out->tcpi_data_segs_out = in->data_segs_out;
     out->tcpi_notsent_bytes = in->notsent_bytes;
     out->tcpi_delivered = in->delivered_segs;
     out->tcpi_delivered_ce = in->delivered_ce;
@@ -85,4 +93,22 @@ info_translate(const struct shm_info *in, struct tcp_info *out)
     out->tcpi_rwnd_limited = in->rwnd_limited_us;
     out->tcpi_sndbuf_limited = in->sndbuf_limited_us;
     out->tcpi_rcv_rtt = in->rcv_rtt_us;
+}
+
+void
+info_translate(const struct shm_info *in, struct info_answer *out)
+{
+    memset(out, 0, sizeof(*out));
+    translate(in, &out->info);
+    out->rcv_wnd = in->rcv_wnd;
+    out->total_rto = in->rtos;
+    out->total_rto_recoveries = in->rto_recoveries;
+    out->total_rto_time_ms = in->rto_time_ms;
+    out->received_ce = in->received_ce;
+    for (unsigned i = 0; i < 3; i++) {
+        static const unsigned from[3] = { 0, 2, 1 };
+        out->delivered_bytes[i] = in->delivered_ecn_bytes[from[i]];
+        out->received_bytes[i] = in->received_ecn_bytes[from[i]];
+    }
+    out->accecn = (uint32_t)(in->ecn | in->accecn_seen << 2 | in->accecn_fail << 4);
 }

@@ -676,7 +676,7 @@ static int
 get_from_info(uint32_t slot, int name, void *val, socklen_t *len)
 {
     struct shm_info info;
-    struct tcp_info ti;
+    struct info_answer ti;
     int rc = info_get(slot, &info), mss;
 
     if (rc != 0)

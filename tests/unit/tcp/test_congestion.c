@@ -258,7 +258,7 @@ marks_are_echoed_until_cwr(void **state)
     expect(&t, A | TCP_FLAG_ECE, 1, 201, 0);
     peer(&t, A | TCP_FLAG_CWR, 201, 1, 100);
     expect(&t, A, 1, 301, 0);
-    assert_int_equal(c->ecn, CONN_ECN_ON);
+    assert_int_equal(c->ecn, CONN_ECN_ON | CONN_ECN_SEEN);
     trace_fini(&t);
 }
 

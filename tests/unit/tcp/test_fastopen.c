@@ -188,6 +188,15 @@ connect_fast(struct trace *t, uint32_t n)
     return taken;
 }
 
+static struct tcp_conn_info
+info_of(struct trace *t)
+{
+    struct tcp_conn_info info;
+
+    assert_true(tcp_info(t->d, t->id, &info));
+    return info;
+}
+
 /** A first connection learns the cookie, and the MSS. */
 static void
 learn_cookie(struct trace *t)
@@ -199,6 +208,7 @@ learn_cookie(struct trace *t)
     t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1000, .has_fo = true, .fo = server_cookie };
     peer(t, S | A, 0, 1, 0);
     expect(t, A, 1, 1, 0);
+    assert_int_equal(info_of(t).fastopen_fail, 1); /* TFO_COOKIE_UNAVAILABLE */
     tcp_abort(t->d, &t->env, t->id);
     expect(t, R | A, 1, 1, 0);
 }
@@ -220,6 +230,10 @@ second_syn_brings_data(void **state)
     peer(&t, S | A, 0, 961, 0);
     expect(&t, A, 961, 1, 0);
     assert_int_equal(t.acked, 960);
+    assert_int_equal(info_of(&t).fastopen_fail, 0);
+    assert_int_equal(info_of(&t).data_segs_out, 1);
+    assert_int_equal(info_of(&t).bytes_sent, 960);
+    assert_int_equal(info_of(&t).bytes_acked, 961);
     assert_int_equal(t.ctr.v[CTR_TCP_FASTOPEN_ACTIVE], 1);
     trace_fini(&t);
 }
@@ -242,6 +256,8 @@ refused_data_comes_again(void **state)
     expect(&t, A | P, 501, 1, 20);
     peer(&t, A, 1, 521, 0);
     assert_int_equal(t.acked, 520);
+    assert_int_equal(info_of(&t).fastopen_fail, 2); /* TFO_DATA_NOT_ACKED */
+    assert_int_equal(info_of(&t).data_segs_out, 3);
     assert_int_equal(t.ctr.v[CTR_TCP_FASTOPEN_ACTIVE_FAIL], 1);
     trace_fini(&t);
 }
@@ -263,6 +279,7 @@ lost_syns_suspend(void **state)
         t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1000 };
         peer(&t, S | A, 0, 1, 0);
         expect(&t, A | P, 1, 1, 500);
+        assert_int_equal(info_of(&t).fastopen_fail, 3); /* TFO_SYN_RETRANSMITTED */
         tcp_abort(t.d, &t.env, t.id);
         expect(&t, R | A, 501, 1, 0);
     }
