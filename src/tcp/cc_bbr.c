@@ -14,7 +14,8 @@
  * one, follow only a round that lost more than LossThresh, and by more than chance explains: else random loss below that would take
  * a tenth of the rate; and where the path loses while the flow cruises, with no queue of its own making, LossThresh is counted from
  * there. Congestion marks, which the draft leaves open, bound the model as such a round does. Startup ends for flows too whose
- * buffer is smaller than the window that it wants. A round-trip time that comes back to the least one known makes PROBE_RTT needless.
+ * buffer is smaller than the window that it wants. The margin by which it is paced below its estimate shrinks by what the path loses of itself; a
+ * handshake that took longer than the first round trip does not slow the start. A round-trip time that comes back to the least one known makes PROBE_RTT needless.
  */
 
 #define GAIN_ONE 256u
@@ -26,7 +27,7 @@
 #define GAIN_CWND_UP 576u /* 2.25 */
 #define GAIN_CWND_PROBE_RTT 128u /* 0.5 */
 
-#define MARGIN_PERCENT 1u
+#define MARGIN_PPM 10000u /* by which it is paced below its estimate, so that queues drain */
 #define LOSS_THRESH_PPM 20000u
 #define CALM_LOSS_MAX_PPM 30000u /* of what is lost while the flow cruises, so much at most is not its doing */
 #define CALM_SEGS_MIN 200u /* fewer tell nothing of a share */
@@ -365,14 +366,21 @@ note_calm_loss(struct bbr *b, const struct tcp_cc_event *ev)
     }
 }
 
+/** The share that the path loses of itself. */
+static uint32_t
+calm_loss_ppm(const struct bbr *b, const struct tcp_cc_event *ev)
+{
+    if (b->calm_bytes < CALM_SEGS_MIN * ev->mss_bytes)
+        return 0;
+    uint64_t calm_ppm = b->calm_lost_bytes * 1000000ull / b->calm_bytes;
+    return calm_ppm < CALM_LOSS_MAX_PPM ? (uint32_t)calm_ppm : CALM_LOSS_MAX_PPM;
+}
+
 /** LossThresh, counted from what the path loses of itself. */
 static uint32_t
 loss_thresh_ppm(const struct bbr *b, const struct tcp_cc_event *ev)
 {
-    if (b->calm_bytes < CALM_SEGS_MIN * ev->mss_bytes)
-        return LOSS_THRESH_PPM;
-    uint64_t calm_ppm = b->calm_lost_bytes * 1000000ull / b->calm_bytes;
-    return LOSS_THRESH_PPM + (calm_ppm < CALM_LOSS_MAX_PPM ? (uint32_t)calm_ppm : CALM_LOSS_MAX_PPM);
+    return LOSS_THRESH_PPM + calm_loss_ppm(b, ev);
 }
 
 /**
@@ -662,11 +670,16 @@ pacing_gain(const struct bbr *b)
     return gains[b->state];
 }
 
-/** BBRSetPacingRateWithGain: until the path is full no sample may slow the start. */
+/**
+ * BBRSetPacingRateWithGain: until the path is full no sample may slow the start. The estimate is of what arrives: what the path loses of itself
+ * is missing from it already, and the queue has that much less to drain. The margin is only for the rest, if there is one.
+ */
 static void
-set_pacing_rate(struct bbr *b, uint32_t gain)
+set_pacing_rate(struct bbr *b, const struct tcp_cc_event *ev, uint32_t gain)
 {
-    uint64_t rate = bandwidth(b) * gain / GAIN_ONE * (100 - MARGIN_PERCENT) / 100;
+    uint32_t calm_ppm = calm_loss_ppm(b, ev);
+    uint32_t margin_ppm = calm_ppm < MARGIN_PPM ? MARGIN_PPM - calm_ppm : 0;
+    uint64_t rate = bandwidth(b) * gain / GAIN_ONE * (1000000 - margin_ppm) / 1000000;
 
     if (rate > 0 && (b->full_bw_reached || rate > b->pacing_rate))
         b->pacing_rate = rate;
@@ -706,11 +719,25 @@ set_cwnd(struct bbr *b, struct tcp_cc *cc, const struct tcp_cc_event *ev)
 
 /* ---- events ---------------------------------------- */
 
+/** BBRInitPacingRate. */
+static uint64_t
+initial_pacing_rate(const struct tcp_cc_event *ev, uint32_t rtt_us)
+{
+    return tcp_cc_initial_window(ev->mss_bytes) * 1000000ull / rtt_us * GAIN_STARTUP / GAIN_ONE;
+}
+
+/** The handshake may have taken far longer than a round trip, as where its last ACK was lost. */
+static void
+correct_pacing_rate(struct bbr *b, const struct tcp_cc_event *ev)
+{
+    if (b->state == STARTUP && ev->rtt_us != 0)
+        b->pacing_rate = max64(b->pacing_rate, initial_pacing_rate(ev, ev->rtt_us));
+}
+
 static void
 bbr_init(struct tcp_cc *cc, const struct tcp_cc_event *ev)
 {
     struct bbr *b = bbr_of(ev);
-    uint32_t rtt_us = ev->srtt_us != 0 ? ev->srtt_us : 1000;
 
     *cc = (struct tcp_cc){ .cwnd_bytes = tcp_cc_initial_window(ev->mss_bytes), .ssthresh_bytes = UINT32_MAX };
     memset(b, 0, sizeof(*b));
@@ -722,7 +749,7 @@ bbr_init(struct tcp_cc *cc, const struct tcp_cc_event *ev)
     reset_short_term(b);
     b->next_round = b->loss_round = ev->rate->delivered_bytes;
     b->up_bytes_per_mss = UINT32_MAX;
-    b->pacing_rate = cc->cwnd_bytes * 1000000ull / rtt_us * GAIN_STARTUP / GAIN_ONE;
+    b->pacing_rate = initial_pacing_rate(ev, ev->srtt_us != 0 ? ev->srtt_us : 1000);
     b->state = STARTUP;
 }
 
@@ -777,7 +804,8 @@ bbr_on_ack(struct tcp_cc *cc, const struct tcp_cc_event *ev)
         b->bw_latest = ev->bytes_per_s;
         b->inflight_latest = ev->sample->delivered_bytes;
     }
-    set_pacing_rate(b, pacing_gain(b));
+    correct_pacing_rate(b, ev);
+    set_pacing_rate(b, ev, pacing_gain(b));
     set_cwnd(b, cc, ev);
 }
 
@@ -834,7 +862,7 @@ bbr_on_start(struct tcp_cc *cc, const struct tcp_cc_event *ev)
     b->idle_restart = true;
     b->extra_from_us = ev->now_us;
     if (is_probing_bw(b))
-        set_pacing_rate(b, GAIN_ONE);
+        set_pacing_rate(b, ev, GAIN_ONE);
     else if (b->state == PROBE_RTT)
         check_probe_rtt_done(b, cc, ev);
 }
