@@ -76,8 +76,8 @@ class Variant:
             self.lab.stop(job)
         self.measured = []
 
-    def daemon(self, part, cpu, prefix, vdev, side):
-        job, words = self.lab.daemon(self.name(part), cpu, prefix, vdev, '--', '--address', f'{self.address(side)}/24')
+    def daemon(self, part, cpu, prefix, vdev, side, *options):
+        job, words = self.lab.daemon(self.name(part), cpu, prefix, vdev, '--', '--address', f'{self.address(side)}/24', *options)
         self.measured.append(job)
         return words
 
@@ -135,18 +135,30 @@ class Tap(Variant):
 class Packet(Variant):
     number = 4
     text = 'stack, net_af_packet, kernel client'
+    offloads = False  # the client's
 
     def wires(self):
         server, client = self.lab.namespace(self.name('s')), self.lab.namespace(self.name('c'))
         self.lab.veth(server, 'ends', client, 'endc')
         run('ip', '-n', client, 'addr', 'add', f'{self.address(1)}/24', 'dev', 'endc')
         # A packet socket sees what the kernel left to an offload: sums that are not there, and 64 KB frames.
-        run('ip', 'netns', 'exec', client, 'ethtool', '-K', 'endc', 'tx', 'off')
+        if not self.offloads:
+            run('ip', 'netns', 'exec', client, 'ethtool', '-K', 'endc', 'tx', 'off')
         self.stack_prefix = ['ip', 'netns', 'exec', server]
         self.client_prefix = ['ip', 'netns', 'exec', client]
 
     def stacks(self):
         self.server_prefix = self.daemon('d', self.lab.cpus[0], self.stack_prefix, 'net_af_packet0,iface=ends', 2)
+
+
+class Wire(Packet):
+    """The same veth by the stack's own packet wire, which leaves sums and segments to the kernel, as the kernel's own ends do."""
+    number = 7
+    text = 'stack, packet wire, kernel client'
+    offloads = True
+
+    def stacks(self):
+        self.server_prefix = self.daemon('d', self.lab.cpus[0], self.stack_prefix, None, 2, '--port', 'packet,interface=ends')
 
 
 class Memif(Variant):
@@ -170,7 +182,7 @@ class Crossed(Memif):
         self.app_cpus = lab.cpus[::-1]
 
 
-VARIANTS = {'kernel': Kernel, 'plain': Plain, 'tap': Tap, 'packet': Packet, 'memif': Memif, 'crossed': Crossed}
+VARIANTS = {'kernel': Kernel, 'plain': Plain, 'tap': Tap, 'packet': Packet, 'wire': Wire, 'memif': Memif, 'crossed': Crossed}
 
 
 def measure(variant, workload, seconds):

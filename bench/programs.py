@@ -12,7 +12,7 @@ import os
 import re
 import sys
 
-from compare import Kernel, Packet, Plain, ratios
+from compare import Kernel, Packet, Plain, Wire, ratios
 from lab import OBSERVED, Failure, arguments, chosen, jobs_ns, laboratory, median, observe, own_children_ns, read_rows, rows_file, run, task_ns, wait_for
 
 PAGE_BYTES = 600
@@ -53,14 +53,18 @@ PORTS = {'nginx': NGINX_PORT, 'redis': REDIS_PORT, 'sockperf': SOCKPERF_PORT, 'i
 class Embedded(Packet):
     """A stack inside the server, which is the only one on its wire."""
     text = 'stack inside, net_af_packet, kernel client'
+    first_number = 100
 
     def __init__(self, lab, program):
         super().__init__(lab)
         self.program = program
-        self.number = 100 + list(PORTS).index(program)
+        self.number = self.first_number + list(PORTS).index(program)
+
+    port = '0'
+    device = '--vdev=net_af_packet0,iface=ends'
 
     def name(self, part):
-        return f'embedded{self.number}{part}'
+        return f'{type(self).__name__.lower()}{self.number}{part}'
 
     def stacks(self):
         conf = os.path.join(self.lab.tmp, self.name('.conf'))
@@ -69,9 +73,18 @@ class Embedded(Packet):
 address = {self.address(2)}/24
 port-min = 1024
 port-max = 65535
-eal = -l {self.lab.cpus[0]} --no-pci --vdev=net_af_packet0,iface=ends
+port = {self.port}
+eal = -l {self.lab.cpus[0]} --no-pci {self.device}
 """)
         self.server_prefix = [*self.stack_prefix, self.lab.app('isosock'), 'run', '--embedded', conf, '--']
+
+
+class EmbeddedWire(Embedded):
+    text = 'stack inside, packet wire, kernel client'
+    first_number = 120
+    offloads = True
+    port = 'packet,interface=ends'
+    device = ''
 
 
 def number(pattern, text):
@@ -113,7 +126,7 @@ WORKLOADS = {
     'iperf3': (lambda a, s: iperf(a, s), 'bytes', None),
     'iperf3-R': (lambda a, s: iperf(a, s, '-R'), 'bytes', None),
 }
-VARIANTS = {'kernel': Kernel, 'plain': Plain, 'packet': Packet, 'embedded': Embedded}
+VARIANTS = {'kernel': Kernel, 'plain': Plain, 'packet': Packet, 'embedded': Embedded, 'wire': Wire, 'embedded-wire': EmbeddedWire}
 
 
 def program_of(workload):
@@ -162,7 +175,7 @@ def hosts(lab, variants, workloads):
     found = {}
     programs = list(dict.fromkeys(program_of(workload) for workload in workloads))
     for name in variants:
-        if VARIANTS[name] is Embedded:
+        if issubclass(VARIANTS[name], Embedded):
             alone = {program: Host(lab, Embedded(lab, program), [program]) for program in programs}
         else:
             alone = dict.fromkeys(programs, Host(lab, VARIANTS[name](lab), programs))

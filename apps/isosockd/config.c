@@ -38,9 +38,9 @@ static const struct option_row port_rows[] = {
       .help = "Transmit descriptors; 0 = as the driver likes." },
 };
 
-/** "0,impair=loss:1%,rxd=512", or "sink,window=256k" */
+/** "0,impair=loss:1%,rxd=512", "packet,interface=veth0", or "sink,window=256k" */
 static int
-port_parse(const char *text, struct port_config *pc, struct sink_config *sink, char *err, size_t err_len)
+port_parse(const char *text, struct port_config *pc, struct wire_configs *wires, char *err, size_t err_len)
 {
     struct port_knobs knobs = { 0 };
     struct options o;
@@ -50,12 +50,17 @@ port_parse(const char *text, struct port_config *pc, struct sink_config *sink, c
     int rc;
 
     if (strcmp(head, "sink") == 0) {
-        *pc = (struct port_config){ .wire_ops = &sink_wire_ops, .wire_config = sink };
-        return sink_parse(rest, sink, &pc->impair, err, err_len);
+        *pc = (struct port_config){ .wire_ops = &sink_wire_ops, .wire_config = &wires->sink };
+        return sink_parse(rest, &wires->sink, &pc->impair, err, err_len);
+    }
+    if (strcmp(head, "packet") == 0) {
+        *pc = (struct port_config){ .wire_ops = &packet_wire_ops, .wire_config = &wires->packet };
+        return packet_parse(rest, &wires->packet, &pc->impair, err, err_len);
     }
     if (head[0] < '0' || head[0] > '9' || *end != '\0' || id >= RTE_MAX_ETHPORTS) {
-        snprintf(err, err_len, "'%s' is no port: 0 to %u, or sink, then knobs, as in 0,impair=loss:1%%,delay:10ms",
-                 head, RTE_MAX_ETHPORTS - 1);
+        snprintf(err, err_len,
+                 "'%s' is no port: 0 to %u, packet or sink, then knobs, as in 0,impair=loss:1%%,delay:10ms", head,
+                 RTE_MAX_ETHPORTS - 1);
         return -EINVAL;
     }
     rc = options_init(&o, port_rows, RTE_DIM(port_rows), &knobs, err, err_len);
@@ -75,9 +80,9 @@ static int
 check_port(const char *text, char *err, size_t err_len)
 {
     struct port_config ignored;
-    struct sink_config sink_ignored;
+    struct wire_configs wires_ignored;
 
-    return port_parse(text, &ignored, &sink_ignored, err, err_len);
+    return port_parse(text, &ignored, &wires_ignored, err, err_len);
 }
 
 /* An address that a host may have (RFC 1122 section 3.2.1.3): on a link of more than two, not the network's name nor its broadcast. */
@@ -279,7 +284,7 @@ static const struct option_row rows[] = {
     { .name = "port",
       .section = "Network",
       .type = OPTION_STRING,
-      .metavar = "N|sink[,KNOB=VALUE]...",
+      .metavar = "N|packet|sink[,KNOB=VALUE]...",
       FIELD(port),
       .default_text = "0",
       .check = check_port,
@@ -287,7 +292,9 @@ static const struct option_row rows[] = {
           "DPDK port to own; knobs: "
           "impair=loss:1%,delay:10ms,reorder:2%,dup:1%,corrupt:0.1%,rate:10M,queue:20ms,seed:7 makes the wire "
           "bad, "
-          "rxd and txd set the numbers of descriptors. sink is a wire of memory that answers as isobench serve does, "
+          "rxd and txd set the numbers of descriptors. packet is a kernel's interface by a packet socket that passes "
+          "offloads on: "
+          "interface=NAME, mac=own|interface, impair. sink is a wire of memory that answers as isobench serve does, "
           "for "
           "measuring; its knobs: offload=none|csum|tso, ack=SEGMENTS, window=BYTES, connections=N, "
           "impair." },
@@ -738,7 +745,7 @@ config_check(struct config *cfg, char *err, size_t err_len)
         snprintf(err, err_len, "--port-min '%u' is above --port-max '%u'", cfg->port_min, cfg->port_max);
         return -EINVAL;
     }
-    rc = port_parse(cfg->port, &cfg->port_config, &cfg->sink, err, err_len);
+    rc = port_parse(cfg->port, &cfg->port_config, &cfg->wires, err, err_len);
     if (rc != 0)
         return rc;
     cfg->port_config.mtu = (uint16_t)cfg->mtu_bytes;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "core/options.h"
+#include "core/port_packet.h"
 #include "modes/mode.h"
 #include "sink/sink.h"
 
@@ -14,6 +15,12 @@
  * @file
  * The daemon's configuration: one table of options (config.c), filled from the defaults, the configuration file and the command line.
  */
+
+/** What wires that are no DPDK ports were told. */
+struct wire_configs {
+    struct sink_config sink;
+    struct packet_config packet;
+};
 
 struct config {
     /* What the table fills in: the values as they were given. */
@@ -61,7 +68,7 @@ struct config {
     /* What config_check makes of them. */
     struct ip_config ip;
     struct port_config port_config;
-    struct sink_config sink; /**< if port_config says so */
+    struct wire_configs wires; /**< of the one that port_config says */
     const struct mode_ops *mode_ops;
     const char *mode_knobs; /**< points into mode; "" if there are none */
 };

@@ -204,12 +204,13 @@ describe(struct port *p, struct sink *s)
 }
 
 static int
-sink_start(struct port *p, char *err, size_t err_len)
+sink_start(struct port *p, struct pktpool *pool, char *err, size_t err_len)
 {
     size_t bytes = sizeof(struct sink) + p->nb_queues * sizeof(struct sink_queue);
     struct sink *s;
     int rc;
 
+    (void)pool;
     p->mtu = p->config.mtu != 0 ? p->config.mtu : RTE_ETHER_MTU;
     if (p->mtu > MTU_MAX) {
         snprintf(err, err_len, "port sink: MTU %u is not allowed, at most %u", p->mtu, MTU_MAX);

@@ -354,14 +354,14 @@ start_with_queues(struct port *p, const struct rte_eth_dev_info *info, struct pk
 
 /* Impairment works on whole segments, and damages them after their sum is formed. */
 static int
-start_wire(struct port *p, char *err, size_t err_len)
+start_wire(struct port *p, struct pktpool *pool, char *err, size_t err_len)
 {
     const struct impair_config *impair = &p->config.impair;
     int rc;
 
     snprintf(p->driver, sizeof(p->driver), "%s", p->config.wire_ops->name);
     p->nb_queues = p->config.nb_queues;
-    rc = p->config.wire_ops->start(p, err, err_len);
+    rc = p->config.wire_ops->start(p, pool, err, err_len);
     p->caps.tso = p->caps.tso && !impair->enabled;
     if (impair->corrupt_ppm != 0)
         p->caps.tx_ip_csum = p->caps.tx_tcp_csum = p->caps.rx_csum = p->caps.tso = false;
@@ -378,7 +378,7 @@ port_start(struct port *p, const struct port_config *cfg, struct pktpool *pool, 
     p->config = *cfg;
     p->port_id = cfg->port_id;
     if (cfg->wire_ops != NULL)
-        return start_wire(p, err, err_len);
+        return start_wire(p, pool, err, err_len);
     if (!rte_eth_dev_is_valid_port(cfg->port_id) || rte_eth_dev_info_get(cfg->port_id, &info) != 0)
         return fail(-ENODEV, err, err_len, "port %u: no such port (%u found); name one to the EAL with --vdev or -a",
                     cfg->port_id, rte_eth_dev_count_avail());
@@ -439,9 +439,9 @@ port_link_up(const struct port *p)
 {
     struct rte_eth_link link;
 
-    if (p->config.wire_ops != NULL)
-        return true;
     if (p->if_index != 0)
         return kernel_link_up(p->if_index) != 0;
+    if (p->config.wire_ops != NULL)
+        return true;
     return rte_eth_link_get_nowait(p->port_id, &link) != 0 || link.link_status == RTE_ETH_LINK_UP;
 }

@@ -53,12 +53,17 @@ struct port_queue;
  */
 struct port_wire_ops {
     const char *name;
-    /** Set p's wire, mtu, mac, caps and steering; nb_queues is what is asked for. Returns 0, or -errno with one line in err. */
-    int (*start)(struct port *p, char *err, size_t err_len);
+    /**
+     * Set p's wire, mtu, mac, caps and steering, if_index where the kernel has a name for it, and add to pool->held what buffers the wire keeps; nb_queues is what is
+     * asked for. Returns 0, or -errno with one line in err.
+     */
+    int (*start)(struct port *p, struct pktpool *pool, char *err, size_t err_len);
     void (*stop)(struct port *p);
     /** As rte_eth_rx_burst and rte_eth_tx_burst; q->ctr are the caller's counters. */
     uint16_t (*rx_burst)(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n, uint64_t now_us);
     uint16_t (*tx_burst)(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n);
+    /** With caps.rx_intr: a descriptor that is readable as long as a frame waits in the only queue. */
+    int (*rx_fd)(const struct port *p);
 };
 
 struct port_config {
@@ -101,7 +106,9 @@ struct port_queue {
     struct port_queue *
         ordered; /**< frames of several workers go out by this one's transmit side, in the order of port_tx; NULL = by their own */
     int intr_fd; /**< readable when a frame waits; -1 where there is none */
-    bool intr_armable; /**< the driver must be told to raise it; else intr_fd is always live */
+    int intr_epoll_fd; /**< the set that it is registered with */
+    bool
+        intr_armable; /**< the driver must be told to raise it; else intr_fd is always live, and in the set only while armed */
     uint16_t queue_id;
     uint16_t tx_queue_id;
     bool receives;

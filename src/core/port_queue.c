@@ -327,31 +327,38 @@ port_intr_register(struct port_queue *q, int epoll_fd)
         return 0; /* nothing arrives that would have to wake the worker */
     if (!q->port->caps.rx_intr)
         return -ENOTSUP;
-    q->intr_fd = rte_eth_dev_rx_intr_ctl_q_get_fd(q->port->port_id, q->queue_id);
+    q->intr_fd = q->wire_ops != NULL ? q->wire_ops->rx_fd(q->port)
+                                     : rte_eth_dev_rx_intr_ctl_q_get_fd(q->port->port_id, q->queue_id);
     if (q->intr_fd < 0)
         return -ENOTSUP;
+    q->intr_epoll_fd = epoll_fd;
+    q->intr_armable = q->wire_ops == NULL && rte_eth_dev_rx_intr_disable(q->port->port_id, q->queue_id) == 0;
     event.data.fd = q->intr_fd;
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, q->intr_fd, &event) != 0 && errno != EEXIST) {
+    if (q->intr_armable && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, q->intr_fd, &event) != 0 && errno != EEXIST) {
         int rc = -errno;
 
         q->intr_fd = -1;
         return rc;
     }
-    q->intr_armable = rte_eth_dev_rx_intr_disable(q->port->port_id, q->queue_id) == 0;
     return 0;
 }
 
+/*
+ * Where no call tells the driver (net_tap, the packet wire) the descriptor is the device itself: readable as long as a frame waits. It stands in the set only while somebody sleeps, since
+ * each frame costs its sender a look at who waits.
+ */
 int
 port_intr_arm(struct port_queue *q)
 {
+    struct epoll_event event = { .events = EPOLLIN, .data.fd = q->intr_fd };
+
     if (!q->receives)
         return 0;
     if (q->intr_fd < 0)
         return -ENOTSUP;
-    /* Without such a call (net_tap) the descriptor is the device itself: readable as long as a frame waits. */
-    if (!q->intr_armable)
-        return 0;
-    return rte_eth_dev_rx_intr_enable(q->port->port_id, q->queue_id);
+    if (q->intr_armable)
+        return rte_eth_dev_rx_intr_enable(q->port->port_id, q->queue_id);
+    return epoll_ctl(q->intr_epoll_fd, EPOLL_CTL_ADD, q->intr_fd, &event) == 0 || errno == EEXIST ? 0 : -errno;
 }
 
 void
@@ -359,8 +366,12 @@ port_intr_disarm(struct port_queue *q)
 {
     uint64_t count;
 
-    if (q->intr_fd < 0 || !q->intr_armable)
+    if (q->intr_fd < 0)
         return;
+    if (!q->intr_armable) {
+        epoll_ctl(q->intr_epoll_fd, EPOLL_CTL_DEL, q->intr_fd, NULL);
+        return;
+    }
     rte_eth_dev_rx_intr_disable(q->port->port_id, q->queue_id);
     /* An eventfd, non-blocking; whether it had fired does not matter, the worker polls next. */
     if (read(q->intr_fd, &count, sizeof(count)) < 0)

@@ -252,6 +252,13 @@ parse(struct stack *s, struct ip_packet *p, struct tcp_in *in)
     return true;
 }
 
+/* Payload and nothing else that would call for an answer of its own. */
+static bool
+is_plain(const struct tcp_in *in)
+{
+    return in->data.len > 0 && (in->flags & ~(TCP_FLAG_PSH | TCP_FLAGS_ECN)) == TCP_FLAG_ACK;
+}
+
 /*
  * A packet in several buffers (reassembled, or large and local) becomes as many segments, since the engine knows payload by one buffer: what
  * is true of the whole is true of each, but for the sequence number, and for FIN and PSH, which belong to the last.
@@ -272,6 +279,7 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
         if (rest == 0)
             in->flags |= last_flags;
         in->data.buf = pktpool_handle(s->pool, m);
+        in->more = rest > 0 && is_plain(in); /* it came as one, and is acknowledged as one */
         engine_input(s, in, p);
         in->seq += in->data.len;
         in->data.off = 0;
@@ -281,13 +289,6 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
         in->data.len = m != NULL ? RTE_MIN((uint32_t)m->data_len, rest) : 0;
     }
     rte_pktmbuf_free(m); /* padding behind the packet's end */
-}
-
-/* Payload and nothing else that would call for an answer of its own. */
-static bool
-is_plain(const struct tcp_in *in)
-{
-    return in->data.len > 0 && (in->flags & ~(TCP_FLAG_PSH | TCP_FLAGS_ECN)) == TCP_FLAG_ACK;
 }
 
 static bool

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Unmodified programs with the stack inside (isosock run --embedded), on a veth by net_af_packet, the kernel as the peer. A program that ends, however it does, leaves the port to
+# embedded.sh [packet]: unmodified programs with the stack inside (isosock run --embedded), on a veth by net_af_packet, or by the stack's own packet wire, the kernel as the peer. A program that ends, however it does, leaves the port to
 # the next process that needs it.
 . "$(dirname "$0")/lib.sh" || exit 1
 need_programs nginx redis-server redis-cli redis-benchmark curl wrk ip ethtool python3
@@ -12,21 +12,25 @@ random_file "$www/page" 600
 random_file "$www/big" 64M
 random_file "$lab_tmp/upload" 4M
 url=http://10.66.0.2
+wire=${1:-net_af_packet}
 
-# Both ends in one namespace: the kernel's has the address, the stack's has none. The client's kernel must sum what it sends.
+# Both ends in one namespace: the kernel's has the address, the stack's has none. For net_af_packet the client's kernel must sum what it sends.
 make_wire()
 {
     lab_ns=isolab$lab_id
     ip netns add "$lab_ns" && lab_peer ip link set lo up &&
-        lab_peer ip link add wire type veth peer name ends && lab_peer ethtool -K wire tx off >/dev/null &&
+        lab_peer ip link add wire type veth peer name ends && { [ "$wire" = packet ] || lab_peer ethtool -K wire tx off >/dev/null; } &&
         lab_peer ip addr add 10.66.0.1/24 dev wire && lab_peer ip link set wire up && lab_peer ip link set ends up
 }
 
-cat >"$lab_tmp/stack.conf" <<CONF
-[isosock]
-address = 10.66.0.2/24
-eal = -l ${lab_cores[0]} --no-pci --vdev=net_af_packet0,iface=ends
-CONF
+{
+    printf '[isosock]\naddress = 10.66.0.2/24\n'
+    if [ "$wire" = packet ]; then
+        printf 'port = packet,interface=ends\neal = -l %s --no-pci\n' "${lab_cores[0]}"
+    else
+        printf 'eal = -l %s --no-pci --vdev=%s0,iface=ends\n' "${lab_cores[0]}" "$wire"
+    fi
+} >"$lab_tmp/stack.conf"
 inside=(nsenter "--net=/run/netns/isolab$lab_id" "$lab_isosock" run --embedded "$lab_tmp/stack.conf" --)
 
 start_nginx()
