@@ -572,6 +572,15 @@ static const struct option_row rows[] = {
       .min = 1,
       .max = 500,
       .help = "Longest delay of an acknowledgement." },
+    { .name = "challenge-interval",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(challenge_ms),
+      .unit = "milliseconds",
+      .default_text = "500",
+      .min = 0,
+      .max = 60000,
+      .help = "At most one challenge ACK of a connection in so long (RFC 5961)." },
     { .name = "port-min",
       .section = "TCP",
       .type = OPTION_U32,
@@ -806,6 +815,7 @@ config_tcp_params(const struct config *cfg, struct tcp_params *p)
     p->fin_wait2_us = cfg->fin_wait2_s * 1000000;
     p->rto_min_us = cfg->rto_min_ms * 1000;
     p->delack_us = cfg->delack_ms * 1000;
+    p->challenge_us = cfg->challenge_ms * 1000;
     p->syn_cookies = (uint8_t)cfg->syn_cookies;
     p->timestamps = cfg->timestamps;
     make_seed(cfg->seed, p->seed);

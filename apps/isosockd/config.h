@@ -53,6 +53,7 @@ struct config {
     uint32_t fin_wait2_s;
     uint32_t rto_min_ms;
     uint32_t delack_ms;
+    uint32_t challenge_ms;
     uint32_t port_min, port_max;
     uint32_t seed; /**< 0 = from the kernel's random numbers */
     int idle; /**< enum idle_policy */

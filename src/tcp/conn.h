@@ -322,6 +322,8 @@ struct tcp_tw {
     uint16_t window;
     bool has_ts;
     uint8_t tos;
+    uint8_t rcv_wscale;
+    uint8_t reserved[3];
 };
 _Static_assert(sizeof(struct tcp_tw) <= 96, "TIME-WAIT entries are small");
 

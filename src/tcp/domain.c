@@ -31,6 +31,7 @@ tcp_params_default(struct tcp_params *p)
     p->rto_max_us = 120000000;
     p->rto_initial_us = 1000000;
     p->delack_us = 40000;
+    p->challenge_us = 500000;
     p->syn_retries = 6;
     p->synack_retries = 5;
     p->data_retries = 15;
@@ -181,6 +182,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->rto_max_us = p->rto_max_us;
     to->rto_initial_us = p->rto_initial_us;
     to->delack_us = p->delack_us;
+    to->challenge_us = p->challenge_us;
     to->syn_retries = p->syn_retries;
     to->synack_retries = p->synack_retries;
     to->data_retries = p->data_retries;

@@ -20,7 +20,6 @@
 /** RFC 5961 section 7 asks for a limit; an equal one for all is a side channel, so it varies from second to second. */
 #define CHALLENGE_MIN_PER_S 500
 #define CHALLENGE_SPREAD 500
-#define CHALLENGE_CONN_US 500000
 
 void
 emit_segment(const struct tcp_env *env, const struct tcp_out *out)
@@ -67,7 +66,7 @@ challenge_take(struct tcp_domain *d, uint32_t second)
 bool
 challenge_allowed(struct tcp_domain *d, const struct tcp_env *env, uint32_t *last_tick)
 {
-    if (*last_tick != 0 && us_since_tick(env->now_us, *last_tick) < CHALLENGE_CONN_US)
+    if (*last_tick != 0 && us_since_tick(env->now_us, *last_tick) < d->params.challenge_us)
         return false;
     guard_inner(env->locks, TCP_INNER_CHALLENGE);
     bool allowed = challenge_take(d, (uint32_t)(env->now_us / 1000000));

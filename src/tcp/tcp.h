@@ -83,6 +83,8 @@ struct tcp_params {
     uint32_t fin_wait2_us; /**< orphaned FIN-WAIT-2, default 60 s */
     uint32_t rto_min_us, rto_max_us, rto_initial_us; /**< RFC 6298: 200 ms as Linux does, 120 s, 1 s */
     uint32_t delack_us; /**< 40 ms */
+    uint32_t
+        challenge_us; /**< between two challenge ACKs of a connection, 500 ms as Linux (RFC 5961 section 7); 0 = no limit but the domain's */
     uint8_t syn_retries, synack_retries, data_retries; /**< 6, 5, 15 as Linux */
     bool timestamps, window_scaling, sack; /**< offer them */
     bool ts_required; /**< drop segments that lack the timestamp that was agreed on (RFC 7323 section 3.2, the default);

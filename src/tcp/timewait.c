@@ -59,6 +59,7 @@ conn_time_wait(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
     tw->ts_recent_tick = c->ts_recent_tick;
     tw->window = (uint16_t)(seq_diff(c->rcv_adv, c->rcv_nxt) >> c->rcv_wscale);
     tw->tos = c->opts.tos;
+    tw->rcv_wscale = c->rcv_wscale;
     tw->bind = c->bind;
     c->bind = 0;
     conn_set_state(env, c, TCP_ST_TIME_WAIT);
@@ -103,6 +104,16 @@ tw_syn_is_new(const struct tcp_tw *tw, const struct tcp_in *in)
     return seq_gt(in->seq, tw->rcv_nxt);
 }
 
+/** RFC 9293 section 3.10.7.4, first: it overlaps the window, or lies within it if it takes no room. */
+static bool
+tw_is_acceptable(const struct tcp_tw *tw, const struct tcp_in *in)
+{
+    tcp_seq end = in->seq + in->data.len + ((in->flags & TCP_FLAG_FIN) != 0);
+    tcp_seq edge = tw->rcv_nxt + ((uint32_t)tw->window << tw->rcv_wscale);
+
+    return seq_leq(in->seq, edge) && (end == in->seq ? seq_geq(in->seq, tw->rcv_nxt) : seq_gt(end, tw->rcv_nxt));
+}
+
 bool
 timewait_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, const struct tcp_in *in, tcp_seq *iss_floor)
 {
@@ -122,13 +133,18 @@ timewait_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, cons
         return true;
     }
     bool is_old = tw_paws_fails(tw, env, in);
+    /* Fifth: without ACK it is dropped, a FIN too. */
+    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == 0 && !is_old && tw_is_acceptable(tw, in)) {
+        counter_inc(env->ctr, CTR_TCP_DROP_FLAGS);
+        return false;
+    }
     bool has_seq = in->data.len > 0 || (in->flags & (TCP_FLAG_SYN | TCP_FLAG_FIN)) != 0;
     if (is_old || has_seq || in->seq != tw->rcv_nxt) {
         /* Data and FIN come from a peer that lacks our ACK; the rest is limited, since two TIME-WAITs could chat. */
         if (has_seq || challenge_allowed(d, env, &tw->ack_tick))
             tw_ack(d, env, tw);
     }
-    if (!is_old && (in->flags & TCP_FLAG_FIN) != 0) {
+    if (!is_old && (in->flags & (TCP_FLAG_FIN | TCP_FLAG_ACK)) == (TCP_FLAG_FIN | TCP_FLAG_ACK)) {
         tw_unlink(d, i);
         tw_append(d, env, i);
     }

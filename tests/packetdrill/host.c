@@ -269,6 +269,8 @@ apply_sysctl(struct host *h, const char *name, char *value)
         p->rcv_buf_max_bytes = (uint32_t)v;
     } else if (!strcmp(name, "net.ipv4.tcp_rto_max_ms"))
         p->rto_max_us = (uint32_t)v * 1000;
+    else if (!strcmp(name, "net.ipv4.tcp_invalid_ratelimit"))
+        p->challenge_us = (uint32_t)v * 1000;
     else if (!strcmp(name, "net.ipv4.tcp_min_tso_segs"))
         p->burst_min_segs = (uint8_t)(v > 0 && v < 256 ? v : 1);
     else if (!strcmp(name, "net.ipv4.tcp_slow_start_after_idle"))

@@ -148,6 +148,43 @@ TRACE_TEST(segments_outside_the_window, NULL)
     assert_unharmed(t);
 }
 
+static void
+every_10_ms(struct tcp_params *p)
+{
+    p->challenge_us = 10000;
+}
+
+static void
+unlimited(struct tcp_params *p)
+{
+    p->challenge_us = 0;
+}
+
+/** How often is a parameter; the domain's limit for all connections holds in any case. */
+static void
+challenges_are_limited_as_told(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    trace_init(&t, every_10_ms);
+    make_established(&t);
+    for (unsigned i = 0; i < 20; i++) {
+        peer(&t, A, 0x40000000u, 1, 0);
+        advance(&t, 5000);
+    }
+    assert_in_range(t.ctr.v[CTR_TCP_CHALLENGE_ACKS], 6, 10);
+    t.nb_checked = t.nb_out;
+    trace_fini(&t);
+    trace_init(&t, unlimited);
+    make_established(&t);
+    for (unsigned i = 0; i < 100; i++)
+        peer(&t, A, 0x40000000u, 1, 0);
+    assert_int_equal(t.ctr.v[CTR_TCP_CHALLENGE_ACKS], 100);
+    t.nb_checked = t.nb_out;
+    trace_fini(&t);
+}
+
 /* ---- acknowledgements ---------------------------------------- */
 
 /** RFC 5961 section 5.2: an ACK of data never sent, or of the distant past, is challenged within limits, and nothing of its segment is taken. */
@@ -310,11 +347,17 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(options_of_absurd_length),  cmocka_unit_test(overlaps_and_contradictions),
-        cmocka_unit_test(sequence_numbers_wrap),     cmocka_unit_test(segments_outside_the_window),
-        cmocka_unit_test(acks_of_data_never_sent),   cmocka_unit_test(sack_blocks_that_lie),
-        cmocka_unit_test(windows_that_shrink),       cmocka_unit_test(timestamps_that_run_backwards),
-        cmocka_unit_test(icmp_must_know_the_flight), cmocka_unit_test(ptb_storms),
+        cmocka_unit_test(options_of_absurd_length),
+        cmocka_unit_test(overlaps_and_contradictions),
+        cmocka_unit_test(sequence_numbers_wrap),
+        cmocka_unit_test(segments_outside_the_window),
+        cmocka_unit_test(challenges_are_limited_as_told),
+        cmocka_unit_test(acks_of_data_never_sent),
+        cmocka_unit_test(sack_blocks_that_lie),
+        cmocka_unit_test(windows_that_shrink),
+        cmocka_unit_test(timestamps_that_run_backwards),
+        cmocka_unit_test(icmp_must_know_the_flight),
+        cmocka_unit_test(ptb_storms),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,6 +143,7 @@ static const struct rule rules[] = {
     { SYNCHRONIZED, A, 0, ANY, ANY, NOTHING, SAME, "an acknowledgement draws none" },
     /* TIME-WAIT */
     { BIT(ST_TIME_WAIT), R, 0, ANY, ANY, NOTHING, SAME, "RFC 1337: nothing cuts it short" },
+    { BIT(ST_TIME_WAIT), 0, S | A, BIT(SEQ_NEXT) | BIT(SEQ_INSIDE), ANY, NOTHING, SAME, "fifth, a FIN too" },
     { BIT(ST_TIME_WAIT), 0, S | F | D, BIT(SEQ_NEXT), ANY, NOTHING, SAME, "nothing to answer" },
     { BIT(ST_TIME_WAIT), 0, 0, ANY, ANY, AN_ACK, SAME, "first, seventh, eighth: it lacks our last ACK" },
 };
