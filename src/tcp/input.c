@@ -625,6 +625,17 @@ rx_in_order(struct rx *r)
     return true;
 }
 
+/** What came lies beyond a gap: the receive buffer makes room for what comes while that is repaired, once it has a reader. */
+static void
+rx_make_room(struct rx *r)
+{
+    struct tcp_conn *c = r->c;
+
+    if ((c->flags & (CONN_F_RCVBUF_FIXED | CONN_F_PENDING)) == 0 && !r->env->mem_pressure)
+        c->rcv_buf = tcp_tune_gap(&flow_of(r->d, c)->tune, seq_diff(r->seq + r->data.len, c->rcv_nxt), c->mss,
+                                  c->rcv_buf, r->d->params.rcv_buf_max_bytes);
+}
+
 static bool
 rx_data(struct rx *r)
 {
@@ -653,6 +664,7 @@ rx_data(struct rx *r)
         counter_inc(r->env->ctr, CTR_TCP_OOO_SEGS);
         conn_tally(r->d, c)->ooo_segs++;
         tcp_reass_sack_note(reass_at(r->d, c->reass), r->seq, r->seq + r->data.len);
+        rx_make_room(r);
     }
     return true;
 }

@@ -4,6 +4,9 @@
 /** Segments beyond two rounds' worth: an initial window may be on its way before anything has been taken. */
 #define SPARE_SEGS 16
 
+/** What a sender may begin with (RFC 6928): less than that in a round says nothing of what it can do. */
+#define INITIAL_SEGS 10
+
 void
 tcp_tune_arrived(struct tcp_tune *t, tcp_seq rcv_nxt, uint32_t wnd_bytes, uint32_t now_us)
 {
@@ -42,6 +45,19 @@ tcp_tune_taken(struct tcp_tune *t, uint32_t n_bytes, uint32_t rtt_us, uint32_t m
     }
     t->taken_bytes = 0;
     t->round_at_us = now_us;
+    if (want > max_bytes)
+        want = max_bytes;
+    return want > buf_bytes ? (uint32_t)want : buf_bytes;
+}
+
+uint32_t
+tcp_tune_gap(const struct tcp_tune *t, uint32_t span_bytes, uint32_t mss_bytes, uint32_t buf_bytes, uint32_t max_bytes)
+{
+    uint32_t before = t->before_bytes > t->taken_bytes ? t->before_bytes : t->taken_bytes;
+    if (before < INITIAL_SEGS * mss_bytes)
+        before = INITIAL_SEGS * mss_bytes;
+    uint64_t want = 2ull * before + SPARE_SEGS * mss_bytes + span_bytes;
+
     if (want > max_bytes)
         want = max_bytes;
     return want > buf_bytes ? (uint32_t)want : buf_bytes;

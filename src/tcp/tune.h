@@ -30,4 +30,11 @@ void tcp_tune_arrived(struct tcp_tune *t, tcp_seq rcv_nxt, uint32_t wnd_bytes, u
 uint32_t tcp_tune_taken(struct tcp_tune *t, uint32_t n_bytes, uint32_t rtt_us, uint32_t mss_bytes, uint32_t buf_bytes,
                         uint32_t max_bytes, uint32_t now_us);
 
+/**
+ * A gap holds up span_bytes, from the first missing byte to the last that has come: the application can take none of them until it is
+ * filled, and the sender goes on meanwhile. Returns the size that the buffer should have, as tcp_tune_taken does.
+ */
+uint32_t tcp_tune_gap(const struct tcp_tune *t, uint32_t span_bytes, uint32_t mss_bytes, uint32_t buf_bytes,
+                      uint32_t max_bytes);
+
 #endif /* TCP_TUNE_H */

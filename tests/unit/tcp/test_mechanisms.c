@@ -99,6 +99,21 @@ receive_buffers_follow_their_readers(void **state)
     assert_in_range(tuned_for(1000000, 2, 6 << 20), 65536, 131072);
 }
 
+/** A gap costs a round trip in which nothing is taken: the window goes on beyond it, within the bound. */
+static void
+receive_buffers_make_room_behind_a_gap(void **state)
+{
+    struct tcp_tune t = { 0 };
+
+    (void)state;
+    assert_int_equal(tcp_tune_gap(&t, 1460, 1460, 65536, 6 << 20), 65536); /* there is room enough */
+    assert_int_equal(tcp_tune_gap(&t, 60000, 1000, 65536, 6 << 20), 2 * 10000 + 16000 + 60000);
+    t.before_bytes = 50000;
+    assert_int_equal(tcp_tune_gap(&t, 60000, 1000, 65536, 6 << 20), 2 * 50000 + 16000 + 60000);
+    assert_int_equal(tcp_tune_gap(&t, 60000, 1000, 65536, 100000), 100000);
+    assert_int_equal(tcp_tune_gap(&t, 60000, 1000, 200000, 100000), 200000); /* one that is larger already stays */
+}
+
 static void
 waiting_is_timed(void **state)
 {
@@ -223,10 +238,15 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(siphash_matches_its_paper), cmocka_unit_test(rtt_follows_rfc6298),
-        cmocka_unit_test(least_rtt_is_forgotten),    cmocka_unit_test(receive_buffers_follow_their_readers),
-        cmocka_unit_test(waiting_is_timed),          cmocka_unit_test(wire_round_trip),
-        cmocka_unit_test(wire_reads_accecn),         cmocka_unit_test(wire_rejects_nonsense),
+        cmocka_unit_test(siphash_matches_its_paper),
+        cmocka_unit_test(rtt_follows_rfc6298),
+        cmocka_unit_test(least_rtt_is_forgotten),
+        cmocka_unit_test(receive_buffers_follow_their_readers),
+        cmocka_unit_test(receive_buffers_make_room_behind_a_gap),
+        cmocka_unit_test(waiting_is_timed),
+        cmocka_unit_test(wire_round_trip),
+        cmocka_unit_test(wire_reads_accecn),
+        cmocka_unit_test(wire_rejects_nonsense),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
