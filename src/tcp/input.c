@@ -720,6 +720,8 @@ rx_fin(struct rx *r)
         conn_timer_set(r->d, r->env, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
     else
         c->flags |= CONN_F_ACK_NOW;
+    /* Who has sent everything learns nothing from a duplicate: what it would undo is the window for more. As in Linux. */
+    r->dsack = (struct tcp_sack_block){ 0 };
     c->flags |= CONN_F_FIN_RCVD;
     if ((c->flags & CONN_F_PENDING) == 0)
         conn_event(r->env, c, TCP_EVENT_FIN, 0);
