@@ -89,6 +89,8 @@ rx_trim_front(struct rx *r)
     uint32_t skip = seq_diff(c->rcv_nxt, r->seq);
     if (skip < r->data.len || (skip == r->data.len && r->fin)) {
         r->dsack = (struct tcp_sack_block){ r->seq, c->rcv_nxt };
+        c->flags |=
+            CONN_F_ACK_NOW; /* what it repeats may be a retransmission for nothing, and is told in this ACK or never */
         r->seq += skip;
         r->data.off += skip;
         r->data.len -= skip;
@@ -660,10 +662,11 @@ rx_data(struct rx *r)
     c->flags |= CONN_F_ACK_NOW;
     if (!rx_keep(r))
         return false;
+    /* What was held already is the first block too, behind the one that tells so (RFC 2883 section 4). */
+    tcp_reass_sack_note(reass_at(r->d, c->reass), r->seq, r->seq + r->data.len);
     if (r->taken) {
         counter_inc(r->env->ctr, CTR_TCP_OOO_SEGS);
         conn_tally(r->d, c)->ooo_segs++;
-        tcp_reass_sack_note(reass_at(r->d, c->reass), r->seq, r->seq + r->data.len);
         rx_make_room(r);
     }
     return true;

@@ -546,6 +546,41 @@ TRACE_TEST(what_a_segment_repeats_is_told, sack_only)
     assert_int_equal(o->opts.nb_sack, 0);
 }
 
+static void
+expect_block(struct trace *t, const struct tcp_out *o, unsigned i, tcp_seq start, tcp_seq end)
+{
+    assert_true(o->opts.nb_sack > i);
+    assert_int_equal(o->opts.sack[i].start - t->irs, start);
+    assert_int_equal(o->opts.sack[i].end - t->irs, end);
+}
+
+/** RFC 2883 section 4: a duplicate, then the block that it lies in, then the others; and it is told at once or never. */
+TRACE_TEST(duplicates_are_told_with_their_block, sack_only)
+{
+    const struct tcp_out *o;
+
+    make_established(t);
+    peer(t, A, 1001, 1, 1000);
+    expect(t, A, 1, 1, 0);
+    peer(t, A, 3001, 1, 1000);
+    expect(t, A, 1, 1, 0);
+    peer(t, A, 1201, 1, 500);
+    o = expect(t, A, 1, 1, 0);
+    expect_block(t, o, 0, 1201, 1701);
+    expect_block(t, o, 1, 1001, 2001);
+    expect_block(t, o, 2, 3001, 4001);
+    peer(t, A, 1, 1, 4000);
+    expect(t, A, 1, 4001, 0);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_QUICKACK, 0), 0);
+    peer(t, A, 3501, 1, 1000); /* nothing lies behind a gap, and a lone segment's ACK would wait */
+    o = expect(t, A, 1, 4501, 0);
+    assert_int_equal(o->opts.nb_sack, 1);
+    expect_block(t, o, 0, 3501, 4001);
+    peer(t, A | F, 4001, 1, 500); /* who has said everything learns nothing from it */
+    o = expect(t, A, 1, 4502, 0);
+    assert_int_equal(o->opts.nb_sack, 0);
+}
+
 int
 main(void)
 {
@@ -565,6 +600,7 @@ main(void)
         cmocka_unit_test(an_earlier_copy_undoes_nothing),
         cmocka_unit_test(forward_rto_undoes),
         cmocka_unit_test(what_a_segment_repeats_is_told),
+        cmocka_unit_test(duplicates_are_told_with_their_block),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
