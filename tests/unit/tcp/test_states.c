@@ -66,6 +66,17 @@ TRACE_TEST(data_both_ways, NULL)
     expect(t, A, 3001, 3031, 0);
 }
 
+/** tcp(7): without it acknowledgements are delayed from the start. */
+TRACE_TEST(quickack_may_be_switched_off, NULL)
+{
+    make_accepted(t);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->id, TCP_OPT_QUICKACK, 0), 0);
+    peer(t, A | P, 1, 1, 100);
+    expect_nothing(t);
+    advance(t, 45000);
+    expect(t, A, 1, 101, 0);
+}
+
 /** A burst has one acknowledgement, be it a quick one; a burst whose end goes astray has one by the timer. */
 TRACE_TEST(a_burst_is_acknowledged_once, NULL)
 {
@@ -563,6 +574,7 @@ main(void)
         cmocka_unit_test(syn_sent_ignores_forged_answers),
         cmocka_unit_test(connect_times_out),
         cmocka_unit_test(data_both_ways),
+        cmocka_unit_test(quickack_may_be_switched_off),
         cmocka_unit_test(a_burst_is_acknowledged_once),
         cmocka_unit_test(a_gap_within_a_burst_is_told),
         cmocka_unit_test(first_answer_is_acknowledged_at_once),
