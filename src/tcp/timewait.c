@@ -124,8 +124,8 @@ timewait_input(struct tcp_domain *d, const struct tcp_env *env, uint32_t i, cons
         counter_inc(env->ctr, CTR_TCP_DROP_RST);
         return false;
     }
-    /* Without anybody to take it, a SYN must not end what still protects. */
-    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN && tw_syn_is_new(tw, in) &&
+    /* Without anybody to take it, a SYN must not end what still protects; with a FIN nobody takes it. */
+    if ((in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_FIN)) == TCP_FLAG_SYN && tw_syn_is_new(tw, in) &&
         port_find_listener(d, &in->tuple) != 0) {
         *iss_floor = tw->snd_nxt + 65537;
         timewait_free(d, i);

@@ -194,6 +194,8 @@ TRACE_TEST(newer_syn_reuses_timewait, NULL)
     expect(t, A, 2, 2, 0); /* old: answered as a stray */
     tcp_seq old_iss = t->iss;
     t->irs += 1000;
+    peer(t, S | F, 0, 0, 0);
+    expect(t, A, 2, (tcp_seq)(2 - 1000), 0); /* newer, but no listener takes it: the tuple stays protected */
     peer(t, S, 0, 0, 0);
     expect(t, S | A, 0, 1, 0);
     assert_int_equal(t->iss - old_iss, 65537 + 2); /* beyond all that the old connection used */
