@@ -89,7 +89,10 @@ icmp_send_unreachable(struct ip_ctx *ip, const struct rte_mbuf *m, const struct 
 
 /* ---- errors in ----------------------------------------------------------------------------------------------------- */
 
-/** RFC 1122 sections 3.2.2.1 and 4.2.3.9: what each code of destination-unreachable means; what is not listed is a host's trouble. */
+/**
+ * RFC 1122 sections 3.2.2.1 and 4.2.3.9: what each code of destination-unreachable means; what is not listed is a host's trouble. What is
+ * prohibited by an administrator (9, 10, and 13 of RFC 1812) stays so, though 1122 does not say: as in Linux it ends an attempt to connect.
+ */
 static void
 classify_unreachable(uint8_t code, uint16_t next_mtu, struct ip_unreachable *u)
 {
@@ -100,7 +103,7 @@ classify_unreachable(uint8_t code, uint16_t next_mtu, struct ip_unreachable *u)
     };
 
     u->error = code < RTE_DIM(errors) ? errors[code] : EHOSTUNREACH;
-    u->hard = code == 2 || code == 3;
+    u->hard = code == 2 || code == 3 || code == 9 || code == 10 || code == 13;
     u->mtu = code == 4 ? next_mtu : 0;
 }
 

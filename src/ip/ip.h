@@ -44,7 +44,7 @@ struct ip_unreachable {
     uint16_t local_port, remote_port; /**< host order */
     uint32_t seq; /**< TCP sequence number of the packet that we had sent, host order */
     int error; /**< EHOSTUNREACH, ENETUNREACH, ECONNREFUSED, EMSGSIZE, EPROTO ... */
-    bool hard; /**< RFC 1122: port, protocol unreachable */
+    bool hard; /**< port or protocol unreachable (RFC 1122), or prohibited: no use in trying again */
     uint16_t mtu; /**< with EMSGSIZE: the next hop's, 0 if it does not say */
 };
 

@@ -216,11 +216,11 @@ errors_reach_the_layer_above(void **state)
         bool hard;
         uint16_t mtu;
     } rows[] = {
-        { 3, 0, ENETUNREACH, false, 0 },   { 3, 1, EHOSTUNREACH, false, 0 },   { 3, 2, ENOPROTOOPT, true, 0 },
-        { 3, 3, ECONNREFUSED, true, 0 },   { 3, 4, EMSGSIZE, false, 1300 },    { 3, 5, EOPNOTSUPP, false, 0 },
-        { 3, 6, ENETUNREACH, false, 0 },   { 3, 7, EHOSTDOWN, false, 0 },      { 3, 9, ENETUNREACH, false, 0 },
-        { 3, 13, EHOSTUNREACH, false, 0 }, { 3, 255, EHOSTUNREACH, false, 0 }, { 11, 0, EHOSTUNREACH, false, 0 },
-        { 12, 0, EPROTO, false, 0 },
+        { 3, 0, ENETUNREACH, false, 0 },    { 3, 1, EHOSTUNREACH, false, 0 },  { 3, 2, ENOPROTOOPT, true, 0 },
+        { 3, 3, ECONNREFUSED, true, 0 },    { 3, 4, EMSGSIZE, false, 1300 },   { 3, 5, EOPNOTSUPP, false, 0 },
+        { 3, 6, ENETUNREACH, false, 0 },    { 3, 7, EHOSTDOWN, false, 0 },     { 3, 9, ENETUNREACH, true, 0 },
+        { 3, 10, EHOSTUNREACH, true, 0 },   { 3, 12, EHOSTUNREACH, false, 0 }, { 3, 13, EHOSTUNREACH, true, 0 },
+        { 3, 255, EHOSTUNREACH, false, 0 }, { 11, 0, EHOSTUNREACH, false, 0 }, { 12, 0, EPROTO, false, 0 },
     };
     struct ip_addr local = addr(US), remote = addr("192.0.2.1");
     struct ip_packet out;
