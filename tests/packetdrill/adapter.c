@@ -54,7 +54,18 @@ user_of(const struct host_sock *s)
     return (tcp_user)(s - host.socks);
 }
 
+/** The script can come to no end: say why, and keep what packetdrill has said. */
+_Noreturn static void
+give_up(const char *why)
+{
+    fprintf(stderr, "packetdrill adapter: %s\n", why);
+    fflush(NULL);
+    _exit(1);
+}
+
 static __thread bool is_running; /**< counted in host.running */
+
+static pthread_t clock_thread; /**< packetdrill's main thread: it alone moves the clock and brings packets */
 
 /** The call that this thread was woken in sleeps again, or is over and asks for the time. */
 static void
@@ -72,6 +83,8 @@ wait_change(uint64_t until_us)
 {
     if (until_us && host.now_us >= until_us)
         return false;
+    if (pthread_equal(pthread_self(), clock_thread))
+        give_up("a call waits for what comes later, and the script does not say that it may");
     settle();
     host.waiters++;
     pthread_cond_wait(&host.changed, &host.lock);
@@ -147,6 +160,7 @@ sock_new(void)
         s->lowat_bytes = 1;
         s->linger_s = -1;
         s->sndbuf_bytes = host.wmem_bytes;
+        s->opts = host.opts;
         sock_by_fd[s->fd] = (uint16_t)i;
         return s;
     }
@@ -256,6 +270,9 @@ pd_accept(void *self, int fd, struct sockaddr *sa, socklen_t *len)
             c->info = waiting[i];
     if (!c->gone)
         c->id = id;
+    if (c->id &&
+        (host.opts.set & 1u << TCP_OPT_QUICKACK)) /* a mood of the connection's, which no listener hands down */
+        tcp_set_option(host.domain, &env, c->id, TCP_OPT_QUICKACK, host.opts.value[TCP_OPT_QUICKACK]);
     put_addr(c, &c->tuple.remote, c->tuple.remote_port, sa, len);
     return done(c->fd);
 }
@@ -418,12 +435,9 @@ pd_netdev_receive(void *self, void *packet, size_t *n_bytes, long long *at_us)
     if (STAILQ_EMPTY(&host.wire))
         let_waiters_run(); /* one of them may be about to send */
     uint64_t limit_us = host.now_us + RECEIVE_LIMIT_US;
-    while (STAILQ_EMPTY(&host.wire)) {
-        if (!host_advance_to_next(&host, limit_us)) {
-            fprintf(stderr, "packetdrill adapter: the stack sends nothing any more\n");
-            _exit(1);
-        }
-    }
+    while (STAILQ_EMPTY(&host.wire))
+        if (!host_advance_to_next(&host, limit_us))
+            give_up("the stack sends nothing any more");
     struct host_packet *p = STAILQ_FIRST(&host.wire);
     STAILQ_REMOVE_HEAD(&host.wire, link);
     *n_bytes = p->n_bytes < *n_bytes ? p->n_bytes : *n_bytes;
@@ -472,6 +486,7 @@ packetdrill_interface_init(const char *flags, struct pd_interface *ifc)
     const char *mtu = flags ? strstr(flags, "mtu=") : NULL;
     host_init(&host, mtu ? (uint16_t)strtoul(mtu + 4, NULL, 10) : 1500);
     host_up = true;
+    clock_thread = pthread_self();
     *ifc = (struct pd_interface){
         .free = pd_free,
         .socket = pd_socket,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,6 +254,71 @@ apply_route(struct tcp_params *p, char *words)
         p->nb_path_routes++;
 }
 
+/** An option that sockets begin with. */
+static bool
+apply_socket_sysctl(struct host *h, const char *name, long v)
+{
+    static const struct {
+        const char *name;
+        enum tcp_option opt;
+    } options[] = {
+        { "net.ipv4.tcp_keepalive_time", TCP_OPT_KEEPIDLE },
+        { "net.ipv4.tcp_keepalive_intvl", TCP_OPT_KEEPINTVL },
+        { "net.ipv4.tcp_keepalive_probes", TCP_OPT_KEEPCNT },
+        { "socket.quickack", TCP_OPT_QUICKACK },
+    };
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        if (strcmp(name, options[i].name) != 0)
+            continue;
+        if (tcp_option_check(options[i].opt, (int32_t)v) == 0) {
+            h->opts.set |= 1u << options[i].opt;
+            h->opts.value[options[i].opt] = (int32_t)v;
+        }
+        return true;
+    }
+    return false;
+}
+
+/** What a script may set to what is so here anyway, or that this host has nothing of. All else is told of: it may be why it fails. */
+static bool
+is_idle_sysctl(const char *name, long v)
+{
+    static const struct {
+        const char *name;
+        long value; /**< what is so; ANY if nothing depends on it */
+    } idle[] = {
+#define ANY LONG_MIN
+        { "net.ipv4.tcp_frto", 2 },
+        { "net.ipv4.tcp_dsack", 1 },
+        { "net.ipv4.tcp_fack", ANY },
+        { "net.ipv4.tcp_reordering", 3 },
+        { "net.ipv4.tcp_early_retrans", ANY }, /* of Linux's values, 3 and 4 mean tail probes */
+        { "net.ipv4.tcp_recovery", 1 },
+        { "net.ipv4.tcp_tso_win_divisor", ANY },
+        { "net.ipv4.tcp_pacing_ss_ratio", 200 },
+        { "net.ipv4.tcp_pacing_ca_ratio", 120 },
+        { "net.ipv4.tcp_moderate_rcvbuf", 1 },
+        { "net.ipv4.tcp_shrink_window", 0 },
+        { "net.ipv4.tcp_no_metrics_save", ANY },
+        { "net.ipv4.tcp_invalid_ratelimit", 500 },
+        { "net.ipv4.tcp_fastopen_blackhole_timeout_sec", ANY },
+        { "net.core.default_qdisc", ANY },
+        { "net.core.optmem_max", ANY },
+        { "net.core.rmem_max", ANY },
+        { "net.core.wmem_max", ANY },
+        { "tcp_metrics.flush", ANY },
+        { "net.ipv4.tcp_fastopen_cookies", ANY },
+        { "net.ipv4.tcp_fastopen_key", ANY },
+    };
+
+    for (size_t i = 0; i < sizeof(idle) / sizeof(idle[0]); i++)
+        if (!strcmp(name, idle[i].name))
+            return idle[i].value == ANY || idle[i].value == v;
+    return false;
+#undef ANY
+}
+
 static void
 apply_sysctl(struct host *h, const char *name, char *value)
 {
@@ -293,6 +359,12 @@ apply_sysctl(struct host *h, const char *name, char *value)
         p->syn_cookies = (uint8_t)(v >= 0 && v <= 2 ? v : 1);
     else if (!strcmp(name, "net.ipv4.tcp_synack_retries"))
         p->synack_retries = (uint8_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_retries2"))
+        p->data_retries = (uint8_t)v;
+    else if (!strcmp(name, "net.ipv4.tcp_fin_timeout"))
+        p->fin_wait2_us = (uint32_t)v * 1000000;
+    else if (!strcmp(name, "net.ipv4.tcp_rto_min_us"))
+        p->rto_min_us = (uint32_t)v;
     else if (!strcmp(name, "net.ipv4.tcp_mtu_probing"))
         p->mtu_probing = (uint8_t)(v >= 0 && v <= 2 ? v : 0);
     else if (!strcmp(name, "net.ipv4.tcp_base_mss"))
@@ -311,6 +383,8 @@ apply_sysctl(struct host *h, const char *name, char *value)
         apply_fastopen_key(h, value);
     else if (!strcmp(name, "link.mtu") && v >= MTU_MIN && v <= UINT16_MAX)
         h->mtu = (uint16_t)v;
+    else if (!apply_socket_sysctl(h, name, v) && !is_idle_sysctl(name, v) && h->started)
+        fprintf(stderr, "packetdrill adapter: %s=%s is not heeded\n", name, value);
 }
 
 /** Lines "name=value" that the sysctl of run.sh has noted down. */
@@ -476,7 +550,8 @@ parse_ip(const uint8_t *p, size_t n, struct ip_addr *src, struct ip_addr *dst, u
 static void
 input_icmp(struct host *h, const uint8_t *p, size_t n, bool v6)
 {
-    static const int v4_errors[] = { ENETUNREACH, EHOSTUNREACH, ENOPROTOOPT, ECONNREFUSED, EMSGSIZE, EOPNOTSUPP };
+    static const int v4_errors[] = { ENETUNREACH, EHOSTUNREACH, ENOPROTOOPT, ECONNREFUSED, EMSGSIZE,
+                                     EOPNOTSUPP,  ENETUNREACH,  EHOSTDOWN,   ENONET,       ENETUNREACH };
     struct tcp_tuple t;
     uint8_t proto, tos;
     if (n < 8 + IPV4_HDR_LEN + 8)
@@ -493,8 +568,8 @@ input_icmp(struct host *h, const uint8_t *p, size_t n, bool v6)
     bool hard = false;
     uint16_t mtu = 0;
     if (!v6 && p[0] == 3) {
-        err = p[1] < 6 ? v4_errors[p[1]] : EHOSTUNREACH;
-        hard = p[1] == 2 || p[1] == 3;
+        err = p[1] < sizeof(v4_errors) / sizeof(v4_errors[0]) ? v4_errors[p[1]] : EHOSTUNREACH;
+        hard = p[1] == 2 || p[1] == 3 || p[1] == 9 || p[1] == 10 || p[1] == 13;
         mtu = be16(p + 6);
     } else if (v6 && p[0] == 2) {
         err = EMSGSIZE;

@@ -73,6 +73,7 @@ struct host {
     struct tcp_params params; /**< as last given to the domain */
     uint32_t wmem_bytes; /**< send buffer of a new socket (net.ipv4.tcp_wmem) */
     uint32_t notsent_lowat_bytes; /**< net.ipv4.tcp_notsent_lowat */
+    struct tcp_sockopts opts; /**< of a new socket: net.ipv4.tcp_keepalive_* */
     long sysctl_bytes; /**< how much of SYSCTL_FILE has been read: it only grows */
     struct tcp_domain *domain;
     size_t domain_bytes;

@@ -49,10 +49,17 @@ pd_ioctl(void *self, int fd, unsigned long request, ...)
     int *value = va_arg(ap, int *);
     va_end(ap);
     struct host_sock *s = enter(fd);
-    if (!s)
-        return done(-EBADF);
+    if (!s) {
+        pthread_mutex_unlock(&host.lock);
+        return (int)syscall(SYS_ioctl, fd, request, value);
+    }
+    if (request == FIONBIO) {
+        s->nonblock = *value != 0;
+        return done(0);
+    }
     if (s->listening)
         return done(-EINVAL);
+    struct tcp_conn_info ci;
     switch (request) {
     case SIOCINQ:
         *value = (int)s->rx_len;
@@ -60,8 +67,11 @@ pd_ioctl(void *self, int fd, unsigned long request, ...)
     case SIOCOUTQ:
         *value = (int)(s->tx_written - s->tx_acked);
         return done(0);
+    case SIOCOUTQNSD:
+        *value = s->id && tcp_info(host.domain, s->id, &ci) ? (int)ci.snd_unsent : 0;
+        return done(0);
     default:
-        return done(-EINVAL);
+        return done(-ENOTTY);
     }
 }
 
@@ -89,6 +99,7 @@ static const struct {
     { SOL_SOCKET, SO_SNDBUF, TCP_OPT_SNDBUF },
     { SOL_SOCKET, SO_MAX_PACING_RATE, TCP_OPT_MAX_PACING_RATE },
     { IPPROTO_IP, IP_TOS, TCP_OPT_TOS },
+    { IPPROTO_IPV6, IPV6_TCLASS, TCP_OPT_TOS },
     { IPPROTO_IP, IP_MTU_DISCOVER, TCP_OPT_MTU_DISCOVER },
     { IPPROTO_TCP, TCP_FASTOPEN, TCP_OPT_FASTOPEN },
     { IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, TCP_OPT_FASTOPEN_NO_COOKIE },
@@ -123,9 +134,11 @@ set_own_option(struct host_sock *s, int level, int name, int v)
         if (!(host.params.fastopen & TCP_FASTOPEN_CLIENT))
             return -EOPNOTSUPP;
         s->fastopen_connect = v;
-    } else if (level == SOL_SOCKET && name == SO_MARK) {
-        return 0; /* it would choose a route: this host has one */
-    } else if (level == IPPROTO_IP && name == IP_FREEBIND) {
+    } else if (level == SOL_SOCKET && (name == SO_MARK || name == SO_PRIORITY)) {
+        return 0; /* they would choose a route or a queue: this host has one of each */
+    } else if (level == SOL_SOCKET && (name == SO_OOBINLINE || name == SO_BROADCAST)) {
+        return 0; /* urgent data is in line always, and nothing of TCP's is a broadcast */
+    } else if (level == IPPROTO_IP && (name == IP_FREEBIND || name == IP_TRANSPARENT)) {
         return 0; /* this host takes every address for its own */
     } else {
         return -ENOPROTOOPT;
@@ -361,6 +374,60 @@ default_value(enum tcp_option opt)
     }
 }
 
+/** TCP_WINDOW_CLAMP of a connection: the most that it can ever offer. */
+static int
+window_clamp(const struct host_sock *s, const struct tcp_conn_info *ci)
+{
+    uint32_t most = s->opts.set & 1u << TCP_OPT_RCVBUF ? ci->rcv_buf_bytes : host.params.rcv_buf_max_bytes;
+    uint32_t set = s->opts.set & 1u << TCP_OPT_WINDOW_CLAMP ? (uint32_t)s->opts.value[TCP_OPT_WINDOW_CLAMP] : 0;
+
+    if (set != 0)
+        most = set;
+    return (int)(most >> ci->rcv_wscale > UINT16_MAX ? (uint32_t)UINT16_MAX << ci->rcv_wscale : most);
+}
+
+/** Options of SOL_SOCKET that the adapter itself keeps, or that all its sockets have alike. -ENOPROTOOPT if it is none of them. */
+static int
+get_own_option(const struct host_sock *s, int name, void *value, socklen_t *len)
+{
+    struct linger linger = { s->linger_s >= 0, s->linger_s >= 0 ? s->linger_s : 0 };
+    uint64_t wait_us = name == SO_RCVTIMEO ? s->rcv_timeout_us : s->snd_timeout_us;
+    struct timeval wait = { (time_t)(wait_us / 1000000), (suseconds_t)(wait_us % 1000000) };
+    int v = 0;
+
+    switch (name) {
+    case SO_LINGER:
+        return put_value(value, len, &linger, sizeof(linger));
+    case SO_RCVTIMEO:
+    case SO_SNDTIMEO:
+        return put_value(value, len, &wait, sizeof(wait));
+    case SO_RCVLOWAT:
+        v = (int)s->lowat_bytes;
+        break;
+    case SO_ZEROCOPY:
+        v = s->zerocopy;
+        break;
+    case SO_ACCEPTCONN:
+        v = s->listening;
+        break;
+    case SO_TYPE:
+        v = SOCK_STREAM;
+        break;
+    case SO_PROTOCOL:
+        v = IPPROTO_TCP;
+        break;
+    case SO_DOMAIN:
+        v = s->v6 ? AF_INET6 : AF_INET;
+        break;
+    case SO_SNDBUF:
+        v = (int)s->sndbuf_bytes;
+        break;
+    default:
+        return -ENOPROTOOPT;
+    }
+    return put_value(value, len, &v, sizeof(v));
+}
+
 static int
 get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len)
 {
@@ -383,9 +450,18 @@ get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len
         s->error = 0;
         return put_value(value, len, &v, sizeof(v));
     }
-    if (level == SOL_SOCKET && name == SO_SNDBUF)
-        return put_value(value, len, &s->sndbuf_bytes, sizeof(v));
+    if (level == SOL_SOCKET && get_own_option(s, name, value, len) == 0)
+        return 0;
     struct tcp_conn_info ci;
+    if (level == IPPROTO_TCP && name == TCP_WINDOW_CLAMP && s->id && !s->listening &&
+        tcp_info(host.domain, s->id, &ci)) {
+        v = window_clamp(s, &ci);
+        return put_value(value, len, &v, sizeof(v));
+    }
+    if (level == IPPROTO_TCP && name == TCP_INQ) {
+        v = s->inq;
+        return put_value(value, len, &v, sizeof(v));
+    }
     if (level == IPPROTO_TCP && name == TCP_MAXSEG && s->connected && s->id && tcp_info(host.domain, s->id, &ci)) {
         v = (int)ci.snd_mss;
         return put_value(value, len, &v, sizeof(v));

@@ -46,6 +46,15 @@ readiness(const struct host_sock *s)
     return r;
 }
 
+/** A descriptor of the kernel's (a pipe, a file), or none at all. */
+static uint32_t
+readiness_elsewhere(int fd, short events)
+{
+    struct pollfd p = { .fd = fd, .events = events };
+
+    return fd >= 0 && poll(&p, 1, 0) == 1 ? (uint32_t)p.revents : 0;
+}
+
 int
 pd_poll(void *self, struct pollfd *fds, nfds_t n, int timeout_ms)
 {
@@ -56,7 +65,8 @@ pd_poll(void *self, struct pollfd *fds, nfds_t n, int timeout_ms)
         int ready = 0;
         for (nfds_t i = 0; i < n; i++) {
             bool ours = fds[i].fd >= 0 && fds[i].fd < MAX_FD && sock_by_fd[fds[i].fd];
-            uint32_t r = ours ? readiness(&host.socks[sock_by_fd[fds[i].fd]]) : POLLNVAL;
+            uint32_t r =
+                ours ? readiness(&host.socks[sock_by_fd[fds[i].fd]]) : readiness_elsewhere(fds[i].fd, fds[i].events);
             fds[i].revents = (short)(r & ((uint32_t)fds[i].events | POLLERR | POLLHUP | POLLNVAL));
             ready += fds[i].revents != 0;
         }

@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Run packetdrill scripts against the stack: run.sh [-v ipv4|mapped|ipv6] [-t SET] [-o DIR] [-s NAME=VALUE]... SCRIPT-OR-FOLDER...
-# -t: the set that they are of (google, linux, nplab, ligurio, gvisor, accecn; any other name has neither presets nor known failures).
+# -t: the set that they are of (google, linux, nplab, ligurio, gvisor, accecn, freebsd; any other name has neither presets nor known
+# failures). freebsd's are written for another packetdrill and another stack: freebsd.sed says what is taken out of their copies.
 # -s: a sysctl that the scripts take for granted and do not set.
 # PACKETDRILL names the packetdrill binary, ADAPTER the shared object (default: build/tests/packetdrill/ of this tree).
-# Prints "pass|FAIL path" for each script, "known path: reason" for those that expected-failures.txt lists, and the totals; with -o each
-# script's output is kept in DIR. Exit status 0 if what failed is known, and what is known has failed.
+# Prints "pass|FAIL path" for each script, "known path: reason" for those that expected-failures.txt lists, how many passed of each folder,
+# and the totals; with -o each script's output is kept in DIR. Exit status 0 if what failed is known, and what is known has failed.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 packetdrill=${PACKETDRILL:-$(command -v packetdrill || true)}
@@ -25,6 +26,7 @@ while getopts v:t:o:s: opt; do
 done
 shift $((OPTIND - 1))
 # What a Linux of their time had by default.
+[ "$set" = freebsd ] && given=(socket.quickack=0 "${given[@]}")
 [ "$set" = nplab ] && given=("net.ipv4.tcp_rmem=4096 87380 3000000" net.ipv4.tcp_ecn=0 "${given[@]}")
 [ -x "$packetdrill" ] || { echo "skip: no packetdrill binary (set PACKETDRILL=path)"; exit 77; }
 [ -r "$adapter" ] || { echo "no adapter at $adapter: build first"; exit 2; }
@@ -60,9 +62,19 @@ case " $*" in *" -s"*) ;; *) cp "$COUNTER_FILE" "$seen" ;; esac
 SH
 cat >"$work/bin/sysctl" <<'SH'
 #!/bin/sh
+put() { printf '%s=%s\n' "$1" "$2" >>"$SYSCTL_FILE"; }
 for a in "$@"; do
+    value=${a#*=}
     case $a in
-    *=*) printf '%s=%s\n' "$(printf '%s' "${a%%=*}" | tr / .)" "${a#*=}" >>"$SYSCTL_FILE" ;;
+    # FreeBSD's names, and its milliseconds.
+    net.inet.tcp.rfc1323=*) put net.ipv4.tcp_timestamps "$value" && put net.ipv4.tcp_window_scaling "$value" ;;
+    net.inet.tcp.sack.enable=*) put net.ipv4.tcp_sack "$value" ;;
+    net.inet.tcp.ecn.enable=*) put net.ipv4.tcp_ecn "$value" ;;
+    net.inet.tcp.keepidle=*) put net.ipv4.tcp_keepalive_time $((value / 1000)) ;;
+    net.inet.tcp.keepintvl=*) put net.ipv4.tcp_keepalive_intvl $((value / 1000)) ;;
+    net.inet.tcp.keepcnt=*) put net.ipv4.tcp_keepalive_probes "$value" ;;
+    net.inet.* | kern.* | security.*) ;;
+    *=*) put "$(printf '%s' "${a%%=*}" | tr / .)" "$value" ;;
     esac
 done
 exit 0
@@ -116,6 +128,7 @@ run_path() {
         (cd "$root" && find -L . \( -name '*.pkt' -o -name '*.sh' -o -name '*.py' \) -print0 | tar -ch --null -T -) |
             tar -x -C "$copy"
         find "$copy" -name set_sysctls.py -exec cp "$work/bin/set_sysctls.py" {} \;
+        [ "$set" = freebsd ] && find "$copy" -name '*.pkt' -exec sed -i -E -f "$here/freebsd.sed" {} +
     fi
     echo "$copy${1#"$root"}"
 }
@@ -126,21 +139,40 @@ known_reason() {
     while read -r of v name why; do
         [ "$of" = "$set" ] || continue
         [ "$v" = all ] || [ "$v" = "$variant" ] || continue
-        case $1 in */"$name") echo "$why" ;; esac
+        # shellcheck disable=SC2254 # a pattern may stand for several
+        case $1 in */$name) echo "$why" && return ;; esac
     done < <(grep -v '^#' "$here/expected-failures.txt")
 }
 
+# The IP version that this script alone is for, if it says so: by an option, by its name as google's own runner reads it, or FreeBSD's.
+only_version() {
+    sed -n 's/^--ip_version=\(ipv[46]\)$/\1/p' "$1" | grep -m 1 . && return
+    case $1 in
+    *v4.pkt) echo ipv4 ;;
+    *v6.pkt) echo ipv6 ;;
+    esac
+}
+
+# A folder's line in the summary: that of the script, from the folder given on.
+count_in_folder() {
+    local name=${1#"$2"/}
+    case $name in */*) name=${name%%/*} ;; *) name=. ;; esac
+    of_folder[$name]=$((${of_folder[$name]:-0} + 1))
+    [ "$3" = pass ] && pass_of_folder[$name]=$((${pass_of_folder[$name]:-0} + 1))
+}
+
+declare -A of_folder pass_of_folder
 passed=0
 failed=0
 known=0
 skipped=0
 surprises=0
-while IFS= read -r script; do
+while IFS=$'\t' read -r folder script; do
     printf '%s\n' "${given[@]}" >"$SYSCTL_FILE"
     rm -f "$COUNTER_FILE" "$COUNTER_FILE.seen"
     path=$(run_path "$script")
     reason=$(known_reason "$script")
-    only=$(sed -n 's/^--ip_version=\(ipv[46]\)$/\1/p' "$path" | head -n 1)
+    only=$(only_version "$path")
     if [ -n "$only" ] && [ "$only" != "${variant/mapped/ipv4}" ]; then
         skipped=$((skipped + 1))
         echo "skip $script: for $only alone"
@@ -155,20 +187,33 @@ while IFS= read -r script; do
         own=(--local_ip="$(sed -n 's/^--local_ip=\([0-9a-fA-F:]*\)$/\1/p' "$path")" --remote_ip=2001:DB8::1)
     fi
     # The scripts name their helpers relative to their own folder.
-    if (cd "$(dirname "$path")" && LOCAL_IPV4=${own[0]#*=} timeout -s KILL 20 unshare -n env LD_PRELOAD="$adapter" "$packetdrill" "${args[@]}" \
+    result=FAIL
+    if (cd "$(dirname "$path")" && LOCAL_IPV4=${own[0]#*=} timeout -s KILL 60 unshare -n env LD_PRELOAD="$adapter" "$packetdrill" "${args[@]}" \
         "${own[@]}" --so_filename="$adapter" "$(basename "$path")") >"$work/out" 2>&1 </dev/null; then
         passed=$((passed + 1))
+        result=pass
         echo "pass $script"
         [ -n "$reason" ] && surprises=$((surprises + 1)) && echo "  though listed: $reason"
     elif [ -n "$reason" ]; then
         known=$((known + 1))
         echo "known $script: $reason"
+    elif [ -z "$(tr -d '\n' <"$work/out")" ]; then
+        failed=$((failed + 1))
+        echo "FAIL $script: no word, killed after a minute"
     else
         failed=$((failed + 1))
         echo "FAIL $script: $(grep -v '^$' "$work/out" | tail -n 1 | cut -c1-160)"
     fi
+    count_in_folder "$script" "$folder" $result
     [ -n "$keep" ] && cp "$work/out" "$keep/$(printf '%s' "${script#/}" | tr / _).out"
     [ -e "$SYSCTL_FILE.restore" ] && xargs rm -f <"$SYSCTL_FILE.restore" && rm -f "$SYSCTL_FILE.restore"
-done < <(for a in "$@"; do find "$(realpath "$a")" -name '*.pkt' | sort; done)
+done < <(for a in "$@"; do
+    dir=$(realpath "$a")
+    [ -d "$dir" ] || dir=$(dirname "$dir")
+    find "$(realpath "$a")" -name '*.pkt' | sort | sed "s,^,$dir\t,"
+done)
+if [ ${#of_folder[@]} -gt 1 ]; then
+    for name in "${!of_folder[@]}"; do echo "$name: ${pass_of_folder[$name]:-0} of ${of_folder[$name]}"; done | sort
+fi
 echo "$passed passed, $failed failed, $known known to fail, $skipped for another IP version"
 [ "$failed" = 0 ] && [ "$surprises" = 0 ]
