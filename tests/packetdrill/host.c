@@ -301,7 +301,6 @@ is_idle_sysctl(const char *name, long v)
         { "net.ipv4.tcp_moderate_rcvbuf", 1 },
         { "net.ipv4.tcp_shrink_window", 0 },
         { "net.ipv4.tcp_no_metrics_save", ANY },
-        { "net.ipv4.tcp_invalid_ratelimit", 500 },
         { "net.ipv4.tcp_fastopen_blackhole_timeout_sec", ANY },
         { "net.core.default_qdisc", ANY },
         { "net.core.optmem_max", ANY },
