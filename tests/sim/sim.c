@@ -372,20 +372,35 @@ sim_fini(struct sim *s)
     free(s->heap);
 }
 
+static bool
+is_to_start(const struct sim *s, unsigned flow)
+{
+    return s->host[0].flows[flow].id == 0 && !s->host[0].flows[flow].is_gone;
+}
+
+/** Those flows connect whose time has come. */
+static void
+start_flows(struct sim *s)
+{
+    for (unsigned i = 0; i < s->nb_flows; i++) {
+        struct sim_flow *f = &s->host[0].flows[i];
+        struct tcp_tuple t = { .local = ip_addr_v4(0x0100000a), .remote = ip_addr_v4(0x0200000a), .remote_port = 80 };
+        if (is_to_start(s, i) && s->now_us >= s->connect_us + f->start_us)
+            assert_int_equal(tcp_connect(s->host[0].d, &s->host[0].env, &t, MTU - 40, NULL, i + 1, &f->id), 0);
+    }
+}
+
 void
 sim_connect(struct sim *s)
 {
     struct ip_addr any = ip_addr_v4(0);
 
+    s->connect_us = s->now_us;
     for (unsigned i = 0; i < 2; i++)
         s->host[i].env.gso_max_bytes = s->gso_max_bytes;
     assert_int_equal(tcp_listen(s->host[1].d, &s->host[1].env, &any, 80, 16, NULL, SIM_LISTENER, &s->host[1].listener),
                      0);
-    for (unsigned i = 0; i < s->nb_flows; i++) {
-        struct tcp_tuple t = { .local = ip_addr_v4(0x0100000a), .remote = ip_addr_v4(0x0200000a), .remote_port = 80 };
-        assert_int_equal(tcp_connect(s->host[0].d, &s->host[0].env, &t, MTU - 40, NULL, i + 1, &s->host[0].flows[i].id),
-                         0);
-    }
+    start_flows(s);
 }
 
 static void
@@ -467,6 +482,8 @@ next_event_us(struct sim *s)
             const struct sim_flow *f = &h->flows[k];
             if (f->received > f->consumed && f->next_read_us < next && !f->is_gone)
                 next = f->next_read_us;
+            if (i == 0 && is_to_start(s, k) && s->connect_us + f->start_us < next)
+                next = s->connect_us + f->start_us;
         }
     }
     return next < s->now_us ? s->now_us : next;
@@ -493,6 +510,7 @@ sim_run(struct sim *s, uint64_t limit_us)
         s->host[0].env.now_us = s->host[1].env.now_us = next;
         while (s->nb_heap > 0 && pkt_of(s, s->heap[0])->at_us <= next)
             wire_take(s, heap_pop(s));
+        start_flows(s);
         for (unsigned i = 0; i < 2; i++) {
             struct sim_host *h = &s->host[i];
             tcp_tick(h->d, &h->env, 64);

@@ -30,6 +30,7 @@ struct sim_flow {
     tcp_id id;
     bool is_open, peer_fin, is_gone, shut;
     int err;
+    uint64_t start_us; /**< host 0: it connects so long after sim_connect, no earlier than the flow before it */
     uint64_t to_send, appended, acked;
     uint64_t received, consumed;
     uint32_t read_every_us; /**< 0 = at once */
@@ -71,7 +72,7 @@ struct sim {
     struct sim_host host[2];
     struct sim_link link;
     struct rng rng;
-    uint64_t now_us;
+    uint64_t now_us, connect_us; /**< sim_connect was called then */
     struct sim_pkt *pkts; /**< by handle - 1 */
     uint32_t nb_pkts, free_pkt;
     uint32_t live_pkts;

@@ -276,32 +276,33 @@ random_loss_leaves_bbr_its_rate(void **state)
         }
 }
 
-/** How far apart two flows of one kind are that start together, in percent of what each should have; in the mean of some runs. */
+/**
+ * How far apart two flows of one kind are, in permille of what each should have, over so long a time from the later one's start. With random losses, or with different
+ * starts: else both would move in step for ever, which no network lets them.
+ */
 static unsigned
-flows_apart(const char *control, unsigned *worst)
+flows_apart(const char *control, uint64_t seed, uint32_t loss_ppm, uint64_t later_us, uint64_t for_us)
 {
-    struct sim_link link = { .delay_us = 10000, .rate_bytes_per_ms = RATE_BYTES_PER_MS, .queue_bytes = 200000 };
+    const struct sim_link link = {
+        .delay_us = 10000, .loss_ppm = loss_ppm, .rate_bytes_per_ms = RATE_BYTES_PER_MS, .queue_bytes = 200000
+    };
     static struct sim s;
-    uint64_t sum = 0;
 
     congestion = (uint8_t)tcp_congestion_find(control);
     ecn = 0;
-    *worst = 0;
-    for (uint64_t seed = 1; seed <= SHARE_SEEDS; seed++) {
-        link.loss_ppm = 100; /* else both would move in step for ever, which no network lets them */
-        sim_init(&s, seed, &link, adjust);
-        s.nb_flows = 2;
-        s.gso_max_bytes = 65535;
-        s.host[0].flows[0].to_send = s.host[0].flows[1].to_send = 1000 * MIB;
-        sim_connect(&s);
-        sim_run(&s, s.now_us + 30 * SECOND);
-        uint64_t a = s.host[1].flows[0].received, b = s.host[1].flows[1].received;
-        unsigned apart = (unsigned)((a > b ? a - b : b - a) * 100 / ((a + b) / 2));
-        *worst = apart > *worst ? apart : *worst;
-        sum += apart;
-        sim_fini(&s);
-    }
-    return (unsigned)(sum / SHARE_SEEDS);
+    sim_init(&s, seed, &link, adjust);
+    s.nb_flows = 2;
+    s.gso_max_bytes = 65535;
+    s.host[0].flows[0].to_send = s.host[0].flows[1].to_send = 4000 * MIB;
+    s.host[0].flows[1].start_us = later_us;
+    uint64_t start = s.now_us;
+    sim_connect(&s);
+    sim_run(&s, start + later_us);
+    uint64_t before = s.host[1].flows[0].received;
+    sim_run(&s, start + later_us + for_us);
+    uint64_t a = s.host[1].flows[0].received - before, b = s.host[1].flows[1].received;
+    sim_fini(&s);
+    return (unsigned)((a > b ? a - b : b - a) * 2000 / (a + b));
 }
 
 /**
@@ -314,10 +315,30 @@ two_flows_share(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < COUNT(kinds); i++) {
-        unsigned worst, mean = flows_apart(kinds[i], &worst);
-        print_message("%s: two flows are %u%% apart, %u%% at worst\n", kinds[i], mean, worst);
-        assert_true(mean <= 20);
-        assert_true(worst <= 50);
+        unsigned worst = 0, sum = 0;
+        for (uint64_t seed = 1; seed <= SHARE_SEEDS; seed++) {
+            unsigned apart = flows_apart(kinds[i], seed, 100, 0, 30 * SECOND);
+            worst = apart > worst ? apart : worst;
+            sum += apart;
+        }
+        print_message("%s: two flows are %u permille apart, %u at worst\n", kinds[i], sum / SHARE_SEEDS, worst);
+        assert_true(sum / SHARE_SEEDS <= 200);
+        assert_true(worst <= 500);
+    }
+}
+
+/**
+ * In every single run, if it lasts: a full queue drops one segment of either flow, every two seconds or so, and only the mean of a hundred of these coins tells of the
+ * control. The second flow comes up to 5.6 s later, to a first one that has the path.
+ */
+static void
+two_cubic_flows_share_each_time(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= SHARE_SEEDS; seed++) {
+        unsigned apart = flows_apart("cubic", seed, 0, seed * 7 * SECOND / 10, 300 * SECOND);
+        print_message("cubic, seed %u: %u permille apart in five minutes\n", (unsigned)seed, apart);
+        assert_true(apart <= 200);
     }
 }
 
@@ -371,7 +392,7 @@ main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goodput_meets_the_table),         cmocka_unit_test(a_clean_link_is_filled),
         cmocka_unit_test(random_loss_leaves_bbr_its_rate), cmocka_unit_test(two_flows_share),
-        cmocka_unit_test(nothing_stalls_unexplained),
+        cmocka_unit_test(two_cubic_flows_share_each_time), cmocka_unit_test(nothing_stalls_unexplained),
     };
 
     if (argc > 1)
