@@ -6,11 +6,9 @@ The path loses, delays and narrows what passes in both directions (--path, the w
 kernels have it done by isowire, which forwards between them. For each congestion control the two are measured in turn, --rounds times; medians, and ratios
 inside a round. Needs root (namespaces, veth, packet sockets); the kernel's control is set in its namespaces alone.
 
---matrix measures a table of paths, with either of the two at either end, for --minutes at the most; the cells that there was no time for are missing. --share
-lets a flow of each meet at one bottleneck, and says how they divide it.
+--impairments measures a list of such paths. --matrix measures a table of them, with either of the two at either end, for --minutes at the most; the cells that
+there was no time for are missing. --share lets a flow of each meet at one bottleneck, and says how they divide it.
 """
-import argparse
-import csv
 import itertools
 import json
 import random
@@ -19,9 +17,14 @@ import subprocess
 import sys
 import time
 
-from lab import Failure, Lab, run, wait_for
+from lab import Failure, arguments, at_least, laboratory, rows_file, run, wait_for
 
 NETWORK, SERVER, CLIENT, OTHER = '10.79.0.0/24', '10.79.0.2', '10.79.0.1', '10.79.0.3'
+PATH = 'loss:1%,delay:10ms,rate:10M'
+# What else a path may do, alone and together.
+IMPAIRMENTS = ['delay:10ms,rate:10M', 'loss:0.1%,delay:10ms,rate:10M', 'loss:3%,delay:10ms,rate:10M', 'loss:1%,delay:1ms,rate:10M', 'loss:1%,delay:50ms,rate:10M',
+               'reorder:2%,delay:10ms,rate:10M', 'dup:2%,delay:10ms,rate:10M', 'corrupt:1%,delay:10ms,rate:10M', 'loss:1%,reorder:2%,dup:1%,delay:10ms,rate:10M',
+               'delay:10ms,rate:10M,queue:5ms']
 LOSSES, RTTS_MS, REORDERS = (0, 0.1, 1, 3), (2, 20, 100), (0, 1, 10)
 MATRIX_CONTROLS = ['cubic', 'bbr', 'reno']
 WORSE = 0.95  # of the kernel's: such a cell is marked
@@ -207,29 +210,38 @@ class Shared:
                     c.wait()
 
 
-def compare(lab, args):
-    """One path, both ends of a kind."""
-    rates = {}
+def measure(lab, args, side, control, path):
+    """MB/s."""
+    lab.await_quiet(args.patience)
+    return round(side.measure(control, path, args.seconds) / 1e6, 3)
+
+
+def compare(lab, args, paths):
+    """Both ends of a kind, path by path."""
     sides = {'kernel': Kernel(lab), 'isosock': Stack(lab)}
-    for turn in range(args.rounds):
-        for control in args.controls:
-            for name, side in sides.items():
-                rate = side.measure(control, f'{args.path},seed:{turn + 1}', args.seconds) / 1e6
-                rates.setdefault((control, name), []).append(rate)
-                print(f'round {turn + 1}: {control} {name} {rate:.3f} MB/s', file=sys.stderr)
-    print(f'{args.path}: goodput in MB/s, median of {args.rounds} runs of {args.seconds:g} s')
-    for control in args.controls:
-        kernel, stack = rates[control, 'kernel'], rates[control, 'isosock']
-        ratio = statistics.median(s / k for s, k in zip(stack, kernel))
-        print(f'  {control:8} kernel {statistics.median(kernel):8.3f}   isosock {statistics.median(stack):8.3f}   x{ratio:.2f}')
+    with rows_file(args.csv, ['path', 'control', 'round', *sides]) as write:
+        for path in paths:
+            print(f'{path}: goodput in MB/s, median of {args.rounds} runs of {args.seconds:g} s', flush=True)
+            for control in args.controls:
+                rows = []
+                for turn in range(1, args.rounds + 1):
+                    row = {name: measure(lab, args, side, control, f'{path},seed:{turn}') for name, side in sides.items()}
+                    write({'path': path, 'control': control, 'round': turn, **row})
+                    rows.append(row)
+                kernel, stack = ([row[name] for row in rows] for name in sides)
+                ratios = [s / k for s, k in zip(stack, kernel)]
+                print(f'  {control:8} kernel {statistics.median(kernel):8.3f}   isosock {statistics.median(stack):8.3f}   x{statistics.median(ratios):.2f}'
+                      f'   ({", ".join(f"{r:.2f}" for r in ratios)})', flush=True)
 
 
 def share(lab, args):
     shared = Shared(lab)
     print(f'{args.path}: a flow of each at one bottleneck, MB/s over {args.seconds:g} s')
-    for control in args.controls:
-        for turn in range(args.rounds):
-            kernel, stack = (r / 1e6 for r in shared.measure(control, f'{args.path},seed:{turn + 1}', args.seconds))
+    with rows_file(args.csv, ['control', 'round', 'kernel', 'isosock']) as write:
+        for control, turn in itertools.product(args.controls, range(1, args.rounds + 1)):
+            lab.await_quiet(args.patience)
+            kernel, stack = (round(r / 1e6, 3) for r in shared.measure(control, f'{args.path},seed:{turn}', args.seconds))
+            write({'control': control, 'round': turn, 'kernel': kernel, 'isosock': stack})
             apart = abs(stack - kernel) / ((stack + kernel) / 2)
             print(f'  {control:8} kernel {kernel:8.3f}   isosock {stack:8.3f}   {apart:.0%} apart', flush=True)
 
@@ -257,19 +269,18 @@ def matrix(lab, args):
     sides = {'kernel': Kernel(lab), 'isosock': Stack(lab), 'isosock_sends': Mixed(lab, True), 'kernel_sends': Mixed(lab, False)}
     end = time.monotonic() + args.minutes * 60
     cells = matrix_cells(args.controls)
-    rows = []
-    for cell in cells:
-        control, *path = cell
-        if time.monotonic() >= end:
-            break
-        rates = [side.measure(control, f'{path_of(*path)},seed:1', args.seconds) / 1e6 for side in sides.values()]
-        rows.append([*cell, *(round(r, 3) for r in rates)])
-        print(f'{len(rows)} of {len(cells)}: {control} {path_of(*path)} {" ".join(f"{r:.2f}" for r in rates)}', file=sys.stderr)
-    rows.sort()
     header = ['control', 'loss_percent', 'rtt_ms', 'reorder_percent', *sides]
-    if args.csv:
-        with open(args.csv, 'w', encoding='utf-8', newline='') as f:
-            csv.writer(f).writerows([header, *rows])
+    rows = []
+    with rows_file(args.csv, header) as write:
+        for cell in cells:
+            control, *path = cell
+            if time.monotonic() >= end:
+                break
+            rates = [measure(lab, args, side, control, f'{path_of(*path)},seed:1') for side in sides.values()]
+            rows.append([*cell, *rates])
+            write(dict(zip(header, rows[-1])))
+            print(f'{len(rows)} of {len(cells)}: {control} {path_of(*path)} {" ".join(f"{r:.2f}" for r in rates)}', file=sys.stderr)
+    rows.sort()
     print(f'{len(rows)} of {len(cells)} cells, runs of {args.seconds:g} s: MB/s of two kernels, and what of it others have (below {WORSE}: *)')
     print('  '.join(header[:5]) + '   ' + '  '.join(f'{name:>14}' for name in header[5:]))
     for row in rows:
@@ -277,26 +288,23 @@ def matrix(lab, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--build', default='build', help='build directory')
-    parser.add_argument('--path', default='loss:1%,delay:10ms,rate:10M', help='what the path does (%(default)s)')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--seconds', type=float, default=20)
+    parser = arguments(__doc__, seconds=20, patience=0)
+    parser.add_argument('--path', default=PATH, help='what the path does (%(default)s)')
     kind = parser.add_mutually_exclusive_group()
+    kind.add_argument('--impairments', action='store_true', help='path by path: losses, reordering, copies, flipped bits, a short queue')
     kind.add_argument('--matrix', action='store_true', help='loss x round-trip time x reordering x control, either stack at either end')
     kind.add_argument('--share', action='store_true', help='how a flow of each divides a bottleneck')
-    parser.add_argument('--minutes', type=float, default=30, help='of the matrix, at the most (%(default)s)')
-    parser.add_argument('--csv', help='write the matrix here too')
-    parser.add_argument('controls', nargs='*')
+    parser.add_argument('--minutes', type=at_least(0), default=30, help='of the matrix, at the most (%(default)s)')
+    parser.add_argument('controls', nargs='*', help='congestion controls (cubic, bbr; of the matrix reno too)')
     args = parser.parse_args()
     args.controls = args.controls or (MATRIX_CONTROLS if args.matrix else ['cubic', 'bbr'])
-    lab = Lab(args.build, [0, 1])
-    try:
-        (matrix if args.matrix else share if args.share else compare)(lab, args)
-    except Failure as e:
-        sys.exit(f'lossy.py: {e}')
-    finally:
-        lab.close()
+    with laboratory(args) as lab:
+        if args.matrix:
+            matrix(lab, args)
+        elif args.share:
+            share(lab, args)
+        else:
+            compare(lab, args, IMPAIRMENTS if args.impairments else [args.path])
 
 
 if __name__ == '__main__':
