@@ -76,7 +76,11 @@ ring_of(uint32_t instance)
 static void
 let_others_finish(const struct rte_ring *r)
 {
-    for (uint32_t i = 0; i < LET_FINISH_YIELDS && FRONT_UNLIKELY(r->prod.head != r->prod.tail); i++) {
+    for (uint32_t i = 0; i < LET_FINISH_YIELDS; i++) {
+        uint32_t head = __atomic_load_n(&r->prod.head, __ATOMIC_RELAXED);
+
+        if (FRONT_LIKELY(head == __atomic_load_n(&r->prod.tail, __ATOMIC_RELAXED)))
+            return;
         if (i < LET_FINISH_SPINS)
             rte_pause();
         else
@@ -143,7 +147,7 @@ notify_stack(uint32_t slot)
     store_release(&f->notified, f->notified + 1);
     if (front->local != NULL)
         front->local->notify(slot);
-    else
+    else if (FRONT_LIKELY(!load_relaxed(&front->dead)))
         enqueue_safely(slot);
 }
 

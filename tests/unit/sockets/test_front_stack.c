@@ -567,7 +567,9 @@ fs_producer_end(uint32_t slot)
     for (uint32_t i = 0; i < 2; i++) {
         struct rte_ring *r = ring_at(i);
 
-        ((uint32_t *)(r + 1))[r->prod.tail & r->mask] = slot;
+        uint32_t tail = __atomic_load_n(&r->prod.tail, __ATOMIC_RELAXED);
+
+        __atomic_store_n(&((uint32_t *)(r + 1))[tail & r->mask], slot, __ATOMIC_RELAXED);
         __atomic_add_fetch(&r->prod.tail, 1, __ATOMIC_RELEASE);
     }
 }
