@@ -37,6 +37,8 @@
 #define SLEEP_MAX_US 1000000u
 /* A program that tries without ever waiting gets a pass so often. */
 #define TRY_PASS_US 20u
+/* Idle passes are alike, and reading the clock is a third of one: each so manieth is timed for all. */
+#define IDLE_TIMED_EVERY 16u
 
 struct seat {
     uint32_t lock; /**< of everything here, and of the net */
@@ -45,7 +47,7 @@ struct seat {
     struct net *net;
     struct counters *ctr;
     struct caller *of;
-    uint64_t passed_at_us; /**< start of the last pass */
+    uint64_t passed_at_us; /**< start of the last pass; atomic for those who look without the lock */
     uint64_t idle_since_us; /**< 0 = the last pass did something; atomic for those who look without the lock */
     bool has_intr, armed;
 } __attribute__((aligned(64)));
@@ -179,7 +181,7 @@ pass_locked(struct seat *seat)
     unsigned did = seat->nb_pending;
     uint32_t term = go_in(seat);
 
-    seat->passed_at_us = now_us;
+    __atomic_store_n(&seat->passed_at_us, now_us, __ATOMIC_RELAXED);
     if (did > 0 || unlikely(load_relaxed(&c->lost)))
         serve_pending(seat, now_us);
     did += c->e->ops->poll(c->e->mode, (unsigned)(seat - c->seats), now_us);
@@ -190,7 +192,8 @@ pass_locked(struct seat *seat)
         counter_add(seat->ctr, CTR_WORKER_BUSY_CYCLES, clock_cycles() - start);
     } else {
         counter_inc(seat->ctr, CTR_WORKER_IDLE_POLLS);
-        counter_add(seat->ctr, CTR_WORKER_IDLE_CYCLES, clock_cycles() - start);
+        if (seat->ctr->v[CTR_WORKER_IDLE_POLLS] % IDLE_TIMED_EVERY == 0)
+            counter_add(seat->ctr, CTR_WORKER_IDLE_CYCLES, IDLE_TIMED_EVERY * (clock_cycles() - start));
         if (seat->idle_since_us == 0)
             __atomic_store_n(&seat->idle_since_us, now_us, __ATOMIC_RELAXED);
     }
@@ -235,7 +238,8 @@ caller_pass(void)
         if (other != seat)
             did = try_pass(other);
     }
-    if (did == 0)
+    /* A pause is as long as a pass: only for others, who may want the seat. */
+    if (did == 0 && load_relaxed(&seat->of->threads) > 1)
         rte_pause();
     return did;
 }
@@ -249,7 +253,7 @@ local_pass(void)
 static void
 local_tried(void)
 {
-    if (clock_now_us() - own_seat()->passed_at_us >= TRY_PASS_US)
+    if (clock_now_us() - __atomic_load_n(&own_seat()->passed_at_us, __ATOMIC_RELAXED) >= TRY_PASS_US)
         caller_pass();
 }
 
@@ -371,7 +375,8 @@ local_sleep_begin(void)
     struct caller *c = seat->of;
     uint64_t us;
 
-    if (!may_sleep(seat, clock_now_us()) || !lock_try(&c->sleep_lock))
+    /* The time of the pass that found nothing, just now, will do. */
+    if (!may_sleep(seat, __atomic_load_n(&seat->passed_at_us, __ATOMIC_RELAXED)) || !lock_try(&c->sleep_lock))
         return 0;
     __atomic_add_fetch(&c->nb_asleep, 1, __ATOMIC_SEQ_CST);
     us = sleep_time(c);

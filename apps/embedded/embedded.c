@@ -76,7 +76,7 @@ create_app(struct embedded *e, struct arena **arena)
     const struct arena_config ac = {
         .max_socks = e->config.max_sockets,
         .tx_chunks = (uint32_t)(e->config.app_memory_bytes / SHM_CHUNK_BYTES),
-        .nb_rings = 1,
+        .nb_rings = e->ops->calling_thread ? 0 : 1,
         .nb_instances = host_nb_nets(e->host),
         .pool_bytes = e->daemon.pool.bytes,
         .stack_bytes = sizeof(struct shm_stack_page),

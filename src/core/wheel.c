@@ -42,6 +42,7 @@ link_node(struct wheel *w, struct wheel_node *nodes, uint32_t id)
     w->head[level][pos] = id;
     w->occupied[level][pos / 64] |= UINT64_C(1) << (pos % 64);
     n->slot = 1 + level * WHEEL_SLOTS + pos;
+    w->changes++;
 }
 
 static void
@@ -60,6 +61,7 @@ unlink_node(struct wheel *w, struct wheel_node *nodes, uint32_t id)
     if (w->head[level][pos] == WHEEL_NIL)
         w->occupied[level][pos / 64] &= ~(UINT64_C(1) << (pos % 64));
     n->slot = 0;
+    w->changes++;
 }
 
 /* Distance (0..255) from position `from` round the level to its first occupied slot; WHEEL_SLOTS if all are empty. */

@@ -34,7 +34,7 @@ struct wheel_node {
 struct wheel {
     uint64_t now_tick; /**< every timer due before this tick has fired */
     uint32_t armed; /**< number of armed nodes */
-    uint32_t reserved; /**< 0; keeps the layout free of padding, i.e. comparable byte by byte */
+    uint32_t changes; /**< times that a node came into a slot or left one: while it stands, so does wheel_next_us */
     uint64_t occupied[WHEEL_LEVELS][WHEEL_SLOTS / 64]; /**< bit set <=> the slot's list is not empty */
     uint32_t head[WHEEL_LEVELS][WHEEL_SLOTS];
 };

@@ -95,7 +95,7 @@ app_create(struct host *h, struct arena *a, bool privileged)
     app->nb_rings = a->layout.nb_rings_per_instance;
     app->max_subs = 1 + 4 * app->max_socks;
     app->subs_used = 1; /* index 0 stands for none */
-    app->rings = calloc(app->nb_rings * (size_t)a->layout.nb_instances, sizeof(app->rings[0]));
+    app->rings = calloc(RTE_MAX(app->nb_rings, 1u) * (size_t)a->layout.nb_instances, sizeof(app->rings[0]));
     app->slot_ref = lazy_alloc(app->max_socks * sizeof(app->slot_ref[0]));
     if (h->shared != NULL)
         app->slot_locks = lazy_alloc(app->max_socks * sizeof(app->slot_locks[0]));

@@ -140,8 +140,8 @@ arena_create(struct arena **out, const struct arena_config *cfg)
     int rc;
 
     if (cfg->max_socks == 0 || cfg->max_socks > SHM_MAX_SLOTS || cfg->tx_chunks == 0 ||
-        cfg->tx_chunks > SHM_MAX_CHUNKS || cfg->nb_rings == 0 || cfg->nb_rings > SHM_MAX_CPUS ||
-        cfg->nb_instances == 0 || cfg->nb_instances > SHM_MAX_INSTANCES)
+        cfg->tx_chunks > SHM_MAX_CHUNKS || cfg->nb_rings > SHM_MAX_CPUS || cfg->nb_instances == 0 ||
+        cfg->nb_instances > SHM_MAX_INSTANCES)
         return -EINVAL;
     a = calloc(1, sizeof(*a));
     if (a == NULL)

@@ -18,7 +18,7 @@
 struct arena_config {
     uint32_t max_socks; /**< 1 .. 2^20 */
     uint32_t tx_chunks; /**< 1 .. SHM_MAX_CHUNKS */
-    uint32_t nb_rings; /**< per instance, 1 .. SHM_MAX_CPUS */
+    uint32_t nb_rings; /**< per instance, at most SHM_MAX_CPUS; 0 where threads that notify run the stack themselves */
     uint32_t nb_instances; /**< workers, 1 .. SHM_MAX_INSTANCES */
     uint64_t pool_bytes; /**< sizes of the shared regions, for the layout */
     uint64_t stack_bytes;

@@ -59,7 +59,10 @@ domain_create(struct stack *s)
         .now_us = 1,
         .gso_max_bytes = s->host->port->caps.tso ? GSO_MAX_BYTES : 0,
     };
-    return tcp_domain_init(s->tcp, p, 1);
+    if (tcp_domain_init(s->tcp, p, 1) != 0)
+        return -1;
+    s->timers_shown = ~tcp_timer_changes(s->tcp); /* not yet */
+    return 0;
 }
 
 struct stack *
@@ -188,14 +191,22 @@ show_due(struct stack *s)
     if (s->shared != NULL) {
         s->locks.inner_give(s, TCP_INNER_TIMERS);
         s->timers_changed = false;
+    } else {
+        s->timers_shown = tcp_timer_changes(s->tcp);
     }
 }
 
-/* Of a shared domain who changed the wheel has shown it, or will: the others need not take its lock. */
+/*
+ * Most passes move no timer. Of a shared domain who changed the wheel has shown it, or will: the others need not take its lock. A relay's domain may
+ * be another than last time.
+ */
 static bool
 must_show_due(const struct stack *s)
 {
-    return s->shared == NULL || s->timers_changed || __atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE);
+    bool changed =
+        s->shared != NULL ? s->timers_changed : s->relay != NULL || tcp_timer_changes(s->tcp) != s->timers_shown;
+
+    return changed || unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE));
 }
 
 void

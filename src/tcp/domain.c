@@ -353,6 +353,12 @@ tcp_next_us(const struct tcp_domain *d, uint64_t now_us)
     return wheel_next_us(&d->wheel, domain_timers(d), now_us);
 }
 
+uint32_t
+tcp_timer_changes(const struct tcp_domain *d)
+{
+    return d->wheel.changes;
+}
+
 void
 tcp_usage(const struct tcp_domain *d, struct tcp_usage *u)
 {

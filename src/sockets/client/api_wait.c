@@ -9,22 +9,38 @@
 #include "pollset.h"
 
 static uint64_t
+us_of_ms(int timeout_ms)
+{
+    return timeout_ms < 0 ? WAIT_FOREVER : (uint64_t)timeout_ms * 1000u;
+}
+
+/* False if the time is none. */
+static bool
+us_of(int64_t sec, int64_t nsec, uint64_t *out)
+{
+    if (sec < 0 || nsec < 0 || nsec >= 1000000000)
+        return false;
+    if (sec > INT32_MAX)
+        sec = INT32_MAX;
+    *out = (uint64_t)sec * 1000000u + ((uint64_t)nsec + 999u) / 1000u;
+    return true;
+}
+
+static uint64_t
 deadline_ms(int timeout_ms)
 {
-    if (timeout_ms < 0)
-        return WAIT_FOREVER;
-    return timeout_ms == 0 ? 0 : wait_now_us() + (uint64_t)timeout_ms * 1000u;
+    return timeout_ms <= 0 ? us_of_ms(timeout_ms) : wait_now_us() + us_of_ms(timeout_ms);
 }
 
 /* False if the time is none. */
 static bool
 deadline_of(int64_t sec, int64_t nsec, uint64_t *out)
 {
-    if (sec < 0 || nsec < 0 || nsec >= 1000000000)
+    uint64_t us;
+
+    if (!us_of(sec, nsec, &us))
         return false;
-    if (sec > INT32_MAX)
-        sec = INT32_MAX;
-    *out = sec == 0 && nsec == 0 ? 0 : wait_now_us() + (uint64_t)sec * 1000000u + ((uint64_t)nsec + 999u) / 1000u;
+    *out = us == 0 ? 0 : wait_now_us() + us;
     return true;
 }
 
@@ -137,7 +153,7 @@ iso_epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout_ms, const
     struct obj *set = mixed_set(epfd);
 
     return set == NULL ? libc()->epoll_pwait(epfd, ev, max, timeout_ms, mask)
-                       : api_put(set, epoll_wait_until(set, epfd, ev, max, deadline_ms(timeout_ms), mask));
+                       : api_put(set, epoll_wait_for(set, epfd, ev, max, us_of_ms(timeout_ms), mask));
 }
 
 int
@@ -150,11 +166,11 @@ int
 iso_epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout, const sigset_t *mask)
 {
     struct obj *set = mixed_set(epfd);
-    uint64_t deadline_us = WAIT_FOREVER;
+    uint64_t timeout_us = WAIT_FOREVER;
 
     if (set == NULL)
         return libc()->epoll_pwait2(epfd, ev, max, timeout, mask);
-    if (timeout != NULL && !deadline_of(timeout->tv_sec, timeout->tv_nsec, &deadline_us))
+    if (timeout != NULL && !us_of(timeout->tv_sec, timeout->tv_nsec, &timeout_us))
         return api_put(set, -EINVAL);
-    return api_put(set, epoll_wait_until(set, epfd, ev, max, deadline_us, mask));
+    return api_put(set, epoll_wait_for(set, epfd, ev, max, timeout_us, mask));
 }

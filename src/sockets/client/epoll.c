@@ -15,6 +15,7 @@
 #define TAKE_MAX 64u
 #define KERNEL_EVERY 8u /* with sockets ready all the time, the kernel's members are asked at each so many waits */
 #define KERNEL_EVERY_PASS 64u /* the same where passes of the stack are counted, each shorter than a system call */
+#define CLOCK_EVERY_PASS 8u /* between these looks at the deadline: reading the clock costs as much as an idle pass */
 #define NO_QUEUE_SLEEP_US 2000u
 #define MOVED_SETS_MAX 16u
 /* What Linux lets stand beside EPOLLEXCLUSIVE. */
@@ -556,6 +557,13 @@ ask_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, int time
     return n < 0 ? -errno : filter(s, epfd, out, n);
 }
 
+/* Taken when the first look has found nothing: who is busy does not read the clock. */
+static uint64_t
+deadline_after(uint64_t timeout_us)
+{
+    return timeout_us == 0 || timeout_us == WAIT_FOREVER ? timeout_us : wait_now_us() + timeout_us;
+}
+
 static int
 timeout_ms(const struct epset *s, uint64_t deadline_us)
 {
@@ -622,9 +630,10 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
 }
 
 static int
-wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
+wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t timeout_us, const sigset_t *mask)
 {
     struct epset *s = set_of(set);
+    uint64_t deadline_us = 0;
 
     if (s == NULL)
         return -ENOMEM;
@@ -632,26 +641,28 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
         s->has_wake = true;
         add_member(epfd, front->local->wake_fd, &s->wake_mark);
     }
-    for (;;) {
+    for (uint32_t i = 0;; i++) {
         int n, k;
 
         front->local->pass();
         n = collect(s, out, max);
         if (n == max || (n > 0 && (!s->has_foreign || ++s->turn % KERNEL_EVERY != 0)))
             return n;
+        if (i == 0)
+            deadline_us = deadline_after(timeout_us);
         k = n > 0 ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : idle_local(s, epfd, out, max, deadline_us, mask);
-        if (n > 0 || k != 0 || deadline_us == 0)
+        if (n > 0 || k != 0 || timeout_us == 0)
             return k > 0 ? n + k : (n > 0 ? n : k);
-        if (deadline_us != WAIT_FOREVER && wait_now_us() >= deadline_us)
+        if (deadline_us != WAIT_FOREVER && i % CLOCK_EVERY_PASS == 0 && wait_now_us() >= deadline_us)
             return collect(s, out, max);
     }
 }
 
 int
-epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us,
-                 const sigset_t *mask)
+epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t timeout_us, const sigset_t *mask)
 {
     struct epset *s = set->set;
+    uint64_t deadline_us = 0;
     int n, k;
 
     if (max <= 0)
@@ -663,10 +674,13 @@ epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, ui
     }
     recv_flush_notice();
     if (front->local != NULL)
-        return wait_local(set, epfd, out, max, deadline_us, mask);
+        return wait_local(set, epfd, out, max, timeout_us, mask);
     n = collect(s, out, max);
-    if (n == 0 && deadline_us != 0 && s->has_queue && wait_spin(set_has_news, s))
-        n = collect(s, out, max);
+    if (n == 0) {
+        deadline_us = deadline_after(timeout_us);
+        if (timeout_us != 0 && s->has_queue && wait_spin(set_has_news, s))
+            n = collect(s, out, max);
+    }
     for (;;) {
         if (n > 0) {
             if (n == max || ++s->turn % KERNEL_EVERY != 0)
@@ -674,8 +688,8 @@ epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, ui
             k = ask_kernel(s, epfd, out + n, max - n, 0, NULL);
             return k > 0 ? n + k : n;
         }
-        k = deadline_us == 0 ? ask_kernel(s, epfd, out, max, 0, mask)
-                             : sleep_in_kernel(s, epfd, out, max, deadline_us, mask);
+        k = timeout_us == 0 ? ask_kernel(s, epfd, out, max, 0, mask)
+                            : sleep_in_kernel(s, epfd, out, max, deadline_us, mask);
         if (k < 0)
             return k;
         n = k < max ? k + collect(s, out + k, max - k) : k;

@@ -25,8 +25,9 @@ int epoll_track(int fd);
 
 /** These return what the system calls return, or -errno. set is an OBJ_EPOLL object, held. */
 int epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev);
-int epoll_wait_until(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t deadline_us,
-                     const sigset_t *mask);
+/** timeout_us: 0 = do not wait, WAIT_FOREVER. */
+int epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t timeout_us,
+                   const sigset_t *mask);
 
 /** Must a wait on it come by here? It holds sockets of the stack's, or the waiting thread runs the stack meanwhile. */
 bool epoll_is_mixed(const struct obj *set);
