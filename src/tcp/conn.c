@@ -220,6 +220,16 @@ conn_reass_drop_if_empty(struct tcp_domain *d, const struct tcp_env *env, struct
     c->reass = 0;
 }
 
+static void
+stop_waiting(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
+{
+    if (!tcp_waiters_any(&d->waiters))
+        return;
+    guard_inner(env->locks, TCP_INNER_TIMERS);
+    tcp_waiters_remove(&d->waiters, domain_waiters(d), i);
+    unguard_inner(env->locks, TCP_INNER_TIMERS);
+}
+
 /** Give up everything but the slot, the tuple and what waits for an accept. */
 static void
 conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
@@ -227,6 +237,7 @@ conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     uint32_t i = conn_index(d, c);
 
     timer_cancel(d, env, i);
+    stop_waiting(d, env, i);
     memset(c->timer_at, 0, sizeof(c->timer_at));
     tcp_sent_clear(sent_store(d, env->locks), &c->sent);
     conn_cc_release(d, env->locks, c);
@@ -245,6 +256,7 @@ conn_moved_out(struct tcp_domain *d, struct tcp_conn *c)
     uint8_t gen = (uint8_t)(c->gen + 1);
 
     wheel_cancel(&d->wheel, domain_timers(d), i);
+    tcp_waiters_remove(&d->waiters, domain_waiters(d), i);
     conn_cc_release(d, NULL, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
     tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), i);

@@ -199,7 +199,8 @@ struct tcp_conn {
     bool syn_acked; /**< an active open's */
     uint64_t bytes_acked, bytes_received; /**< payload */
     uint8_t fastopen_fail; /**< enum conn_fastopen_fail */
-    uint8_t reserved[7];
+    bool port_turn; /**< it has waited for the port, and is the next to send: for the length of that event */
+    uint8_t reserved[6];
 };
 
 _Static_assert(sizeof(struct tcp_conn) <= 448,

@@ -13,7 +13,7 @@ struct range {
 /** The domain's head, each pool, the arrays; of the timers' nodes three stretches. */
 #define RANGES (1 + ARRAY_COUNT + 2)
 
-_Static_assert(ARRAY_COUNT == 20, "a new array has its stretch here");
+_Static_assert(ARRAY_COUNT == 21, "a new array has its stretch here");
 
 /** What may have been touched in a domain whose pools have these marks. */
 static void
@@ -42,6 +42,7 @@ ranges_of(const struct tcp_domain *d, const uint32_t high[POOL_COUNT], struct ra
     r[n++] = (struct range){ d->at[ARRAY_PATHS], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_path) };
     r[n++] = (struct range){ d->at[ARRAY_PATHCACHE], PATHCACHE_ENTRIES * sizeof(struct tcp_path_entry) };
     r[n++] = (struct range){ d->at[ARRAY_TALLIES], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_tally) };
+    r[n++] = (struct range){ d->at[ARRAY_WAITERS], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_waiter) };
     r[n++] = (struct range){ timers, (high[POOL_CONN] + 1ull) * node };
     r[n++] = (struct range){ timers + half_timer(d, 1) * node, high[POOL_HALF] * node };
     r[n++] = (struct range){ timers + tw_timer(d) * node, node };

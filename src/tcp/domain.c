@@ -134,6 +134,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
         [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
         [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 2ull) * sizeof(struct wheel_node),
+        [ARRAY_WAITERS] = (p->max_conns + 1ull) * sizeof(struct tcp_waiter),
         [ARRAY_FASTOPEN] = FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry),
         [ARRAY_FLOWS] = (p->max_conns + 1ull) * sizeof(struct tcp_flow),
         [ARRAY_ACCECN] = (p->max_conns + 1ull) * sizeof(struct tcp_accecn),
@@ -325,14 +326,35 @@ run_due(struct tcp_domain *d, const struct tcp_env *env, uint32_t node)
     return 0;
 }
 
+/** Who waits for the port, in the order in which they came, as long as it has room. */
+static unsigned
+run_waiting(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
+{
+    unsigned ran = 0;
+
+    for (; ran < budget && !env->tx_full && tcp_waiters_any(&d->waiters); ran++) {
+        guard_inner(env->locks, TCP_INNER_TIMERS);
+        uint32_t i = tcp_waiters_take(&d->waiters, domain_waiters(d));
+        unguard_inner(env->locks, TCP_INNER_TIMERS);
+        if (i == 0)
+            continue;
+        if (GUARDED(env->locks))
+            guard_run_waiting(d, env, i);
+        else
+            conn_output_in_turn(d, env, conn_at(d, i));
+    }
+    return ran;
+}
+
 unsigned
 tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
 {
-    unsigned ran = 0;
     uint32_t due[32];
+    unsigned ran;
 
     if (!GUARDED(env->locks))
         d->now_us = env->now_us;
+    ran = run_waiting(d, env, budget);
     while (ran < budget) {
         unsigned max = budget - ran < 32 ? budget - ran : 32;
         guard_inner(env->locks, TCP_INNER_TIMERS);
@@ -350,7 +372,8 @@ tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
 uint64_t
 tcp_next_us(const struct tcp_domain *d, uint64_t now_us)
 {
-    return wheel_next_us(&d->wheel, domain_timers(d), now_us);
+    /* Whether the port has room again the engine is not told. */
+    return tcp_waiters_any(&d->waiters) ? now_us : wheel_next_us(&d->wheel, domain_timers(d), now_us);
 }
 
 uint32_t

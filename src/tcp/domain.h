@@ -8,6 +8,7 @@
 #include "tcp/pool.h"
 #include "tcp/reass.h"
 #include "tcp/tcp.h"
+#include "tcp/waiters.h"
 
 /**
  * @file
@@ -33,6 +34,7 @@ enum domain_array {
     ARRAY_BUCKETS = POOL_COUNT,
     ARRAY_PORTS,
     ARRAY_TIMERS,
+    ARRAY_WAITERS,
     ARRAY_FASTOPEN,
     ARRAY_FLOWS,
     ARRAY_MARKS,
@@ -64,6 +66,7 @@ struct tcp_domain {
     uint32_t paths_told; /**< 0 = ICMP has told of no path yet: the cache is empty */
     uint32_t reserved;
     uint64_t cookie_end_us; /**< the youngest SYN cookie is good until then; 0 = none was sent */
+    struct tcp_waiters waiters; /**< connections with data that found the port full; links in ARRAY_WAITERS */
     struct wheel wheel;
 };
 
@@ -137,6 +140,12 @@ static inline struct wheel_node *
 domain_timers(const struct tcp_domain *d)
 {
     return domain_array(d, ARRAY_TIMERS);
+}
+
+static inline struct tcp_waiter *
+domain_waiters(const struct tcp_domain *d)
+{
+    return domain_array(d, ARRAY_WAITERS);
 }
 
 static inline struct tcp_sent_store
@@ -338,6 +347,8 @@ void record_clear(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 
 /* ---- output.c ---- */
 void conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/** The port has room, and those who waited for it before have had their turn. */
+void conn_output_in_turn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_send_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c,
                    const struct tcp_sack_block *dsack);
 void conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);

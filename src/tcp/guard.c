@@ -157,6 +157,21 @@ run_conn(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
     }
 }
 
+void
+guard_run_waiting(struct tcp_domain *d, const struct tcp_env *env, uint32_t slot)
+{
+    if (!env->locks->free_lookup)
+        guard_table(d, env);
+    guard_slot(env, slot);
+    if (!env->locks->free_lookup)
+        unguard_table(env);
+    struct tcp_conn *c = conn_at(d, slot);
+    /* Its place may be another's by now, which then looks once in vain. */
+    if (is_conn(c) && c->state != TCP_ST_CLOSED)
+        conn_output_in_turn(d, env, c);
+    unguard_slot(env, slot);
+}
+
 /** It may have been given up since its node was taken from the wheel, and its place been filled by another, whose node is in the wheel then. */
 static void
 run_half(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)

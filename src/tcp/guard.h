@@ -94,6 +94,8 @@ struct guard_hold {
 uint32_t guard_find(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, struct guard_hold *h);
 void guard_give(const struct tcp_env *env, const struct guard_hold *h);
 struct tcp_conn *guard_conn(struct tcp_domain *d, const struct tcp_env *env, tcp_id id);
+/** It has waited for the port, and was the next when it was taken from the queue. */
+void guard_run_waiting(struct tcp_domain *d, const struct tcp_env *env, uint32_t slot);
 /** Run the timer of a wheel node that was due when it was taken from the wheel; returns how many entries it ended besides. */
 unsigned guard_run_due(struct tcp_domain *d, const struct tcp_env *env, uint32_t node);
 

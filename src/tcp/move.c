@@ -19,6 +19,7 @@ struct moving {
     struct tcp_reass reass;
     uint32_t nb_runs, nb_segs;
     bool has_reass, has_model;
+    bool waits; /**< for the port */
     uint64_t model[TCP_CC_MODEL_BYTES / 8];
 };
 
@@ -166,6 +167,7 @@ tcp_export(struct tcp_domain *d, tcp_id id, uint32_t to, void *bytes, size_t len
     i = conn_index(d, c);
     memset(m, 0, sizeof(*m));
     m->conn = *c;
+    m->waits = tcp_waiters_has(&d->waiters, domain_waiters(d), conn_index(d, c));
     m->flow = *flow_of(d, c);
     if (c->ecn != 0)
         m->accecn = *accecn_of(d, c);
@@ -270,6 +272,8 @@ tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, t
         memcpy(conn_model_take(d, env->locks, c), m->model, sizeof(m->model));
     table_add(d, TABLE_REF(TABLE_CONN, i));
     conn_arm_timers(d, c);
+    if (m->waits)
+        tcp_waiters_add(&d->waiters, domain_waiters(d), i);
     *id = slot_id(d, i);
     return 0;
 }

@@ -14,9 +14,6 @@
 /** How long MSG_MORE and TCP_CORK may hold data back (tcp(7)), where the timeout is not known; else that, as in Linux. */
 #define CORK_US 200000
 
-/** Data that found the port full is offered again after so long: a fraction of what such a queue takes to empty. */
-#define PORT_FULL_US 256
-
 /** RFC 5961 section 7 asks for a limit; an equal one for all is a side channel, so it varies from second to second. */
 #define CHALLENGE_MIN_PER_S 500
 #define CHALLENGE_SPREAD 500
@@ -742,14 +739,15 @@ output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
     return true;
 }
 
-/** What is sent now would only wait elsewhere, or be dropped: as with a pacer, the timer asks again. */
+/** What is sent now would only wait elsewhere, or be dropped: its turn comes when the port has room, behind those who wait already. */
 static bool
 output_port_is_full(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    if (!env->tx_full)
+    if (!env->tx_full && (c->port_turn || !tcp_waiters_any(&d->waiters)))
         return false;
-    if (c->timer_at[CONN_T_PACE] == 0)
-        conn_timer_set(d, env, c, CONN_T_PACE, env->now_us + PORT_FULL_US);
+    guard_inner(env->locks, TCP_INNER_TIMERS);
+    tcp_waiters_add(&d->waiters, domain_waiters(d), conn_index(d, c));
+    unguard_inner(env->locks, TCP_INNER_TIMERS);
     return true;
 }
 
@@ -763,17 +761,21 @@ note_app_limited(const struct tcp_domain *d, const struct tcp_conn *c)
         tcp_rate_app_limited(&flow_of(d, c)->rate, pipe);
 }
 
-/** Send what may go: first what is lost, then new data. */
-static void
+/** Send what may go: first what is lost, then new data. False if it waits for the port. */
+static bool
 output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     uint32_t budget = (uint32_t)BURST_SEGS * c->mss;
     tcp_seq first = c->snd_nxt;
+    bool waits = false;
 
     if (c->path & CONN_PATH_LOWERED)
         path_grow_old(d, env, c);
     output_after_idle(d, env, c);
-    while (has_to_send(c) && !output_paced_out(d, env, c) && !output_port_is_full(d, env, c)) {
+    while (has_to_send(c) && !output_paced_out(d, env, c)) {
+        waits = output_port_is_full(d, env, c);
+        if (waits)
+            break;
         tcp_seq before = c->snd_nxt;
         uint32_t pipe = conn_pipe(c);
         bool sent = c->sent.lost_bytes > 0 && output_lost(d, env, c, pipe);
@@ -793,16 +795,25 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         note_cwnd_use(c);
         note_app_limited(d, c);
     }
+    return !waits;
 }
 
 void
 conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (can_send_data(c)) {
-        output_data(d, env, c);
-        output_arm_held(d, env, c);
+        if (output_data(d, env, c))
+            output_arm_held(d, env, c);
         tcp_chrono_set(&flow_of(d, c)->chrono, limit_of(c), env->now_us);
     }
     if (c->flags & CONN_F_ACK_NOW)
         conn_send_ack(d, env, c, NULL);
+}
+
+void
+conn_output_in_turn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    c->port_turn = true;
+    conn_output(d, env, c);
+    c->port_turn = false;
 }

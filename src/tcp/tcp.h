@@ -257,7 +257,7 @@ struct tcp_sink {
 
 /** What connections share and an event of one connection touches too: short locks, innermost, no two held at once. */
 enum tcp_inner {
-    TCP_INNER_TIMERS, /**< the timing wheel */
+    TCP_INNER_TIMERS, /**< the timing wheel, and the queue of those who wait for the port */
     TCP_INNER_SENT, /**< the pool of send records */
     TCP_INNER_RECORDS, /**< the pool of records' ends that wait to be sent */
     TCP_INNER_REASS, /**< the pools of the reassembly queues */

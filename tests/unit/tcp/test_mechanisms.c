@@ -12,6 +12,7 @@
 #include "tcp/siphash.h"
 #include "tcp/chrono.h"
 #include "tcp/tune.h"
+#include "tcp/waiters.h"
 #include "tcp/wire.h"
 
 static void
@@ -24,6 +25,51 @@ siphash_matches_its_paper(void **state)
     for (unsigned i = 0; i < sizeof(msg); i++)
         msg[i] = (uint8_t)i;
     assert_true(siphash24(key, msg, sizeof(msg)) == 0xa129ca6149be45e5);
+}
+
+/** Against a plain list: entries come once, leave in order, or from anywhere. */
+static void
+waiters_keep_their_order(void **state)
+{
+    enum { N = 12, STEPS = 20000 };
+    struct tcp_waiter links[N + 1] = { 0 };
+    struct tcp_waiters w = { 0 };
+    uint32_t list[N], n = 0;
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 20, 0);
+    for (unsigned step = 0; step < STEPS; step++) {
+        uint32_t i = 1 + rng_below(&rng, N), at = 0;
+
+        while (at < n && list[at] != i)
+            at++;
+        assert_int_equal(tcp_waiters_has(&w, links, i), at < n);
+        assert_int_equal(tcp_waiters_any(&w), n > 0);
+        switch (rng_below(&rng, 4)) {
+        case 0:
+            tcp_waiters_remove(&w, links, i);
+            if (at < n)
+                memmove(&list[at], &list[at + 1], (--n - at) * sizeof(list[0]));
+            break;
+        case 1:
+            assert_int_equal(tcp_waiters_take(&w, links), n > 0 ? list[0] : 0);
+            if (n > 0)
+                memmove(&list[0], &list[1], --n * sizeof(list[0]));
+            break;
+        default:
+            tcp_waiters_add(&w, links, i);
+            if (at == n)
+                list[n++] = i;
+            break;
+        }
+    }
+    while (n > 0) {
+        assert_int_equal(tcp_waiters_take(&w, links), list[0]);
+        memmove(&list[0], &list[1], --n * sizeof(list[0]));
+    }
+    assert_int_equal(w.first, 0);
+    assert_int_equal(w.last, 0);
 }
 
 static void
@@ -239,6 +285,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(siphash_matches_its_paper),
+        cmocka_unit_test(waiters_keep_their_order),
         cmocka_unit_test(rtt_follows_rfc6298),
         cmocka_unit_test(least_rtt_is_forgotten),
         cmocka_unit_test(receive_buffers_follow_their_readers),

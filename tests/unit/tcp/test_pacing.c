@@ -555,6 +555,48 @@ TRACE_TEST(a_full_port_holds_data_back, NULL)
     peer(t, A, 101, 101, 0);
 }
 
+/** Who waits for the port and ends leaves no trace in the queue. */
+static void
+who_ends_waits_no_more(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    trace_init(&t, NULL);
+    make_established(&t);
+    t.env.tx_full = true;
+    app_send(&t, 100);
+    assert_true(tcp_waiters_any(&t.d->waiters));
+    tcp_abort(t.d, &t.env, t.id);
+    expect(&t, R | A, 1, 1, 0);
+    t.id = 0;
+    assert_false(tcp_waiters_any(&t.d->waiters));
+    trace_fini(&t);
+}
+
+/** The port has room, but another waits for it: who comes now goes behind him. */
+static void
+who_waits_goes_first(void **state)
+{
+    static struct trace t;
+    uint32_t other;
+
+    (void)state;
+    trace_init(&t, NULL);
+    make_established(&t);
+    /* An entry without a connection: its turn passes without a segment. */
+    other = t.d->params.max_conns;
+    tcp_waiters_add(&t.d->waiters, domain_waiters(t.d), other);
+    app_send(&t, 100);
+    expect_nothing(&t);
+    assert_int_equal(domain_waiters(t.d)[other].next, t.id & 0xffffff);
+    advance(&t, 1);
+    expect(&t, A | P, 1, 1, 100);
+    assert_false(tcp_waiters_any(&t.d->waiters));
+    peer(&t, A, 1, 101, 0);
+    trace_fini(&t);
+}
+
 int
 main(void)
 {
@@ -579,6 +621,8 @@ main(void)
         cmocka_unit_test(a_route_chooses_the_control),
         cmocka_unit_test(a_shut_window_is_timed),
         cmocka_unit_test(a_full_port_holds_data_back),
+        cmocka_unit_test(who_ends_waits_no_more),
+        cmocka_unit_test(who_waits_goes_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
