@@ -255,7 +255,7 @@ thread_init(struct client_thread *t)
     t->nb_closed = t->nb_conns;
     t->slots = o->rate > 0 ? OPEN_LOOP_SLOTS : o->depth;
     t->interval_ns = o->rate > 0 ? 1e9 * o->threads / o->rate : 0;
-    t->conns = calloc(t->nb_conns, sizeof(*t->conns));
+    t->conns = aligned_alloc(64, t->nb_conns * sizeof(*t->conns));
     t->in = malloc(CLIENT_BUFFER_BYTES);
     t->out = calloc(1, HELLO_BYTES + CLIENT_BUFFER_BYTES);
     t->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -270,8 +270,10 @@ thread_init(struct client_thread *t)
         hist_init(t->tally->latency);
     }
     for (uint32_t i = 0; i < t->nb_conns; i++) {
-        t->conns[i].fd = -1;
-        t->conns[i].sent_at_ns = t->instants != NULL ? t->instants + (size_t)i * t->slots : NULL;
+        t->conns[i] = (struct client_conn){
+            .fd = -1,
+            .sent_at_ns = t->instants != NULL ? t->instants + (size_t)i * t->slots : NULL,
+        };
     }
     return 0;
 }

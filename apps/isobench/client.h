@@ -16,7 +16,7 @@ struct client_conn {
     uint64_t out_bytes; /**< to be sent behind the hello */
     uint64_t in_bytes; /**< of the answer that is coming in */
     uint64_t *sent_at_ns; /**< [thread.slots], a ring; open loop: when it was due */
-};
+} __attribute__((aligned(64))); /* one line, so that a message touches one */
 
 struct client_thread {
     struct run *run;

@@ -24,6 +24,7 @@
 #define WAIT_MS 100
 #define PAUSE_NS UINT64_C(10000000)
 
+/** One cache line, since servers hold many. */
 struct server_conn {
     struct server_conn *next, **link; /**< in its thread's list */
     int fd;
@@ -31,11 +32,16 @@ struct server_conn {
     uint32_t hello_got; /**< bytes of the hello that are there */
     bool closing; /**< close when out_bytes is 0 */
     struct hello hello;
-    uint64_t message_got; /**< bytes of the message that is coming in */
-    uint64_t total_bytes; /**< tx: taken so far */
     uint64_t out_bytes; /**< to be sent */
-    uint8_t first[HELLO_BYTES];
-};
+    union {
+        uint8_t first[HELLO_BYTES]; /**< while hello_got is less than all of them; then: */
+        struct {
+            uint64_t message_got; /**< bytes of the message that is coming in */
+            uint64_t total_bytes; /**< tx: taken so far */
+        };
+    };
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct server_conn) == 64, "a connection of the server is one line");
 
 struct server_thread {
     struct run *run;
@@ -131,6 +137,7 @@ conn_hello(struct server_thread *t, struct server_conn *c, const uint8_t *in, ui
         tally_add(&t->tally->errors, 1);
         return -1;
     }
+    c->message_got = c->total_bytes = 0;
     /* A stream is left to the stack's own judgement: small messages may be put together. */
     if (c->hello.role != ROLE_RX)
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -196,13 +203,12 @@ conn_event(struct server_thread *t, struct server_conn *c, uint32_t events)
 static int
 conn_open(struct server_thread *t, int fd)
 {
-    struct server_conn *c = calloc(1, sizeof(*c));
+    struct server_conn *c = aligned_alloc(64, sizeof(*c));
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
 
     if (c == NULL)
         return -1;
-    c->fd = fd;
-    c->events = EPOLLIN;
+    *c = (struct server_conn){ .fd = fd, .events = EPOLLIN };
     if (epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0) {
         free(c);
         return -1;

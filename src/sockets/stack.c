@@ -322,6 +322,43 @@ judge_memory(struct stack *s)
     s->env.mem_exhausted = host_rx_bufs(s->host) > budget / 2 && rte_mempool_avail_count(s->pool->rx) < budget / 8;
 }
 
+static void
+prefetch_lines(const void *at, size_t bytes)
+{
+    for (size_t off = 0; off < bytes; off += RTE_CACHE_LINE_SIZE)
+        rte_prefetch0((const char *)at + off);
+}
+
+/* The shared words that a segment for the socket changes, or that the end of the pass looks at. */
+static void
+prefetch_words(const struct sock *sk)
+{
+    const struct app *app = sk->app;
+
+    if (app == NULL)
+        return;
+    rte_prefetch0(&app->front[sk->slot]);
+    prefetch_lines(&app->back[sk->slot], offsetof(struct shm_back_sock, local));
+    rte_prefetch0(&app->slot_subs[sk->slot]);
+    rte_prefetch0(&app->slot_ref[sk->slot]);
+}
+
+/* A burst's segments are mostly of different connections, each a few dozen cache lines: load them all before the first is looked at. */
+static void
+prefetch_burst(const struct stack *s, const struct tcp_in *in, uint16_t n)
+{
+    tcp_user users[2 * PORT_BURST];
+
+    for (uint16_t i = 0; i < n; i++)
+        tcp_prefetch_conn(s->tcp, &in[i]);
+    for (uint16_t i = 0; i < n; i++) {
+        users[i] = tcp_prefetch_rest(s->tcp, &in[i]);
+        prefetch_lines(&s->socks[users[i]], sizeof(s->socks[0]));
+    }
+    for (uint16_t i = 0; i < n; i++)
+        prefetch_words(&s->socks[users[i]]);
+}
+
 void
 stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n)
 {
@@ -336,6 +373,9 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n)
         tcp_prefetch(s->tcp, &in[count]);
         origin[count++] = i;
     }
+    /* Sockets of a shared domain may be changed by others at any time. */
+    if (count > 1 && s->shared == NULL && tcp_prefetch_pays(s->tcp))
+        prefetch_burst(s, in, count);
     for (uint16_t i = 0; i < count; i++) {
         struct ip_packet *p = &pkts[origin[i]];
 

@@ -130,18 +130,59 @@ table_remove(struct tcp_domain *d, uint32_t ref)
     l->hash_next = 0;
 }
 
+/* ---- ahead of a burst ---------------------------------------- */
+
+/* The processor's own reach is some hundred instructions, and a connection's caches hold so many connections without our help. */
+#define PREFETCH_CONNS 256u
+
+static void
+prefetch_lines(const void *at, size_t bytes)
+{
+    for (size_t off = 0; off < bytes; off += 64)
+        __builtin_prefetch((const char *)at + off);
+}
+
 void
 tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in)
 {
     in->hash = nh_hash(&in->tuple, d->hash_key);
+    __builtin_prefetch(bucket_of(d, in->hash));
+}
+
+/* Words that another thread may be writing, here and below: what comes of them is an address to load from, which may be a wrong one. */
+__attribute__((no_sanitize("thread"))) bool
+tcp_prefetch_pays(const struct tcp_domain *d)
+{
+    return d->pools[POOL_CONN].used > PREFETCH_CONNS;
+}
+
+void
+tcp_prefetch_conn(const struct tcp_domain *d, const struct tcp_in *in)
+{
     uint32_t ref = __atomic_load_n(bucket_of(d, in->hash), __ATOMIC_RELAXED);
 
-    /* Bucket misses of a burst overlap: no load here depends on another tuple's. */
-    if (ref != 0) {
-        const char *entry = (const char *)link_of(d, ref);
-        __builtin_prefetch(entry);
-        __builtin_prefetch(entry + 64);
-        __builtin_prefetch(entry + 128);
-        __builtin_prefetch(entry + 192);
+    if (TABLE_KIND(ref) != TABLE_CONN) {
+        if (ref != 0)
+            __builtin_prefetch(link_of(d, ref));
+        return;
     }
+    const struct tcp_conn *c = conn_at(d, TABLE_INDEX(ref));
+    prefetch_lines(c, sizeof(*c));
+    prefetch_lines(flow_of(d, c), sizeof(struct tcp_flow));
+    __builtin_prefetch(&domain_timers(d)[TABLE_INDEX(ref)]);
+}
+
+__attribute__((no_sanitize("thread"))) tcp_user
+tcp_prefetch_rest(const struct tcp_domain *d, const struct tcp_in *in)
+{
+    uint32_t ref = __atomic_load_n(bucket_of(d, in->hash), __ATOMIC_RELAXED);
+
+    if (TABLE_KIND(ref) != TABLE_CONN)
+        return 0;
+    const struct tcp_conn *c = conn_at(d, TABLE_INDEX(ref));
+    if (c->sent.head != 0) {
+        __builtin_prefetch((const struct tcp_sent_run *)domain_array(d, POOL_SENT) + c->sent.head);
+        __builtin_prefetch((const struct tcp_rate_mark *)domain_array(d, ARRAY_MARKS) + c->sent.head);
+    }
+    return c->user;
 }

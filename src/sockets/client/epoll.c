@@ -13,6 +13,8 @@
 #include "sock.h"
 
 #define TAKE_MAX 64u
+/* Caches hold so many sockets without help. */
+#define PREFETCH_ITEMS 256u
 #define KERNEL_EVERY 8u /* with sockets ready all the time, the kernel's members are asked at each so many waits */
 #define KERNEL_EVERY_PASS 64u /* the same where passes of the stack are counted, each shorter than a system call */
 #define CLOCK_EVERY_PASS 8u /* between these looks at the deadline: reading the clock costs as much as an idle pass */
@@ -101,6 +103,69 @@ show_ready(struct epset *s)
 
 /* ---- the ready list --------------------------------------------------------------------------------------------------------- */
 
+/*
+ * Of sockets that are about to be looked at, and then to be read from and written to, start loading what that needs: in steps, each for all of them, since each needs
+ * what the one before has loaded. Words may be changing, and what they lead to is only loaded; so a wrong address does no harm.
+ */
+static void
+prefetch_slot(uint32_t slot)
+{
+    const char *b = (const char *)back_sock(slot), *f = (const char *)front_sock(slot);
+
+    __builtin_prefetch(b);
+    __builtin_prefetch(b + offsetof(struct shm_back_sock, trains));
+    __builtin_prefetch(f);
+    __builtin_prefetch(f + offsetof(struct shm_front_sock, tx_chunk));
+    __builtin_prefetch(&front->sock_of_slot[slot]);
+}
+
+static __attribute__((no_sanitize("thread"))) void
+prefetch_obj(uint32_t slot)
+{
+    const char *o = (const char *)front->sock_of_slot[slot];
+
+    __builtin_prefetch(o);
+    __builtin_prefetch(o + sizeof(struct obj) - 1);
+    send_prefetch(slot);
+}
+
+static __attribute__((no_sanitize("thread"))) void
+prefetch_item(uint32_t slot)
+{
+    const struct obj *o = front->sock_of_slot[slot];
+
+    if (o != NULL && o->items != NULL) {
+        __builtin_prefetch(o->items);
+        __builtin_prefetch((const char *)o->items + sizeof(struct epitem) - 1);
+    }
+}
+
+/* Its descriptor's entry, and what the program has written down about it, if its data is a pointer. */
+static __attribute__((no_sanitize("thread"))) void
+prefetch_users(uint32_t slot)
+{
+    const struct obj *o = front->sock_of_slot[slot];
+    const struct epitem *it = o != NULL ? o->items : NULL;
+
+    if (it == NULL)
+        return;
+    __builtin_prefetch(fd_entry(it->fd));
+    __builtin_prefetch(it->ev.data.ptr);
+    __builtin_prefetch((const char *)it->ev.data.ptr + 64);
+}
+
+static void
+prefetch_socks(const uint32_t *slots, unsigned n)
+{
+    static void (*const steps[])(uint32_t slot) = { prefetch_slot, prefetch_obj, prefetch_item, prefetch_users };
+    unsigned i, k;
+
+    for (k = 0; k < sizeof(steps) / sizeof(steps[0]); k++)
+        for (i = 0; i < n; i++)
+            if (slots[i] < front->lay.max_socks)
+                steps[k](slots[i]);
+}
+
 /* Events go to the ready list. */
 static void
 take_events(struct epset *s)
@@ -119,6 +184,8 @@ take_events(struct epset *s)
     }
     do {
         n = evq_take(&s->q, slots, TAKE_MAX, &all);
+        if (n > 1 && s->nb_items > PREFETCH_ITEMS && __atomic_load_n(&front->sock_of_slot, __ATOMIC_ACQUIRE) != NULL)
+            prefetch_socks(slots, n);
         for (i = 0; i < n; i++) {
             struct obj *o = slots[i] < front->lay.max_socks ? evq_get_sock(slots[i]) : NULL;
 

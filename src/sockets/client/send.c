@@ -76,6 +76,16 @@ tail_at(uint32_t slot)
     return chunk_at(*chunk) + off;
 }
 
+__attribute__((no_sanitize("thread"))) void
+send_prefetch(uint32_t slot)
+{
+    const struct shm_front_sock *f = front_sock(slot);
+    uint32_t chunk = f->tx_chunk[f->tx_tail / SHM_CHUNK_BYTES % SHM_TX_CHUNKS];
+
+    if (chunk != SHM_NO_CHUNK)
+        __builtin_prefetch(chunk_at(chunk) + f->tx_tail % SHM_CHUNK_BYTES, 1);
+}
+
 /* How much of n fits there. */
 static size_t
 tail_room(uint32_t slot, size_t n, uint32_t space)

@@ -111,6 +111,8 @@ ssize_t sock_sendv_fast(struct obj *o, int fd, const struct iovec *iov, size_t i
 uint32_t send_stage(uint32_t slot, const struct tx_source *src);
 /** n of them went: the stream has them now, and the source no more. */
 void send_staged(uint32_t slot, struct tx_source *src, uint32_t n);
+/** Start loading where the next byte to send goes. */
+void send_prefetch(uint32_t slot);
 /** From any source; raises no SIGPIPE. */
 ssize_t sock_send_from(struct obj *o, struct tx_source *src, int flags);
 /** Room for up to n bytes of the stream, as iso_send_reserve; until sock_commit the socket sends nothing else. */

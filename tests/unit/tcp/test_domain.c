@@ -315,6 +315,23 @@ TRACE_TEST(icmp_is_checked, NULL)
     expect(t, A | P, 1001, 1, 460);
 }
 
+/** A guess that is right where nobody collides; for what is unknown there is none. */
+TRACE_TEST(prefetching_finds_the_user, NULL)
+{
+    struct tcp_in in = { 0 };
+
+    make_established(t);
+    in.tuple = t->tuple;
+    tcp_prefetch(t->d, &in);
+    tcp_prefetch_conn(t->d, &in);
+    assert_int_equal(tcp_prefetch_rest(t->d, &in), TRACE_USER);
+    assert_false(tcp_prefetch_pays(t->d));
+    in.tuple.local_port ^= 1;
+    tcp_prefetch(t->d, &in);
+    tcp_prefetch_conn(t->d, &in);
+    assert_int_equal(tcp_prefetch_rest(t->d, &in), 0);
+}
+
 int
 main(void)
 {
@@ -329,6 +346,7 @@ main(void)
         cmocka_unit_test(reuseport_spreads),
         cmocka_unit_test(sack_recovery),
         cmocka_unit_test(icmp_is_checked),
+        cmocka_unit_test(prefetching_finds_the_user),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
