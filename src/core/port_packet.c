@@ -418,6 +418,17 @@ take(struct packet *w, const struct port_queue *q, const struct tpacket2_hdr *sl
     return m;
 }
 
+/* The kernel marks slots while there are losses that nobody has asked for. */
+static void
+count_losses(const struct packet *w, struct counters *ctr)
+{
+    struct tpacket_stats stats = { .tp_drops = 0 };
+    socklen_t len = sizeof(stats);
+
+    if (getsockopt(w->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &len) == 0)
+        counter_add(ctr, CTR_PORT_DROP_RX_FULL, stats.tp_drops);
+}
+
 static uint16_t
 packet_rx_burst(struct port_queue *q, struct rte_mbuf **pkts, uint16_t max, uint64_t now_us)
 {
@@ -431,6 +442,8 @@ packet_rx_burst(struct port_queue *q, struct rte_mbuf **pkts, uint16_t max, uint
 
         if ((status & TP_STATUS_USER) == 0)
             break;
+        if (unlikely((status & TP_STATUS_LOSING) != 0))
+            count_losses(w, q->ctr);
         pkts[n] = take(w, q, slot, status);
         n = (uint16_t)(n + (pkts[n] != NULL));
         __atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);

@@ -299,6 +299,34 @@ test_the_ring_goes_round(void **state)
 }
 
 static void
+test_what_a_full_ring_loses_is_counted(void **state)
+{
+    struct wire *w = wire_of(state);
+    struct rte_mbuf *m[PORT_BURST];
+    unsigned taken = 0;
+    uint16_t n;
+
+    for (unsigned i = 0; i < 1100; i++)
+        port_tx(&w->q, segment(w, w->port.mac, "own", 3), 0);
+    port_flush(&w->q, 0);
+    for (unsigned quiet = 0; quiet<100; quiet = n> 0 ? 0 : quiet + 1) {
+        n = port_rx(&w->q, m, 0);
+        rte_pktmbuf_free_bulk(m, n);
+        taken += n;
+        if (n == 0)
+            usleep(100);
+    }
+    /* The mark comes with the next frame that finds room. */
+    port_tx(&w->q, segment(w, w->port.mac, "own", 3), 0);
+    port_flush(&w->q, 0);
+    n = receive(w, m, 1);
+    assert_int_equal(n, 1);
+    rte_pktmbuf_free(m[0]);
+    assert_true(taken < 1100);
+    assert_int_equal(taken + ctr.v[CTR_PORT_DROP_RX_FULL], 1100);
+}
+
+static void
 test_a_frame_wakes_a_sleeper(void **state)
 {
     struct wire *w = wire_of(state);
@@ -390,6 +418,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_frames_of_others_stay_outside, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_frame_that_is_refused_stops_no_other, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_ring_goes_round, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_a_full_ring_loses_is_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_frame_wakes_a_sleeper, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_addresses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_start_errors, set_up, tear_down),
