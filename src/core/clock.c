@@ -19,6 +19,13 @@ clock_us_at(uint64_t cycles)
     return (uint64_t)(((unsigned __int128)(cycles - base_tsc) * us_per_tsc) >> 64) + 1;
 }
 
+void
+clock_scale(uint64_t *base, uint64_t *us_per_cycle)
+{
+    *base = base_tsc;
+    *us_per_cycle = us_per_tsc;
+}
+
 uint64_t
 clock_now_us(void)
 {

@@ -16,6 +16,9 @@ void clock_init(void);
 /** Microseconds since clock_init, at least 1. */
 uint64_t clock_now_us(void);
 
+/** What clock_us_at computes with, for who reads the CPU's counter elsewhere: (cycles - *base) * *us_per_cycle / 2^64 + 1. */
+void clock_scale(uint64_t *base, uint64_t *us_per_cycle);
+
 /** TSC cycles, for the counters of what a worker's passes cost. */
 uint64_t clock_cycles(void);
 

@@ -50,6 +50,7 @@ map_regions(struct app *app)
     const struct shm_layout *l = &a->layout;
 
     app->front = (struct shm_front_sock *)(a->front + l->front_socks_off);
+    app->back_more = (struct shm_back_more *)(a->back + l->back_more_off);
     app->front_more = (struct shm_front_more *)(a->front + l->front_more_off);
     app->back = (struct shm_back_sock *)(a->back + l->back_socks_off);
     app->front_evq = (struct shm_front_eventq *)(a->front + l->front_eventqs_off);

@@ -80,6 +80,7 @@ struct sock {
     uint32_t train_base; /**< position of the first byte of train train_head */
     uint32_t rx_bufs; /**< buffers in the list */
     uint32_t status; /**< i.e. back->status */
+    struct stamps *stamps; /**< transmit timestamps that are asked for (stamp.h); NULL = none ever was */
     struct spread *spread; /**< bound or listening in every domain; NULL = in its own alone */
     int32_t rcvbuf; /**< as set by the application, 0 = it grows with what the application takes */
     int32_t sndbuf; /**< as set by the application, 0 = it grows with the congestion window */
@@ -133,6 +134,7 @@ struct app {
     struct arena *arena;
     struct shm_front_sock *front; /**< [max_socks] */
     struct shm_front_more *front_more;
+    struct shm_back_more *back_more;
     struct shm_back_sock *back;
     struct shm_front_eventq *front_evq;
     struct shm_back_eventq *back_evq;

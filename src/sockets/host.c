@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/memfd.h"
 
 /**
@@ -62,6 +63,7 @@ page_create(struct host *h)
     h->page->alive = 1;
     h->page->aggregate = h->cfg.aggregate;
     h->page->ring_by_thread = h->cfg.thread_rings;
+    clock_scale(&h->page->clock_tsc, &h->page->clock_us_per_tsc);
     memcpy(h->page->addr, h->cfg.ip.addr.w, sizeof(h->page->addr));
     return 0;
 }
@@ -159,6 +161,7 @@ drop_app(struct host *h, struct app *app)
             continue;
         rx_drop_all(s, sk);
         free(sk->opts);
+        free(sk->stamps);
         if (sk->spread != NULL)
             free(sk->spread);
     }

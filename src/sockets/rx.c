@@ -58,6 +58,7 @@ coalesce(struct stack *s, struct sock *sk, const struct rte_mbuf *m, const struc
         return false;
     memcpy((char *)sk->rx_last->buf_addr + end, rte_pktmbuf_mtod_offset(m, const char *, data->off), data->len);
     last->n_bytes += data->len;
+    last->at_us = (uint32_t)s->env.now_us;
     counter_inc(s->ctr, CTR_SOCK_RX_COALESCED);
     return true;
 }
@@ -67,7 +68,9 @@ append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_da
 {
     struct shm_segment *seg = segment_of(m);
 
-    *seg = (struct shm_segment){ .data_off = (uint32_t)(m->data_off + data->off) - SEGMENT_OFF, .n_bytes = data->len };
+    *seg = (struct shm_segment){ .data_off = (uint32_t)(m->data_off + data->off) - SEGMENT_OFF,
+                                 .n_bytes = data->len,
+                                 .at_us = (uint32_t)s->env.now_us };
     m->next = NULL;
     if (sk->rx_first == NULL)
         sk->rx_first = m;

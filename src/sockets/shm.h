@@ -66,13 +66,17 @@
  * sleepers and tx_flags of the slot: streams start at position 0, and so does train_tail. cmd_head, notified, event_seq and their counterparts run on. A command
  * other than OPEN on a slot that is not in use gives -EBADF.
  *
+ * Stamps (SO_TIMESTAMPING). SHM_TX_STAMP_* with tx_stamp, the position behind a byte that was appended, ask when this byte was sent and acknowledged for the first time. The stack
+ * appends its answers to shm_back_more.stamp, of which the front-end has taken those before stamp_head, in the stack's time: microseconds since clock_tsc, which the stack page relates
+ * to the CPU's counter. A second request, as a second record's end, waits until the stack has serviced the first. What arrives is always stamped, in shm_segment.
+ *
  * stack_page->aggregate = 0 (Iso-Basic): bytes are appended only while back->serviced == front->notified, so that the stack sees each
  * send by itself.
  *
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 7u
+#define SHM_VERSION 8u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 32u
@@ -160,6 +164,10 @@ static_assert(sizeof(struct shm_cmd) == 24, "shm_cmd");
 #define SHM_WANT_SPACE 0x8u /**< not asleep, but publish an event when a third of the transmit buffer is free */
 
 #define SHM_TX_MORE 0x1u /**< the last send had MSG_MORE: hold back less than a segment */
+#define SHM_TX_STAMP_SCHED 0x4u /**< tell when the byte before tx_stamp was handed to the device's queue */
+#define SHM_TX_STAMP_SENT 0x8u /**< and when to the device: here at once */
+#define SHM_TX_STAMP_ACK 0x10u /**< and when it was acknowledged */
+#define SHM_TX_STAMPS (SHM_TX_STAMP_SCHED | SHM_TX_STAMP_SENT | SHM_TX_STAMP_ACK)
 #define SHM_TX_EOR 0x2u /**< a record ends at tx_eor (MSG_EOR); stays set until the stack has taken these bytes */
 
 struct shm_front_sock {
@@ -184,7 +192,9 @@ static_assert(offsetof(struct shm_front_sock, tx_chunk) == 128, "chunk numbers f
 /** What few sockets need, apart, so that the others have no memory there: neither side touches it before there is a reason. */
 struct shm_front_more {
     uint32_t tx_eor; /**< with SHM_TX_EOR: position behind the last record; stored before tx_tail */
-    uint32_t private0[31]; /**< the front-end's own */
+    uint32_t tx_stamp; /**< with SHM_TX_STAMPS: position behind the byte; stored before tx_tail */
+    uint32_t stamp_head; /**< stamps ever taken */
+    uint32_t private0[29]; /**< the front-end's own */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct shm_front_more) == 128, "shm_front_more");
 
@@ -233,12 +243,28 @@ static_assert(sizeof(struct shm_back_sock) == 192, "shm_back_sock");
 static_assert(offsetof(struct shm_back_sock, trains) == 64, "trains fill a line");
 static_assert(offsetof(struct shm_back_sock, local) == 128, "addresses start a line");
 
+#define SHM_STAMPS 32u
+
+struct shm_stamp {
+    uint32_t pos; /**< the byte's position in the transmit stream */
+    uint32_t kind; /**< one of SHM_TX_STAMP_* */
+    uint64_t at_us;
+};
+
+/** What few sockets need, as shm_front_more. Counts on over the slot's users. */
+struct shm_back_more {
+    uint32_t stamp_tail; /**< stamps ever appended; at most SHM_STAMPS beyond stamp_head, the rest is lost */
+    uint32_t reserved[15];
+    struct shm_stamp stamp[SHM_STAMPS];
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct shm_back_more) == 576, "shm_back_more");
+
 /** Head of a receive buffer, written by the stack before the train is published. */
 struct shm_segment {
     uint32_t next; /**< offset in the pool, in units of 64 bytes, of the next segment of the train; 0 = the last */
     uint32_t data_off; /**< payload, in bytes from this struct */
     uint32_t n_bytes;
-    uint32_t reserved;
+    uint32_t at_us; /**< when the last of it arrived, modulo 2^32 */
 };
 static_assert(sizeof(struct shm_segment) == 16, "shm_segment");
 
@@ -305,6 +331,7 @@ struct shm_layout {
     uint64_t back_eventqs_off; /**< struct shm_back_eventq[SHM_MAX_EVENTQS] */
     uint64_t back_info_off; /**< struct shm_info[SHM_INFO_SLOTS] */
     uint64_t back_socks_off; /**< struct shm_back_sock[max_socks] */
+    uint64_t back_more_off; /**< struct shm_back_more[max_socks] */
 };
 
 #define SHM_FRONT_PRIVATE_BYTES(max_socks, nb_chunks) (65536u + 8u * (uint64_t)(max_socks) + 8u * (uint64_t)(nb_chunks))
@@ -322,7 +349,9 @@ struct shm_stack_page {
     uint32_t addr[4]; /**< the stack's address, v4-mapped */
     uint32_t aggregate; /**< 1: sends may pile up while a notification is pending; 0: each is notified by itself */
     uint32_t ring_by_thread; /**< 0: ring = the calling thread's CPU % rings; 1: its number among the threads % rings */
-    uint32_t reserved[6];
+    uint64_t clock_tsc; /**< the stack's time is 1 us when the CPU's counter says this, */
+    uint64_t clock_us_per_tsc; /**< and goes on by this for each count: 64 bits of a fraction */
+    uint32_t reserved[2];
     struct shm_route routes[SHM_MAX_ROUTES]; /**< on-link and routed prefixes but for the default */
     struct {
         uint32_t sleeping; /**< 1: the worker sleeps, or is about to: ring its doorbell after enqueuing */

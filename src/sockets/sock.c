@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "sockets/engine.h"
+#include "sockets/stamp.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -134,6 +135,7 @@ sock_free(struct stack *s, struct sock *sk)
     rx_drop_all(s, sk);
     events_unsubscribe_all(s->net, app, sk->slot);
     free(sk->opts);
+    free(sk->stamps);
     if (sock_flags(sk) & SOCK_BOUND) {
         struct ip_addr local = addr_from_shm(&b->local);
 
@@ -263,6 +265,8 @@ sock_on_acked(void *ctx, tcp_user user, uint32_t n_bytes)
 
     sock_lock_tx(s, sk);
     sk->tx_acked += n_bytes;
+    if (unlikely(sk->stamps != NULL))
+        stamp_on_acked(s, sk);
     sock_unlock_tx(s, sk);
     sock_mark(s, sk, DIRTY_ACKED);
 }

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "sockets/stamp.h"
 #include "tcp/wire.h"
 
 /**
@@ -19,13 +20,15 @@
 
 /* What was appended, in two parts if a record ends within. Where it ends is the application's word: it bounds its own segments alone. */
 static void
-send_records(struct stack *s, const struct sock *sk, const struct shm_front_sock *f, uint32_t n_bytes, bool ending)
+send_records(struct stack *s, struct sock *sk, const struct shm_front_sock *f, uint32_t n_bytes, bool ending)
 {
     uint32_t flags = shm_load(&f->tx_flags);
     uint32_t how = flags & SHM_TX_MORE || ending ? TCP_SEND_MORE : 0;
     uint32_t record =
         flags & SHM_TX_EOR ? shm_load(&sk->app->front_more[sk->slot].tx_eor) - (sk->tx_tail - n_bytes) : 0;
 
+    if (unlikely(flags & SHM_TX_STAMPS))
+        stamp_request(s, sk, flags, n_bytes);
     if (likely(record == 0 || record > n_bytes)) {
         engine_send(s, sock_tcp(sk), n_bytes, how);
         return;
@@ -198,6 +201,8 @@ note_sent(struct stack *s, struct sock *sk, uint32_t end)
         shm_store(&sock_back(sk)->tx_sent, end);
         if (unlikely(sk->notsent_lowat != 0))
             sock_mark(s, sk, DIRTY_ACKED); /* there may be space for its writer */
+        if (unlikely(sk->stamps != NULL))
+            stamp_on_sent(s, sk);
     }
     sock_unlock_tx(s, sk);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/errqueue.h>
+#include <linux/net_tstamp.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -171,6 +172,17 @@ send_fast(struct host_sock *s, size_t total, int flags, const struct sockaddr *s
     return err ? err : (int)(taken + rest);
 }
 
+/** SO_TIMESTAMPING: of the last byte that a call appends. What goes on to be sent at once must be known to be asked for. */
+static void
+stamp_note(struct host_sock *s, uint32_t end)
+{
+    uint32_t kinds = (s->ts_flags & SOF_TIMESTAMPING_TX_SCHED ? 1u << SCM_TSTAMP_SCHED : 0) |
+                     (s->ts_flags & SOF_TIMESTAMPING_TX_SOFTWARE ? 1u << SCM_TSTAMP_SND : 0) |
+                     (s->ts_flags & SOF_TIMESTAMPING_TX_ACK ? 1u << SCM_TSTAMP_ACK : 0);
+    if (kinds && s->nb_due < HOST_MAX_STAMPS)
+        s->due[s->nb_due++] = (struct host_stamp){ .end = end, .kinds = kinds };
+}
+
 /** Append as much of `left` as there is room for; 0 if there is none. */
 static size_t
 append(struct host_sock *s, size_t left, int flags)
@@ -181,6 +193,8 @@ append(struct host_sock *s, size_t left, int flags)
     if (n == 0)
         return 0;
     s->tx_written += n;
+    if (n == left || s->nonblock || (flags & MSG_DONTWAIT))
+        stamp_note(s, s->tx_written);
     uint32_t how = n < left || (flags & MSG_MORE) ? TCP_SEND_MORE : 0;
     if (n == left && (flags & MSG_EOR))
         how |= TCP_SEND_EOR;
@@ -258,7 +272,44 @@ do_send(int fd, const struct iovec *iov, size_t n_iov, int flags, const struct s
 bool
 has_completions(const struct host_sock *s)
 {
-    return s->zc_read != s->zc_done;
+    return s->zc_read != s->zc_done || s->nb_told > 0;
+}
+
+static void
+put_cmsg(struct msghdr *msg, int level, int type, const void *data, size_t len)
+{
+    struct cmsghdr *c = (struct cmsghdr *)(void *)((char *)msg->msg_control + msg->msg_controllen);
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(len);
+    memcpy(CMSG_DATA(c), data, len);
+    msg->msg_controllen += CMSG_SPACE(len);
+}
+
+/** The oldest transmit timestamp. Linux gives the packet back with it; here there is none to give. */
+static ssize_t
+recv_stamp(struct host_sock *s, struct msghdr *msg)
+{
+    struct host_stamp t = s->told[0];
+    struct {
+        struct sock_extended_err err;
+        struct sockaddr_in6 offender;
+    } data = { .err = { .ee_errno = ENOMSG, .ee_origin = SO_EE_ORIGIN_TIMESTAMPING } };
+    struct scm_timestamping at = { 0 };
+    size_t n = sizeof(data.err) + (s->v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
+    if (!msg->msg_control || msg->msg_controllen < CMSG_SPACE(n) + CMSG_SPACE(sizeof(at)))
+        return -EINVAL;
+    memmove(&s->told[0], &s->told[1], --s->nb_told * sizeof(s->told[0]));
+    at.ts[0].tv_sec = (time_t)(t.at_us / 1000000);
+    at.ts[0].tv_nsec = (long)(t.at_us % 1000000 * 1000);
+    data.err.ee_info = (uint32_t)__builtin_ctz(t.kinds);
+    data.err.ee_data = s->ts_flags & SOF_TIMESTAMPING_OPT_ID ? t.end - 1 - s->ts_key : 0;
+    msg->msg_controllen = 0;
+    if (s->ts_flags & SOF_TIMESTAMPING_SOFTWARE)
+        put_cmsg(msg, SOL_SOCKET, SCM_TIMESTAMPING, &at, sizeof(at));
+    put_cmsg(msg, s->v6 ? SOL_IPV6 : SOL_IP, s->v6 ? IPV6_RECVERR : IP_RECVERR, &data, n);
+    msg->msg_flags = MSG_ERRQUEUE | (s->ts_flags & SOF_TIMESTAMPING_OPT_TSONLY ? 0 : MSG_TRUNC);
+    return 0;
 }
 
 /** One notification for all MSG_ZEROCOPY calls that have completed: the bytes were copied at the call. */
@@ -274,6 +325,8 @@ recv_error_queue(int fd, struct msghdr *msg)
         return done(-EBADF);
     if (!has_completions(s))
         return done(-EAGAIN);
+    if (s->zc_read == s->zc_done)
+        return done((int)recv_stamp(s, msg));
     size_t n = sizeof(data.err) + (s->v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
     if (!msg->msg_control || msg->msg_controllen < CMSG_SPACE(n))
         return done(-EINVAL);

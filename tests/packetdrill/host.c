@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
+
+#include <linux/errqueue.h> /* wants struct timespec */
 
 #include "host.h"
 #include "tcp/wire.h"
@@ -98,6 +101,29 @@ put_ip_header(uint8_t *p, const struct tcp_out *out, size_t l4_len, bool df)
     return IPV4_HDR_LEN;
 }
 
+/** Bytes up to `pos` were sent, or acknowledged: what of `kinds` is asked of them is told. */
+static void
+tell_stamps(struct host *h, struct host_sock *s, uint32_t pos, uint32_t kinds)
+{
+    static const uint32_t order[] = { 1u << SCM_TSTAMP_SCHED, 1u << SCM_TSTAMP_SND, 1u << SCM_TSTAMP_ACK };
+    unsigned n = 0;
+    for (unsigned i = 0; i < s->nb_due; i++) {
+        struct host_stamp due = s->due[i];
+        bool reached = (int32_t)(pos - due.end) >= 0;
+        for (unsigned k = 0; reached && k < sizeof(order) / sizeof(order[0]); k++) {
+            if (!(due.kinds & kinds & order[k]) || s->nb_told == HOST_MAX_STAMPS)
+                continue;
+            s->told[s->nb_told++] = (struct host_stamp){ due.end, order[k], h->now_us };
+            s->edges |= 1;
+        }
+        if (reached)
+            due.kinds &= ~kinds;
+        if (due.kinds)
+            s->due[n++] = due;
+    }
+    s->nb_due = n;
+}
+
 static void
 sink_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
 {
@@ -115,6 +141,13 @@ sink_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     /* The prefix of a v4-mapped address adds 0xffff, which is 0 in ones' complement: the same sum serves both families. */
     put16(p->bytes + ip_len + 16, fold(sum16(pseudo, p->bytes + ip_len, l4_len)));
     STAILQ_INSERT_TAIL(&h->wire, p, link);
+    if (out->payload_len == 0)
+        return;
+    struct host_sock *s = &h->socks[out->user];
+    uint32_t end = out->payload_pos + out->payload_len;
+    if ((int32_t)(end - s->tx_sent) > 0)
+        s->tx_sent = end;
+    tell_stamps(h, s, s->tx_sent, 1u << SCM_TSTAMP_SCHED | 1u << SCM_TSTAMP_SND);
 }
 
 static void
@@ -149,6 +182,7 @@ sink_acked(void *ctx, tcp_user user, uint32_t n_bytes)
         s->zc_done++;
         s->edges |= 1;
     }
+    tell_stamps(h, s, s->tx_acked, 1u << SCM_TSTAMP_ACK);
     pthread_cond_broadcast(&h->changed);
 }
 

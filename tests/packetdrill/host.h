@@ -18,6 +18,16 @@
 
 #define HOST_MAX_SOCKS 256
 
+/** Transmit timestamps of a socket that are waited for, and that wait to be read. */
+#define HOST_MAX_STAMPS 64
+
+/** When a byte was sent or acknowledged (SO_TIMESTAMPING). */
+struct host_stamp {
+    uint32_t end; /**< stream position behind it */
+    uint32_t kinds; /**< set of 1 << SCM_TSTAMP_*: still due; or the one that is told */
+    uint64_t at_us;
+};
+
 /** MSG_ZEROCOPY calls of a socket whose bytes are not acknowledged yet. */
 #define HOST_MAX_ZEROCOPY 64
 
@@ -53,6 +63,10 @@ struct host_sock {
     uint8_t fastopen_key[16];
     struct tcp_conn_info info; /**< before the last packet: what TCP_INFO tells of one that has ended */
     uint32_t notsent_lowat_bytes; /**< TCP_NOTSENT_LOWAT; 0 = the host's */
+    uint32_t ts_flags, ts_key; /**< SO_TIMESTAMPING; stream position that keys count from */
+    uint32_t tx_sent; /**< stream position behind what was sent once */
+    unsigned nb_due, nb_told;
+    struct host_stamp due[HOST_MAX_STAMPS], told[HOST_MAX_STAMPS]; /**< oldest first; what finds no room is lost */
     uint32_t zc_next; /**< number of the next MSG_ZEROCOPY call */
     uint32_t zc_done; /**< completions below it are in the error queue or were read */
     uint32_t zc_read; /**< completions below it were read */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/net_tstamp.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -134,6 +135,13 @@ set_own_option(struct host_sock *s, int level, int name, int v)
         if (!(host.params.fastopen & TCP_FASTOPEN_CLIENT))
             return -EOPNOTSUPP;
         s->fastopen_connect = v;
+    } else if (level == SOL_SOCKET && name == SO_TIMESTAMPING) {
+        if ((v & SOF_TIMESTAMPING_OPT_ID) && !(s->ts_flags & SOF_TIMESTAMPING_OPT_ID)) {
+            if (!s->connected)
+                return -EINVAL;
+            s->ts_key = s->tx_acked;
+        }
+        s->ts_flags = (uint32_t)v;
     } else if (level == SOL_SOCKET && (name == SO_MARK || name == SO_PRIORITY)) {
         return 0; /* they would choose a route or a queue: this host has one of each */
     } else if (level == SOL_SOCKET && (name == SO_OOBINLINE || name == SO_BROADCAST)) {

@@ -172,13 +172,8 @@ recv_message(struct obj *o, struct msghdr *msg, int flags)
         return sock_recv_errqueue(o->slot, msg);
     }
     if (n == 0)
-        n = recv_iov(o, msg->msg_iov, msg->msg_iovlen, flags);
-    if (n >= 0) {
-        msg->msg_namelen = 0;
-        msg->msg_controllen = 0;
-        msg->msg_flags = 0;
-    }
-    return n;
+        n = check_iov(msg->msg_iov, msg->msg_iovlen);
+    return n != 0 ? n : sock_recvmsg(o, msg, flags);
 }
 
 ssize_t

@@ -109,6 +109,7 @@ struct front {
     const char *back, *pool;
     const struct shm_stack_page *page;
     struct shm_front_more *fmore;
+    const struct shm_back_more *bmore;
     struct obj **sock_of_slot; /**< evq.c */
     /** What this process has closed and the stack has not finished with: a queue, since most finish in order. alloc.c */
     struct {
@@ -197,6 +198,8 @@ struct slot_opts {
     uint32_t max_pacing_rate; /**< bytes per second */
     uint32_t zerocopy_sends,
         zerocopy_told; /**< sends with MSG_ZEROCOPY, and how many of them the error queue has told */
+    uint32_t ts_flags; /**< SO_TIMESTAMPING and its kin: stamp.c */
+    uint32_t ts_key; /**< position from which SOF_TIMESTAMPING_OPT_ID counts */
     struct shm_addr deferred; /**< with SLOT_DEFERRED */
 };
 

@@ -14,6 +14,7 @@
 #include "info.h"
 #include "libc.h"
 #include "lock.h"
+#include "stamp.h"
 
 /*
  * One row an option. What is in no row and not among the special ones gives ENOPROTOOPT, in both directions: nothing is silently accepted. Rows
@@ -295,6 +296,8 @@ opts_inherit(uint32_t slot, uint32_t listener)
     struct slot_opts *own = opts_own(slot);
     *own = *slot_opts(listener);
     own->zerocopy_sends = own->zerocopy_told = 0;
+    if (own->ts_flags != 0)
+        stamp_begin(slot);
 }
 
 void
@@ -531,6 +534,7 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
     if (libc()->getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == 0)
         o->sndtimeo_us_lo = timeval_to_us(&tv);
     carry_congestion(fd, holder, slot);
+    stamp_carry_over(fd, slot);
     return carry_int_rows(sock, fd, holder, slot, set);
 }
 
@@ -575,6 +579,8 @@ set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
         return set_timeout(&opts_own(slot)->rcvtimeo_us_lo, val, len);
     if (level == SOL_SOCKET && name == SO_SNDTIMEO)
         return set_timeout(&opts_own(slot)->sndtimeo_us_lo, val, len);
+    if (level == SOL_SOCKET && len >= (socklen_t)sizeof(int))
+        return stamp_set(slot, name, val, len);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION)
         return len < 1 ? -EINVAL : name_congestion(slot, val, strnlen(val, len));
     /* Linux looks at the length first. */
@@ -706,7 +712,8 @@ get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
     struct shm_front_sock *f = front_sock(o->slot);
     const struct slot_opts *opts = slot_opts(o->slot);
     struct linger lg = { opts->linger_on, (int)opts->linger_s };
-    int v;
+    int32_t stamps[2];
+    int v, n;
 
     switch (name) {
     case SO_ERROR:
@@ -737,7 +744,8 @@ get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
     case SO_SNDTIMEO:
         return get_timeout(opts->sndtimeo_us_lo, val, len);
     default:
-        return -ENOPROTOOPT;
+        n = stamp_get(o->slot, name, stamps);
+        return n < 0 ? n : give(val, len, stamps, (size_t)n);
     }
     return give(val, len, &v, sizeof(v));
 }

@@ -9,6 +9,7 @@
 #include <linux/errqueue.h> /* wants struct timespec */
 
 #include "lock.h"
+#include "stamp.h"
 
 /* Tell the stack at once when this much was taken: a quarter of the smallest receive buffer that makes sense. */
 #define NOTICE_BYTES 32768u
@@ -76,6 +77,7 @@ tell_taken(uint32_t slot)
 
 struct cursor {
     uint32_t pos, segment, off, train;
+    uint32_t at_us; /* when the last bytes arrived */
     bool segment_done;
 };
 
@@ -105,6 +107,7 @@ next_piece(struct cursor *c, const struct shm_back_sock *b, size_t n, const char
     part = s->n_bytes - c->off;
     part = part > n ? n : part;
     *at = (const char *)s + s->data_off + c->off;
+    c->at_us = s->at_us;
     c->off += (uint32_t)part;
     c->pos += (uint32_t)part;
     if (c->off == s->n_bytes) {
@@ -140,6 +143,7 @@ copy_out(struct cursor *c, const struct shm_back_sock *b, char *dst, size_t n)
 struct target {
     const struct iovec *iov;
     size_t left, iov_off;
+    uint32_t at_us; /* when the last bytes that were taken arrived */
     struct iovec *pieces; /* NULL: copy */
     int nb_pieces, max_pieces;
 };
@@ -192,7 +196,7 @@ take(uint32_t slot, struct target *t, int flags)
     struct shm_front_sock *f = front_sock(slot);
     const struct shm_back_sock *b = back_sock(slot);
     struct slot_hot *h = slot_hot(f);
-    struct cursor c = { h->rx_pos, h->rx_segment, h->rx_off, h->train, false };
+    struct cursor c = { h->rx_pos, h->rx_segment, h->rx_off, h->train, 0, false };
     uint32_t rx_tail = load_acquire(&b->rx_tail), avail = rx_tail - c.pos;
     ssize_t n;
 
@@ -201,6 +205,7 @@ take(uint32_t slot, struct target *t, int flags)
     if (FRONT_UNLIKELY(t->pieces != NULL))
         return show_pieces(&c, b, t, avail);
     n = copy_to_iov(&c, b, t, avail, (flags & MSG_TRUNC) != 0);
+    t->at_us = c.at_us;
     if (n <= 0 || (flags & MSG_PEEK))
         return n;
     h->rx_pos = c.pos;
@@ -331,13 +336,13 @@ recv_loop(uint32_t slot, struct target *t, int flags)
 }
 
 /* One message for all that are untold: sends are numbered from 0 (Linux: Documentation/networking/msg_zerocopy). */
-int
-sock_recv_errqueue(uint32_t slot, struct msghdr *msg)
+static int
+take_zerocopy(uint32_t slot, struct msghdr *msg)
 {
     struct slot_opts *o = slot_opts(slot) != &slot_opts_none ? opts_own(slot) : NULL;
     uint32_t told = o != NULL ? load_acquire(&o->zerocopy_told) : 0, sends;
     struct sock_extended_err e = { .ee_origin = SO_EE_ORIGIN_ZEROCOPY, .ee_code = SO_EE_CODE_ZEROCOPY_COPIED };
-    struct cmsghdr *c;
+    size_t room;
 
     if (o == NULL)
         return -EAGAIN;
@@ -350,27 +355,29 @@ sock_recv_errqueue(uint32_t slot, struct msghdr *msg)
         return 0;
     e.ee_info = told;
     e.ee_data = sends - 1;
+    room = msg->msg_controllen;
+    msg->msg_controllen = 0;
     msg->msg_flags = MSG_ERRQUEUE;
-    c = CMSG_FIRSTHDR(msg);
-    if (c == NULL || msg->msg_controllen < CMSG_LEN(sizeof(e))) {
-        msg->msg_flags |= MSG_CTRUNC;
-        msg->msg_controllen = 0;
-        return 0;
-    }
-    *c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(e)), .cmsg_level = SOL_IP, .cmsg_type = IP_RECVERR };
-    if (load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_V6) {
-        c->cmsg_level = SOL_IPV6;
-        c->cmsg_type = IPV6_RECVERR;
-    }
-    memcpy(CMSG_DATA(c), &e, sizeof(e));
-    msg->msg_controllen = CMSG_SPACE(sizeof(e));
+    if (load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_V6)
+        cmsg_append(msg, room, SOL_IPV6, IPV6_RECVERR, &e, sizeof(e));
+    else
+        cmsg_append(msg, room, SOL_IP, IP_RECVERR, &e, sizeof(e));
     return 0;
 }
 
-ssize_t
-sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
+int
+sock_recv_errqueue(uint32_t slot, struct msghdr *msg)
+{
+    int rc = take_zerocopy(slot, msg);
+
+    return rc == 0 ? 0 : stamp_take(slot, msg);
+}
+
+static ssize_t
+recv_iov(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags, uint32_t *at_us)
 {
     struct target t = { .iov = iov };
+    ssize_t n;
     size_t i;
 
     if (flags & MSG_OOB)
@@ -381,7 +388,34 @@ sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
         t.left += iov[i].iov_len;
     if (t.left == 0)
         return 0;
-    return recv_loop(o->slot, &t, flags);
+    n = recv_loop(o->slot, &t, flags);
+    *at_us = t.at_us;
+    return n;
+}
+
+ssize_t
+sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags)
+{
+    uint32_t at_us;
+
+    return recv_iov(o, iov, iovcnt, flags, &at_us);
+}
+
+ssize_t
+sock_recvmsg(struct obj *o, struct msghdr *msg, int flags)
+{
+    uint32_t at_us = 0;
+    size_t room = msg->msg_controllen;
+    ssize_t n = recv_iov(o, msg->msg_iov, msg->msg_iovlen, flags, &at_us);
+
+    if (n < 0)
+        return n;
+    msg->msg_namelen = 0;
+    msg->msg_controllen = 0;
+    msg->msg_flags = 0;
+    if (n > 0 && stamp_arrivals(o->slot))
+        stamp_put_arrival(o->slot, msg, room, at_us);
+    return n;
 }
 
 /* As a peek that shows instead of copying. */

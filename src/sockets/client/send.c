@@ -7,10 +7,12 @@
 #include <time.h>
 
 #include "lock.h"
+#include "stamp.h"
 
 #define SEND_WOULD_BLOCK 0
 #define SEND_CONNECTS (-EDESTADDRREQ) /* the connection has been put off until now: see sock_connect_deferred */
 #define SYN_BYTES_MAX 9216u /* more than the largest frame holds */
+#define MARK_PARTIAL (1u << 31) /* of append's marks: a call that does not wait may end before the source does */
 #define CHUNK_RETRIES 20u /* of a millisecond each, when the family has no chunk left */
 
 static ssize_t
@@ -143,9 +145,24 @@ tail_moves(uint32_t slot, uint32_t n)
         __atomic_and_fetch(&f->sleepers, ~SHM_WANT_SPACE, __ATOMIC_RELAXED);
 }
 
-/* Append one piece; record: what is left of the source is the end of one. The caller holds the lock. */
+/* Of the bytes before `end`, which the next tx_tail tells of. */
+static void
+mark_end(uint32_t slot, uint32_t end, uint32_t marks)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    struct shm_front_more *more = &front->fmore[slot];
+    uint32_t keep = marks & SHM_TX_EOR ? 0 : load_relaxed(&f->tx_flags) & SHM_TX_MORE;
+
+    if (marks & SHM_TX_EOR)
+        store_relaxed(&more->tx_eor, end);
+    if (marks & SHM_TX_STAMPS)
+        store_relaxed(&more->tx_stamp, end);
+    store_release(&f->tx_flags, marks | keep);
+}
+
+/* Append one piece; marks: of the source's last byte (SHM_TX_EOR, SHM_TX_STAMPS). The caller holds the lock. */
 static ssize_t
-append_piece(uint32_t slot, struct tx_source *src, uint32_t space, bool record)
+append_piece(uint32_t slot, struct tx_source *src, uint32_t space, uint32_t marks)
 {
     struct shm_front_sock *f = front_sock(slot);
     size_t n = tail_room(slot, src->left, space);
@@ -158,33 +175,35 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space, bool record)
     if (got <= 0)
         return got;
     src->left -= (size_t)got;
-    if (FRONT_UNLIKELY(record) && src->left == 0) {
-        store_relaxed(&front->fmore[slot].tx_eor, f->tx_tail + (uint32_t)got);
-        store_release(&f->tx_flags, SHM_TX_EOR);
-    }
+    if (FRONT_UNLIKELY(marks != 0) && (src->left == 0 || ((marks & MARK_PARTIAL) && (size_t)got == space)))
+        mark_end(slot, f->tx_tail + (uint32_t)got,
+                 src->left == 0 ? marks & (SHM_TX_EOR | SHM_TX_STAMPS) : marks & SHM_TX_STAMPS);
     tail_moves(slot, (uint32_t)got);
     return got;
 }
 
-/* The stack has perhaps not seen yet where the last record ends. */
+/* The stack has perhaps not seen yet where the last record ends, or what is to be stamped. */
 static bool
-record_is_pending(uint32_t slot)
+mark_is_pending(uint32_t slot)
 {
     const struct shm_front_sock *f = front_sock(slot);
 
-    return FRONT_UNLIKELY(load_relaxed(&f->tx_flags) & SHM_TX_EOR) &&
+    return FRONT_UNLIKELY(load_relaxed(&f->tx_flags) & (SHM_TX_EOR | SHM_TX_STAMPS)) &&
            load_acquire(&back_sock(slot)->serviced) != load_relaxed(&f->notified);
 }
 
 static uint32_t
 tx_flags_for(uint32_t slot, int flags)
 {
-    return (flags & MSG_MORE ? SHM_TX_MORE : 0) | (record_is_pending(slot) ? SHM_TX_EOR : 0);
+    uint32_t pending =
+        mark_is_pending(slot) ? load_relaxed(&front_sock(slot)->tx_flags) & (SHM_TX_EOR | SHM_TX_STAMPS) : 0;
+
+    return (flags & MSG_MORE ? SHM_TX_MORE : 0) | pending;
 }
 
 /* Append what there is room for. Returns bytes, SEND_WOULD_BLOCK, or -errno; *end: the source has no more. */
 static ssize_t
-append(uint32_t slot, struct tx_source *src, int flags, bool *end)
+append(uint32_t slot, struct tx_source *src, int flags, uint32_t marks, bool *end)
 {
     struct shm_front_sock *f = front_sock(slot);
     ssize_t done = 0, n = check_sendable(slot);
@@ -194,7 +213,7 @@ append(uint32_t slot, struct tx_source *src, int flags, bool *end)
         return n;
     store_relaxed(&f->tx_flags, tx_flags_for(slot, flags));
     while (src->left > 0 && (space = sock_tx_room(slot)) > 0) {
-        n = append_piece(slot, src, space, (flags & MSG_EOR) != 0);
+        n = append_piece(slot, src, space, marks);
         if (n == 0)
             *end = true;
         if (n <= 0)
@@ -215,7 +234,7 @@ wait_until_serviced(uint32_t slot)
 {
     unsigned i;
 
-    if (front->local != NULL && record_is_pending(slot))
+    if (front->local != NULL && mark_is_pending(slot))
         front->local->serve(slot);
     for (i = 1;
          front->local == NULL && load_acquire(&back_sock(slot)->serviced) != load_relaxed(&front_sock(slot)->notified);
@@ -264,16 +283,19 @@ sock_send_from(struct obj *o, struct tx_source *src, int flags)
 {
     uint32_t slot = o->slot;
     uint64_t deadline_us = 0;
+    uint32_t marks = (flags & MSG_EOR ? SHM_TX_EOR : 0) | stamp_wanted(slot);
     bool have_deadline = false, end = false;
     unsigned starved = 0;
     ssize_t sent = 0, n;
 
+    if (FRONT_UNLIKELY(marks & SHM_TX_STAMPS) && sock_deadline(slot, true, flags) == 0)
+        marks |= MARK_PARTIAL;
     do {
-        if (!front->page->aggregate || ((flags & MSG_EOR) && record_is_pending(slot)))
+        if (!front->page->aggregate || (marks != 0 && mark_is_pending(slot)))
             wait_until_serviced(slot);
         if (!lock_acquire_own(&slot_hot(front_sock(slot))->lock))
             return sent > 0 ? sent : -EAGAIN;
-        n = append(slot, src, flags, &end);
+        n = append(slot, src, flags, marks, &end);
         lock_release_own(&slot_hot(front_sock(slot))->lock);
         if (n > 0) {
             sent += n;

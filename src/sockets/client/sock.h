@@ -126,7 +126,9 @@ ssize_t sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int fl
 /** Where the stream's next bytes lie, as iso_recv_borrow; they stay until sock_return, or a read. */
 ssize_t sock_borrow(struct obj *o, struct iovec *iov, int *iovcnt, int flags);
 int sock_return(struct obj *o, size_t n);
-/** MSG_ERRQUEUE: completions of MSG_ZEROCOPY. Returns 0, or -EAGAIN. */
+/** msg_iov and all the rest of msg. */
+ssize_t sock_recvmsg(struct obj *o, struct msghdr *msg, int flags);
+/** MSG_ERRQUEUE: completions of MSG_ZEROCOPY, transmit timestamps. Returns 0, or -EAGAIN. */
 int sock_recv_errqueue(uint32_t slot, struct msghdr *msg);
 /** A notification about bytes taken may be held back while a send is likely to carry it; before sleeping it must go. */
 void recv_flush_notice(void);

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "lock.h"
+#include "stamp.h"
 
 /* Dead stack: every socket has failed, and every call has something to say at once. */
 #define GONE_STATUS (SHM_ST_OPEN | SHM_ST_CONNECTED | SHM_ST_ERROR | SHM_ST_GONE | SHM_ST_FIN)
@@ -112,13 +113,14 @@ error_is_pending(uint32_t slot, uint32_t st)
     return (st & SHM_ST_ERROR) && !(load_relaxed(&slot_hot(front_sock(slot))->flags) & SLOT_ERROR_TAKEN);
 }
 
-/* Completions wait in the error queue. */
+/* Completions or timestamps wait in the error queue. */
 static bool
-zerocopy_is_untold(uint32_t slot)
+error_queue_has_some(uint32_t slot)
 {
     const struct slot_opts *o = slot_opts(slot);
 
-    return FRONT_UNLIKELY(load_relaxed(&o->zerocopy_sends) != load_relaxed(&o->zerocopy_told));
+    return FRONT_UNLIKELY(o != &slot_opts_none) &&
+           (load_relaxed(&o->zerocopy_sends) != load_relaxed(&o->zerocopy_told) || stamp_is_untold(slot));
 }
 
 bool
@@ -173,7 +175,7 @@ sock_events(uint32_t slot, uint32_t wanted)
     } else {
         ev = unusual_events(slot, st, flags);
     }
-    if (zerocopy_is_untold(slot))
+    if (error_queue_has_some(slot))
         ev |= EPOLLERR;
     return ev & wanted;
 }

@@ -179,6 +179,54 @@ records_have_segments_of_their_own(void **state)
     }
 }
 
+/* When a byte left, and when its acknowledgement came; told once, as long as somebody reads it. */
+static void
+stamps_tell_when(void **state)
+{
+    struct pair *f = *state;
+    uint32_t client, listener, server;
+    uint8_t buf[300] = { 0 };
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    struct shm_front_sock *front = fapp_front(&f->a, client);
+    struct shm_front_more *more = fapp_more(&f->a, client);
+    const struct shm_back_more *b = (const struct shm_back_more *)(f->a.back + f->a.layout.back_more_off) + client;
+    assert_int_equal(fapp_send(&f->a, client, buf, sizeof(buf)), sizeof(buf));
+    net_run(&f->net, 100000);
+    assert_int_equal(b->stamp_tail, 0);
+    front->tx_flags = SHM_TX_STAMPS;
+    more->tx_stamp = front->tx_tail + 300;
+    uint64_t sent_us = f->net.now_us;
+    assert_int_equal(fapp_send(&f->a, client, buf, sizeof(buf)), sizeof(buf));
+    net_until(&f->net, b->stamp_tail == 2);
+    net_until(&f->net, b->stamp_tail == 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(b->stamp[i].kind, SHM_TX_STAMP_SCHED << i);
+        assert_int_equal(b->stamp[i].pos, 599);
+    }
+    assert_in_range(b->stamp[0].at_us, sent_us, sent_us + 1000);
+    assert_int_equal(b->stamp[1].at_us, b->stamp[0].at_us);
+    assert_in_range(b->stamp[2].at_us, b->stamp[1].at_us + 1, f->net.now_us);
+    /* The flag stands still; these bytes are others. */
+    assert_int_equal(fapp_send(&f->a, client, buf, sizeof(buf)), sizeof(buf));
+    net_run(&f->net, 100000);
+    assert_int_equal(b->stamp_tail, 3);
+    /* Nobody reads, and then somebody does. */
+    for (unsigned i = 0; i < 20; i++) {
+        more->tx_stamp = front->tx_tail + 300;
+        assert_int_equal(fapp_send(&f->a, client, buf, sizeof(buf)), sizeof(buf));
+        net_run(&f->net, 100000);
+        fapp_recv(&f->b, server, buf, sizeof(buf));
+    }
+    assert_int_equal(b->stamp_tail, SHM_STAMPS);
+    assert_int_equal(pair_counter(&f->a, CTR_SOCK_STAMPS_LOST), 63 - SHM_STAMPS);
+    more->stamp_head = SHM_STAMPS;
+    more->tx_stamp = front->tx_tail + 300;
+    assert_int_equal(fapp_send(&f->a, client, buf, sizeof(buf)), sizeof(buf));
+    net_run(&f->net, 100000);
+    assert_int_equal(b->stamp_tail, SHM_STAMPS + 3);
+}
+
 static void
 low_ports_are_privileged(void **state)
 {
@@ -268,11 +316,17 @@ main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, pair_setup, pair_teardown)
     const struct CMUnitTest tests[] = {
-        T(options_and_info),         T(congestion_by_name),
-        T(rcvlowat_keeps_a_train),   T(rcvlowat_gives_in_to_the_window),
-        T(options_are_handed_down),  T(records_have_segments_of_their_own),
-        T(low_ports_are_privileged), T(arrivals_beyond_the_trains),
-        T(shutdown_of_reading),      T(reset_is_not_lost_to_a_close),
+        T(stamps_tell_when),
+        T(options_and_info),
+        T(congestion_by_name),
+        T(rcvlowat_keeps_a_train),
+        T(rcvlowat_gives_in_to_the_window),
+        T(options_are_handed_down),
+        T(records_have_segments_of_their_own),
+        T(low_ports_are_privileged),
+        T(arrivals_beyond_the_trains),
+        T(shutdown_of_reading),
+        T(reset_is_not_lost_to_a_close),
     };
 
     return net_eal_start() != 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

@@ -597,7 +597,7 @@ test_options(void **state)
     assert_int_equal(v, 200000); /* Linux tells the double */
     v = 1000;
     assert_fails(iso_setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &v, sizeof(v)), EINVAL);
-    assert_fails(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &v, sizeof(v)), ENOPROTOOPT);
+    assert_fails(iso_setsockopt(fd, SOL_SOCKET, SO_MARK, &v, sizeof(v)), ENOPROTOOPT);
     assert_fails(iso_getsockopt(fd, IPPROTO_TCP, TCP_SAVE_SYN, &v, &len), ENOPROTOOPT);
     assert_int_equal(iso_getsockopt(fd, SOL_SOCKET, SO_TYPE, &v, &len), 0);
     assert_int_equal(v, SOCK_STREAM);

@@ -2,6 +2,7 @@
 /* Socket options against a stack in memory: each value is given to a socket of the kernel's too, and both must say the same. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/net_tstamp.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -57,6 +58,12 @@ static const struct row {
     { "SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT, { 0, 1, 2, 1000 }, 4 },
     { "SO_PRIORITY", SOL_SOCKET, SO_PRIORITY, { 0, 3, 6 }, 3 },
     { "SO_ZEROCOPY", SOL_SOCKET, SO_ZEROCOPY, { 0, 1, 2, -1 }, 4 },
+    { "SO_TIMESTAMP", SOL_SOCKET, SO_TIMESTAMP_OLD, { 0, 1, 7 }, 3 },
+    { "SO_TIMESTAMPNS", SOL_SOCKET, SO_TIMESTAMPNS_OLD, { 0, 1, -1 }, 3 },
+    { "SO_TIMESTAMP_NEW", SOL_SOCKET, SO_TIMESTAMP_NEW, { 0, 1 }, 2 },
+    { "SO_TIMESTAMPNS_NEW", SOL_SOCKET, SO_TIMESTAMPNS_NEW, { 0, 1 }, 2 },
+    { "SO_TIMESTAMPING", SOL_SOCKET, SO_TIMESTAMPING_OLD, { 0, 0x18, 0x7f, 1 << 7, 1 << 12, 1 << 16, 1 << 30, -1 }, 8 },
+    { "SO_TIMESTAMPING_NEW", SOL_SOCKET, SO_TIMESTAMPING_NEW, { 0, 0x18, 1 << 19 }, 3 },
     { "SO_MAX_PACING_RATE", SOL_SOCKET, SO_MAX_PACING_RATE, { 0, 1000, -1, INT32_MAX }, 4 },
     { "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, { 0, 1, 9, -1 }, 4 },
     { "TCP_CORK", IPPROTO_TCP, TCP_CORK, { 0, 1, 9 }, 3 },
@@ -207,7 +214,6 @@ test_others_are_refused(void **state)
     } refused[] = {
         { SOL_SOCKET, SO_MARK },
         { SOL_SOCKET, SO_BINDTODEVICE },
-        { SOL_SOCKET, SO_TIMESTAMP },
         { SOL_SOCKET, SO_ATTACH_FILTER },
         { SOL_SOCKET, SO_BUSY_POLL },
         { IPPROTO_TCP, TCP_REPAIR },
@@ -405,6 +411,126 @@ test_zerocopy_completes_on_the_error_queue(void **state)
     iso_close(fd);
 }
 
+/* ---- timestamps ----------------------------------------------------------------------------------------------------------------- */
+
+/* The next message of the error queue; its key, and what it tells of. */
+static uint32_t
+stamp_of(int fd, uint32_t *kind, struct timespec *at)
+{
+    char control[256];
+    struct msghdr msg = { .msg_control = control, .msg_controllen = sizeof(control) };
+    struct sock_extended_err e;
+
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_ERRQUEUE), 0);
+    assert_int_equal(msg.msg_flags, MSG_ERRQUEUE | MSG_TRUNC);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    assert_int_equal(c->cmsg_level, SOL_SOCKET);
+    assert_int_equal(c->cmsg_type, SCM_TIMESTAMPING);
+    assert_int_equal(c->cmsg_len, CMSG_LEN(sizeof(struct scm_timestamping)));
+    memcpy(at, CMSG_DATA(c), sizeof(*at));
+    c = CMSG_NXTHDR(&msg, c);
+    assert_int_equal(c->cmsg_level, SOL_IP);
+    assert_int_equal(c->cmsg_type, IP_RECVERR);
+    memcpy(&e, CMSG_DATA(c), sizeof(e));
+    assert_int_equal(e.ee_errno, ENOMSG);
+    assert_int_equal(e.ee_origin, SO_EE_ORIGIN_TIMESTAMPING);
+    assert_null(CMSG_NXTHDR(&msg, c));
+    *kind = e.ee_info;
+    return e.ee_data;
+}
+
+static void
+test_stamps_of_what_was_sent(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    int v = SOF_TIMESTAMPING_TX_SCHED | SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_ACK |
+            SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID;
+    uint32_t slot = fs_slot(fd), kind;
+    const uint32_t *flags = &front_sock(slot)->tx_flags;
+    struct timespec at, now;
+    struct msghdr msg = { 0 };
+
+    (void)state;
+    assert_int_equal(iso_send(fd, "abcde", 5, 0), 5);
+    assert_int_equal(*flags & SHM_TX_STAMPS, 0);
+    fs_ack(slot, 5);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &v, sizeof(v)), 0);
+    assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
+    assert_int_equal(*flags & SHM_TX_STAMPS, SHM_TX_STAMPS);
+    assert_int_equal(front->fmore[slot].tx_stamp, 8);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT);
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_ERRQUEUE), -1);
+    assert_int_equal(errno, EAGAIN);
+    fs_stamp(slot, 7, SHM_TX_STAMP_SCHED, 1);
+    fs_stamp(slot, 7, SHM_TX_STAMP_SENT, 1);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT | POLLERR);
+    assert_int_equal(stamp_of(fd, &kind, &at), 2); /* the third byte since */
+    assert_int_equal(kind, SCM_TSTAMP_SCHED);
+    clock_gettime(CLOCK_REALTIME, &now);
+    assert_in_range(now.tv_sec - at.tv_sec, 0, 1);
+    assert_int_equal(stamp_of(fd, &kind, &at), 2);
+    assert_int_equal(kind, SCM_TSTAMP_SND);
+    assert_int_equal(polled(fd, POLLOUT), POLLOUT);
+    fs_stamp(slot, 7, SHM_TX_STAMP_ACK, 1);
+    assert_int_equal(stamp_of(fd, &kind, &at), 2);
+    assert_int_equal(kind, SCM_TSTAMP_ACK);
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_ERRQUEUE), -1);
+    v = 0;
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &v, sizeof(v)), 0);
+    fs_settle();
+    assert_int_equal(iso_send(fd, "abc", 3, 0), 3);
+    assert_int_equal(*flags & SHM_TX_STAMPS, 0);
+    fs_ack(slot, 6);
+    iso_close(fd);
+}
+
+/* With or without room for it, and in each form. */
+static void
+test_stamps_of_what_arrived(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK), on = 1, off = 0;
+    int both = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+    char control[256], byte;
+    struct iovec iov = { &byte, 1 };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+    struct cmsghdr *c;
+    struct timeval tv;
+
+    (void)state;
+    fs_deliver(fs_slot(fd), "abcde", 5, 5);
+    assert_int_equal(iso_recvmsg(fd, &msg, 0), 1);
+    assert_int_equal(msg.msg_controllen, 0);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &on, sizeof(on)), 0);
+    msg.msg_controllen = sizeof(control);
+    assert_int_equal(iso_recvmsg(fd, &msg, MSG_PEEK), 1);
+    c = CMSG_FIRSTHDR(&msg);
+    assert_int_equal(c->cmsg_level, SOL_SOCKET);
+    assert_int_equal(c->cmsg_type, SCM_TIMESTAMP);
+    memcpy(&tv, CMSG_DATA(c), sizeof(tv));
+    assert_in_range(time(NULL) - tv.tv_sec, 0, 1);
+    assert_null(CMSG_NXTHDR(&msg, c));
+    msg.msg_controllen = 8;
+    assert_int_equal(iso_recvmsg(fd, &msg, 0), 1);
+    assert_int_equal(msg.msg_flags, MSG_CTRUNC);
+    assert_int_equal(msg.msg_controllen, 0);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)), 0);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &both, sizeof(both)), 0);
+    msg.msg_controllen = sizeof(control);
+    assert_int_equal(iso_recvmsg(fd, &msg, 0), 1);
+    c = CMSG_FIRSTHDR(&msg);
+    assert_int_equal(c->cmsg_type, SCM_TIMESTAMPNS);
+    assert_int_equal(c->cmsg_len, CMSG_LEN(sizeof(struct timespec)));
+    c = CMSG_NXTHDR(&msg, c);
+    assert_int_equal(c->cmsg_type, SCM_TIMESTAMPING);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &off, sizeof(off)), 0);
+    assert_int_equal(iso_setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &off, sizeof(off)), 0);
+    msg.msg_controllen = sizeof(control);
+    assert_int_equal(iso_recvmsg(fd, &msg, 0), 1);
+    assert_int_equal(msg.msg_controllen, 0);
+    assert_int_equal(iso_recv(fd, &byte, 1, 0), 1);
+    iso_close(fd);
+}
+
 /* Most sockets have no memory for options; what one had, the next one in its place does not see. */
 static void
 test_a_fresh_socket_has_no_options(void **state)
@@ -482,6 +608,8 @@ main(void)
         cmocka_unit_test_teardown(test_rcvlowat_holds_readers, teardown),
         cmocka_unit_test_teardown(test_notsent_lowat_holds_writers, teardown),
         cmocka_unit_test_teardown(test_zerocopy_completes_on_the_error_queue, teardown),
+        cmocka_unit_test_teardown(test_stamps_of_what_was_sent, teardown),
+        cmocka_unit_test_teardown(test_stamps_of_what_arrived, teardown),
         cmocka_unit_test_teardown(test_records_end_where_they_were_said_to, teardown),
         cmocka_unit_test_teardown(test_a_fresh_socket_has_no_options, teardown),
     };

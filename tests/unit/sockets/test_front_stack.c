@@ -314,6 +314,7 @@ lay_out(struct shm_layout *l)
     l->back_eventqs_off = place(&l->back_bytes, SHM_MAX_EVENTQS * sizeof(struct shm_back_eventq));
     l->back_info_off = place(&l->back_bytes, SHM_INFO_SLOTS * sizeof(struct shm_info));
     l->back_socks_off = place(&l->back_bytes, FS_SOCKS * sizeof(struct shm_back_sock));
+    l->back_more_off = place(&l->back_bytes, FS_SOCKS * sizeof(struct shm_back_more));
     l->pool_bytes = POOL_BYTES;
     l->stack_bytes = sizeof(struct shm_stack_page);
 }
@@ -491,6 +492,18 @@ fs_ack(uint32_t slot, uint32_t n)
 
     pthread_mutex_lock(&fs.lock);
     store_release(&b->tx_acked, b->tx_acked + n);
+    publish(slot);
+    pthread_mutex_unlock(&fs.lock);
+}
+
+void
+fs_stamp(uint32_t slot, uint32_t pos, uint32_t kind, uint64_t at_us)
+{
+    struct shm_back_more *b = (struct shm_back_more *)(void *)(fs.back + fs.lay.back_more_off) + slot;
+
+    pthread_mutex_lock(&fs.lock);
+    b->stamp[b->stamp_tail % SHM_STAMPS] = (struct shm_stamp){ pos, kind, at_us };
+    store_release(&b->stamp_tail, b->stamp_tail + 1);
     publish(slot);
     pthread_mutex_unlock(&fs.lock);
 }

@@ -36,6 +36,8 @@ void fs_incoming(uint32_t listener);
 void fs_ack(uint32_t slot, uint32_t n);
 /** n more bytes have left for the first time. */
 void fs_transmit(uint32_t slot, uint32_t n);
+/** A byte was sent or acknowledged, at an instant of the stack's clock, which stands at 1. */
+void fs_stamp(uint32_t slot, uint32_t pos, uint32_t kind, uint64_t at_us);
 /** Copy what the application has sent from position pos on. */
 void fs_sent(uint32_t slot, uint32_t pos, void *out, size_t n);
 uint32_t fs_sent_bytes(uint32_t slot);
