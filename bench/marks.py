@@ -141,18 +141,24 @@ def shown(row, what):
 
 
 def middle(rounds, workload, variant):
+    """Of the runs with near CPUs where there are some: with far ones these are another machine."""
     rows = [r[workload, variant] for r in rounds if r.get((workload, variant), {}).get('valid')]
+    rows = [row for row in rows if row['distance'] == 'near'] or rows
     if not rows:
         return None
     return {key: median(row.get(key) for row in rows) for key in ('rate', 'gbits', 'p50', 'p99')}
 
 
-def verdict(ratios, least):
-    if not ratios:
+def verdict(times, least):
+    """times: {distance: median ratio}."""
+    if not times:
         return 'not measured undisturbed'
     if least is None:
         return ''
-    return 'reached' if median(ratios) >= least else '**missed**'
+    words = {distance: 'reached' if value >= least else '**missed**' for distance, value in times.items()}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return ', '.join(f'{word} {distance}' for distance, word in words.items())
 
 
 def table(rounds, workloads):
@@ -163,10 +169,15 @@ def table(rounds, workloads):
             continue
         ours = (workload, variants(workload)[-1])
         beside = (other, variants(other)[-1]) if other in WORKLOADS else (workload, other)
-        ratios = [r for r in (ratio(r.get(ours), r.get(beside), what) for r in rounds) if r is not None]
-        times = f'{median(ratios):.2f}' if ratios else '-'
-        lines.append(f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {times} '
-                     f'| {len(ratios)} of {len(rounds)} | {verdict(ratios, least)} |')
+        found = {}
+        for r in rounds:
+            value = ratio(r.get(ours), r.get(beside), what)
+            if value is not None:
+                found.setdefault(r[ours]['distance'], []).append(value)
+        times = {distance: median(found[distance]) for distance in sorted(found, reverse=True)}
+        cell = ', '.join(f'{value:.2f} {distance}' for distance, value in times.items()) or '-'
+        lines.append(f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {cell} '
+                     f'| {sum(len(v) for v in found.values())} of {len(rounds)} | {verdict(times, least)} |')
     for workload in workloads:
         if workload.startswith('bare-'):
             row = middle(rounds, workload, 'wire')

@@ -132,14 +132,19 @@ class Marks(unittest.TestCase):
         rounds = [{('rr64', 'pair'): row(rate), ('rr64', 'kernel'): row(100)} for rate in (900, 1000, 5000)]
         rounds.append({('rr64', 'pair'): row(10, valid=False), ('rr64', 'kernel'): row(100)})
         line = next(line for line in marks.table(rounds, ['rr64']).splitlines() if line.startswith('| 64 connections'))
-        self.assertIn('| 10.00 | 3 of 4 | reached |', line)
-        self.assertEqual([marks.verdict(r, 10) for r in ([], [9.9, 10.1], [9.9])], ['not measured undisturbed', 'reached', '**missed**'])
+        self.assertIn('| 10.00 near | 3 of 4 | reached |', line)
+        self.assertEqual([marks.verdict(r, 10) for r in ({}, {'near': 10.0}, {'near': 9.9})], ['not measured undisturbed', 'reached', '**missed**'])
+
+    def test_near_and_far_are_judged_apart(self):
+        rounds = [{('rr64', 'pair'): row(rate, distance=distance), ('rr64', 'kernel'): row(100, distance=distance)} for rate, distance in ((900, 'near'), (1200, 'far'), (800, 'near'))]
+        line = next(line for line in marks.table(rounds, ['rr64']).splitlines() if line.startswith('| 64 connections'))
+        self.assertIn('| 8.50 near, 12.00 far | 3 of 3 | **missed** near, reached far |', line)
 
     def test_the_wire_alone_is_measured_with_what_is_compared_with_it(self):
         self.assertEqual(marks.needed(['tx1-9000']), ['tx1-9000', 'bare-9000'])
         rounds = [{('tx1-9000', 'pair'): row(2, gbits=100), ('bare-9000', 'wire'): row(2, gbits=400)}]
         rounds[0]['tx1-9000', 'pair']['gbits'], rounds[0]['bare-9000', 'wire']['gbits'] = 100, 400
-        self.assertIn('| 0.25 | 1 of 1 | **missed** |', marks.table(rounds, ['tx1-9000', 'bare-9000']))
+        self.assertIn('| 0.25 near | 1 of 1 | **missed** |', marks.table(rounds, ['tx1-9000', 'bare-9000']))
 
     def test_each_mark_is_of_something_measured(self):
         for workload, _, other, _, _ in marks.MARKS:
