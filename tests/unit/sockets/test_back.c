@@ -230,6 +230,25 @@ shutdown_write_still_receives(void **state)
     assert_memory_equal(buf, "answer", 6);
 }
 
+/* The last bytes and the peer's end in one segment, which is the connection's end too: these are three news (see assert_end_is_told_last). */
+static void
+the_end_comes_behind_the_bytes(void **state)
+{
+    struct pair *f = *state;
+    uint32_t client, listener, server;
+    char buf[8];
+
+    fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
+    assert_int_equal(fapp_value_cmd(&f->a, client, SHM_OP_SHUTDOWN, 0, SHUT_WR), 0);
+    net_until(&f->net, pair_status(&f->b, server) & SHM_ST_FIN);
+    assert_int_equal(fapp_send(&f->b, server, "answer", 6), 6);
+    assert_int_equal(fapp_close(&f->b, server, false), 0);
+    net_until(&f->net, pair_status(&f->a, client) & SHM_ST_GONE);
+    assert_true(pair_status(&f->a, client) & SHM_ST_FIN);
+    assert_int_equal(fapp_recv(&f->a, client, buf, sizeof(buf)), 6);
+    assert_memory_equal(buf, "answer", 6);
+}
+
 /* An unread answer makes close a reset (RFC 2525 section 2.17), and so does linger 0. */
 static void
 resets(void **state)
@@ -707,6 +726,7 @@ main(void)
         T(to_own_address),
         T(close_sends_what_was_queued),
         T(shutdown_write_still_receives),
+        T(the_end_comes_behind_the_bytes),
         T(resets),
         T(trains_are_bounded),
         T(sends_pile_up_behind_one_notification),
