@@ -379,7 +379,7 @@ tcp_next_us(const struct tcp_domain *d, uint64_t now_us)
 uint32_t
 tcp_timer_changes(const struct tcp_domain *d)
 {
-    return d->wheel.changes;
+    return 2 * d->wheel.changes + tcp_waiters_any(&d->waiters);
 }
 
 void
