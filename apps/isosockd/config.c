@@ -441,7 +441,7 @@ static const struct option_row rows[] = {
       .type = OPTION_SIZE,
       FIELD(sndbuf_max_bytes),
       .unit = "bytes",
-      .default_text = "1984k",
+      .default_text = "4032k",
       .min = 4096,
       .max = SHM_SNDBUF_MAX,
       .help = "Up to which it grows with twice the congestion window; SO_SNDBUF fixes it." },

@@ -24,8 +24,8 @@
  * keeps it privately: whatever an application writes can harm its own sockets alone. Positions in byte streams and
  * rings are free-running 32-bit counters; differences are taken modulo 2^32.
  *
- * Sending. Stream bytes [0, 2^32) of a socket lie in chunks of SHM_CHUNK_BYTES: byte p is in chunk tx_chunk[(p /
- * SHM_CHUNK_BYTES) % SHM_TX_CHUNKS] at p % SHM_CHUNK_BYTES. The front-end copies bytes in, stores tx_tail with release,
+ * Sending. Stream bytes [0, 2^32) of a socket lie in chunks of SHM_CHUNK_BYTES: byte p is in the chunk that shm_tx_chunk(p) names,
+ * at p % SHM_CHUNK_BYTES. The front-end copies bytes in, stores tx_tail with release,
  * and notifies. The stack attaches these bytes to packets; it stores tx_acked when the peer has them, and the
  * chunks below belong to the front-end again. At most SHM_TX_CHUNKS * SHM_CHUNK_BYTES - SHM_CHUNK_BYTES bytes are
  * outstanding, so that a chunk is never its own successor.
@@ -76,10 +76,12 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 8u
+#define SHM_VERSION 9u
 
 #define SHM_CHUNK_BYTES 65536u
-#define SHM_TX_CHUNKS 32u
+#define SHM_TX_CHUNKS 64u
+#define SHM_TX_CHUNKS_NEAR                                                                                             \
+    32u /**< of these, named in shm_front_sock; the others in shm_front_more: few streams are so long */
 #define SHM_SNDBUF_MAX ((SHM_TX_CHUNKS - 1) * SHM_CHUNK_BYTES)
 #define SHM_TRAINS 8u
 #define SHM_CMDS 2u
@@ -183,7 +185,7 @@ struct shm_front_sock {
     struct shm_cmd cmd[SHM_CMDS];
     uint32_t private1[4];
     /* line 2 */
-    uint16_t tx_chunk[SHM_TX_CHUNKS]; /**< chunk numbers; read again at each (re)transmission, bounded each time */
+    uint16_t tx_chunk[SHM_TX_CHUNKS_NEAR]; /**< shm_tx_chunk */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct shm_front_sock) == 192, "shm_front_sock");
 static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");
@@ -195,8 +197,21 @@ struct shm_front_more {
     uint32_t tx_stamp; /**< with SHM_TX_STAMPS: position behind the byte; stored before tx_tail */
     uint32_t stamp_head; /**< stamps ever taken */
     uint32_t private0[29]; /**< the front-end's own */
+    uint16_t tx_chunk[SHM_TX_CHUNKS - SHM_TX_CHUNKS_NEAR]; /**< shm_tx_chunk */
 } __attribute__((aligned(64)));
-static_assert(sizeof(struct shm_front_more) == 128, "shm_front_more");
+static_assert(sizeof(struct shm_front_more) == 192, "shm_front_more");
+
+/**
+ * Where the chunk of the stream's byte pos is named: 1 + its number; 0 = none, as in memory that was never touched. Read again at each (re)transmission, and bounded each
+ * time.
+ */
+static inline uint16_t *
+shm_tx_chunk(struct shm_front_sock *f, struct shm_front_more *more, uint32_t pos)
+{
+    uint32_t i = pos / SHM_CHUNK_BYTES % SHM_TX_CHUNKS;
+
+    return i < SHM_TX_CHUNKS_NEAR ? &f->tx_chunk[i] : &more->tx_chunk[i - SHM_TX_CHUNKS_NEAR];
+}
 
 /* ---- a socket, back: written by the stack --------------------------------------------------------------------------- */
 

@@ -87,7 +87,7 @@ stream_at(struct stream st, uint32_t pos, uint32_t max, uint32_t *len)
 {
     const struct app *app = st.app;
     uint32_t off = pos % SHM_CHUNK_BYTES;
-    uint32_t chunk = shm_load16(&app->front[st.slot].tx_chunk[pos / SHM_CHUNK_BYTES % SHM_TX_CHUNKS]);
+    uint32_t chunk = shm_load16(shm_tx_chunk(&app->front[st.slot], &app->front_more[st.slot], pos)) - 1u;
 
     if (unlikely(chunk >= app->nb_chunks))
         return NULL;

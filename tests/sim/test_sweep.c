@@ -251,7 +251,7 @@ bbr_permille_of_what_is_left(uint32_t loss_ppm, uint64_t seed)
     ecn = 0;
     sim_init(&s, seed, &link, adjust);
     s.gso_max_bytes = 65535;
-    s.snd_buf_bytes = 1984 * 1024;
+    s.snd_buf_bytes = 4032 * 1024;
     s.host[0].flows[0].to_send = 1000 * MIB;
     uint64_t start = s.now_us;
     sim_connect(&s);

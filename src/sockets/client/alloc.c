@@ -126,39 +126,41 @@ chunk_free(uint32_t chunk)
     list_give(&private_head()->chunks, chunk_next(), chunk);
 }
 
+/* Chunks from number `low` of the stream to below `end`, modulo 2^16. */
 static void
-free_chunks_of(struct shm_front_sock *f)
+free_chunks(uint32_t slot, uint16_t low, uint16_t end)
 {
-    unsigned i;
+    for (; low != end; low = (uint16_t)(low + 1)) {
+        uint16_t *c = tx_chunk(slot, (uint32_t)low * SHM_CHUNK_BYTES);
+        uint32_t number = *c;
 
-    for (i = 0; i < SHM_TX_CHUNKS; i++) {
-        uint32_t c = f->tx_chunk[i];
-
-        if (c == SHM_NO_CHUNK)
-            continue;
-        store_relaxed16(&f->tx_chunk[i], SHM_NO_CHUNK);
-        chunk_free(c);
+        if (number != 0) {
+            store_relaxed16(c, 0);
+            chunk_free(number - 1);
+        }
     }
 }
 
-void
-slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b)
+/* Whatever is there lies between what was given back and tx_tail, the chunk of which may be begun. */
+static void
+free_chunks_of(uint32_t slot)
 {
+    struct shm_front_sock *f = front_sock(slot);
+
+    free_chunks(slot, slot_hot(f)->tx_low, (uint16_t)(f->tx_tail / SHM_CHUNK_BYTES + 1));
+}
+
+void
+slot_free_acked(uint32_t slot)
+{
+    struct shm_front_sock *f = front_sock(slot);
     struct slot_hot *h = slot_hot(f);
-    uint32_t acked = load_acquire(&b->tx_acked);
+    uint32_t acked = load_acquire(&back_sock(slot)->tx_acked);
     /* The chunk that tx_tail is in goes back too when nothing is outstanding: an idle connection holds no memory. */
     bool is_idle = acked == f->tx_tail && !(load_relaxed(&h->flags) & SLOT_RESERVED);
     uint32_t end = is_idle ? acked + SHM_CHUNK_BYTES - 1 : acked;
 
-    for (; h->tx_low != (uint16_t)(end / SHM_CHUNK_BYTES); h->tx_low = (uint16_t)(h->tx_low + 1)) {
-        uint16_t *c = &f->tx_chunk[h->tx_low % SHM_TX_CHUNKS];
-        uint32_t number = *c;
-
-        if (number != SHM_NO_CHUNK) {
-            store_relaxed16(c, SHM_NO_CHUNK);
-            chunk_free(number);
-        }
-    }
+    free_chunks(slot, h->tx_low, (uint16_t)(end / SHM_CHUNK_BYTES));
     h->tx_low = (uint16_t)(acked / SHM_CHUNK_BYTES);
 }
 
@@ -180,9 +182,9 @@ sweep_idle_chunks(uint32_t slots, uint32_t enough)
 
         if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) || !lock_try_own(&h->lock))
             continue;
-        if (__atomic_load_n(&f->tx_chunk[h->tx_low % SHM_TX_CHUNKS], __ATOMIC_RELAXED) != SHM_NO_CHUNK &&
+        if (__atomic_load_n(tx_chunk(slot, (uint32_t)h->tx_low * SHM_CHUNK_BYTES), __ATOMIC_RELAXED) != 0 &&
             (load_acquire(&slot_claim(f)->state) & 3u) == SLOT_OPEN) {
-            slot_free_acked(f, b);
+            slot_free_acked(slot);
             found++;
         }
         lock_release_own(&h->lock);
@@ -267,7 +269,7 @@ stack_is_done(uint32_t slot)
 static void
 slot_give(uint32_t slot)
 {
-    free_chunks_of(front_sock(slot));
+    free_chunks_of(slot);
     list_give(&private_head()->slots, slot_next(), slot);
 }
 
@@ -286,7 +288,7 @@ reap_one(const struct closing_entry *e)
     }
     if ((load_acquire(&back_sock(e->slot)->status) & SHM_ST_DRAINED) && lock_acquire_own(&slot_hot(f)->lock)) {
         if (load_relaxed(&slot_claim(f)->state) == e->state)
-            free_chunks_of(f);
+            free_chunks_of(e->slot);
         lock_release_own(&slot_hot(f)->lock);
     }
     return false;
@@ -368,7 +370,6 @@ slot_prepare(uint32_t slot)
 
     opts_clear(slot); /* by the flags of its last socket */
     memset(f->private0, 0, sizeof(f->private0));
-    memset(f->tx_chunk, 0xff, sizeof(f->tx_chunk));
     store_relaxed(&c->pid, (uint32_t)front->pid);
     store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);
     /* The stack may look at them still, for what it woke when the slot was another socket's. */

@@ -219,6 +219,13 @@ back_sock(uint32_t slot)
     return &front->bsocks[slot];
 }
 
+/** Names the chunk of the stream's byte pos: 1 + its number, 0 = none. */
+static inline uint16_t *
+tx_chunk(uint32_t slot, uint32_t pos)
+{
+    return shm_tx_chunk(&front->fsocks[slot], &front->fmore[slot], pos);
+}
+
 static inline struct slot_hot *
 slot_hot(struct shm_front_sock *f)
 {
@@ -361,7 +368,7 @@ char *chunk_at(uint32_t chunk);
 /** Before a sleep, at an instant of wait_now_us: what a burst of sending took goes back to the kernel, little by little. */
 void chunks_trim(uint64_t now_us);
 /** Give back the chunks of a socket that the peer has acknowledged entirely. The caller holds its lock. */
-void slot_free_acked(struct shm_front_sock *f, const struct shm_back_sock *b);
+void slot_free_acked(uint32_t slot);
 
 /** An info slot for SHM_OP_INFO (SHM_INFO_SLOTS of them for the family), or -EBUSY. */
 int info_alloc(void);

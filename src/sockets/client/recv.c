@@ -212,7 +212,7 @@ take(uint32_t slot, struct target *t, int flags)
     h->rx_segment = c.segment;
     h->rx_off = c.off;
     h->train = c.train;
-    slot_free_acked(f, b);
+    slot_free_acked(slot);
     if (c.segment_done || c.pos == rx_tail) {
         store_release(&f->rx_head, c.pos);
         tell_taken(slot);

@@ -61,31 +61,29 @@ check_sendable(uint32_t slot)
 static char *
 tail_at(uint32_t slot)
 {
-    struct shm_front_sock *f = front_sock(slot);
-    uint32_t tail = f->tx_tail, off = tail % SHM_CHUNK_BYTES;
-    uint16_t *chunk = &f->tx_chunk[tail / SHM_CHUNK_BYTES % SHM_TX_CHUNKS];
+    uint32_t tail = front_sock(slot)->tx_tail, off = tail % SHM_CHUNK_BYTES;
+    uint16_t *chunk = tx_chunk(slot, tail);
 
     /* The space grows while we append, perhaps by a whole round: what stood in this place must be given back before it is used again. */
     if (off == 0)
-        slot_free_acked(f, back_sock(slot));
-    if (*chunk == SHM_NO_CHUNK) {
+        slot_free_acked(slot);
+    if (*chunk == 0) {
         uint32_t c = chunk_alloc();
 
         if (c == SHM_NO_CHUNK)
             return NULL;
-        store_relaxed16(chunk, c);
+        store_relaxed16(chunk, c + 1);
     }
-    return chunk_at(*chunk) + off;
+    return chunk_at(*chunk - 1u) + off;
 }
 
 __attribute__((no_sanitize("thread"))) void
 send_prefetch(uint32_t slot)
 {
-    const struct shm_front_sock *f = front_sock(slot);
-    uint32_t chunk = f->tx_chunk[f->tx_tail / SHM_CHUNK_BYTES % SHM_TX_CHUNKS];
+    uint32_t tail = front_sock(slot)->tx_tail, chunk = *tx_chunk(slot, tail);
 
-    if (chunk != SHM_NO_CHUNK)
-        __builtin_prefetch(chunk_at(chunk) + f->tx_tail % SHM_CHUNK_BYTES, 1);
+    if (chunk != 0)
+        __builtin_prefetch(chunk_at(chunk - 1) + tail % SHM_CHUNK_BYTES, 1);
 }
 
 /* How much of n fits there. */

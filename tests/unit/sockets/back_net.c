@@ -89,6 +89,21 @@ make_single(struct node *n, const struct stack_config *cfg)
     return host_create(&hc);
 }
 
+/* Who reads meanwhile must not see the end, of whatever kind, before the bytes that came before it. */
+static void
+assert_end_is_told_last(struct stack *s)
+{
+    for (uint32_t i = 1; i < s->socks_used; i++) {
+        const struct sock *sk = &s->socks[i];
+        const struct shm_back_sock *b = sk->app != NULL ? sock_back(sk) : NULL;
+
+        if (b == NULL || (sock_flags(sk) & (SOCK_CLOSING | SOCK_SHADOW)))
+            continue;
+        if (b->status & (SHM_ST_FIN | SHM_ST_GONE))
+            assert_int_equal(b->rx_tail + b->rx_held, sk->rx_delivered);
+    }
+}
+
 static unsigned
 poll_single(struct node *n)
 {
@@ -102,6 +117,7 @@ poll_single(struct node *n)
     done = received = net_receive(net, pkts, now_us);
     stack_enter(n->stack, net, now_us);
     stack_segments(n->stack, pkts, received);
+    assert_end_is_told_last(n->stack);
     stack_leave(n->stack);
     done += net_commands(net, 256, now_us);
     done += net_timers(net, now_us);
@@ -316,6 +332,13 @@ fapp_front(const struct fapp *fa, uint32_t slot)
     return (struct shm_front_sock *)(fa->front + fa->layout.front_socks_off) + slot;
 }
 
+/* Names chunk `index` of the slot's stream. */
+static uint16_t *
+chunk_name(const struct fapp *fa, uint32_t slot, uint32_t index)
+{
+    return shm_tx_chunk(fapp_front(fa, slot), fapp_more(fa, slot), index * SHM_CHUNK_BYTES);
+}
+
 const struct shm_back_sock *
 fapp_back(const struct fapp *fa, uint32_t slot)
 {
@@ -399,7 +422,7 @@ fresh_slot(struct fapp *fa)
     shm_store(&f->tx_flags, 0);
     f->private0[0] = f->private0[1] = f->private0[2] = 0;
     for (uint32_t i = 0; i < fa->slot_chunks[slot]; i++)
-        fa->chunk_used[f->tx_chunk[i]] = 0;
+        fa->chunk_used[*chunk_name(fa, slot, i) - 1u] = 0;
     fa->slot_chunks[slot] = 0;
     return slot;
 }
@@ -459,18 +482,16 @@ fapp_close(struct fapp *fa, uint32_t slot, bool reset)
 static char *
 chunk_at(struct fapp *fa, uint32_t slot, uint32_t index)
 {
-    struct shm_front_sock *f = fapp_front(fa, slot);
-
     if (index >= fa->slot_chunks[slot] && index < SHM_TX_CHUNKS) {
         uint32_t c = 0;
 
         while (fa->chunk_used[c] != 0)
             assert_true(++c < NODE_CHUNKS);
         fa->chunk_used[c] = 1;
-        f->tx_chunk[index] = (uint16_t)c;
+        *chunk_name(fa, slot, index) = (uint16_t)(c + 1);
         fa->slot_chunks[slot] = index + 1;
     }
-    return fa->front + fa->layout.front_chunks_off + (size_t)f->tx_chunk[index % SHM_TX_CHUNKS] * SHM_CHUNK_BYTES;
+    return fa->front + fa->layout.front_chunks_off + (*chunk_name(fa, slot, index) - (size_t)1) * SHM_CHUNK_BYTES;
 }
 
 void

@@ -154,7 +154,7 @@ chunk_out_of_range(void **state)
     struct fixture *f = *state;
 
     /* A copied payload and an attached one take different ways to the chunk. */
-    fapp_front(&f->bad, f->client)->tx_chunk[0] = NODE_CHUNKS;
+    fapp_front(&f->bad, f->client)->tx_chunk[0] = NODE_CHUNKS + 1;
     fapp_front(&f->bad, f->client)->tx_tail += 100;
     fapp_notify(&f->bad, f->client);
     is_aborted(f);
@@ -165,7 +165,7 @@ chunk_out_of_range_attached(void **state)
 {
     struct fixture *f = *state;
 
-    fapp_front(&f->bad, f->client)->tx_chunk[0] = SHM_NO_CHUNK;
+    fapp_front(&f->bad, f->client)->tx_chunk[0] = 0;
     fapp_front(&f->bad, f->client)->tx_tail += 1000;
     fapp_notify(&f->bad, f->client);
     is_aborted(f);

@@ -117,7 +117,7 @@ test_full_buffer_then_acked(void **state)
     assert_int_equal(iso_write(fd, pattern, 1), 1);
     assert_false(front_sock(slot)->sleepers & SHM_WANT_SPACE);
     fs_ack(slot, 1);
-    /* Many times round the sixteen chunks. */
+    /* Round all the places that name a chunk, those in shm_front_more too. */
     for (round = 0; round < 40; round++) {
         uint32_t pos = fs_sent_bytes(slot);
 
@@ -126,6 +126,9 @@ test_full_buffer_then_acked(void **state)
         assert_memory_equal(scratch, pattern, 3 * SHM_CHUNK_BYTES);
         fs_ack(slot, 3 * SHM_CHUNK_BYTES);
     }
+    /* What was not acknowledged when it was closed is given back as well: the teardown looks. */
+    assert_true(fs_sent_bytes(slot) / SHM_CHUNK_BYTES % SHM_TX_CHUNKS >= SHM_TX_CHUNKS_NEAR);
+    assert_int_equal(iso_write(fd, pattern, 2 * SHM_CHUNK_BYTES), 2 * SHM_CHUNK_BYTES);
     iso_close(fd);
 }
 
@@ -144,8 +147,7 @@ test_idle_connections_hold_no_chunk(void **state)
     }
     /* And they took turns with very few, rather than touching memory that was not in use (this test comes first). */
     for (i = 0; i < n; i++)
-        assert_true(front_sock(fs_slot(fds[i]))->tx_chunk[0] == SHM_NO_CHUNK ||
-                    front_sock(fs_slot(fds[i]))->tx_chunk[0] < 4);
+        assert_true(front_sock(fs_slot(fds[i]))->tx_chunk[0] <= 4);
     for (i = 0; i < n; i++)
         iso_close(fds[i]);
 }

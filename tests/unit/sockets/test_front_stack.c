@@ -531,7 +531,7 @@ fs_sent(uint32_t slot, uint32_t pos, void *out, size_t n)
     char *to = out;
 
     for (; n > 0; n--, pos++)
-        *to++ = chunk_at(front_sock(slot)->tx_chunk[pos / SHM_CHUNK_BYTES % SHM_TX_CHUNKS])[pos % SHM_CHUNK_BYTES];
+        *to++ = chunk_at(*tx_chunk(slot, pos) - 1u)[pos % SHM_CHUNK_BYTES];
 }
 
 void
