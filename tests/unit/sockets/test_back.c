@@ -230,7 +230,7 @@ shutdown_write_still_receives(void **state)
     assert_memory_equal(buf, "answer", 6);
 }
 
-/* The last bytes and the peer's end in one segment, which is the connection's end too: these are three news (see assert_end_is_told_last). */
+/* The last bytes and the peer's end in one segment, which is the connection's end too: these are three news (back_net.c, assert_end_is_told_last). */
 static void
 the_end_comes_behind_the_bytes(void **state)
 {
