@@ -56,30 +56,27 @@ with open(sys.argv[1], 'r+') as f:
 END
 }
 
+# A worker of nginx's other than the process $1 has the stack.
 is_worker()
-{
-    [ "$(ps -o ppid= -p "$(owner)" | tr -d ' ')" = "$nginx_pid" ]
-}
-
-other_owner()
 {
     local now
     now=$(owner)
-    [ "$now" != "$1" ] && [ "$now" -gt 0 ]
+    [ "$now" -gt 0 ] && [ "$now" != "${1:-}" ] && [ "$(ps -o ppid= -p "$now" | tr -d ' ')" = "$nginx_pid" ]
 }
 
 killed_worker()
 {
     local first
     first=$(owner)
-    kill -KILL "$first" && lab_until 100 other_owner "$first" && is_worker
+    kill -KILL "$first" && lab_until 100 is_worker "$first"
 }
 
+# An old worker that waited may have the stack for a moment, and nobody in the next one.
 reloaded()
 {
     local first
     first=$(owner)
-    kill -HUP "$nginx_pid" && lab_until 100 other_owner "$first" && is_worker
+    kill -HUP "$nginx_pid" && lab_until 100 is_worker "$first"
 }
 
 load()
