@@ -57,6 +57,7 @@ map_regions(struct app *app)
     app->back_evq = (struct shm_back_eventq *)(a->back + l->back_eventqs_off);
     app->info = (struct shm_info *)(a->back + l->back_info_off);
     app->chunks = a->front + l->front_chunks_off;
+    app->smalls = a->front + l->front_smalls_off;
     for (uint32_t i = 0; i < app->nb_rings * l->nb_instances; i++) {
         struct ring_view *v = &app->rings[i];
 
@@ -93,6 +94,7 @@ app_create(struct host *h, struct arena *a, bool privileged)
     app->privileged = privileged;
     app->max_socks = a->layout.max_socks;
     app->nb_chunks = a->layout.nb_chunks;
+    app->nb_smalls = a->layout.nb_smalls;
     app->nb_rings = a->layout.nb_rings_per_instance;
     app->max_subs = 1 + 4 * app->max_socks;
     app->subs_used = 1; /* index 0 stands for none */

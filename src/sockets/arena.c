@@ -42,6 +42,7 @@ layout_init(struct shm_layout *l, const struct arena_config *cfg)
     l->version = SHM_VERSION;
     l->max_socks = cfg->max_socks;
     l->nb_chunks = cfg->tx_chunks;
+    l->nb_smalls = RTE_MIN(cfg->max_socks, SHM_MAX_SMALLS);
     l->nb_rings_per_instance = cfg->nb_rings;
     l->nb_instances = cfg->nb_instances;
     l->ring_bytes = RTE_ALIGN_CEIL(ring, (uint32_t)RTE_CACHE_LINE_SIZE);
@@ -53,6 +54,7 @@ layout_init(struct shm_layout *l, const struct arena_config *cfg)
     l->front_socks_off = place(&front, (uint64_t)cfg->max_socks * sizeof(struct shm_front_sock), RTE_CACHE_LINE_SIZE);
     l->front_more_off = place(&front, (uint64_t)cfg->max_socks * sizeof(struct shm_front_more), REGION_ALIGN);
     l->front_chunks_off = place(&front, (uint64_t)cfg->tx_chunks * SHM_CHUNK_BYTES, REGION_ALIGN);
+    l->front_smalls_off = place(&front, (uint64_t)l->nb_smalls * SHM_SMALL_BYTES, REGION_ALIGN);
     l->front_bytes = RTE_ALIGN_CEIL(front, (uint64_t)REGION_ALIGN);
 
     l->back_eventqs_off = place(&back, SHM_MAX_EVENTQS * sizeof(struct shm_back_eventq), RTE_CACHE_LINE_SIZE);

@@ -139,8 +139,8 @@ struct app {
     struct shm_front_eventq *front_evq;
     struct shm_back_eventq *back_evq;
     struct shm_info *info;
-    char *chunks;
-    uint32_t nb_chunks;
+    char *chunks, *smalls;
+    uint32_t nb_chunks, nb_smalls;
     uint32_t max_socks;
     uint32_t nb_rings; /**< for each worker */
     struct ring_view *rings; /**< [worker][ring]: each worker reads its own */

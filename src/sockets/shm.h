@@ -14,7 +14,7 @@
  * regions, each a memfd that is sealed against change of size:
  *
  *   front   written by the application, never by the stack (but for the consumer index of its rings): notification
- *           rings, one struct shm_front_sock (and shm_front_more) for each socket, transmit chunks. The application maps it read-write.
+ *           rings, one struct shm_front_sock (and shm_front_more) for each socket, transmit chunks and blocks. The application maps it read-write.
  *   back    written by the stack alone: one struct shm_back_sock for each socket, event queues, answers. The application
  *           has a descriptor that can only be mapped for reading.
  *   pool    the stack's receive buffers (core/pktpool.h), read-only for applications, one for all of them.
@@ -24,11 +24,12 @@
  * keeps it privately: whatever an application writes can harm its own sockets alone. Positions in byte streams and
  * rings are free-running 32-bit counters; differences are taken modulo 2^32.
  *
- * Sending. Stream bytes [0, 2^32) of a socket lie in chunks of SHM_CHUNK_BYTES: byte p is in the chunk that shm_tx_chunk(p) names,
- * at p % SHM_CHUNK_BYTES. The front-end copies bytes in, stores tx_tail with release,
+ * Sending. Where byte p of a socket's stream lies is told by its distance d = p - tx_base: in the small block that tx_small names if it names one and d < SHM_SMALL_BYTES,
+ * else in the chunk of SHM_CHUNK_BYTES that shm_tx_chunk(d) names, at d % SHM_CHUNK_BYTES. The front-end copies bytes in, stores tx_tail with release,
  * and notifies. The stack attaches these bytes to packets; it stores tx_acked when the peer has them, and the
  * chunks below belong to the front-end again. At most SHM_TX_CHUNKS * SHM_CHUNK_BYTES - SHM_CHUNK_BYTES bytes are
- * outstanding, so that a chunk is never its own successor.
+ * outstanding, so that a chunk is never its own successor. While nothing is outstanding (tx_acked == tx_tail) the front-end may store another tx_base, so that
+ * who sends little at a time uses the same few lines of memory for ever: a block, or a chunk behind its first SHM_SMALL_BYTES.
  *
  * Receiving. The stack publishes trains: a train is a list of segments (struct shm_segment, at the start of a receive
  * buffer), complete before it is published in trains[]; then rx_tail counts its bytes. The front-end copies
@@ -62,7 +63,7 @@
  * result how many of them went with the SYN: by these the front-end moves tx_tail, which is no news to the stack. SHM_FAST_DEFER in place of a number: -EAGAIN, and nothing is
  * sent, if bytes could go with a SYN to that address; else the SYN asks for a cookie.
  *
- * Fresh sockets. Before it posts SHM_OP_OPEN, or SHM_OP_ACCEPT with this slot as the free one, the front-end zeroes tx_tail, rx_head,
+ * Fresh sockets. Before it posts SHM_OP_OPEN, or SHM_OP_ACCEPT with this slot as the free one, the front-end zeroes tx_tail, tx_base, rx_head,
  * sleepers and tx_flags of the slot: streams start at position 0, and so does train_tail. cmd_head, notified, event_seq and their counterparts run on. A command
  * other than OPEN on a slot that is not in use gives -EBADF.
  *
@@ -76,12 +77,11 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 9u
+#define SHM_VERSION 10u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 64u
-#define SHM_TX_CHUNKS_NEAR                                                                                             \
-    32u /**< of these, named in shm_front_sock; the others in shm_front_more: few streams are so long */
+#define SHM_SMALL_BYTES 256u
 #define SHM_SNDBUF_MAX ((SHM_TX_CHUNKS - 1) * SHM_CHUNK_BYTES)
 #define SHM_TRAINS 8u
 #define SHM_CMDS 2u
@@ -96,6 +96,7 @@
 #define SHM_MAX_CHUNKS                                                                                                 \
     65535u /**< bound of shm_layout.nb_chunks: their numbers are short, so that a socket can have many */
 #define SHM_NO_CHUNK SHM_MAX_CHUNKS
+#define SHM_MAX_SMALLS 65535u /**< bound of shm_layout.nb_smalls */
 #define SHM_MAX_SLOTS (1u << 20) /**< bound of shm_layout.max_socks */
 #define SHM_NO_SLOT UINT32_MAX
 
@@ -180,16 +181,16 @@ struct shm_front_sock {
     uint32_t cmd_head; /**< commands ever posted */
     uint32_t sleepers; /**< SHM_SLEEP_*, SHM_WANT_* */
     uint32_t tx_flags; /**< SHM_TX_* */
-    uint32_t private0[10]; /**< the front-end's own: locks, read cursor; the stack never reads it */
+    uint32_t tx_base; /**< position from which distances in the transmit stream count; stored before tx_tail */
+    uint32_t private0[9]; /**< the front-end's own: locks, read cursor; the stack never reads it */
     /* line 1 */
     struct shm_cmd cmd[SHM_CMDS];
-    uint32_t private1[4];
-    /* line 2 */
-    uint16_t tx_chunk[SHM_TX_CHUNKS_NEAR]; /**< shm_tx_chunk */
+    uint32_t private1[3];
+    uint16_t tx_small; /**< 1 + the number of a small block, 0 = none */
+    uint16_t tx_chunk; /**< shm_tx_chunk */
 } __attribute__((aligned(64)));
-static_assert(sizeof(struct shm_front_sock) == 192, "shm_front_sock");
+static_assert(sizeof(struct shm_front_sock) == 128, "shm_front_sock");
 static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");
-static_assert(offsetof(struct shm_front_sock, tx_chunk) == 128, "chunk numbers fill a line");
 
 /** What few sockets need, apart, so that the others have no memory there: neither side touches it before there is a reason. */
 struct shm_front_more {
@@ -197,20 +198,20 @@ struct shm_front_more {
     uint32_t tx_stamp; /**< with SHM_TX_STAMPS: position behind the byte; stored before tx_tail */
     uint32_t stamp_head; /**< stamps ever taken */
     uint32_t private0[29]; /**< the front-end's own */
-    uint16_t tx_chunk[SHM_TX_CHUNKS - SHM_TX_CHUNKS_NEAR]; /**< shm_tx_chunk */
+    uint16_t tx_chunk[SHM_TX_CHUNKS - 1]; /**< shm_tx_chunk */
 } __attribute__((aligned(64)));
-static_assert(sizeof(struct shm_front_more) == 192, "shm_front_more");
+static_assert(sizeof(struct shm_front_more) == 256, "shm_front_more");
 
 /**
- * Where the chunk of the stream's byte pos is named: 1 + its number; 0 = none, as in memory that was never touched. Read again at each (re)transmission, and bounded each
- * time.
+ * Where the chunk of a distance in the stream is named: 1 + its number; 0 = none, as in memory that was never touched. Read again at each (re)transmission, and bounded each
+ * time; so are tx_base and tx_small.
  */
 static inline uint16_t *
-shm_tx_chunk(struct shm_front_sock *f, struct shm_front_more *more, uint32_t pos)
+shm_tx_chunk(struct shm_front_sock *f, struct shm_front_more *more, uint32_t distance)
 {
-    uint32_t i = pos / SHM_CHUNK_BYTES % SHM_TX_CHUNKS;
+    uint32_t i = distance / SHM_CHUNK_BYTES % SHM_TX_CHUNKS;
 
-    return i < SHM_TX_CHUNKS_NEAR ? &f->tx_chunk[i] : &more->tx_chunk[i - SHM_TX_CHUNKS_NEAR];
+    return i == 0 ? &f->tx_chunk : &more->tx_chunk[i - 1];
 }
 
 /* ---- a socket, back: written by the stack --------------------------------------------------------------------------- */
@@ -332,6 +333,7 @@ struct shm_layout {
     uint32_t version; /**< SHM_VERSION */
     uint32_t max_socks;
     uint32_t nb_chunks;
+    uint32_t nb_smalls; /**< at most max_socks */
     uint32_t nb_rings_per_instance; /**< CPUs for queues=percpu (ring = the calling thread's CPU), 1 in up mode */
     uint32_t nb_instances;
     uint32_t ring_bytes; /**< of one notification ring: struct rte_ring and its SHM_RING_ENTRIES elements of 4 bytes */
@@ -343,6 +345,7 @@ struct shm_layout {
     uint64_t front_socks_off; /**< struct shm_front_sock[max_socks] */
     uint64_t front_more_off; /**< struct shm_front_more[max_socks] */
     uint64_t front_chunks_off; /**< nb_chunks * SHM_CHUNK_BYTES, page-aligned */
+    uint64_t front_smalls_off; /**< nb_smalls * SHM_SMALL_BYTES */
     uint64_t back_eventqs_off; /**< struct shm_back_eventq[SHM_MAX_EVENTQS] */
     uint64_t back_info_off; /**< struct shm_info[SHM_INFO_SLOTS] */
     uint64_t back_socks_off; /**< struct shm_back_sock[max_socks] */

@@ -81,14 +81,22 @@ struct stream {
     uint32_t slot;
 };
 
-/* The bytes at position pos, up to max of them within one chunk. NULL: the application named no chunk of its own. */
+/* The bytes at position pos, up to max of them that lie together. NULL: the application named no memory of its own. */
 static char *
 stream_at(struct stream st, uint32_t pos, uint32_t max, uint32_t *len)
 {
     const struct app *app = st.app;
-    uint32_t off = pos % SHM_CHUNK_BYTES;
-    uint32_t chunk = shm_load16(shm_tx_chunk(&app->front[st.slot], &app->front_more[st.slot], pos)) - 1u;
+    struct shm_front_sock *f = &app->front[st.slot];
+    uint32_t distance = pos - shm_load(&f->tx_base), off = distance % SHM_CHUNK_BYTES;
+    uint32_t small = shm_load16(&f->tx_small), chunk;
 
+    if (distance < SHM_SMALL_BYTES && small != 0) {
+        if (unlikely(small > app->nb_smalls))
+            return NULL;
+        *len = RTE_MIN(max, SHM_SMALL_BYTES - distance);
+        return app->smalls + (size_t)(small - 1) * SHM_SMALL_BYTES + distance;
+    }
+    chunk = shm_load16(shm_tx_chunk(f, &app->front_more[st.slot], distance)) - 1u;
     if (unlikely(chunk >= app->nb_chunks))
         return NULL;
     *len = RTE_MIN(max, SHM_CHUNK_BYTES - off);

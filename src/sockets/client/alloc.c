@@ -22,6 +22,7 @@ struct number_list {
 struct private_head {
     struct number_list slots, chunks;
     struct number_list cold; /* chunks whose memory went back to the kernel; linked as those */
+    struct number_list smalls;
     uint32_t info_pid[SHM_INFO_SLOTS]; /* who uses it, 0 = nobody */
     uint32_t sweep_hand; /* where the search for idle chunks goes on */
 };
@@ -42,6 +43,7 @@ private_head(void)
     return (struct private_head *)(void *)(front->front + front->lay.front_private_off);
 }
 
+/* Of one that is claimed, and so in no list: the process that did it. */
 static uint32_t *
 slot_next(void)
 {
@@ -49,9 +51,15 @@ slot_next(void)
 }
 
 static uint32_t *
+small_next(void)
+{
+    return slot_next() + front->lay.max_socks;
+}
+
+static uint32_t *
 chunk_next(void)
 {
-    return slot_next() + 2 * (uint64_t)front->lay.max_socks;
+    return small_next() + front->lay.max_socks;
 }
 
 /* One that was given back; UINT32_MAX: none. */
@@ -126,6 +134,29 @@ chunk_free(uint32_t chunk)
     list_give(&private_head()->chunks, chunk_next(), chunk);
 }
 
+char *
+small_at(uint32_t small)
+{
+    return front->front + front->lay.front_smalls_off + (uint64_t)small * SHM_SMALL_BYTES;
+}
+
+void
+small_free(uint32_t small)
+{
+    list_give(&private_head()->smalls, small_next(), small);
+}
+
+static void
+free_small_of(struct shm_front_sock *f)
+{
+    uint32_t number = f->tx_small;
+
+    if (number != 0) {
+        store_relaxed16(&f->tx_small, 0);
+        small_free(number - 1);
+    }
+}
+
 /* Chunks from number `low` of the stream to below `end`, modulo 2^16. */
 static void
 free_chunks(uint32_t slot, uint16_t low, uint16_t end)
@@ -147,7 +178,8 @@ free_chunks_of(uint32_t slot)
 {
     struct shm_front_sock *f = front_sock(slot);
 
-    free_chunks(slot, slot_hot(f)->tx_low, (uint16_t)(f->tx_tail / SHM_CHUNK_BYTES + 1));
+    free_chunks(slot, slot_hot(f)->tx_low, (uint16_t)((f->tx_tail - f->tx_base) / SHM_CHUNK_BYTES + 1));
+    free_small_of(f);
 }
 
 void
@@ -155,13 +187,21 @@ slot_free_acked(uint32_t slot)
 {
     struct shm_front_sock *f = front_sock(slot);
     struct slot_hot *h = slot_hot(f);
-    uint32_t acked = load_acquire(&back_sock(slot)->tx_acked);
-    /* The chunk that tx_tail is in goes back too when nothing is outstanding: an idle connection holds no memory. */
-    bool is_idle = acked == f->tx_tail && !(load_relaxed(&h->flags) & SLOT_RESERVED);
-    uint32_t end = is_idle ? acked + SHM_CHUNK_BYTES - 1 : acked;
+    uint32_t acked = load_acquire(&back_sock(slot)->tx_acked), distance = acked - f->tx_base;
 
-    free_chunks(slot, h->tx_low, (uint16_t)(end / SHM_CHUNK_BYTES));
-    h->tx_low = (uint16_t)(acked / SHM_CHUNK_BYTES);
+    /* What tx_tail is in goes back too when nothing is outstanding: an idle connection holds no memory. */
+    if (acked == f->tx_tail && !(load_relaxed(&h->flags) & SLOT_RESERVED)) {
+        if (f->tx_chunk != 0 || h->tx_low != 0 || distance >= SHM_CHUNK_BYTES)
+            free_chunks(slot, h->tx_low, (uint16_t)(distance / SHM_CHUNK_BYTES + 1));
+        free_small_of(f);
+        store_relaxed(&f->tx_base, acked);
+        h->tx_low = 0;
+        return;
+    }
+    free_chunks(slot, h->tx_low, (uint16_t)(distance / SHM_CHUNK_BYTES));
+    h->tx_low = (uint16_t)(distance / SHM_CHUNK_BYTES);
+    if (distance >= SHM_SMALL_BYTES)
+        free_small_of(f);
 }
 
 /*
@@ -182,7 +222,7 @@ sweep_idle_chunks(uint32_t slots, uint32_t enough)
 
         if (load_relaxed(&b->tx_acked) != load_relaxed(&f->tx_tail) || !lock_try_own(&h->lock))
             continue;
-        if (__atomic_load_n(tx_chunk(slot, (uint32_t)h->tx_low * SHM_CHUNK_BYTES), __ATOMIC_RELAXED) != 0 &&
+        if ((f->tx_small != 0 || *tx_chunk(slot, (uint32_t)h->tx_low * SHM_CHUNK_BYTES) != 0) &&
             (load_acquire(&slot_claim(f)->state) & 3u) == SLOT_OPEN) {
             slot_free_acked(slot);
             found++;
@@ -213,6 +253,17 @@ chunk_alloc(void)
     sweep_idle_chunks(UINT32_MAX, SWEEP_SLOTS / 2);
     c = list_take_used(l, chunk_next());
     return c != UINT32_MAX ? c : SHM_NO_CHUNK;
+}
+
+uint32_t
+small_alloc(void)
+{
+    struct number_list *l = &private_head()->smalls;
+    uint32_t n = list_take_used(l, small_next());
+
+    if (FRONT_UNLIKELY(n == UINT32_MAX) && sweep_idle_chunks(SWEEP_SLOTS, SWEEP_SLOTS / 2))
+        n = list_take_used(l, small_next());
+    return n != UINT32_MAX ? n : list_take_fresh(l, front->lay.nb_smalls);
 }
 
 void
@@ -354,8 +405,9 @@ sweep_orphans(void)
     for (slot = 0; slot < used; slot++) {
         struct slot_claim *c = slot_claim(front_sock(slot));
         uint32_t state = load_acquire(&c->state);
-        bool orphan = (state & 3u) == SLOT_OPEN ||
-                      ((state & 3u) == SLOT_CLAIMED && kill((pid_t)load_relaxed(&c->pid), 0) != 0 && errno == ESRCH);
+        bool orphan =
+            (state & 3u) == SLOT_OPEN ||
+            ((state & 3u) == SLOT_CLAIMED && kill((pid_t)load_relaxed(&slot_next()[slot]), 0) != 0 && errno == ESRCH);
 
         if (orphan && stack_is_done(slot) && slot_change(slot, state, SLOT_FREE))
             slot_give(slot);
@@ -370,10 +422,11 @@ slot_prepare(uint32_t slot)
 
     opts_clear(slot); /* by the flags of its last socket */
     memset(f->private0, 0, sizeof(f->private0));
-    store_relaxed(&c->pid, (uint32_t)front->pid);
+    store_relaxed(&slot_next()[slot], (uint32_t)front->pid);
     store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);
     /* The stack may look at them still, for what it woke when the slot was another socket's. */
     store_relaxed(&f->tx_tail, 0);
+    store_relaxed(&f->tx_base, 0);
     store_relaxed(&f->rx_head, 0);
     store_relaxed(&f->sleepers, 0);
     store_relaxed(&f->tx_flags, 0);

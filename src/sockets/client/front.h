@@ -159,11 +159,11 @@ struct slot_hot {
     uint32_t lock;
     uint32_t rx_pos; /**< bytes of the receive stream copied out; front->rx_head follows */
     uint32_t rx_segment; /**< the segment that rx_pos is in (units of 64 bytes), 0 = at the start of a train */
-    uint32_t rx_off; /**< bytes of it that were taken */
-    uint32_t train; /**< trains finished */
     uint32_t rx_told; /**< rx_head at the last notification about it */
-    uint16_t tx_low; /**< chunks below this one (position / SHM_CHUNK_BYTES) have been given back */
-    uint16_t trains_told; /**< train at the last notification, modulo 2^16 */
+    uint16_t rx_off; /**< bytes of it that were taken */
+    uint16_t train; /**< trains finished, modulo 2^16 */
+    uint16_t trains_told; /**< train at the last notification */
+    uint16_t tx_low; /**< chunks below this one (distance from tx_base / SHM_CHUNK_BYTES) have been given back */
     uint32_t flags; /**< SLOT_* */
     uint32_t sleepers; /**< how many sleep: readers in bits 0..9, writers 10..19, for a command 20..29 */
     uint32_t cmd_lock; /**< held from posting a command until its result is read */
@@ -172,7 +172,6 @@ struct slot_hot {
 /** In private1: whose slot it is, and the options that nearly every socket sets. */
 struct slot_claim {
     uint32_t state; /**< epoch << 2 | enum slot_state */
-    uint32_t pid; /**< of the process that claimed it */
     uint32_t set; /**< bit for each row of the table in opts.c that was set */
     uint32_t switches; /**< bit for each of its switches */
 };
@@ -219,11 +218,11 @@ back_sock(uint32_t slot)
     return &front->bsocks[slot];
 }
 
-/** Names the chunk of the stream's byte pos: 1 + its number, 0 = none. */
+/** Names the chunk of a distance in the transmit stream: 1 + its number, 0 = none. */
 static inline uint16_t *
-tx_chunk(uint32_t slot, uint32_t pos)
+tx_chunk(uint32_t slot, uint32_t distance)
 {
-    return shm_tx_chunk(&front->fsocks[slot], &front->fmore[slot], pos);
+    return shm_tx_chunk(&front->fsocks[slot], &front->fmore[slot], distance);
 }
 
 static inline struct slot_hot *
@@ -365,6 +364,10 @@ void slot_forget_closing(void);
 uint32_t chunk_alloc(void);
 void chunk_free(uint32_t chunk);
 char *chunk_at(uint32_t chunk);
+/** A small block, UINT32_MAX if all are taken. */
+uint32_t small_alloc(void);
+void small_free(uint32_t small);
+char *small_at(uint32_t small);
 /** Before a sleep, at an instant of wait_now_us: what a burst of sending took goes back to the kernel, little by little. */
 void chunks_trim(uint64_t now_us);
 /** Give back the chunks of a socket that the peer has acknowledged entirely. The caller holds its lock. */

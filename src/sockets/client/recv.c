@@ -32,7 +32,7 @@ recv_notice_carried(uint32_t slot)
     struct slot_hot *h = slot_hot(f);
 
     h->rx_told = f->rx_head;
-    h->trains_told = (uint16_t)h->train;
+    h->trains_told = h->train;
     if (notice.slot == slot)
         notice.held = false;
 }
@@ -76,7 +76,8 @@ tell_taken(uint32_t slot)
 /* ---- copying out -------------------------------------------------------------------------------------------------------- */
 
 struct cursor {
-    uint32_t pos, segment, off, train;
+    uint32_t pos, segment;
+    uint16_t off, train;
     uint32_t at_us; /* when the last bytes arrived */
     bool segment_done;
 };
@@ -108,7 +109,7 @@ next_piece(struct cursor *c, const struct shm_back_sock *b, size_t n, const char
     part = part > n ? n : part;
     *at = (const char *)s + s->data_off + c->off;
     c->at_us = s->at_us;
-    c->off += (uint32_t)part;
+    c->off = (uint16_t)(c->off + part);
     c->pos += (uint32_t)part;
     if (c->off == s->n_bytes) {
         c->segment = s->next; /* read before rx_head gives the segment back */

@@ -57,16 +57,56 @@ check_sendable(uint32_t slot)
     return st & SHM_ST_CONNECTING ? SEND_WOULD_BLOCK : -EPIPE;
 }
 
-/* Where the stream's next bytes go, up to the end of a chunk. NULL: there is no chunk. The caller holds the lock. */
-static char *
-tail_at(uint32_t slot)
+/*
+ * Nothing is outstanding: the next bytes, n of them, need not lie behind the last. Few go into a small block; who has a chunk, or sends more, goes to the beginning of that.
+ */
+static void
+begin_anew(uint32_t slot, size_t n)
 {
-    uint32_t tail = front_sock(slot)->tx_tail, off = tail % SHM_CHUNK_BYTES;
-    uint16_t *chunk = tx_chunk(slot, tail);
+    struct shm_front_sock *f = front_sock(slot);
+    uint32_t small, distance = SHM_SMALL_BYTES;
+
+    if (slot_hot(f)->tx_low != 0 || f->tx_tail - f->tx_base > SHM_CHUNK_BYTES)
+        slot_free_acked(slot);
+    if (n <= SHM_SMALL_BYTES && f->tx_chunk == 0) {
+        small = f->tx_small != 0 ? f->tx_small - 1u : small_alloc();
+        if (FRONT_LIKELY(small != UINT32_MAX)) {
+            store_relaxed16(&f->tx_small, small + 1);
+            distance = 0;
+        }
+    }
+    store_relaxed(&f->tx_base, f->tx_tail - distance);
+}
+
+static bool
+all_is_acked(uint32_t slot)
+{
+    return load_acquire(&back_sock(slot)->tx_acked) == front_sock(slot)->tx_tail;
+}
+
+/* Where the stream's next bytes go, of *n of them so many as lie together. NULL: there is no memory for them. The caller holds the lock. */
+static char *
+tail_at(uint32_t slot, size_t *n)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    bool anew = all_is_acked(slot);
+    uint32_t distance, off;
+    uint16_t *chunk;
 
     /* The space grows while we append, perhaps by a whole round: what stood in this place must be given back before it is used again. */
-    if (off == 0)
+    if (!anew && (f->tx_tail - f->tx_base) % SHM_CHUNK_BYTES == 0) {
         slot_free_acked(slot);
+        anew = all_is_acked(slot);
+    }
+    if (anew)
+        begin_anew(slot, *n);
+    distance = f->tx_tail - f->tx_base;
+    if (distance < SHM_SMALL_BYTES && f->tx_small != 0) {
+        *n = *n > SHM_SMALL_BYTES - distance ? SHM_SMALL_BYTES - distance : *n;
+        return small_at(f->tx_small - 1u) + distance;
+    }
+    off = distance % SHM_CHUNK_BYTES;
+    chunk = tx_chunk(slot, distance);
     if (*chunk == 0) {
         uint32_t c = chunk_alloc();
 
@@ -74,26 +114,20 @@ tail_at(uint32_t slot)
             return NULL;
         store_relaxed16(chunk, c + 1);
     }
+    *n = *n > SHM_CHUNK_BYTES - off ? SHM_CHUNK_BYTES - off : *n;
     return chunk_at(*chunk - 1u) + off;
 }
 
 __attribute__((no_sanitize("thread"))) void
 send_prefetch(uint32_t slot)
 {
-    uint32_t tail = front_sock(slot)->tx_tail, chunk = *tx_chunk(slot, tail);
+    const struct shm_front_sock *f = front_sock(slot);
+    uint32_t small = f->tx_small, chunk = f->tx_chunk;
 
-    if (chunk != 0)
-        __builtin_prefetch(chunk_at(chunk - 1) + tail % SHM_CHUNK_BYTES, 1);
-}
-
-/* How much of n fits there. */
-static size_t
-tail_room(uint32_t slot, size_t n, uint32_t space)
-{
-    size_t rest = SHM_CHUNK_BYTES - front_sock(slot)->tx_tail % SHM_CHUNK_BYTES;
-
-    n = n > space ? space : n;
-    return n > rest ? rest : n;
+    if (small != 0)
+        __builtin_prefetch(small_at(small - 1), 1);
+    else if (chunk != 0)
+        __builtin_prefetch(chunk_at(chunk - 1) + SHM_SMALL_BYTES, 1);
 }
 
 uint32_t
@@ -106,7 +140,7 @@ send_stage(uint32_t slot, const struct tx_source *src)
 
     if (src->fill != fill_from_iov || n == 0 || !lock_acquire_own(&slot_hot(f)->lock))
         return 0;
-    at = f->tx_tail == 0 ? tail_at(slot) : NULL;
+    at = f->tx_tail == 0 ? tail_at(slot, &n) : NULL;
     if (at != NULL)
         fill_from_iov(&copy, at, n);
     lock_release_own(&slot_hot(f)->lock);
@@ -163,8 +197,8 @@ static ssize_t
 append_piece(uint32_t slot, struct tx_source *src, uint32_t space, uint32_t marks)
 {
     struct shm_front_sock *f = front_sock(slot);
-    size_t n = tail_room(slot, src->left, space);
-    char *at = tail_at(slot);
+    size_t n = src->left < space ? src->left : space;
+    char *at = tail_at(slot, &n);
     ssize_t got;
 
     if (at == NULL)
@@ -381,10 +415,11 @@ reserve(uint32_t slot, void **at, size_t n)
 
     if (rc <= 0)
         return rc;
-    room = tail_room(slot, n, sock_tx_room(slot));
+    room = sock_tx_room(slot);
     if (room == 0)
         return SEND_WOULD_BLOCK;
-    *at = tail_at(slot);
+    room = room < n ? room : n;
+    *at = tail_at(slot, &room);
     if (*at == NULL)
         return -ENOBUFS;
     __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, (uint32_t)room << SLOT_RESERVED_SHIFT, __ATOMIC_RELAXED);

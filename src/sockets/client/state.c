@@ -67,7 +67,9 @@ sock_tx_room(uint32_t slot)
 static bool
 trains_are_full(uint32_t slot)
 {
-    return load_relaxed(&back_sock(slot)->train_tail) - load_relaxed(&slot_hot(front_sock(slot))->train) >= SHM_TRAINS;
+    uint16_t taken = __atomic_load_n(&slot_hot(front_sock(slot))->train, __ATOMIC_RELAXED);
+
+    return (uint16_t)(load_relaxed(&back_sock(slot)->train_tail) - taken) >= SHM_TRAINS;
 }
 
 static bool

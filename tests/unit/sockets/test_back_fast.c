@@ -118,7 +118,7 @@ lies_cost_the_liar(void **state)
     uint32_t client = fapp_open(&f->a);
 
     listen_fast(&f->b);
-    fapp_front(&f->a, client)->tx_chunk[0] = 0;
+    fapp_front(&f->a, client)->tx_chunk = 0;
     assert_int_equal(fapp_value_cmd(&f->a, client, SHM_OP_SETOPT, TCP_OPT_FASTOPEN_NO_COOKIE, 1), 0);
     assert_true(fapp_connect_fast(&f->a, client, &f->b.node->addr, PORT, UINT16_MAX - 1) > 0);
     node_poll(f->a.node);

@@ -154,7 +154,7 @@ chunk_out_of_range(void **state)
     struct fixture *f = *state;
 
     /* A copied payload and an attached one take different ways to the chunk. */
-    fapp_front(&f->bad, f->client)->tx_chunk[0] = NODE_CHUNKS + 1;
+    fapp_front(&f->bad, f->client)->tx_chunk = NODE_CHUNKS + 1;
     fapp_front(&f->bad, f->client)->tx_tail += 100;
     fapp_notify(&f->bad, f->client);
     is_aborted(f);
@@ -165,9 +165,33 @@ chunk_out_of_range_attached(void **state)
 {
     struct fixture *f = *state;
 
-    fapp_front(&f->bad, f->client)->tx_chunk[0] = 0;
+    fapp_front(&f->bad, f->client)->tx_chunk = 0;
     fapp_front(&f->bad, f->client)->tx_tail += 1000;
     fapp_notify(&f->bad, f->client);
+    is_aborted(f);
+}
+
+static void
+small_block_out_of_range(void **state)
+{
+    struct fixture *f = *state;
+
+    fapp_front(&f->bad, f->client)->tx_base = fapp_front(&f->bad, f->client)->tx_tail;
+    fapp_front(&f->bad, f->client)->tx_small = (uint16_t)(f->bad.layout.nb_smalls + 1);
+    fapp_front(&f->bad, f->client)->tx_tail += 100;
+    fapp_notify(&f->bad, f->client);
+    is_aborted(f);
+}
+
+/* A distance is any number: the bytes are others of its own, or there are none. */
+static void
+base_jumps(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(fapp_send(&f->bad, f->client, "0123456789", 10), 10);
+    fapp_front(&f->bad, f->client)->tx_base = -3 * SHM_CHUNK_BYTES;
+    net_run(&f->net, 100000);
     is_aborted(f);
 }
 
@@ -343,6 +367,8 @@ main(void)
         T(rx_head_takes_the_unpublished),
         T(chunk_out_of_range),
         T(chunk_out_of_range_attached),
+        T(small_block_out_of_range),
+        T(base_jumps),
         T(cmd_head_jumps),
         T(foreign_numbers),
         T(broken_ring),

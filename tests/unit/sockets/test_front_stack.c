@@ -302,6 +302,7 @@ lay_out(struct shm_layout *l)
     l->version = SHM_VERSION;
     l->max_socks = FS_SOCKS;
     l->nb_chunks = FS_CHUNKS;
+    l->nb_smalls = FS_SMALLS;
     l->nb_instances = 1;
     l->nb_rings_per_instance = 2;
     l->ring_bytes = RING_BYTES;
@@ -311,6 +312,7 @@ lay_out(struct shm_layout *l)
     l->front_socks_off = place(&l->front_bytes, FS_SOCKS * sizeof(struct shm_front_sock));
     l->front_more_off = place(&l->front_bytes, FS_SOCKS * sizeof(struct shm_front_more));
     l->front_chunks_off = place(&l->front_bytes, (uint64_t)FS_CHUNKS * SHM_CHUNK_BYTES);
+    l->front_smalls_off = place(&l->front_bytes, (uint64_t)FS_SMALLS * SHM_SMALL_BYTES);
     l->back_eventqs_off = place(&l->back_bytes, SHM_MAX_EVENTQS * sizeof(struct shm_back_eventq));
     l->back_info_off = place(&l->back_bytes, SHM_INFO_SLOTS * sizeof(struct shm_info));
     l->back_socks_off = place(&l->back_bytes, FS_SOCKS * sizeof(struct shm_back_sock));
@@ -365,7 +367,7 @@ fs_start(void)
 void
 fs_assert_all_free(void)
 {
-    uint32_t slots[FS_SOCKS], chunks[FS_CHUNKS], i;
+    uint32_t slots[FS_SOCKS], chunks[FS_CHUNKS], smalls[FS_SMALLS], i;
 
     fs_settle();
     slot_reap(UINT32_MAX);
@@ -376,9 +378,19 @@ fs_assert_all_free(void)
     assert_int_equal(chunk_alloc(), SHM_NO_CHUNK);
     for (i = 0; i < FS_CHUNKS; i++)
         chunk_free(chunks[i]);
+    for (i = 0; i < FS_SMALLS; i++) {
+        smalls[i] = small_alloc();
+        assert_int_not_equal(smalls[i], UINT32_MAX);
+    }
+    assert_int_equal(small_alloc(), UINT32_MAX);
+    for (i = 0; i < FS_SMALLS; i++)
+        small_free(smalls[i]);
     for (i = 0; i < FS_SOCKS; i++) {
         slots[i] = slot_alloc();
         assert_int_not_equal(slots[i], SHM_NO_SLOT);
+        assert_int_equal(front_sock(slots[i])->tx_small, 0);
+        for (uint32_t d = 0; d < SHM_TX_CHUNKS * SHM_CHUNK_BYTES; d += SHM_CHUNK_BYTES)
+            assert_int_equal(*tx_chunk(slots[i], d), 0);
     }
     assert_int_equal(slot_alloc(), SHM_NO_SLOT);
     for (i = 0; i < FS_SOCKS; i++)
@@ -528,10 +540,17 @@ fs_sent_bytes(uint32_t slot)
 void
 fs_sent(uint32_t slot, uint32_t pos, void *out, size_t n)
 {
+    const struct shm_front_sock *f = front_sock(slot);
     char *to = out;
 
-    for (; n > 0; n--, pos++)
-        *to++ = chunk_at(*tx_chunk(slot, pos) - 1u)[pos % SHM_CHUNK_BYTES];
+    for (; n > 0; n--, pos++) {
+        uint32_t d = pos - f->tx_base;
+
+        if (d < SHM_SMALL_BYTES && f->tx_small != 0)
+            *to++ = small_at(f->tx_small - 1u)[d];
+        else
+            *to++ = chunk_at(*tx_chunk(slot, d) - 1u)[d % SHM_CHUNK_BYTES];
+    }
 }
 
 void

@@ -16,6 +16,7 @@
 #define FS_NETWORK_PEER "10.9.9.7"
 #define FS_SOCKS 64u
 #define FS_CHUNKS 24u
+#define FS_SMALLS 16u
 
 /** Start; the process is attached from now on. A test program does this once. */
 void fs_start(void);
