@@ -146,10 +146,10 @@ class Lab:
         return job, log
 
     def daemon(self, name, cpu, prefix, vdev, *words):
-        """A stack's daemon on a CPU, ready; prefix: what runs it, as in a namespace; vdev: its device, None where the words name a wire. Returns (process, the words that run a program on that stack)."""
+        """A stack's daemon on a CPU, ready, and before all others, as what it serves must be too; prefix: what runs it, as in a namespace; vdev: its device, None where the words name a wire. Returns (process, the words that run a program on that stack)."""
         control = os.path.join(self.tmp, name + '.sock')
         job, log = self.start(name, *prefix, self.app('isosockd'), '-l', str(cpu), '--no-pci', *([f'--vdev={vdev}'] if vdev else []), *words[:words.index('--')],
-                              '--', '--control', control, '--port-min', '1024', '--port-max', '65535', *words[words.index('--') + 1:])
+                              '--', '--control', control, '--port-min', '1024', '--port-max', '65535', *words[words.index('--') + 1:], urgent=True)
 
         def ready():
             with open(log, encoding='utf-8') as f:

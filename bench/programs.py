@@ -96,7 +96,7 @@ def number(pattern, text):
 
 
 def wrk(address, seconds, *words):
-    return (['wrk', '-t1', '-c64', f'-d{seconds:g}s', *words, f'http://{address}:{NGINX_PORT}/page'],
+    return (['wrk', '-t1', '-c64', f'-d{max(1, round(seconds))}s', *words, f'http://{address}:{NGINX_PORT}/page'],
             lambda text: number(r'Requests/sec:\s*([\d.]+)', text))
 
 
