@@ -50,6 +50,7 @@ struct seat {
     uint64_t passed_at_us; /**< start of the last pass; atomic for those who look without the lock */
     uint64_t idle_since_us; /**< 0 = the last pass did something; atomic for those who look without the lock */
     bool has_intr, armed;
+    bool shared; /**< the last pass was made where other threads may want the seat */
 } __attribute__((aligned(64)));
 
 struct caller {
@@ -169,6 +170,9 @@ serve_pending(struct seat *seat, uint64_t now_us)
     seat->nb_pending = 0;
     if (unlikely(load_relaxed(&c->lost)) && __atomic_exchange_n(&c->lost, 0, __ATOMIC_ACQ_REL))
         app_serve_all(seat->net, c->e->app, now_us);
+    /* A lone request goes out before the pass looks at anything else; several share a burst with what the pass adds. */
+    if (n == 1)
+        port_flush(net_queue(seat->net), now_us);
     net_pause(seat->net);
 }
 
@@ -181,6 +185,7 @@ pass_locked(struct seat *seat)
     unsigned did = seat->nb_pending;
     uint32_t term = go_in(seat);
 
+    __atomic_store_n(&seat->shared, term == SOLE_NOBODY, __ATOMIC_RELAXED);
     __atomic_store_n(&seat->passed_at_us, now_us, __ATOMIC_RELAXED);
     if (did > 0 || unlikely(load_relaxed(&c->lost)))
         serve_pending(seat, now_us);
@@ -239,7 +244,7 @@ caller_pass(void)
             did = try_pass(other);
     }
     /* A pause is as long as a pass: only for others, who may want the seat. */
-    if (did == 0 && load_relaxed(&seat->of->threads) > 1)
+    if (did == 0 && load_relaxed(&seat->of->threads) > 1 && __atomic_load_n(&seat->shared, __ATOMIC_RELAXED))
         rte_pause();
     return did;
 }
