@@ -43,24 +43,62 @@ struct server_conn {
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct server_conn) == 64, "a connection of the server is one line");
 
+#define BLOCK_CONNS 255u
+
+/** Many at a time: the allocator would take a line and more for each. */
+struct conn_block {
+    struct conn_block *next;
+    uint32_t used;
+    struct server_conn conns[BLOCK_CONNS];
+};
+
 struct server_thread {
     struct run *run;
     struct tally *tally;
     uint32_t number;
     int listen_fd, epoll_fd;
-    struct server_conn *conns;
+    struct server_conn *conns, *spare;
+    struct conn_block *blocks;
     uint64_t paused_until_ns; /**< no descriptors left: no accepting until then; 0 = accepting */
     uint8_t *in, *out;
 };
 
+static struct server_conn *
+conn_alloc(struct server_thread *t)
+{
+    struct server_conn *c = t->spare;
+
+    if (c != NULL) {
+        t->spare = c->next;
+        return c;
+    }
+    if (t->blocks == NULL || t->blocks->used == BLOCK_CONNS) {
+        struct conn_block *b = aligned_alloc(64, sizeof(*b));
+
+        if (b == NULL)
+            return NULL;
+        b->next = t->blocks;
+        b->used = 0;
+        t->blocks = b;
+    }
+    return &t->blocks->conns[t->blocks->used++];
+}
+
 static void
-conn_close(struct server_conn *c)
+conn_free(struct server_thread *t, struct server_conn *c)
+{
+    c->next = t->spare;
+    t->spare = c;
+}
+
+static void
+conn_close(struct server_thread *t, struct server_conn *c)
 {
     close(c->fd);
     *c->link = c->next;
     if (c->next != NULL)
         c->next->link = c->link;
-    free(c);
+    conn_free(t, c);
 }
 
 static int
@@ -186,31 +224,31 @@ conn_event(struct server_thread *t, struct server_conn *c, uint32_t events)
     bool is_sender;
 
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && conn_receive(t, c) != 0) {
-        conn_close(c);
+        conn_close(t, c);
         return;
     }
     is_sender = c->hello_got == HELLO_BYTES && c->hello.role == ROLE_RX;
     if ((c->out_bytes > 0 || is_sender) && conn_send(t, c) != 0) {
-        conn_close(c);
+        conn_close(t, c);
         return;
     }
     if (conn_want(t, c, c->out_bytes > 0 || is_sender ? EPOLLIN | EPOLLOUT : EPOLLIN) != 0) {
         tally_add(&t->tally->errors, 1);
-        conn_close(c);
+        conn_close(t, c);
     }
 }
 
 static int
 conn_open(struct server_thread *t, int fd)
 {
-    struct server_conn *c = aligned_alloc(64, sizeof(*c));
+    struct server_conn *c = conn_alloc(t);
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
 
     if (c == NULL)
         return -1;
     *c = (struct server_conn){ .fd = fd, .events = EPOLLIN };
     if (epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, fd, &ev) != 0) {
-        free(c);
+        conn_free(t, c);
         return -1;
     }
     c->link = &t->conns;
@@ -296,7 +334,7 @@ server_thread_main(void *arg)
     t->tally->cpu_ns = thread_cpu_ns() - t->tally->cpu_ns;
     t->tally->end_ns = now_ns();
     while (t->conns != NULL)
-        conn_close(t->conns);
+        conn_close(t, t->conns);
     __atomic_add_fetch(&t->run->ended, 1, __ATOMIC_ACQ_REL);
     return NULL;
 }
@@ -357,6 +395,10 @@ out:
     for (uint32_t i = 0; i < n; i++) {
         free(threads[i].in);
         free(threads[i].out);
+        for (struct conn_block *b = threads[i].blocks, *next; b != NULL; b = next) {
+            next = b->next;
+            free(b);
+        }
         if (threads[i].epoll_fd >= 0)
             close(threads[i].epoll_fd);
     }

@@ -51,6 +51,7 @@ map_regions(struct app *app)
 
     app->front = (struct shm_front_sock *)(a->front + l->front_socks_off);
     app->back_more = (struct shm_back_more *)(a->back + l->back_more_off);
+    app->back_names = (struct shm_back_name *)(a->back + l->back_names_off);
     app->front_more = (struct shm_front_more *)(a->front + l->front_more_off);
     app->back = (struct shm_back_sock *)(a->back + l->back_socks_off);
     app->front_evq = (struct shm_front_eventq *)(a->front + l->front_eventqs_off);

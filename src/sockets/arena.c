@@ -61,6 +61,7 @@ layout_init(struct shm_layout *l, const struct arena_config *cfg)
     l->back_info_off = place(&back, SHM_INFO_SLOTS * sizeof(struct shm_info), RTE_CACHE_LINE_SIZE);
     l->back_socks_off = place(&back, (uint64_t)cfg->max_socks * sizeof(struct shm_back_sock), RTE_CACHE_LINE_SIZE);
     l->back_more_off = place(&back, (uint64_t)cfg->max_socks * sizeof(struct shm_back_more), REGION_ALIGN);
+    l->back_names_off = place(&back, (uint64_t)cfg->max_socks * sizeof(struct shm_back_name), REGION_ALIGN);
     l->back_bytes = RTE_ALIGN_CEIL(back, (uint64_t)REGION_ALIGN);
 
     l->pool_bytes = cfg->pool_bytes;

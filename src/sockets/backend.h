@@ -42,7 +42,7 @@
 #define SOCK_SHUT_RD 0x04u /**< with SOCK_SHUT_WR: what arrives is answered by a reset */
 #define SOCK_SHUT_WR 0x08u
 #define SOCK_FIN 0x10u /**< the peer has ended its stream, at rx_delivered */
-#define SOCK_BOUND 0x20u /**< the port in back->local is reserved by tcp_bind */
+#define SOCK_BOUND 0x20u /**< the port of its local name is reserved by tcp_bind */
 #define SOCK_ABORTED 0x100u /**< with a relay: tcp_abort is on its way, effects are of the connection that was */
 #define SOCK_SHADOW 0x80u /**< stands for a bound or listening socket that lives in another domain */
 #define SOCK_SYN_DATA 0x200u /**< bytes went with the SYN; until it has heard so the application's tx_tail stays 0 */
@@ -135,6 +135,7 @@ struct app {
     struct shm_front_sock *front; /**< [max_socks] */
     struct shm_front_more *front_more;
     struct shm_back_more *back_more;
+    struct shm_back_name *back_names;
     struct shm_back_sock *back;
     struct shm_front_eventq *front_evq;
     struct shm_back_eventq *back_evq;
@@ -804,6 +805,20 @@ static inline struct shm_addr
 addr_to_shm(const struct ip_addr *a, uint16_t port)
 {
     return (struct shm_addr){ .addr = { a->w[0], a->w[1], a->w[2], a->w[3] }, .port = port };
+}
+
+static inline struct shm_addr
+sock_address(const struct sock *sk, enum shm_end end)
+{
+    return shm_name(&sk->app->back_names[sk->slot], &sk->app->back_more[sk->slot], end);
+}
+
+static inline void
+sock_set_address(const struct sock *sk, enum shm_end end, const struct ip_addr *a, uint16_t port)
+{
+    const struct shm_addr name = addr_to_shm(a, port);
+
+    shm_name_set(&sk->app->back_names[sk->slot], &sk->app->back_more[sk->slot], end, &name);
 }
 
 #endif /* SOCKETS_BACKEND_H */

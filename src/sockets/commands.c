@@ -26,7 +26,7 @@ bind_to(struct stack *s, struct sock *sk, const struct ip_addr *local, uint16_t 
 
     if (rc != 0)
         return rc;
-    sock_back(sk)->local = addr_to_shm(local, chosen);
+    sock_set_address(sk, SHM_LOCAL, local, chosen);
     sock_lock(s, sk);
     sock_set_flags(sk, SOCK_BOUND, 0);
     sock_unlock(s, sk);
@@ -66,9 +66,9 @@ take_over_port(struct stack *s, struct sock *sk, tcp_id id, uint16_t flags, uint
 static int
 do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
-    struct shm_back_sock *b = sock_back(sk);
     uint32_t backlog = cmd->opt.value < 0 ? 0 : (uint32_t)cmd->opt.value;
-    struct ip_addr local = addr_from_shm(&b->local);
+    const struct shm_addr name = sock_address(sk, SHM_LOCAL);
+    struct ip_addr local = addr_from_shm(&name);
     tcp_id id;
     int rc;
 
@@ -89,7 +89,7 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     }
     if (sk->spread != NULL)
         return spread_listen(s, sk, backlog);
-    rc = engine_listen(s, &local, b->local.port, backlog, sk, &id);
+    rc = engine_listen(s, &local, name.port, backlog, sk, &id);
     if (rc != 0)
         return rc;
     take_over_port(s, sk, id, SOCK_LISTENER, SHM_ST_LISTEN);
@@ -119,12 +119,12 @@ may_connect(struct stack *s, struct sock *sk)
 static struct tcp_tuple
 tuple_to_be(struct stack *s, const struct sock *sk, const struct shm_cmd *cmd)
 {
-    const struct shm_back_sock *b = sock_back(sk);
+    const struct shm_addr name = sock_address(sk, SHM_LOCAL);
     struct tcp_tuple t = { .remote = addr_from_shm(&cmd->sa), .remote_port = cmd->sa.port };
 
     if (sock_flags(sk) & SOCK_BOUND) {
-        t.local = addr_from_shm(&b->local);
-        t.local_port = b->local.port;
+        t.local = addr_from_shm(&name);
+        t.local_port = name.port;
     }
     if (ip_addr_is_any(&t.local))
         t.local = ip_source_for(s->ip, &t.remote);
@@ -151,7 +151,6 @@ syn_bytes(const struct shm_cmd *cmd)
 int
 commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
-    struct shm_back_sock *b = sock_back(sk);
     struct tcp_tuple t = tuple_to_be(s, sk, cmd);
     uint16_t mss_out = (uint16_t)(ip_mtu(s->ip, &t.remote) - 40);
     uint32_t taken = 0;
@@ -163,8 +162,8 @@ commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
                                         : engine_connect(s, &t, mss_out, sk, &id);
     if (rc != 0)
         return rc;
-    b->local = addr_to_shm(&t.local, t.local_port);
-    b->peer = addr_to_shm(&t.remote, t.remote_port);
+    sock_set_address(sk, SHM_LOCAL, &t.local, t.local_port);
+    sock_set_address(sk, SHM_PEER, &t.remote, t.remote_port);
     if (taken > 0) {
         sock_lock_tx(s, sk);
         sk->tx_tail = taken;
@@ -362,7 +361,7 @@ do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         sk->window_clamp = (uint32_t)value;
     if (name == TCP_OPT_RCVBUF) {
         sk->rcvbuf = value;
-        shm_store(&sock_back(sk)->rcvbuf_bytes, (uint32_t)value);
+        shm_store(&sk->app->back_names[sk->slot].rcvbuf_bytes, (uint32_t)value);
     }
     return rc;
 }

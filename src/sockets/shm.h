@@ -15,7 +15,7 @@
  *
  *   front   written by the application, never by the stack (but for the consumer index of its rings): notification
  *           rings, one struct shm_front_sock (and shm_front_more) for each socket, transmit chunks and blocks. The application maps it read-write.
- *   back    written by the stack alone: one struct shm_back_sock for each socket, event queues, answers. The application
+ *   back    written by the stack alone: one struct shm_back_sock and shm_back_name for each socket, event queues, answers. The application
  *           has a descriptor that can only be mapped for reading.
  *   pool    the stack's receive buffers (core/pktpool.h), read-only for applications, one for all of them.
  *   stack   struct shm_stack_page: what is true for everyone; read-only for applications, one for all of them.
@@ -100,6 +100,13 @@
 #define SHM_MAX_SLOTS (1u << 20) /**< bound of shm_layout.max_socks */
 #define SHM_NO_SLOT UINT32_MAX
 
+/** The third word of an IPv4 address, ::ffff:0:0/96 in network order. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define SHM_MAPPED_WORD 0xffff0000u
+#else
+#define SHM_MAPPED_WORD 0x0000ffffu
+#endif
+
 /** An address and port: 16 bytes in network order (IPv4 is v4-mapped), the port in host order. */
 struct shm_addr {
     uint32_t addr[4];
@@ -113,9 +120,9 @@ struct shm_addr {
 enum shm_op {
     SHM_OP_NOP = 0,
     SHM_OP_OPEN, /**< take the slot into use, a fresh socket; results: 0, -ENFILE */
-    SHM_OP_BIND, /**< sa; result 0, -EACCES, -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL; the chosen port appears in back->local */
+    SHM_OP_BIND, /**< sa; result 0, -EACCES, -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL; the chosen port appears in the socket's name */
     SHM_OP_LISTEN, /**< opt.value = backlog; 0, -EADDRINUSE, -EINVAL */
-    SHM_OP_CONNECT, /**< sa; 0 = SYN sent (back->local is set; then SHM_ST_CONNECTED or an error), or -errno */
+    SHM_OP_CONNECT, /**< sa; 0 = SYN sent (its names are set; then SHM_ST_CONNECTED or an error), or -errno */
     SHM_OP_ACCEPT, /**< slot = a free slot: takes it into use for the oldest connection; 0, -EAGAIN, -EINVAL */
     SHM_OP_SHUTDOWN, /**< opt.value = SHUT_RD, SHUT_WR or SHUT_RDWR; 0, -ENOTCONN. Reading is the front-end's affair: what comes later is still delivered */
     SHM_OP_CLOSE, /**< this process is done with the socket; the last one closes. opt.value = 1: linger 0 (reset) */
@@ -250,14 +257,26 @@ struct shm_back_sock {
         rx_held; /**< bytes that arrived and are not in rx_tail for want of a train; they follow when bytes are taken */
     /* line 1 */
     struct shm_train trains[SHM_TRAINS];
-    /* line 2 */
-    struct shm_addr local, peer; /**< stored before the status that says so */
-    uint32_t rcvbuf_bytes; /**< receive buffer, for who asks */
-    uint32_t reserved2[5];
 } __attribute__((aligned(64)));
-static_assert(sizeof(struct shm_back_sock) == 192, "shm_back_sock");
+static_assert(sizeof(struct shm_back_sock) == 128, "shm_back_sock");
 static_assert(offsetof(struct shm_back_sock, trains) == 64, "trains fill a line");
-static_assert(offsetof(struct shm_back_sock, local) == 128, "addresses start a line");
+
+enum shm_end { SHM_LOCAL, SHM_PEER };
+enum shm_name_kind {
+    SHM_NAME_ANY,
+    SHM_NAME_MAPPED,
+    SHM_NAME_OTHER
+}; /**< the words before the last: 0; as IPv4's; in shm_back_more */
+
+/** What is asked for seldom, close together: a socket's addresses by enum shm_end, stored before the status that says so. */
+struct shm_back_name {
+    uint32_t last[2]; /**< of an address' words */
+    uint16_t port[2];
+    uint8_t kind[2]; /**< enum shm_name_kind */
+    uint16_t reserved;
+    uint32_t rcvbuf_bytes; /**< receive buffer */
+};
+static_assert(sizeof(struct shm_back_name) == 20, "shm_back_name");
 
 #define SHM_STAMPS 32u
 
@@ -270,10 +289,40 @@ struct shm_stamp {
 /** What few sockets need, as shm_front_more. Counts on over the slot's users. */
 struct shm_back_more {
     uint32_t stamp_tail; /**< stamps ever appended; at most SHM_STAMPS beyond stamp_head, the rest is lost */
-    uint32_t reserved[15];
+    uint32_t name[2][3]; /**< addresses' words before the last, where shm_back_name.kind says so */
+    uint32_t reserved[9];
     struct shm_stamp stamp[SHM_STAMPS];
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct shm_back_more) == 576, "shm_back_more");
+
+/** The address and port of one end. */
+static inline struct shm_addr
+shm_name(const struct shm_back_name *n, const struct shm_back_more *more, enum shm_end end)
+{
+    struct shm_addr a = { .addr = { 0, 0, 0, n->last[end] }, .port = n->port[end] };
+
+    if (n->kind[end] == SHM_NAME_MAPPED)
+        a.addr[2] = SHM_MAPPED_WORD;
+    else if (n->kind[end] == SHM_NAME_OTHER)
+        for (unsigned i = 0; i < 3; i++)
+            a.addr[i] = more->name[end][i];
+    return a;
+}
+
+static inline void
+shm_name_set(struct shm_back_name *n, struct shm_back_more *more, enum shm_end end, const struct shm_addr *a)
+{
+    enum shm_name_kind kind = a->addr[2] == SHM_MAPPED_WORD ? SHM_NAME_MAPPED : SHM_NAME_ANY;
+
+    if ((a->addr[0] | a->addr[1]) != 0 || (a->addr[2] != 0 && kind == SHM_NAME_ANY)) {
+        kind = SHM_NAME_OTHER;
+        for (unsigned i = 0; i < 3; i++)
+            more->name[end][i] = a->addr[i];
+    }
+    n->last[end] = a->addr[3];
+    n->port[end] = a->port;
+    n->kind[end] = (uint8_t)kind;
+}
 
 /** Head of a receive buffer, written by the stack before the train is published. */
 struct shm_segment {
@@ -350,6 +399,7 @@ struct shm_layout {
     uint64_t back_info_off; /**< struct shm_info[SHM_INFO_SLOTS] */
     uint64_t back_socks_off; /**< struct shm_back_sock[max_socks] */
     uint64_t back_more_off; /**< struct shm_back_more[max_socks] */
+    uint64_t back_names_off; /**< struct shm_back_name[max_socks] */
 };
 
 #define SHM_FRONT_PRIVATE_BYTES(max_socks, nb_chunks) (65536u + 8u * (uint64_t)(max_socks) + 8u * (uint64_t)(nb_chunks))

@@ -67,17 +67,17 @@ slot_claim(struct stack *s, struct app *app, uint32_t slot, const struct sock *s
 
 /* Everything that a former user of the slot left behind, but for the counters that run on. */
 static void
-back_init(const struct stack *s, struct shm_back_sock *b)
+back_init(const struct stack *s, const struct sock *sk)
 {
+    struct shm_back_sock *b = sock_back(sk);
     uint32_t sndbuf = s->cfg.tcp.snd_buf_bytes;
 
     b->tx_acked = b->rx_tail = b->rx_held = b->train_tail = b->tx_sent = 0;
     b->error = 0;
     b->accept_ready = 0;
     b->sndbuf_bytes = sndbuf < SHM_SNDBUF_MAX ? sndbuf : SHM_SNDBUF_MAX;
-    b->rcvbuf_bytes = s->cfg.tcp.rcv_buf_bytes;
     b->instance = s->host->locking ? SHM_ANY_INSTANCE : host_owner(s->host, s->number)->number;
-    b->local = b->peer = (struct shm_addr){ .addr = { 0 } };
+    sk->app->back_names[sk->slot] = (struct shm_back_name){ .rcvbuf_bytes = s->cfg.tcp.rcv_buf_bytes };
     b->generation++;
 }
 
@@ -96,7 +96,7 @@ sock_open(struct stack *s, struct app *app, uint32_t slot, uint16_t member)
     }
     __atomic_add_fetch(&app->nb_socks, 1, __ATOMIC_RELAXED);
     app_member_hold(app, member, slot);
-    back_init(s, sock_back(sk));
+    back_init(s, sk);
     sock_status(s, sk, SHM_ST_OPEN, 0);
     return sk;
 }
@@ -137,9 +137,10 @@ sock_free(struct stack *s, struct sock *sk)
     free(sk->opts);
     free(sk->stamps);
     if (sock_flags(sk) & SOCK_BOUND) {
-        struct ip_addr local = addr_from_shm(&b->local);
+        const struct shm_addr name = sock_address(sk, SHM_LOCAL);
+        const struct ip_addr local = addr_from_shm(&name);
 
-        engine_unbind(s, &local, b->local.port, sk);
+        engine_unbind(s, &local, name.port, sk);
     }
     if (sk->spread != NULL)
         spread_abandon(s, sk);

@@ -215,7 +215,7 @@ finish(struct stack *s, struct spread_op *op)
     if (op->kind == SPREAD_BIND && result == 0) {
         sp->local = op->local;
         sp->port = op->port;
-        sock_back(sk)->local = addr_to_shm(&op->local, op->port);
+        sock_set_address(sk, SHM_LOCAL, &op->local, op->port);
     }
     if (op->kind == SPREAD_LISTEN && result == 0)
         sock_status(s, sk, SHM_ST_LISTEN, 0);
@@ -404,11 +404,10 @@ static void
 inherit(struct sock *child, const struct sock *shadow)
 {
     const struct sock *listener = sock_at(shadow->app, shadow->slot);
-    const struct shm_back_sock *from = sock_back(shadow);
-    struct shm_back_sock *b = sock_back(child);
+    const struct app *app = child->app; /* both are of one */
 
-    b->sndbuf_bytes = from->sndbuf_bytes;
-    b->rcvbuf_bytes = from->rcvbuf_bytes;
+    sock_back(child)->sndbuf_bytes = sock_back(shadow)->sndbuf_bytes;
+    app->back_names[child->slot].rcvbuf_bytes = app->back_names[shadow->slot].rcvbuf_bytes;
     if (listener == NULL)
         return;
     child->sndbuf = __atomic_load_n(&listener->sndbuf, __ATOMIC_RELAXED);
@@ -449,8 +448,8 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
     if (!(sock_state(child) & SHM_ST_GONE))
         sock_set_tcp(child, id);
     sock_unlock(s, child);
-    sock_back(child)->local = addr_to_shm(&t.local, t.local_port);
-    sock_back(child)->peer = addr_to_shm(&t.remote, t.remote_port);
+    sock_set_address(child, SHM_LOCAL, &t.local, t.local_port);
+    sock_set_address(child, SHM_PEER, &t.remote, t.remote_port);
     if (lsk->spread != NULL)
         __atomic_store_n(&lsk->spread->in[s->number].ready, tcp_accept_count(s->tcp, sock_tcp(lsk)), __ATOMIC_RELEASE);
     sock_mark(s, lsk, DIRTY_READ);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/prefetch.h"
 #include "tcp/wire.h"
 
 /**
@@ -322,13 +323,6 @@ judge_memory(struct stack *s)
     s->env.mem_exhausted = host_rx_bufs(s->host) > budget / 2 && rte_mempool_avail_count(s->pool->rx) < budget / 8;
 }
 
-static void
-prefetch_lines(const void *at, size_t bytes)
-{
-    for (size_t off = 0; off < bytes; off += RTE_CACHE_LINE_SIZE)
-        rte_prefetch0((const char *)at + off);
-}
-
 /* The shared words that a segment for the socket changes, or that the end of the pass looks at. */
 static void
 prefetch_words(const struct sock *sk)
@@ -338,7 +332,7 @@ prefetch_words(const struct sock *sk)
     if (app == NULL)
         return;
     rte_prefetch0(&app->front[sk->slot]);
-    prefetch_lines(&app->back[sk->slot], offsetof(struct shm_back_sock, local));
+    prefetch_lines(&app->back[sk->slot], sizeof(app->back[0]));
     rte_prefetch0(&app->slot_subs[sk->slot]);
     rte_prefetch0(&app->slot_ref[sk->slot]);
 }
@@ -399,11 +393,10 @@ stack_fail_unresolved(struct stack *s, const struct ip_addr *unresolved, unsigne
 
         if (sk->app == NULL || !(sock_state(sk) & SHM_ST_CONNECTING) || (sock_flags(sk) & SOCK_CLOSING))
             continue;
-        for (unsigned u = 0; u < n; u++) {
-            if (memcmp(sock_back(sk)->peer.addr, unresolved[u].w, sizeof(unresolved[u].w)) == 0) {
+        const struct shm_addr peer = sock_address(sk, SHM_PEER);
+        for (unsigned u = 0; u < n; u++)
+            if (memcmp(peer.addr, unresolved[u].w, sizeof(unresolved[u].w)) == 0)
                 sock_abort(s, sk, EHOSTUNREACH);
-            }
-        }
     }
     table_give(s);
 }

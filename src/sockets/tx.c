@@ -242,15 +242,19 @@ tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
 static bool
 is_of(const struct sock *sk, struct stream st, const struct tcp_tuple *t)
 {
-    const struct shm_back_sock *b = &st.app->back[st.slot];
+    const struct shm_back_name *n = &st.app->back_names[st.slot];
+    const struct shm_back_more *more = &st.app->back_more[st.slot];
     const struct shm_addr local = addr_to_shm(&t->local, t->local_port);
     const struct shm_addr peer = addr_to_shm(&t->remote, t->remote_port);
+    struct shm_addr now_local, now_peer;
 
     /* After the chunks' numbers have been read: whoever takes the socket into new use writes these first. */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    now_local = shm_name(n, more, SHM_LOCAL);
+    now_peer = shm_name(n, more, SHM_PEER);
     return __atomic_load_n(&sk->app, __ATOMIC_RELAXED) == st.app &&
-           __atomic_load_n(&sk->slot, __ATOMIC_RELAXED) == st.slot && memcmp(&b->local, &local, sizeof(local)) == 0 &&
-           memcmp(&b->peer, &peer, sizeof(peer)) == 0;
+           __atomic_load_n(&sk->slot, __ATOMIC_RELAXED) == st.slot && memcmp(&now_local, &local, sizeof(local)) == 0 &&
+           memcmp(&now_peer, &peer, sizeof(peer)) == 0;
 }
 
 /*

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "core/prefetch.h"
 #include "tcp/domain.h"
 
 /**
@@ -134,13 +135,6 @@ table_remove(struct tcp_domain *d, uint32_t ref)
 
 /* The processor's own reach is some hundred instructions, and a connection's caches hold so many connections without our help. */
 #define PREFETCH_CONNS 256u
-
-static void
-prefetch_lines(const void *at, size_t bytes)
-{
-    for (size_t off = 0; off < bytes; off += 64)
-        __builtin_prefetch((const char *)at + off);
-}
 
 void
 tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in)

@@ -174,6 +174,7 @@ front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *po
     front->fmore = (struct shm_front_more *)(void *)((char *)f + lay->front_more_off);
     front->bsocks = (const struct shm_back_sock *)(const void *)((const char *)b + lay->back_socks_off);
     front->bmore = (const struct shm_back_more *)(const void *)((const char *)b + lay->back_more_off);
+    front->bnames = (const struct shm_back_name *)(const void *)((const char *)b + lay->back_names_off);
     front->pid = getpid();
 }
 

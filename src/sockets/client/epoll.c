@@ -122,10 +122,7 @@ prefetch_slot(uint32_t slot)
 static __attribute__((no_sanitize("thread"))) void
 prefetch_obj(uint32_t slot)
 {
-    const char *o = (const char *)front->sock_of_slot[slot];
-
-    __builtin_prefetch(o);
-    __builtin_prefetch(o + sizeof(struct obj) - 1);
+    __builtin_prefetch(front->sock_of_slot[slot]);
     send_prefetch(slot);
 }
 

@@ -8,6 +8,8 @@
 #include "lock.h"
 
 #define BUCKETS_MIN 64u
+/* Made at a time: by itself each would take a header of the allocator's. */
+#define ITEMS_MADE 14u
 
 /* Of each front: a late look at a set must find one of its own (sole.h). */
 static struct spare_sets {
@@ -124,6 +126,17 @@ epset_find(struct epset *s, int fd, const struct obj *sock)
     return it;
 }
 
+/* Linked by hash_next; NULL without memory. */
+static struct epitem *
+make_items(void)
+{
+    struct epitem *items = calloc(ITEMS_MADE, sizeof(*items));
+
+    for (uint32_t i = 0; items != NULL && i + 1 < ITEMS_MADE; i++)
+        items[i].hash_next = &items[i + 1];
+    return items;
+}
+
 struct epitem *
 epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epoll_event *ev)
 {
@@ -131,12 +144,11 @@ epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epol
 
     if (s->nb_items >= s->nb_buckets)
         grow(s);
-    if (it != NULL)
-        s->spare = it->hash_next;
-    else
-        it = malloc(sizeof(*it));
+    if (it == NULL)
+        it = make_items();
     if (it == NULL)
         return NULL;
+    s->spare = it->hash_next;
     *it = (struct epitem){ .set = s, .sock = sock, .fd = fd, .epfd = epfd, .ev = *ev };
     to = bucket_of(s, fd);
     it->hash_next = *to;

@@ -130,7 +130,6 @@ obj_create(enum obj_kind kind)
     o->kernel_opts = 0;
     o->kernel_switches = 0;
     o->items = NULL;
-    o->set = NULL;
     __atomic_store_n(&o->users, 1, __ATOMIC_RELEASE);
     return o;
 }

@@ -53,11 +53,14 @@ struct obj {
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */
     uint32_t items_lock;
-    uint64_t kernel_opts; /**< which options were set while it was the kernel's: see opts_note */
+    union {
+        uint64_t kernel_opts; /**< OBJ_SOCK: which options were set while it was the kernel's: see opts_note */
+        struct epset *set; /**< OBJ_EPOLL */
+    };
     uint32_t kernel_switches; /**< ... and to what, where they are switches: opts.c's bits */
     struct epitem *items; /**< its places in epoll sets */
-    struct epset *set; /**< OBJ_EPOLL */
-};
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct obj) == 64, "an object is one line");
 
 /** Map the table; at first use, which may be before the constructor. */
 void fdtable_init(void);

@@ -110,6 +110,7 @@ struct front {
     const struct shm_stack_page *page;
     struct shm_front_more *fmore;
     const struct shm_back_more *bmore;
+    const struct shm_back_name *bnames;
     struct obj **sock_of_slot; /**< evq.c */
     /** What this process has closed and the stack has not finished with: a queue, since most finish in order. alloc.c */
     struct {

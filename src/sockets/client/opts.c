@@ -735,7 +735,7 @@ get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
         v = (int)load_relaxed(&back_sock(o->slot)->sndbuf_bytes) * 2;
         break;
     case SO_RCVBUF:
-        v = (int)load_relaxed(&back_sock(o->slot)->rcvbuf_bytes) * 2;
+        v = (int)load_relaxed(&front->bnames[o->slot].rcvbuf_bytes) * 2;
         break;
     case SO_LINGER:
         return give(val, len, &lg, sizeof(lg));

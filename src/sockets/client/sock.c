@@ -572,6 +572,14 @@ accept_slot(uint32_t listener)
     return slot;
 }
 
+static void
+name_out(const struct obj *o, enum shm_end end, struct sockaddr *sa, socklen_t *len)
+{
+    const struct shm_addr a = shm_name(&front->bnames[o->slot], &front->bmore[o->slot], end);
+
+    sock_addr_out(&a, o->v6, sa, len);
+}
+
 /* A descriptor for a connection that the kernel will have nothing to do with. */
 static int
 placeholder_copy(bool cloexec)
@@ -612,7 +620,7 @@ accept_from_stack(const struct obj *o, struct sockaddr *sa, socklen_t *len, int 
     else
         fd_install(fd, conn);
     if (sa != NULL)
-        sock_addr_out(&back_sock(conn->slot)->peer, conn->v6, sa, len);
+        name_out(conn, SHM_PEER, sa, len);
     return fd;
 }
 
@@ -735,7 +743,7 @@ sock_name(struct obj *o, int fd, struct sockaddr *sa, socklen_t *len, bool peer)
         return -EINVAL;
     if (peer && (load_acquire(&b->status) & (SHM_ST_CONNECTED | SHM_ST_ERROR | SHM_ST_GONE)) != SHM_ST_CONNECTED)
         return -ENOTCONN;
-    sock_addr_out(peer ? &b->peer : &b->local, o->v6, sa, len);
+    name_out(o, peer ? SHM_PEER : SHM_LOCAL, sa, len);
     return 0;
 }
 

@@ -41,7 +41,7 @@ accept_all(struct world *w, const uint32_t *listeners, unsigned nb_listeners, co
         while (fapp_accept(&w->b, listeners[l], &child) == 0) {
             unsigned i = 0;
 
-            while (i < n && fapp_back(&w->b, child)->peer.port != local_port(&w->a, client[i]))
+            while (i < n && fapp_name(&w->b, child, SHM_PEER).port != local_port(&w->a, client[i]))
                 i++;
             assert_true(i < n);
             server[i] = child;
@@ -60,7 +60,7 @@ connects_and_closes(struct world *w)
     uint32_t client, listener, server, late;
 
     fapp_pair(&w->a, &w->b, PORT, &client, &listener, &server);
-    assert_int_equal(fapp_back(&w->b, server)->peer.port, local_port(&w->a, client));
+    assert_int_equal(fapp_name(&w->b, server, SHM_PEER).port, local_port(&w->a, client));
     net_run(&w->net, 1000);
     assert_int_equal(fapp_back(&w->b, listener)->accept_ready, 0);
     assert_int_equal(fapp_accept(&w->b, listener, &late), -EAGAIN);

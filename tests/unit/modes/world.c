@@ -191,7 +191,7 @@ connect_to(struct fapp *from, const struct fapp *to, uint16_t port)
 uint16_t
 local_port(const struct fapp *fa, uint32_t slot)
 {
-    return fapp_back(fa, slot)->local.port;
+    return fapp_name(fa, slot, SHM_LOCAL).port;
 }
 
 uint64_t

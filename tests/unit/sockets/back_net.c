@@ -326,6 +326,13 @@ fapp_more(const struct fapp *fa, uint32_t slot)
     return (struct shm_front_more *)(fa->front + fa->layout.front_more_off) + slot;
 }
 
+struct shm_addr
+fapp_name(const struct fapp *fa, uint32_t slot, enum shm_end end)
+{
+    return shm_name((const struct shm_back_name *)(fa->back + fa->layout.back_names_off) + slot,
+                    (const struct shm_back_more *)(fa->back + fa->layout.back_more_off) + slot, end);
+}
+
 struct shm_front_sock *
 fapp_front(const struct fapp *fa, uint32_t slot)
 {

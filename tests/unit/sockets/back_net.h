@@ -106,6 +106,8 @@ uint16_t fapp_fork(struct fapp *fa);
 void fapp_leave(struct fapp *fa, uint16_t member);
 
 struct shm_front_more *fapp_more(const struct fapp *fa, uint32_t slot);
+/** As the application sees them. */
+struct shm_addr fapp_name(const struct fapp *fa, uint32_t slot, enum shm_end end);
 struct shm_front_sock *fapp_front(const struct fapp *fa, uint32_t slot);
 const struct shm_back_sock *fapp_back(const struct fapp *fa, uint32_t slot);
 const struct shm_back_eventq *fapp_back_evq(const struct fapp *fa, uint32_t queue);

@@ -24,10 +24,10 @@ connect_accept_close(void **state)
     uint32_t client, listener, server;
 
     fapp_pair(&f->a, &f->b, PORT, &client, &listener, &server);
-    assert_int_equal(fapp_back(&f->b, server)->peer.port, fapp_back(&f->a, client)->local.port);
-    assert_memory_equal(fapp_back(&f->b, server)->local.addr, f->b.node->addr.w, 16);
-    assert_memory_equal(fapp_back(&f->a, client)->peer.addr, f->b.node->addr.w, 16);
-    assert_int_equal(fapp_back(&f->b, server)->local.port, PORT);
+    assert_int_equal(fapp_name(&f->b, server, SHM_PEER).port, fapp_name(&f->a, client, SHM_LOCAL).port);
+    assert_memory_equal(fapp_name(&f->b, server, SHM_LOCAL).addr, f->b.node->addr.w, 16);
+    assert_memory_equal(fapp_name(&f->a, client, SHM_PEER).addr, f->b.node->addr.w, 16);
+    assert_int_equal(fapp_name(&f->b, server, SHM_LOCAL).port, PORT);
     assert_int_equal(fapp_back(&f->b, listener)->accept_ready, 0);
 
     assert_int_equal(fapp_close(&f->a, client, false), 0);
@@ -94,7 +94,7 @@ bind_errors(void **state)
     assert_int_equal(fapp_bind(&f->a, one, &any, PORT), -EINVAL);
     assert_int_equal(fapp_bind(&f->a, two, &any, PORT), -EADDRINUSE);
     assert_int_equal(fapp_bind(&f->a, two, &f->a.node->addr, 0), 0);
-    assert_int_not_equal(fapp_back(&f->a, two)->local.port, 0);
+    assert_int_not_equal(fapp_name(&f->a, two, SHM_LOCAL).port, 0);
     assert_int_equal(fapp_accept(&f->a, one, &child), -EINVAL);
     assert_int_equal(fapp_listen(&f->a, one, 5), 0);
     assert_int_equal(fapp_accept(&f->a, one, &child), -EAGAIN);
@@ -711,11 +711,47 @@ orderly_end_of_an_orphan(void **state)
     net_until(&f->net, pair_status(&f->a, client) & SHM_ST_GONE);
 }
 
+/* What a name says is what was put in, and only addresses that are neither IPv4's nor unset need more than the name itself. */
+static void
+names_of_every_kind(void **state)
+{
+    static const struct shm_addr all[] = {
+        { .addr = { 0 } },
+        { .addr = { 0 }, .port = 80 },
+        { .addr = { 0, 0, SHM_MAPPED_WORD, 0x0100000a }, .port = 65535 },
+        { .addr = { 0, 0, SHM_MAPPED_WORD, 0 }, .port = 1 },
+        { .addr = { 0, 0, 0, 0x01000000 }, .port = 2 },
+        { .addr = { 0xb80d0120, 0, 0, 0x01000000 }, .port = 3 },
+        { .addr = { 0xb80d0120, 0, SHM_MAPPED_WORD, 7 }, .port = 4 },
+        { .addr = { 0, 0, 5, 7 }, .port = 5 },
+    };
+    static const struct shm_back_more untouched;
+
+    (void)state;
+    for (unsigned i = 0; i < RTE_DIM(all); i++) {
+        struct shm_back_name n = { .rcvbuf_bytes = 9 };
+        struct shm_back_more more = untouched;
+        struct shm_addr a;
+
+        shm_name_set(&n, &more, SHM_LOCAL, &all[i]);
+        shm_name_set(&n, &more, SHM_PEER, &all[RTE_DIM(all) - 1 - i]);
+        a = shm_name(&n, &more, SHM_LOCAL);
+        assert_memory_equal(&a, &all[i], sizeof(a));
+        a = shm_name(&n, &more, SHM_PEER);
+        assert_memory_equal(&a, &all[RTE_DIM(all) - 1 - i], sizeof(a));
+        shm_name_set(&n, &more, SHM_PEER, &all[0]);
+        assert_int_equal(n.rcvbuf_bytes, 9);
+        if (i < 5)
+            assert_int_equal(memcmp(more.name[SHM_LOCAL], untouched.name[SHM_LOCAL], sizeof(more.name[0])), 0);
+    }
+}
+
 int
 main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, pair_setup, pair_teardown)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_of_every_kind),
         T(connect_accept_close),
         T(refused_then_retried),
         T(unreachable),

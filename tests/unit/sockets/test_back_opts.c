@@ -141,7 +141,7 @@ options_are_handed_down(void **state)
     assert_int_equal(fapp_connect(&f->a, client, &f->b.node->addr, PORT), 0);
     net_until(&f->net, fapp_accept(&f->b, listener, &server) == 0);
     assert_int_equal(fapp_back(&f->b, server)->sndbuf_bytes, 30000);
-    assert_int_equal(fapp_back(&f->b, server)->rcvbuf_bytes, 40000);
+    assert_int_equal(f->b.app->back_names[server].rcvbuf_bytes, 40000);
     sk = sock_at(f->b.app, server);
     assert_int_equal(sk->rcvlowat, 500);
     assert_int_equal(sk->notsent_lowat, 600);

@@ -122,14 +122,21 @@ open_slot(uint32_t slot, uint32_t status)
 }
 
 static void
+set_name(uint32_t slot, enum shm_end end, const struct shm_addr *a)
+{
+    shm_name_set((struct shm_back_name *)(void *)(fs.back + fs.lay.back_names_off) + slot,
+                 (struct shm_back_more *)(void *)(fs.back + fs.lay.back_more_off) + slot, end, a);
+}
+
+static void
 set_names(uint32_t slot)
 {
     struct shm_addr a = { .addr = { 0, 0, htonl(0xffff), inet_addr(FS_ADDRESS) }, .port = 4321 };
 
-    fs.socks[slot].local = a;
+    set_name(slot, SHM_LOCAL, &a);
     a.addr[3] = inet_addr(FS_NETWORK_PEER);
     a.port = 80;
-    fs.socks[slot].peer = a;
+    set_name(slot, SHM_PEER, &a);
 }
 
 static int
@@ -168,7 +175,7 @@ execute(uint32_t slot, const struct shm_cmd *c)
         return -EBADF;
     switch (c->op) {
     case SHM_OP_BIND:
-        b->local = c->sa;
+        set_name((uint32_t)(b - fs.socks), SHM_LOCAL, &c->sa);
         return c->sa.port == 99 ? -EADDRINUSE : 0;
     case SHM_OP_LISTEN:
         store_release(&b->status, SHM_ST_OPEN | SHM_ST_LISTEN);
@@ -317,6 +324,7 @@ lay_out(struct shm_layout *l)
     l->back_info_off = place(&l->back_bytes, SHM_INFO_SLOTS * sizeof(struct shm_info));
     l->back_socks_off = place(&l->back_bytes, FS_SOCKS * sizeof(struct shm_back_sock));
     l->back_more_off = place(&l->back_bytes, FS_SOCKS * sizeof(struct shm_back_more));
+    l->back_names_off = place(&l->back_bytes, FS_SOCKS * sizeof(struct shm_back_name));
     l->pool_bytes = POOL_BYTES;
     l->stack_bytes = sizeof(struct shm_stack_page);
 }
