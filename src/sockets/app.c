@@ -343,6 +343,12 @@ own_rings(const struct net *net, const struct app *app)
     return app->rings + (size_t)net->number * app->nb_rings;
 }
 
+static bool
+ring_waits(const struct ring_view *v)
+{
+    return __atomic_load_n(&v->ring->prod.tail, __ATOMIC_ACQUIRE) != v->head;
+}
+
 /* Take up to max entries. The elements are the application's words, i.e. any number at all. */
 static unsigned
 ring_pop(struct net *net, struct app *app, struct ring_view *v, uint32_t *out, unsigned max)
@@ -435,7 +441,8 @@ app_poll(struct net *net, struct app *app, unsigned budget, uint64_t now_us)
     if (unlikely(app->expelled || app->live_members == 0))
         return 0;
     for (uint32_t i = 0; i < app->nb_rings && n < budget && !app->expelled; i++) {
-        n += serve_ring(net, app, &rings[i], budget - n);
+        if (ring_waits(&rings[i])) /* few passes find anything */
+            n += serve_ring(net, app, &rings[i], budget - n);
         if (unlikely(rings[i].repair))
             ring_repair(net, app, &rings[i], now_us);
     }
@@ -450,7 +457,7 @@ app_has_work(const struct net *net, const struct app *app)
     if (app->expelled || app->live_members == 0)
         return false;
     for (uint32_t i = 0; i < app->nb_rings; i++)
-        if (__atomic_load_n(&rings[i].ring->prod.tail, __ATOMIC_ACQUIRE) != rings[i].head)
+        if (ring_waits(&rings[i]))
             return true;
     return false;
 }
