@@ -42,7 +42,7 @@ budget: all
 # The unit tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 asan: deps
 	@[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false
-	meson test -C $(BUILD)-asan --suite unit --print-errorlogs
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C $(BUILD)-asan --suite unit --print-errorlogs
 
 # The suite "threads", real threads under ThreadSanitizer: the broadcast ring, the workers of each mode and variant beside each other, workers that sleep and are woken, and programs whose threads use
 # libisosock beside the stack's. It finds accesses that are not atomic and what no lock or queue keeps apart; whether fences suffice, which it does not see, is asked of the models in tests/spin.

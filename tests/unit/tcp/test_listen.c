@@ -201,6 +201,7 @@ the_scale_fits_the_buffer(void **state)
         listen_with(&t, 4, TCP_OPT_RCVBUF, rows[i].rcvbuf);
         assert_int_equal(scale_offered(&t), rows[i].scale);
         end_handshakes(&t);
+        trace_fini(&t);
     }
 }
 

@@ -16,7 +16,7 @@ static const uint8_t ms_key[STEER_KEY_BYTES] = {
 };
 
 static struct ip_addr
-v4(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
+v4(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
     return ip_addr_v4(rte_cpu_to_be_32(RTE_IPV4(a, b, c, d)));
 }
