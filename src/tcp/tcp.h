@@ -451,7 +451,10 @@ void tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32
 /** The application has taken n_bytes that were delivered: opens the window, perhaps sends an update. */
 void tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes);
 
-/** How large a send buffer the connection could use: two windows, so that one is written while the other is under way. */
+/**
+ * How large a send buffer the connection could use: two windows, so that one is written while the other is under way. A hint that takes no lock: of an id that
+ * was given once, whatever has become of the connection.
+ */
 uint32_t tcp_send_buffer(const struct tcp_domain *d, tcp_id id);
 
 /** shutdown(SHUT_WR): FIN after what is queued. */

@@ -152,10 +152,8 @@ tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_
 uint32_t
 tcp_send_buffer(const struct tcp_domain *d, tcp_id id)
 {
-    const struct tcp_conn *c = conn_by_id(d, id);
-
-    /* A hint, so whoever else is inside the connection need not be waited for. */
-    return c != NULL ? 2 * __atomic_load_n(&c->cc.cwnd_bytes, __ATOMIC_RELAXED) : 0;
+    /* A hint, so whoever else is inside the connection is not waited for; it may have ended since, and another one be there. */
+    return 2 * __atomic_load_n(&conn_at(d, id & 0xffffff)->cc.cwnd_bytes, __ATOMIC_RELAXED);
 }
 
 static void
