@@ -11,6 +11,7 @@
 #include "tcp/mtu.h"
 #include "tcp/pace.h"
 #include "tcp/prr.h"
+#include "tcp/again.h"
 #include "tcp/rack.h"
 #include "tcp/rate.h"
 #include "tcp/rtt.h"
@@ -230,9 +231,9 @@ struct tcp_tally {
     uint32_t rto_us_since; /**< the first timeout that no recovery has ended yet, modulo 2^32; 0 = none */
     uint32_t rto_time_ms; /**< spent in recoveries from timeouts that are over */
     uint16_t rtos, rto_recoveries;
-    uint32_t reserved;
+    struct tcp_again again;
 };
-_Static_assert(sizeof(struct tcp_tally) == 40, "no padding: replicas are compared by the byte");
+_Static_assert(sizeof(struct tcp_tally) == 104, "no padding: replicas are compared by the byte");
 
 /** What became of Fast Open's data, with the numbers of Linux's tcpi_fastopen_client_fail. */
 enum conn_fastopen_fail { CONN_FO_NO_FAIL, CONN_FO_NO_COOKIE, CONN_FO_NOT_ACKED, CONN_FO_SYN_AGAIN };

@@ -450,7 +450,7 @@ struct ack_news {
     uint32_t sacked_bytes; /**< newly SACKed */
     bool is_dup; /**< a duplicate in the sense of RFC 5681 section 2 */
     bool is_pure_dup; /**< it says nothing that was not known */
-    uint32_t dsack_bytes; /**< reported as received twice (RFC 2883) */
+    uint32_t dsack_bytes; /**< of what was sent again, reported as received twice (RFC 2883) */
     bool marked; /**< it reports congestion marks */
     uint32_t marked_bytes; /**< how much of what it delivers had them, at most */
     bool has_ecr;

@@ -336,12 +336,13 @@ note_paced(const struct tcp_domain *d, const struct tcp_env *env, const struct t
 }
 
 static void
-note_retransmitted(struct tcp_domain *d, struct tcp_conn *c, uint32_t bytes)
+note_retransmitted(struct tcp_domain *d, struct tcp_conn *c, tcp_seq start, uint32_t bytes, bool fin)
 {
     struct tcp_tally *t = conn_tally(d, c);
 
     t->retrans_segs++;
     t->bytes_retrans += bytes;
+    tcp_again_note(&t->again, start, start + bytes + fin);
 }
 
 /** Send [start, end) again, FIN included, at most one segment of it. push: PSH belongs to its end. */
@@ -369,7 +370,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
     note_paced(d, env, c, len);
     c->undo_bytes += len + fin;
     c->prr.out_bytes += len;
-    note_retransmitted(d, c, len);
+    note_retransmitted(d, c, start, len, fin);
     counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
     emit_conn(d, env, c, &out);
 }
@@ -521,7 +522,7 @@ conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         uint32_t left = seq_diff(end, c->snd_nxt);
         uint32_t n = left < c->mss ? left : c->mss;
         send_new(d, env, c, n, false, n == left);
-        note_retransmitted(d, c, n);
+        note_retransmitted(d, c, c->snd_nxt - n, n, false);
         counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
     }
     if (c->snd_nxt == start)

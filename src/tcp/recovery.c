@@ -13,6 +13,18 @@
 #define DUP_THRESH_MIN 3
 #define DUP_THRESH_MAX 250
 
+/** A duplicate of what was not sent again is the path's doing, and says nothing of what we did (RFC 3708 section 3, step B). */
+static void
+take_dsack(struct tcp_domain *d, struct tcp_conn *c, struct tcp_sack_block b, struct ack_news *n)
+{
+    struct tcp_tally *t = conn_tally(d, c);
+    uint32_t bytes = seq_diff(b.end, b.start);
+
+    t->dsack_segs += (bytes + c->mss - 1) / c->mss;
+    if (tcp_again_has(&t->again, b.start, b.end))
+        n->dsack_bytes = bytes;
+}
+
 void
 recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
                    struct ack_news *n)
@@ -28,7 +40,7 @@ recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_c
             in->opts.nb_sack > 1 && seq_geq(b.start, in->opts.sack[1].start) && seq_leq(b.end, in->opts.sack[1].end);
         if (i == 0 && (seq_leq(b.end, in->ack) || within)) {
             if (seq_geq(b.end, c->snd_una - c->snd_wnd_max))
-                n->dsack_bytes = seq_diff(b.end, b.start);
+                take_dsack(d, c, b, n);
             continue;
         }
         if (seq_geq(b.start, floor))
@@ -461,10 +473,8 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     if (c->sent.head != 0 && (st.runs[c->sent.head].flags & TCP_SENT_SACKED) != 0)
         tcp_sent_renege(st, &c->sent);
     tcp_rack_delivered(&c->rack, &n->sent, (uint32_t)env->now_us, c->rtt.min_us);
-    if (n->dsack_bytes > 0) {
+    if (n->dsack_bytes > 0)
         tcp_rack_dsack(&c->rack, c->snd_una, c->snd_nxt);
-        conn_tally(d, c)->dsack_segs += (n->dsack_bytes + c->mss - 1) / c->mss;
-    }
     note_reordering(d, c, n);
     judge_probe(d, env, c, n);
     uint32_t delivered_bytes = count_delivered(c, n);

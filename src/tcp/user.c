@@ -153,7 +153,7 @@ uint32_t
 tcp_send_buffer(const struct tcp_domain *d, tcp_id id)
 {
     /* A hint, so whoever else is inside the connection is not waited for; it may have ended since, and another one be there. */
-    return 2 * __atomic_load_n(&conn_at(d, id & 0xffffff)->cc.cwnd_bytes, __ATOMIC_RELAXED);
+    return 3 * __atomic_load_n(&conn_at(d, id & 0xffffff)->cc.cwnd_bytes, __ATOMIC_RELAXED);
 }
 
 static void

@@ -404,6 +404,56 @@ dsack_undoes(void **state)
     finish(&t);
 }
 
+/** The path copies what was not sent again (segments 2, then 6): no word of the one that was, and no reason to wait for overtakers. */
+static void
+copies_of_the_path_undo_nothing(void **state)
+{
+    static struct trace t;
+
+    (void)state;
+    flight(&t, 8);
+    uint32_t cwnd = conn_by_id(t.d, t.id)->cc.cwnd_bytes;
+    sack(&t, 1, 5);
+    peer(&t, A, 1, 1, 0);
+    expect(&t, A, 1, 1, MSS);
+    sack(&t, 2, 3);
+    t.peer_opts.sack[1] = (struct tcp_sack_block){ t.iss + 1 + MSS, t.iss + 1 + MSS * 5 };
+    t.peer_opts.nb_sack = 2;
+    peer(&t, A, 1, 1, 0);
+    peer(&t, A, 1, 1 + MSS * 8, 0);
+    sack(&t, 6, 7);
+    peer(&t, A, 1, 1 + MSS * 8, 0);
+    const struct tcp_conn *c = conn_by_id(t.d, t.id);
+    assert_true(c->cc.cwnd_bytes < cwnd);
+    assert_int_equal(c->rack.steps, 1);
+    assert_false(c->rack.reordering);
+    assert_int_equal(t.ctr.v[CTR_TCP_SPURIOUS_RETRANS], 0);
+    assert_int_equal(tally_of(t.d, c)->dsack_segs, 2);
+    finish(&t);
+}
+
+/** Nine ranges are one more than there is room for: the oldest two are one then, and what lies between is believed too. */
+static void
+what_was_sent_again_is_remembered(void **state)
+{
+    struct tcp_again a = { .count = 0 };
+
+    (void)state;
+    assert_false(tcp_again_has(&a, 0, 100));
+    for (tcp_seq i = 0; i < TCP_AGAIN_MAX; i++)
+        tcp_again_note(&a, 0xfffff000 + 1000 * i, 0xfffff000 + 1000 * i + 100);
+    tcp_again_note(&a, 0xfffff000 + 1000 * (TCP_AGAIN_MAX - 1) + 100, 0xfffff000 + 1000 * (TCP_AGAIN_MAX - 1) + 200);
+    assert_int_equal(a.count, TCP_AGAIN_MAX);
+    assert_true(tcp_again_has(&a, 0xfffff000, 0xfffff001));
+    assert_false(tcp_again_has(&a, 0xfffff000 + 100, 0xfffff000 + 1000));
+    assert_true(tcp_again_has(&a, 0xfffff000 + 1000 * (TCP_AGAIN_MAX - 1) + 150, 0xfffff000 + 1000 * TCP_AGAIN_MAX));
+    tcp_again_note(&a, 50000, 50100);
+    assert_int_equal(a.count, TCP_AGAIN_MAX);
+    assert_true(tcp_again_has(&a, 0xfffff000 + 100, 0xfffff000 + 1000));
+    assert_false(tcp_again_has(&a, 0xfffff000 + 1100, 0xfffff000 + 2000));
+    assert_true(tcp_again_has(&a, 50099, 60000));
+}
+
 static void
 sack_and_timestamps(struct tcp_params *p)
 {
@@ -596,6 +646,8 @@ main(void)
         cmocka_unit_test(a_probe_takes_new_data),
         cmocka_unit_test(a_lost_retransmission_is_repeated),
         cmocka_unit_test(dsack_undoes),
+        cmocka_unit_test(copies_of_the_path_undo_nothing),
+        cmocka_unit_test(what_was_sent_again_is_remembered),
         cmocka_unit_test(an_older_timestamp_undoes),
         cmocka_unit_test(an_earlier_copy_undoes_nothing),
         cmocka_unit_test(forward_rto_undoes),
