@@ -8,7 +8,7 @@
 # with --optional it says so and succeeds (what needs them will skip). Nothing missing: no word, no apt.
 set -u
 
-build="gcc libc6-dev make pkg-config meson ninja-build dpdk-dev libdpdk-dev dpdk libbsd-dev libcmocka-dev libpcap-dev"
+build="gcc libc6-dev make pkg-config meson ninja-build dpdk-dev libdpdk-dev dpdk libbsd-dev libmd-dev libcmocka-dev libpcap-dev"
 demo="nginx redis-server redis-tools curl iproute2 procps"
 tests="$demo wrk python3 spin valgrind"
 bench="python3 iproute2 procps ethtool"

@@ -50,6 +50,7 @@ map_regions(struct app *app)
     const struct shm_layout *l = &a->layout;
 
     app->front = (struct shm_front_sock *)(a->front + l->front_socks_off);
+    app->front_keys = (const struct shm_key *)(a->front + l->front_keys_off);
     app->back_more = (struct shm_back_more *)(a->back + l->back_more_off);
     app->back_names = (struct shm_back_name *)(a->back + l->back_names_off);
     app->front_more = (struct shm_front_more *)(a->front + l->front_more_off);

@@ -51,6 +51,7 @@ layout_init(struct shm_layout *l, const struct arena_config *cfg)
         place(&front, (uint64_t)l->ring_bytes * cfg->nb_rings * cfg->nb_instances, RTE_CACHE_LINE_SIZE);
     l->front_eventqs_off = place(&front, SHM_MAX_EVENTQS * sizeof(struct shm_front_eventq), RTE_CACHE_LINE_SIZE);
     l->front_private_off = place(&front, SHM_FRONT_PRIVATE_BYTES(cfg->max_socks, cfg->tx_chunks), REGION_ALIGN);
+    l->front_keys_off = place(&front, SHM_INFO_SLOTS * sizeof(struct shm_key), RTE_CACHE_LINE_SIZE);
     l->front_socks_off = place(&front, (uint64_t)cfg->max_socks * sizeof(struct shm_front_sock), RTE_CACHE_LINE_SIZE);
     l->front_more_off = place(&front, (uint64_t)cfg->max_socks * sizeof(struct shm_front_more), REGION_ALIGN);
     l->front_chunks_off = place(&front, (uint64_t)cfg->tx_chunks * SHM_CHUNK_BYTES, REGION_ALIGN);

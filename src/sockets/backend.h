@@ -134,6 +134,7 @@ struct app {
     struct arena *arena;
     struct shm_front_sock *front; /**< [max_socks] */
     struct shm_front_more *front_more;
+    const struct shm_key *front_keys;
     struct shm_back_more *back_more;
     struct shm_back_name *back_names;
     struct shm_back_sock *back;
@@ -627,6 +628,20 @@ void net_dispatch(struct net *net, struct app *app, uint32_t slot);
 /** Remember a slot for the pass's end, when every domain is entered in order. Where domains have locks. */
 void net_leave_for_later(struct net *net, const struct app *app, uint32_t slot);
 
+/* ---- keys.c ------------------------------------------------------------------------------------------------------------------------------ */
+
+/** SHM_OP_SETKEY. */
+int keys_command(struct stack *s, struct sock *sk, const struct shm_cmd *cmd);
+/** For the connection or listener that the socket has in this domain. 0 or -errno. */
+int keys_apply(struct stack *s, const struct sock *sk, const struct shm_key *key);
+
+/** The socket's options for what is to come; NULL: no memory. */
+struct tcp_sockopts *opts_of_own(struct sock *sk);
+/** With their keys. */
+void opts_free(struct tcp_sockopts *o);
+/** With keys of its own; false: no memory. */
+bool opts_copy(struct tcp_sockopts *to, const struct tcp_sockopts *from);
+
 /* ---- events.c ---------------------------------------------------------------------------------------------------------------------------- */
 
 /** Returns 0, -EINVAL (no such queue), -ENOSPC. Subscribing twice is once. */
@@ -653,6 +668,7 @@ int spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, u
 int spread_listen(struct stack *s, struct sock *sk, uint32_t backlog);
 int spread_set_backlog(struct stack *s, struct sock *sk, uint32_t backlog);
 int spread_set_option(struct stack *s, struct sock *sk, uint32_t name, int32_t value);
+int spread_set_key(struct stack *s, struct sock *sk, const struct shm_key *key);
 /** Take it down in every domain but its own; then the command is looked at again, and the socket is not spread any more. */
 int spread_end(struct stack *s, struct sock *sk);
 /** As that, but nobody waits. The socket may be freed at once. */

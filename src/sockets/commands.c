@@ -131,13 +131,14 @@ tuple_to_be(struct stack *s, const struct sock *sk, const struct shm_cmd *cmd)
     return t;
 }
 
-/* From now on they are the connection's. What is asked for when that has ended is the name of its control alone. */
+/* From now on they are the connection's. What is asked for when that has ended is the name of its control, and keys are the socket's for ever. */
 static void
 options_handed_over(struct sock *sk)
 {
-    if (sk->opts == NULL || (sk->opts->set & (1u << TCP_OPT_CONGESTION)))
+    if (sk->opts == NULL || (sk->opts->set & (1u << TCP_OPT_CONGESTION)) || sk->opts->nb_md5 != 0 ||
+        sk->opts->nb_fastopen_keys != 0)
         return;
-    free(sk->opts);
+    opts_free(sk->opts);
     sk->opts = NULL;
 }
 
@@ -299,13 +300,12 @@ do_close(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 static int
 option_keep(struct sock *sk, uint32_t name, int32_t value)
 {
-    if (sk->opts == NULL) {
-        sk->opts = calloc(1, sizeof(*sk->opts));
-        if (sk->opts == NULL)
-            return -ENOMEM;
-    }
-    sk->opts->set |= 1u << name;
-    sk->opts->value[name] = value;
+    struct tcp_sockopts *o = opts_of_own(sk);
+
+    if (o == NULL)
+        return -ENOMEM;
+    o->set |= 1u << name;
+    o->value[name] = value;
     return 0;
 }
 
@@ -492,6 +492,12 @@ do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
             return -EINVAL;
     }
     info_fill(s, &c, &sk->app->info[cmd->slot]);
+    if (sk->opts != NULL) {
+        struct shm_info *out = &sk->app->info[cmd->slot];
+
+        out->nb_fastopen_keys = sk->opts->nb_fastopen_keys;
+        memcpy(out->fastopen_keys, sk->opts->fastopen_keys, sizeof(out->fastopen_keys));
+    }
     return 0;
 }
 
@@ -545,6 +551,7 @@ static const command_fn command_table[SHM_OP_COUNT] = {
     [SHM_OP_CLOSE] = do_close,
     [SHM_OP_SETOPT] = do_setopt,
     [SHM_OP_SETNAME] = do_setname,
+    [SHM_OP_SETKEY] = keys_command,
     [SHM_OP_EVENT] = do_event,
     [SHM_OP_INFO] = do_info,
     [SHM_OP_SUBSCRIBE] = do_subscribe,

@@ -24,6 +24,7 @@ tcp_id relay_accept(struct stack *s, tcp_id listener, const struct sock *child, 
 void relay_data(struct stack *s, enum tcp_call_op op, tcp_id id, uint32_t n_bytes, uint32_t how);
 void relay_abort(struct stack *s, struct sock *sk, tcp_id id);
 int relay_option(struct stack *s, tcp_id id, uint32_t name, int32_t value);
+void relay_fastopen_keys(struct stack *s, tcp_id id, unsigned n, const uint8_t keys[][TCP_FASTOPEN_KEY_BYTES]);
 void relay_option_later(struct stack *s, tcp_id id, uint32_t name, int32_t value);
 
 /** p: the packet that it came in. */
@@ -168,6 +169,15 @@ engine_set_option(struct stack *s, tcp_id id, uint32_t name, int32_t value)
     if (likely(s->relay == NULL))
         return tcp_set_option(s->tcp, &s->env, id, (enum tcp_option)name, value);
     return relay_option(s, id, name, value);
+}
+
+static inline int
+engine_set_fastopen_keys(struct stack *s, tcp_id id, unsigned n, const uint8_t keys[][TCP_FASTOPEN_KEY_BYTES])
+{
+    if (likely(s->relay == NULL))
+        return tcp_set_fastopen_keys(s->tcp, id, n, keys);
+    relay_fastopen_keys(s, id, n, keys);
+    return 0;
 }
 
 /** For one that cannot fail. */

@@ -160,7 +160,7 @@ drop_app(struct host *h, struct app *app)
         if (sk == NULL)
             continue;
         rx_drop_all(s, sk);
-        free(sk->opts);
+        opts_free(sk->opts);
         free(sk->stamps);
         if (sk->spread != NULL)
             free(sk->spread);

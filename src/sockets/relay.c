@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "sockets/engine.h"
 
+#include <string.h>
+
 /**
  * @file
  * Engine calls as data on their way to the relay, and effects on their way back.
@@ -74,8 +76,10 @@ open_call(const struct stack *s, enum tcp_call_op op, const struct tcp_tuple *t,
 
     call.open.tuple = *t;
     call.open.has_opts = sk->opts != NULL;
-    if (sk->opts != NULL)
-        call.open.opts = *sk->opts;
+    if (sk->opts != NULL) {
+        call.open.set = sk->opts->set;
+        memcpy(call.open.value, sk->opts->value, sizeof(call.open.value));
+    }
     return call;
 }
 
@@ -110,7 +114,20 @@ relay_listen(struct stack *s, const struct ip_addr *local, uint16_t port, uint32
     call.open.backlog = backlog;
     res = run(s, &call);
     *id = res.id;
+    /* A SYN may come before them: to it the cookies of the stack's own key count still. */
+    if (res.rc == 0 && sk->opts != NULL && sk->opts->nb_fastopen_keys != 0)
+        relay_fastopen_keys(s, res.id, sk->opts->nb_fastopen_keys, sk->opts->fastopen_keys);
     return res.rc;
+}
+
+void
+relay_fastopen_keys(struct stack *s, tcp_id id, unsigned n, const uint8_t keys[][TCP_FASTOPEN_KEY_BYTES])
+{
+    struct tcp_call call = call_of(s, TCP_CALL_FASTOPEN_KEYS, id, NULL);
+
+    call.fastopen.n = n;
+    memcpy(call.fastopen.keys, keys, n * sizeof(keys[0]));
+    post(s, &call);
 }
 
 void

@@ -77,7 +77,7 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 10u
+#define SHM_VERSION 11u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 64u
@@ -132,6 +132,7 @@ enum shm_op {
     SHM_OP_INFO, /**< slot = info slot: fills back->info[] with struct shm_info; 0, -EINVAL */
     SHM_OP_SUBSCRIBE, /**< evq.queue; every later event of the socket goes there too, and one now if event_seq is not evq.seen any more; 0, -EINVAL */
     SHM_OP_UNSUBSCRIBE, /**< evq.queue; 0 */
+    SHM_OP_SETKEY, /**< slot = an info slot: takes the struct shm_key that stands there; 0, -EINVAL, -ENOENT, -ENOMEM, -EOPNOTSUPP */
     SHM_OP_CONNECT_FAST, /**< sa: as CONNECT, by Fast Open ("Fast Open" above); how many bytes went with the SYN, or -errno; -EOPNOTSUPP: not here */
     SHM_OP_COUNT
 };
@@ -165,6 +166,20 @@ struct shm_cmd {
     };
 };
 static_assert(sizeof(struct shm_cmd) == 24, "shm_cmd");
+
+#define SHM_KEY_MD5 1u /**< TCP_MD5SIG; n_bytes 0 takes it away */
+#define SHM_KEY_FASTOPEN 2u /**< TCP_FASTOPEN_KEY: one of 16 bytes, or two */
+
+/** Argument of SHM_OP_SETKEY, in the front region: too long for a command. */
+struct shm_key {
+    uint32_t kind; /**< SHM_KEY_* */
+    uint32_t addr[4]; /**< of the peers that it is for: as in struct shm_addr */
+    uint8_t prefix_len; /**< of 128 */
+    uint8_t n_bytes;
+    uint8_t bytes[80];
+    uint8_t reserved[26];
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct shm_key) == 128, "shm_key");
 
 /* ---- a socket, front: written by the application ------------------------------------------------------------------ */
 
@@ -368,7 +383,8 @@ struct shm_info {
     uint32_t ato_us, data_segs_in, data_segs_out, dsack_segs, ooo_segs, reorderings;
     uint32_t rto_time_ms;
     uint16_t rtos, rto_recoveries;
-    uint32_t reserved;
+    uint32_t nb_fastopen_keys; /**< that the application has set */
+    uint8_t fastopen_keys[32];
     uint64_t pacing_rate, max_pacing_rate, delivery_rate; /**< bytes per second; 0 = none */
     uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us;
     uint64_t bytes_sent, bytes_acked, bytes_received, bytes_retrans, segs_in, segs_out;
@@ -391,6 +407,7 @@ struct shm_layout {
     uint64_t front_eventqs_off; /**< struct shm_front_eventq[SHM_MAX_EVENTQS] */
     uint64_t
         front_private_off; /**< SHM_FRONT_PRIVATE_BYTES for the front-end: allocators, locks that a family shares */
+    uint64_t front_keys_off; /**< struct shm_key[SHM_INFO_SLOTS] */
     uint64_t front_socks_off; /**< struct shm_front_sock[max_socks] */
     uint64_t front_more_off; /**< struct shm_front_more[max_socks] */
     uint64_t front_chunks_off; /**< nb_chunks * SHM_CHUNK_BYTES, page-aligned */

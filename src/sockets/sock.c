@@ -134,7 +134,7 @@ sock_free(struct stack *s, struct sock *sk)
 
     rx_drop_all(s, sk);
     events_unsubscribe_all(s->net, app, sk->slot);
-    free(sk->opts);
+    opts_free(sk->opts);
     free(sk->stamps);
     if (sock_flags(sk) & SOCK_BOUND) {
         const struct shm_addr name = sock_address(sk, SHM_LOCAL);

@@ -17,7 +17,7 @@
 
 #define BIND_TRIES 64u
 
-enum spread_kind { SPREAD_BIND, SPREAD_LISTEN, SPREAD_BACKLOG, SPREAD_OPTION, SPREAD_END };
+enum spread_kind { SPREAD_BIND, SPREAD_LISTEN, SPREAD_BACKLOG, SPREAD_OPTION, SPREAD_KEY, SPREAD_END };
 
 struct spread_op {
     struct message msg;
@@ -34,6 +34,7 @@ struct spread_op {
     unsigned tries;
     uint32_t backlog, name;
     int32_t value;
+    struct shm_key key;
     bool has_opts;
     struct tcp_sockopts opts;
 };
@@ -59,9 +60,19 @@ op_create(const struct sock *sk, enum spread_kind kind)
     op->sp = sk->spread;
     if (sk->opts != NULL) {
         op->has_opts = true;
-        op->opts = *sk->opts;
+        if (!opts_copy(&op->opts, sk->opts)) {
+            free(op);
+            return NULL;
+        }
     }
     return op;
+}
+
+static void
+op_free(struct spread_op *op)
+{
+    free((void *)(uintptr_t)op->opts.md5);
+    free(op);
 }
 
 /* The command that is being executed waits for its answer. */
@@ -174,6 +185,23 @@ option_here(struct stack *s, const struct spread_op *op)
 }
 
 static int
+key_here(struct stack *s, const struct spread_op *op)
+{
+    const struct sock *sk = shadow_at(op->sp, s);
+
+    return sock_tcp(sk) == TCP_NO_ID ? 0 : keys_apply(s, sk, &op->key);
+}
+
+/* Not in one domain and missing in another: a key that found no room somewhere is nowhere. One that takes the place of another always finds it. */
+static void
+unkey_here(struct stack *s, struct spread_op *op)
+{
+    op->key.n_bytes = 0;
+    if (op->key.kind == SHM_KEY_MD5)
+        key_here(s, op);
+}
+
+static int
 do_here(struct stack *s, struct spread_op *op)
 {
     switch (op->kind) {
@@ -186,6 +214,8 @@ do_here(struct stack *s, struct spread_op *op)
         return 0;
     case SPREAD_OPTION:
         return option_here(s, op);
+    case SPREAD_KEY:
+        return key_here(s, op);
     default:
         end_here(s, op->sp, &op->sp->local, op->sp->port);
         return 0;
@@ -199,6 +229,8 @@ undo_here(struct stack *s, struct spread_op *op)
         unbind_here(s, op);
     else if (op->kind == SPREAD_LISTEN)
         unlisten_here(s, op);
+    else if (op->kind == SPREAD_KEY)
+        unkey_here(s, op);
 }
 
 /* ---- its way ------------------------------------------------------------------------------------------------------------------ */
@@ -230,7 +262,7 @@ finish(struct stack *s, struct spread_op *op)
         commands_service(s, sk->app, sk->slot, false);
     else
         commands_done(s, sk->app, sk->slot, result);
-    free(op);
+    op_free(op);
 }
 
 static void
@@ -239,7 +271,7 @@ answer(struct stack *s, struct spread_op *op, int result)
     op->result = result;
     if (op->async) {
         free(op->sp);
-        free(op);
+        op_free(op);
         return;
     }
     op->answering = true;
@@ -352,6 +384,16 @@ spread_set_option(struct stack *s, struct sock *sk, uint32_t name, int32_t value
         op->name = name;
         op->value = value;
     }
+    return op_start(s, op);
+}
+
+int
+spread_set_key(struct stack *s, struct sock *sk, const struct shm_key *key)
+{
+    struct spread_op *op = op_create(sk, SPREAD_KEY);
+
+    if (op != NULL)
+        op->key = *key;
     return op_start(s, op);
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/prefetch.h"
-#include "tcp/wire.h"
+#include "tcp/md5sig.h"
 
 /**
  * @file
@@ -353,6 +353,48 @@ prefetch_burst(const struct stack *s, const struct tcp_in *in, uint16_t n)
         prefetch_words(&s->socks[users[i]]);
 }
 
+/* The signature of a packet, and a sum over all of it but the key, before it becomes segments of a buffer each. */
+static void
+signature(const struct ip_packet *p, const struct tcp_in *in, struct tcp_md5_seen *seen)
+{
+    const uint8_t *hdr = rte_pktmbuf_mtod_offset(p->m, const uint8_t *, p->l4_off);
+    uint32_t off = in->data.off;
+    uint32_t rest = p->l4_len - (off - p->l4_off);
+
+    tcp_md5_begin(&seen->sum, &p->src, &p->dst, hdr, rest);
+    memcpy(seen->digest, hdr + in->opts.md5_off, sizeof(seen->digest));
+    for (const struct rte_mbuf *m = p->m; m != NULL && rest > 0; m = m->next, off = 0) {
+        uint32_t len = RTE_MIN(m->data_len - off, rest);
+
+        MD5Update(&seen->sum, rte_pktmbuf_mtod_offset(m, const uint8_t *, off), len);
+        rest -= len;
+    }
+}
+
+static void
+input(struct stack *s, const struct ip_packet *p, struct tcp_in *in)
+{
+    if (likely(p->m->next == NULL))
+        engine_input(s, in, p);
+    else
+        input_chain(s, p->m, in, p->l4_len - (in->data.off - p->l4_off), p);
+}
+
+/* Rare, and mostly an error: apart, so that what it needs costs the others nothing. */
+static __rte_noinline void
+input_signed(struct stack *s, const struct ip_packet *p, struct tcp_in *in)
+{
+    struct tcp_md5_seen seen;
+
+    in->more = false; /* the next may be refused, and would answer for none */
+    if (tcp_has_md5_keys(s->tcp)) {
+        signature(p, in, &seen);
+        s->env.md5 = &seen;
+    }
+    input(s, p, in);
+    s->env.md5 = NULL;
+}
+
 void
 stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n)
 {
@@ -373,14 +415,11 @@ stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n)
     for (uint16_t i = 0; i < count; i++) {
         struct ip_packet *p = &pkts[origin[i]];
 
-        if (likely(p->m->next == NULL)) {
-            in[i].more = i + 1 < count && continues(&in[i], &in[i + 1]);
-            engine_input(s, &in[i], p);
-        } else {
-            uint32_t header_len = in[i].data.off - p->l4_off;
-
-            input_chain(s, p->m, &in[i], p->l4_len - header_len, p);
-        }
+        in[i].more = i + 1 < count && continues(&in[i], &in[i + 1]);
+        if (unlikely(in[i].opts.md5_off != 0))
+            input_signed(s, p, &in[i]);
+        else
+            input(s, p, &in[i]);
     }
 }
 

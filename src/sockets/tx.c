@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "sockets/stamp.h"
-#include "tcp/wire.h"
+#include "tcp/md5sig.h"
 
 /**
  * @file
@@ -152,6 +152,20 @@ payload_attach(struct rte_mempool *pool, struct stream st, struct rte_mbuf *m, u
     return true;
 }
 
+/* Into the header's option, when the rest of the segment stands. */
+static void
+sign(struct rte_mbuf *m, const struct tcp_out *out, uint16_t hdr_len)
+{
+    uint8_t *hdr = rte_pktmbuf_mtod(m, uint8_t *);
+    uint32_t off = hdr_len;
+    MD5_CTX sum;
+
+    tcp_md5_begin(&sum, &out->tuple->local, &out->tuple->remote, hdr, out->payload_len);
+    for (const struct rte_mbuf *piece = m; piece != NULL; piece = piece->next, off = 0)
+        MD5Update(&sum, rte_pktmbuf_mtod_offset(piece, const uint8_t *, off), piece->data_len - off);
+    tcp_md5_finish(&sum, out->md5, hdr + TCP_MD5_DIGEST_OFF);
+}
+
 /* The segment from its TCP header on, whose length is told; NULL: no buffer (counted), or *bad. */
 static struct rte_mbuf *
 segment_build(struct net *net, struct stream st, const struct tcp_out *out, uint16_t *hdr_len, bool *bad)
@@ -175,6 +189,8 @@ segment_build(struct net *net, struct stream st, const struct tcp_out *out, uint
             ok = payload_attach(pool, st, m, out->payload_pos, out->payload_len, bad);
         }
     }
+    if (unlikely(ok && out->md5 != NULL))
+        sign(m, out, *hdr_len);
     if (likely(ok))
         return m;
     if (!*bad)

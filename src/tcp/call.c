@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tcp/call.h"
 
+#include <string.h>
+
+/** NULL = none; else they are in *o. */
 static const struct tcp_sockopts *
-opts_of(const struct tcp_call *call)
+opts_of(const struct tcp_call *call, struct tcp_sockopts *o)
 {
-    return call->open.has_opts ? &call->open.opts : NULL;
+    if (!call->open.has_opts)
+        return NULL;
+    *o = (struct tcp_sockopts){ .set = call->open.set };
+    memcpy(o->value, call->open.value, sizeof(o->value));
+    return o;
 }
 
 /* Calls that make or take connections and ports: they have results. */
@@ -12,22 +19,23 @@ static void
 apply_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_call *call, struct tcp_result *res)
 {
     struct tcp_tuple *t = &res->tuple;
+    struct tcp_sockopts o;
 
     switch ((enum tcp_call_op)call->op) {
     case TCP_CALL_BIND:
         *t = call->open.tuple;
-        res->rc = tcp_bind(d, &t->local, t->local_port, opts_of(call), call->user, &t->local_port);
+        res->rc = tcp_bind(d, &t->local, t->local_port, opts_of(call, &o), call->user, &t->local_port);
         break;
     case TCP_CALL_UNBIND:
         tcp_unbind(d, &call->open.tuple.local, call->open.tuple.local_port, call->user);
         break;
     case TCP_CALL_LISTEN:
         res->rc = tcp_listen(d, env, &call->open.tuple.local, call->open.tuple.local_port, call->open.backlog,
-                             opts_of(call), call->user, &res->id);
+                             opts_of(call, &o), call->user, &res->id);
         break;
     case TCP_CALL_CONNECT:
         *t = call->open.tuple;
-        res->rc = tcp_connect(d, env, t, call->open.mss_out, opts_of(call), call->user, &res->id);
+        res->rc = tcp_connect(d, env, t, call->open.mss_out, opts_of(call, &o), call->user, &res->id);
         break;
     case TCP_CALL_ACCEPT:
         res->id = tcp_accept(d, env, call->id, call->user, t);
@@ -62,6 +70,9 @@ apply_use(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_call
         break;
     case TCP_CALL_OPTION:
         res->rc = tcp_set_option(d, env, call->id, (enum tcp_option)call->option.name, call->option.value);
+        break;
+    case TCP_CALL_FASTOPEN_KEYS:
+        tcp_set_fastopen_keys(d, call->id, call->fastopen.n, call->fastopen.keys);
         break;
     default:
         apply_open(d, env, call, res);

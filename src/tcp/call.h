@@ -26,6 +26,7 @@ enum tcp_call_op {
     TCP_CALL_CLOSE,
     TCP_CALL_ABORT,
     TCP_CALL_OPTION,
+    TCP_CALL_FASTOPEN_KEYS,
 };
 
 struct tcp_call {
@@ -49,9 +50,14 @@ struct tcp_call {
             uint32_t backlog;
             uint16_t mss_out;
             bool has_opts;
-            struct tcp_sockopts opts;
+            uint32_t set; /**< as in struct tcp_sockopts; keys do not travel so */
+            int32_t value[TCP_OPT_COUNT];
         } open; /**< bind, unbind, listen, connect */
         uint32_t backlog;
+        struct {
+            uint32_t n;
+            uint8_t keys[TCP_FASTOPEN_KEYS_MAX][TCP_FASTOPEN_KEY_BYTES];
+        } fastopen;
         struct {
             uint32_t n_bytes; /**< send, consumed */
             uint32_t how; /**< send: a set of TCP_SEND_*; close: 1 = unread */

@@ -70,7 +70,8 @@ conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state nex
 uint32_t
 conn_options_bytes(const struct tcp_conn *c)
 {
-    return (c->flags & CONN_F_TS ? TCP_TS_OPTION_BYTES : 0) + (c->ecn & CONN_ECN_OPTION ? TCP_ACCECN_OPTION_BYTES : 0);
+    return (c->flags & CONN_F_TS ? TCP_TS_OPTION_BYTES : 0) + (c->ecn & CONN_ECN_OPTION ? TCP_ACCECN_OPTION_BYTES : 0) +
+           (c->md5 != 0 ? TCP_MD5_OPTION_BYTES : 0);
 }
 
 void
@@ -244,6 +245,7 @@ conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
     record_clear(d, env, c);
     fastopen_child_done(d, c);
+    md5_clear(d, &c->md5);
     table_remove(d, TABLE_REF(TABLE_CONN, i));
     port_unref(d, c->bind);
     c->bind = 0;

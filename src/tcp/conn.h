@@ -34,6 +34,9 @@ _Static_assert(TCP_MSS_FLOOR > TCP_OPTIONS_MAX, "a SYN always has room for data"
 /** What a timestamp takes of each segment (RFC 7323 appendix A). */
 #define TCP_TS_OPTION_BYTES 12u
 
+/** What a signature takes of each segment (RFC 2385 section 3.0), padded. */
+#define TCP_MD5_OPTION_BYTES 20u
+
 /** What every entry of the connection table begins with. */
 struct tcp_link {
     struct tcp_tuple tuple;
@@ -96,8 +99,9 @@ struct tcp_conn_opts {
 #define CONN_ECN_SEEN 128u /**< a segment with data came marked as ECN-capable */
 #define CONN_F_FO_CHILD (1u << 19) /**< passive Fast Open: our SYN is not acknowledged yet, in whatever state */
 #define CONN_F_FO_TRIED (1u << 20) /**< active Fast Open: the first SYN had the option, or data */
-#define CONN_F_FO_SYN (1u << 21) /**< and is still to be sent: only the first one has them */
-#define CONN_F_FO_DATA (1u << 22) /**< it had data */
+#define CONN_F_FO_SYN                                                                                                  \
+    (1u << 21) /**< and is still to be sent: only the first one has them. Passive: the SYN-ACK brings a new cookie, */
+#define CONN_F_FO_DATA (1u << 22) /**< it had data. Passive: in the experimental option */
 #define CONN_F_SYN_DATA (1u << 23) /**< data was accepted with a SYN */
 #define CONN_F_FO_NO_COOKIE (1u << 24) /**< from socket options */
 #define CONN_F_PACED (1u << 25) /**< the flow's pacer has a rate */
@@ -201,7 +205,8 @@ struct tcp_conn {
     uint64_t bytes_acked, bytes_received; /**< payload */
     uint8_t fastopen_fail; /**< enum conn_fastopen_fail */
     bool port_turn; /**< it has waited for the port, and is the next to send: for the length of that event */
-    uint8_t reserved[6];
+    uint8_t reserved[2];
+    uint32_t md5; /**< its keys of TCP_MD5SIG (md5sig.c), 0 = none */
 };
 
 _Static_assert(sizeof(struct tcp_conn) <= 448,
@@ -248,6 +253,12 @@ struct tcp_path {
     uint16_t reserved;
 };
 
+/** Keys of Fast Open cookies: the first makes them, all are good. */
+struct tcp_fo_keys {
+    uint64_t key[TCP_FASTOPEN_KEYS_MAX][2];
+    uint64_t n;
+};
+
 #define LISTEN_F_REUSEPORT (1u << 31)
 
 struct tcp_listener {
@@ -265,8 +276,8 @@ struct tcp_listener {
     uint32_t bind;
     struct tcp_conn_opts opts;
     uint32_t fastopen_qlen, fastopen_pending; /**< limit and number of children with CONN_F_FO_CHILD */
-    uint64_t fastopen_key[2];
-    bool has_fastopen_key; /**< else the domain's */
+    struct tcp_fo_keys fastopen_keys; /**< none: the domain's count */
+    uint32_t md5; /**< keys for those who connect, 0 = none */
 };
 
 union tcp_slot {
@@ -326,6 +337,7 @@ struct tcp_tw {
     uint8_t tos;
     uint8_t rcv_wscale;
     uint8_t reserved[3];
+    uint32_t md5; /**< the key that its answers are signed with, 0 = none */
 };
 _Static_assert(sizeof(struct tcp_tw) <= 96, "TIME-WAIT entries are small");
 

@@ -13,7 +13,7 @@ struct range {
 /** The domain's head, each pool, the arrays; of the timers' nodes three stretches. */
 #define RANGES (1 + ARRAY_COUNT + 2)
 
-_Static_assert(ARRAY_COUNT == 21, "a new array has its stretch here");
+_Static_assert(ARRAY_COUNT == 22, "a new array has its stretch here");
 
 /** What may have been touched in a domain whose pools have these marks. */
 static void
@@ -25,6 +25,7 @@ ranges_of(const struct tcp_domain *d, const uint32_t high[POOL_COUNT], struct ra
         [POOL_REASS] = sizeof(struct tcp_reass),   [POOL_SENT] = sizeof(struct tcp_sent_run),
         [POOL_BIND] = sizeof(struct tcp_bind),     [POOL_MODEL] = TCP_CC_MODEL_BYTES,
         [POOL_RECORD] = sizeof(struct tcp_record), [POOL_MOVED] = sizeof(struct tcp_moved),
+        [POOL_MD5] = sizeof(struct tcp_md5_entry),
     };
     const uint64_t node = sizeof(struct wheel_node);
     const uint64_t timers = d->at[ARRAY_TIMERS];

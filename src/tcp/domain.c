@@ -117,6 +117,13 @@ record_count(const struct tcp_params *p)
     return p->max_conns + 1024;
 }
 
+/** Keys of TCP_MD5SIG: those that users set, and a copy for each connection and TIME-WAIT entry. */
+static uint32_t
+md5_count(const struct tcp_params *p)
+{
+    return TCP_MD5_KEYS_MAX + p->max_conns + p->max_time_wait;
+}
+
 static uint64_t
 layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
 {
@@ -131,6 +138,7 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [POOL_BIND] = (p->max_conns + p->max_time_wait + 1ull) * sizeof(struct tcp_bind),
         [POOL_MOVED] = (p->max_moved + 1ull) * sizeof(struct tcp_moved),
         [POOL_MODEL] = (p->max_conns + 1ull) * TCP_CC_MODEL_BYTES,
+        [POOL_MD5] = (md5_count(p) + 1ull) * sizeof(struct tcp_md5_entry),
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
         [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
         [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 2ull) * sizeof(struct wheel_node),
@@ -222,9 +230,10 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
         return -EINVAL;
     d->now_us = now_us;
     params_copy(&d->params, p);
+    d->fastopen_keys.n = 1;
     for (unsigned i = 0; i < 2; i++) {
         unsigned tweak = 0x666f6b00u + i;
-        d->fastopen_key[i] = siphash24(p->seed, &tweak, sizeof(tweak));
+        d->fastopen_keys.key[0][i] = siphash24(p->seed, &tweak, sizeof(tweak));
     }
     d->bytes = layout(p, d->at);
     d->bucket_mask = bucket_count(p) - 1;
@@ -240,6 +249,7 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
     tcp_pool_init(&d->pools[POOL_BIND], p->max_conns + p->max_time_wait);
     tcp_pool_init(&d->pools[POOL_MODEL], p->max_conns);
     tcp_pool_init(&d->pools[POOL_MOVED], p->max_moved);
+    tcp_pool_init(&d->pools[POOL_MD5], md5_count(p));
     wheel_init(&d->wheel, now_us);
     return 0;
 }
@@ -272,11 +282,37 @@ tcp_state_name(enum tcp_state s)
     return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : names[0];
 }
 
+/** To the entry that it is for. */
+static void
+deal_with(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in, bool *taken)
+{
+    tcp_seq iss_floor;
+
+    switch (TABLE_KIND(ref)) {
+    case TABLE_CONN:
+        conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in, taken);
+        break;
+    case TABLE_HALF:
+        half_input(d, env, TABLE_INDEX(ref), in, taken);
+        break;
+    case TABLE_TW:
+        /* The listener's key counts for the new connection. */
+        if (timewait_input(d, env, TABLE_INDEX(ref), in, &iss_floor) && md5_admits(d, env, 0, in))
+            listen_input(d, env, in, &iss_floor, taken);
+        break;
+    case TABLE_MOVED:
+        counter_inc(env->ctr, CTR_TCP_DROP_MOVED);
+        break;
+    default:
+        listen_input(d, env, in, NULL, taken);
+        break;
+    }
+}
+
 void
 tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in)
 {
     struct guard_hold hold;
-    tcp_seq iss_floor;
     bool taken = false;
     uint32_t ref;
 
@@ -287,24 +323,8 @@ tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         d->now_us = env->now_us;
         ref = table_find_in(d, in);
     }
-    switch (TABLE_KIND(ref)) {
-    case TABLE_CONN:
-        conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in, &taken);
-        break;
-    case TABLE_HALF:
-        half_input(d, env, TABLE_INDEX(ref), in, &taken);
-        break;
-    case TABLE_TW:
-        if (timewait_input(d, env, TABLE_INDEX(ref), in, &iss_floor))
-            listen_input(d, env, in, &iss_floor, &taken);
-        break;
-    case TABLE_MOVED:
-        counter_inc(env->ctr, CTR_TCP_DROP_MOVED);
-        break;
-    default:
-        listen_input(d, env, in, NULL, &taken);
-        break;
-    }
+    if (md5_admits(d, env, ref, in))
+        deal_with(d, env, ref, in, &taken);
     if (GUARDED(env->locks))
         guard_give(env, &hold);
     if (!taken)

@@ -26,6 +26,7 @@ enum domain_pool {
     POOL_BIND,
     POOL_MODEL,
     POOL_MOVED,
+    POOL_MD5,
     POOL_COUNT
 };
 
@@ -56,15 +57,16 @@ struct tcp_domain {
     struct tcp_pool pools[POOL_COUNT];
     uint32_t hash_key[10];
     uint32_t bucket_mask;
+    uint32_t md5_keys; /**< of all connections, listeners and TIME-WAIT entries: 0 = nothing is to be signed */
+    uint32_t md5_keys_set; /**< of these, those that users have set: the others are copies for one connection each */
     uint32_t listeners;
     uint32_t tw_head, tw_tail; /**< oldest and youngest TIME-WAIT entry */
     uint32_t half_hand; /**< the half-open entry that was last looked at for giving way */
     uint32_t challenge_second; /**< RFC 5961 section 7: challenge ACKs are counted in this second */
     uint32_t challenge_count;
     uint32_t port_counters[PORT_COUNTERS];
-    uint64_t fastopen_key[2];
+    struct tcp_fo_keys fastopen_keys;
     uint32_t paths_told; /**< 0 = ICMP has told of no path yet: the cache is empty */
-    uint32_t reserved;
     uint64_t cookie_end_us; /**< the youngest SYN cookie is good until then; 0 = none was sent */
     struct tcp_waiters waiters; /**< connections with data that found the port full; links in ARRAY_WAITERS */
     struct wheel wheel;
@@ -79,6 +81,13 @@ struct tcp_bind {
     uint32_t listener; /**< slot index, 0 = nobody listens */
     uint16_t port;
     bool reuseaddr, reuseport;
+};
+
+/** A key of TCP_MD5SIG: of a connection, a listener, or a TIME-WAIT entry. */
+struct tcp_md5_entry {
+    uint32_t next;
+    uint32_t by_user; /**< it counts against TCP_MD5_KEYS_MAX */
+    struct tcp_md5_key key;
 };
 
 /** The tuple of a connection that another domain has. */
@@ -354,7 +363,7 @@ void conn_send_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_c
 void conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** Send [snd_nxt, end) again as new: data that went with a SYN and was not taken. */
 void conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq end);
-void conn_send_rst(const struct tcp_env *env, struct tcp_conn *c);
+void conn_send_rst(const struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** A segment without data that proves that the peer is there: it must answer (RFC 9293 section 3.8.4). */
 void conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
@@ -481,6 +490,32 @@ uint8_t listener_defer_timeouts(const struct tcp_domain *d, int32_t seconds);
 void half_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t half);
 struct tcp_listener *listener_by_id(const struct tcp_domain *d, tcp_id id);
 void listener_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_listener *l);
+
+/* ---- md5sig.c ---- */
+/** The key of a list that counts for remote; NULL = there is none. */
+const struct tcp_md5_key *md5_find(const struct tcp_domain *d, uint32_t list, const struct ip_addr *remote);
+/** A list of that key alone, for one connection or TIME-WAIT entry; 0 = there is none. */
+uint32_t md5_copy(struct tcp_domain *d, uint32_t list, const struct ip_addr *remote);
+void md5_clear(struct tcp_domain *d, uint32_t *list);
+/** For the keys of a connection or listener to come: is there room for them? */
+bool md5_has_room(const struct tcp_domain *d, const struct tcp_sockopts *opts);
+void md5_add_all(struct tcp_domain *d, uint32_t *list, const struct tcp_sockopts *opts);
+/** Does one of them count for remote? */
+bool md5_is_wanted(const struct tcp_sockopts *opts, const struct ip_addr *remote);
+/** A segment that is about to go is to be signed, if there is a key for its peer. */
+void md5_put(const struct tcp_domain *d, uint32_t list, struct tcp_out *out);
+/** The key for an answer to a segment that belongs to nobody: that which it was signed with itself. */
+const struct tcp_md5_key *md5_of_answer(const struct tcp_env *env, const struct tcp_in *in);
+bool md5_check(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in);
+
+/** Is the segment for this entry of the table (0: for none) signed as it should be, or rightly not? Else it is counted. */
+static inline bool
+md5_admits(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in)
+{
+    bool concerned = in->opts.md5_off != 0 || __atomic_load_n(&d->md5_keys, __ATOMIC_RELAXED) != 0;
+
+    return __builtin_expect(!concerned, 1) || md5_check(d, env, ref, in);
+}
 
 /* ---- timewait.c ---- */
 /** Entries that one tick ends at most. */

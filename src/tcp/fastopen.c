@@ -93,7 +93,7 @@ fastopen_is_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const s
     const struct tcp_fo_entry *e = fastopen_entry(d, t);
 
     return (d->params.fastopen & TCP_FASTOPEN_CLIENT) != 0 && !fastopen_is_suspended(d, e) &&
-           (no_cookie || (e != NULL && e->cookie.len > 0));
+           !md5_is_wanted(opts, &t->remote) && (no_cookie || (e != NULL && e->cookie.len > 0));
 }
 
 bool
@@ -108,34 +108,34 @@ tcp_fastopen_ready(struct tcp_domain *d, const struct tcp_env *env, const struct
 
 /* ---- server ---------------------------------------- */
 
-static void
-key_from_bytes(uint64_t key[2], const uint8_t bytes[16])
+void
+fastopen_keys_set(struct tcp_fo_keys *k, unsigned n, const uint8_t keys[][TCP_FASTOPEN_KEY_BYTES])
 {
-    memcpy(key, bytes, 16);
+    *k = (struct tcp_fo_keys){ .n = n };
+    memcpy(k->key, keys, n * sizeof(k->key[0]));
 }
 
 int
-tcp_set_fastopen_key(struct tcp_domain *d, tcp_id listener, const uint8_t key[16])
+tcp_set_fastopen_keys(struct tcp_domain *d, tcp_id listener, unsigned n, const uint8_t keys[][TCP_FASTOPEN_KEY_BYTES])
 {
     struct tcp_listener *l = listener_by_id(d, listener);
 
-    if (listener != TCP_NO_ID && l == NULL)
+    if ((listener != TCP_NO_ID && l == NULL) || n == 0 || n > TCP_FASTOPEN_KEYS_MAX)
         return -EINVAL;
-    if (l == NULL) {
-        key_from_bytes(d->fastopen_key, key);
-        return 0;
-    }
-    key_from_bytes(l->fastopen_key, key);
-    l->has_fastopen_key = true;
+    fastopen_keys_set(l != NULL ? &l->fastopen_keys : &d->fastopen_keys, n, keys);
     return 0;
 }
 
-void
-fastopen_cookie(const struct tcp_domain *d, const struct tcp_listener *l, const struct tcp_tuple *t,
-                struct tcp_fo_cookie *cookie)
+static const struct tcp_fo_keys *
+keys_of(const struct tcp_domain *d, const struct tcp_listener *l)
+{
+    return l != NULL && l->fastopen_keys.n != 0 ? &l->fastopen_keys : &d->fastopen_keys;
+}
+
+static void
+cookie_make(const uint64_t key[2], const struct tcp_tuple *t, struct tcp_fo_cookie *cookie)
 {
     struct ip_addr pair[2] = { t->remote, t->local };
-    const uint64_t *key = l->has_fastopen_key ? l->fastopen_key : d->fastopen_key;
     const uint32_t v4[2] = { t->remote.w[3], t->local.w[3] };
     /* The bytes that are hashed are those of the wire, so that hosts that share a key agree, Linux among them. */
     bool is_v4 = ip_addr_is_v4(&t->remote);
@@ -145,18 +145,31 @@ fastopen_cookie(const struct tcp_domain *d, const struct tcp_listener *l, const 
     memcpy(cookie->bytes, &h, sizeof(h));
 }
 
-static bool
+void
+fastopen_cookie(const struct tcp_domain *d, const struct tcp_listener *l, const struct tcp_tuple *t,
+                struct tcp_fo_cookie *cookie)
+{
+    cookie_make(keys_of(d, l)->key[0], t, cookie);
+}
+
+/** 1 + the number of the key that it was made with; 0: with none. */
+static unsigned
 cookie_is_valid(const struct tcp_domain *d, const struct tcp_listener *l, const struct tcp_in *in)
 {
-    struct tcp_fo_cookie want;
-    uint8_t diff = 0;
+    const struct tcp_fo_keys *keys = keys_of(d, l);
+    unsigned found = 0;
 
-    fastopen_cookie(d, l, &in->tuple, &want);
-    if (in->opts.fo.len != want.len)
-        return false;
-    for (unsigned i = 0; i < want.len; i++)
-        diff |= in->opts.fo.bytes[i] ^ want.bytes[i];
-    return diff == 0;
+    for (unsigned k = 0; k < keys->n; k++) {
+        struct tcp_fo_cookie want;
+        uint8_t diff = 0;
+
+        cookie_make(keys->key[k], &in->tuple, &want);
+        for (unsigned i = 0; i < want.len; i++)
+            diff |= in->opts.fo.bytes[i] ^ want.bytes[i];
+        if (in->opts.fo.len == want.len && diff == 0 && found == 0)
+            found = 1 + k;
+    }
+    return found;
 }
 
 enum fastopen_verdict
@@ -177,8 +190,11 @@ fastopen_judge(struct tcp_domain *d, const struct tcp_env *env, const struct tcp
         counter_inc(env->ctr, CTR_TCP_FASTOPEN_COOKIE_REQUESTS);
         return FASTOPEN_OFFER;
     }
-    if (cookie_is_valid(d, l, in))
-        return FASTOPEN_ACCEPT;
+    unsigned made_with = cookie_is_valid(d, l, in);
+    if (made_with > 1)
+        counter_inc(env->ctr, CTR_TCP_FASTOPEN_OLD_KEYS);
+    if (made_with > 0)
+        return made_with == 1 ? FASTOPEN_ACCEPT : FASTOPEN_RENEW;
     counter_inc(env->ctr, CTR_TCP_FASTOPEN_BAD_COOKIES);
     return FASTOPEN_OFFER;
 }

@@ -43,7 +43,9 @@ bool fastopen_is_suspended(const struct tcp_domain *d, const struct tcp_fo_entry
 /** tcp_fastopen_ready, with the table held. */
 bool fastopen_is_ready(const struct tcp_domain *d, const struct tcp_tuple *t, const struct tcp_sockopts *opts);
 
-/** Server: the cookie of this pair under the listener's key. */
+void fastopen_keys_set(struct tcp_fo_keys *k, unsigned n, const uint8_t keys[][TCP_FASTOPEN_KEY_BYTES]);
+
+/** Server: the cookie of this pair under the first key of the listener, of the domain where that has none or is gone (NULL). */
 void fastopen_cookie(const struct tcp_domain *d, const struct tcp_listener *l, const struct tcp_tuple *t,
                      struct tcp_fo_cookie *cookie);
 
@@ -52,6 +54,7 @@ enum fastopen_verdict {
     FASTOPEN_IGNORE, /**< an ordinary handshake */
     FASTOPEN_OFFER, /**< an ordinary handshake, whose SYN-ACK brings a cookie */
     FASTOPEN_ACCEPT, /**< a connection at once, with the SYN's data */
+    FASTOPEN_RENEW, /**< the same, and the SYN-ACK brings a new cookie: it showed one of a key that is on its way out */
 };
 enum fastopen_verdict fastopen_judge(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_listener *l,
                                      const struct tcp_in *in);

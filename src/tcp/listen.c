@@ -71,6 +71,8 @@ listener_new(struct tcp_domain *d, const struct tcp_env *env, const struct ip_ad
     bool made;
 
     int rc = opts_apply(d, &o, &flags, opts);
+    if (rc == 0 && !md5_has_room(d, opts))
+        rc = -ENOMEM;
     if (rc == 0)
         rc = listen_bind(d, local, port, opts, user, &bind, &made);
     if (rc != 0)
@@ -96,6 +98,9 @@ listener_new(struct tcp_domain *d, const struct tcp_env *env, const struct ip_ad
         l->fastopen_qlen = (uint32_t)opts->value[TCP_OPT_FASTOPEN];
     else if (d->params.fastopen & TCP_FASTOPEN_ALL_LISTENERS)
         l->fastopen_qlen = l->backlog;
+    if (opts != NULL && opts->nb_fastopen_keys != 0)
+        fastopen_keys_set(&l->fastopen_keys, opts->nb_fastopen_keys, opts->fastopen_keys);
+    md5_add_all(d, &l->md5, opts);
     l->bind = bind;
     bind_at(d, bind)->listener = i;
     bind_at(d, bind)->user = 0;
@@ -212,6 +217,8 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
         if (h->flags & HALF_F_COOKIE)
             out.opts.ts_val = syncookie_stamp(out.opts.ts_val, cookie_opts(h));
     }
+    if (l->md5 != 0)
+        md5_put(d, l->md5, &out);
     emit_segment(env, &out);
 }
 
@@ -296,6 +303,7 @@ conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp
     c->ts_recent = h->ts_recent;
     c->ts_recent_tick = tick_of(env->now_us);
     c->retries = h->retries;
+    c->md5 = md5_copy(d, l->md5, &c->link.tuple.remote);
     c->bind = l->bind;
     port_ref(d, c->bind);
     counter_inc(env->ctr, CTR_TCP_PASSIVE_OPENS);
@@ -310,13 +318,15 @@ conn_from_half(struct tcp_domain *d, const struct tcp_env *env, const struct tcp
 /** RFC 7413 section 4.2.2: a connection at once, which may send before its SYN is acknowledged. False if the domain is full. */
 static bool
 open_fast(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in, uint32_t listener,
-          const struct tcp_half *h, bool *taken)
+          const struct tcp_half *h, bool renew, bool *taken)
 {
     if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
         return false;
     struct tcp_conn *c = conn_from_half(d, env, h);
     struct tcp_listener *l = &slot_at(d, listener)->listener;
     c->flags |= CONN_F_FO_CHILD;
+    if (renew)
+        c->flags |= CONN_F_FO_SYN | (in->opts.fo.exp ? CONN_F_FO_DATA : 0);
     c->fo_listener = slot_id(d, listener);
     l->fastopen_pending++;
     c->snd_wnd = c->snd_wnd_max = in->window; /* a SYN's is not scaled */
@@ -404,8 +414,11 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         return;
     }
     half_fill(d, &new, in, l);
-    enum fastopen_verdict v = fastopen_judge(d, env, l, in);
-    if (v == FASTOPEN_ACCEPT && open_fast(d, env, in, listener, &new, taken))
+    bool is_signed = md5_find(d, l->md5, &in->tuple.remote) != NULL;
+    /* Beside a signature no SYN-ACK has room for a cookie. */
+    enum fastopen_verdict v = is_signed ? FASTOPEN_IGNORE : fastopen_judge(d, env, l, in);
+    if ((v == FASTOPEN_ACCEPT || v == FASTOPEN_RENEW) &&
+        open_fast(d, env, in, listener, &new, v == FASTOPEN_RENEW, taken))
         return;
     if (v == FASTOPEN_OFFER)
         new.flags |= (uint8_t)(HALF_F_FO | (in->opts.fo.exp ? HALF_F_FO_EXP : 0));
@@ -415,6 +428,9 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         cookie_send(d, env, &new, l);
         return;
     }
+    /* Nor has any segment for SACK blocks beside timestamps too; as Linux SACK is kept, unless a cookie needs the timestamp. */
+    if (is_signed && (new.flags &HALF_F_SACK) != 0)
+        new.flags &= (uint8_t)~HALF_F_TS;
     if (full) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
         bool own = half_queue_full(l);
@@ -716,12 +732,13 @@ listener_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_liste
     while ((c = accept_pop(d, env, l)) != NULL) {
         uint32_t slot = conn_index(d, c);
         if (c->state != TCP_ST_CLOSED)
-            conn_send_rst(env, c);
+            conn_send_rst(d, env, c);
         conn_free(d, env, c);
         unguard_slot(env, slot);
     }
     bind_at(d, l->bind)->listener = 0;
     port_unref(d, l->bind);
+    md5_clear(d, &l->md5);
     d->listeners--;
     tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), i);
     slot_at(d, i)->listener.gen = gen;

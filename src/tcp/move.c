@@ -108,7 +108,7 @@ tcp_can_move(const struct tcp_domain *d, tcp_id id)
     bool settled = c != NULL && (c->state == TCP_ST_ESTABLISHED || c->state == TCP_ST_FIN_WAIT_1 ||
                                  c->state == TCP_ST_FIN_WAIT_2 || c->state == TCP_ST_CLOSE_WAIT);
 
-    return settled && c->user != 0 && c->records == 0 &&
+    return settled && c->user != 0 && c->records == 0 && c->md5 == 0 &&
            (c->flags & (CONN_F_ORPHAN | CONN_F_PENDING | CONN_F_FO_CHILD)) == 0 &&
            d->pools[POOL_MOVED].used < d->pools[POOL_MOVED].cap;
 }
@@ -285,7 +285,7 @@ tcp_import_give_up(const struct tcp_env *env, const void *bytes)
     const struct tcp_reass_seg *segs = (const struct tcp_reass_seg *)((const struct moving_run *)(m + 1) + m->nb_runs);
     struct tcp_conn c = m->conn;
 
-    conn_send_rst(env, &c);
+    conn_send_rst(NULL, env, &c); /* it has no keys */
     for (uint32_t i = 0; i < m->nb_segs; i++)
         env->sink->release(env->sink->ctx, segs[i].data.buf);
 }

@@ -30,7 +30,7 @@ emit_segment(const struct tcp_env *env, const struct tcp_out *out)
 void
 reply_rst(const struct tcp_env *env, const struct tcp_in *in)
 {
-    struct tcp_out out = { .tuple = &in->tuple, .flags = TCP_FLAG_RST };
+    struct tcp_out out = { .tuple = &in->tuple, .flags = TCP_FLAG_RST, .md5 = md5_of_answer(env, in) };
 
     if (in->flags & TCP_FLAG_RST)
         return;
@@ -154,7 +154,6 @@ put_sack_blocks(struct tcp_domain *d, const struct tcp_conn *c, const struct tcp
 static void
 emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_out *out)
 {
-    (void)d;
     out->tuple = &c->link.tuple;
     out->user = c->user;
     out->ack = c->rcv_nxt;
@@ -168,6 +167,8 @@ emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, s
     }
     if (c->ecn & (CONN_ECN_ECHO | CONN_ECN_ACC))
         ecn_put(d, c, out);
+    if (c->md5 != 0)
+        md5_put(d, c->md5, out);
     c->flags &= ~CONN_F_ACK_NOW;
     c->rcv_acked = c->rcv_nxt;
     conn_timer_off(c, CONN_T_DELACK);
@@ -199,7 +200,7 @@ conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
 }
 
 void
-conn_send_rst(const struct tcp_env *env, struct tcp_conn *c)
+conn_send_rst(const struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     struct tcp_out out = {
         .tuple = &c->link.tuple,
@@ -215,6 +216,8 @@ conn_send_rst(const struct tcp_env *env, struct tcp_conn *c)
         out.opts.ts_val = tcp_ts_clock(env->now_us, c->ts_offset);
         out.opts.ts_ecr = c->ts_recent;
     }
+    if (c->md5 != 0)
+        md5_put(d, c->md5, &out);
     emit_segment(env, &out);
 }
 
@@ -238,6 +241,16 @@ put_fast_open(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *ou
         out->opts.fo = e->cookie;
     else
         out->opts.fo.exp = e != NULL && e->exp_try == 1;
+}
+
+/** The SYN-ACK to who has shown a cookie of a key that is on its way out. */
+static void
+put_new_cookie(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *out)
+{
+    out->opts.has_fo = true;
+    out->opts.fo.exp = (c->flags & CONN_F_FO_DATA) != 0;
+    fastopen_cookie(d, listener_by_id(d, c->fo_listener), &c->link.tuple, &out->opts.fo);
+    c->flags &= ~(CONN_F_FO_SYN | CONN_F_FO_DATA);
 }
 
 /** SYN in SYN-SENT, SYN-ACK in SYN-RECEIVED (simultaneous open): the window of either is never scaled. */
@@ -269,8 +282,12 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         out.opts.ts_val = tcp_ts_clock(env->now_us, c->ts_offset);
         out.opts.ts_ecr = passive ? c->ts_recent : 0;
     }
-    if (c->flags & CONN_F_FO_SYN)
+    if ((c->flags & (CONN_F_FO_SYN | CONN_F_FO_CHILD)) == CONN_F_FO_SYN)
         put_fast_open(d, c, &out);
+    else if (c->flags & CONN_F_FO_SYN)
+        put_new_cookie(d, c, &out);
+    if (c->md5 != 0)
+        md5_put(d, c->md5, &out);
     if (passive) {
         if (seq_gt(c->rcv_nxt + out.window, c->rcv_adv))
             c->rcv_adv = c->rcv_nxt + out.window;
@@ -540,8 +557,8 @@ send_burst(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     uint32_t unit = env->gso_max_bytes > c->mss ? env->gso_max_bytes - env->gso_max_bytes % c->mss : c->mss;
 
     do {
-        /* Those who cut a large segment repeat its flags, and CWR belongs to one. */
-        uint32_t most = c->ecn != 0 && !ecn_may_be_cut(d, c) ? c->mss : unit;
+        /* Those who cut a large segment repeat its flags, and CWR belongs to one; nor can they sign. */
+        uint32_t most = c->md5 != 0 || (c->ecn != 0 && !ecn_may_be_cut(d, c)) ? c->mss : unit;
         uint32_t n = len < most ? len : most;
         len -= n;
         /* It ends with PSH, for a receiver that gathers segments; a lone segment from the middle of a stream does not: it

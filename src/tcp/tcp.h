@@ -156,8 +156,15 @@ int tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t n
  */
 int tcp_set_params(struct tcp_domain *d, const struct tcp_params *p);
 
-/** Key of the Fast Open cookies (RFC 7413 section 4.1.2): of the domain for TCP_NO_ID, else of one listener. -EINVAL: no such listener. */
-int tcp_set_fastopen_key(struct tcp_domain *d, tcp_id listener, const uint8_t key[16]);
+#define TCP_FASTOPEN_KEY_BYTES 16
+#define TCP_FASTOPEN_KEYS_MAX 2
+
+/**
+ * Keys of the Fast Open cookies (RFC 7413 section 4.1.2): of the domain for TCP_NO_ID, else of one listener, whose connections then bring no others. Cookies are made with the first; those made
+ * with the second are good too, and are replaced by the SYN-ACK (section 5.2's change of keys). n of them, 1 or 2. -EINVAL: no such listener.
+ */
+int tcp_set_fastopen_keys(struct tcp_domain *d, tcp_id listener, unsigned n,
+                          const uint8_t keys[][TCP_FASTOPEN_KEY_BYTES]);
 
 /* ---- effects ------------------------------------------------------------------------------------------------ */
 
@@ -183,6 +190,20 @@ struct tcp_sack_block {
     tcp_seq start, end; /**< [start, end) */
 };
 
+#define TCP_MD5_KEY_MAX 80
+
+/** A key of TCP_MD5SIG (RFC 2385), for the peers within a prefix; of several that cover one the longest prefix counts. */
+struct tcp_md5_key {
+    struct ip_addr prefix;
+    uint8_t prefix_len; /**< of 128 bits: an IPv4 host is 128 */
+    uint8_t n_bytes; /**< 0 = no key */
+    uint8_t bytes[TCP_MD5_KEY_MAX];
+    uint16_t reserved; /**< 0 */
+};
+
+/** An MD5 signature that came with a segment (tcp/md5sig.h). */
+struct tcp_md5_seen;
+
 /** A Fast Open cookie (RFC 7413 section 4.1.1): 4 to 16 bytes, an even number; len 0 = it asks for one. */
 struct tcp_fo_cookie {
     uint8_t len;
@@ -206,6 +227,7 @@ struct tcp_options {
     };
     bool has_fo; /**< on SYNs: fo holds */
     bool has_accecn; /**< RFC 9768 section 3.2.3: accecn holds, modulo 2^24, */
+    uint8_t md5_off; /**< parsed: where in the header the digest of RFC 2385's option lies; 0 = there is none */
     uint8_t accecn_fields; /**< where the bit is set; for segments to send: none, the first, the first two or all */
     uint32_t accecn[TCP_ACCECN_FIELDS]; /**< payload received with ECT(1), with CE, with ECT(0) */
 };
@@ -222,6 +244,7 @@ struct tcp_out {
     uint16_t flags;
     uint8_t tos; /**< ECN codepoint and DSCP */
     bool may_be_cut; /**< by routers: it goes without DF */
+    const struct tcp_md5_key *md5; /**< it is to be signed with this key (tcp/md5sig.h); NULL = it is not */
     struct tcp_options opts;
 };
 
@@ -295,6 +318,8 @@ struct tcp_env {
     uint32_t gso_max_bytes; /**< largest payload_len to emit at once; 0 = one MSS */
     bool mem_pressure; /**< buffers are short: take no payload from connections that hold some already */
     bool mem_exhausted; /**< beyond that: take none at all, so that acknowledgements still find a buffer */
+    struct tcp_md5_seen *
+        md5; /**< for tcp_input of a segment with opts.md5_off: its signature; NULL = nobody has looked, so that it is not taken */
     bool tx_full; /**< the port has more to send than it can take: data waits. May change while a segment is emitted */
 };
 
@@ -387,6 +412,10 @@ enum tcp_option {
 struct tcp_sockopts {
     uint32_t set; /**< bit (1 << enum tcp_option): value[] holds it */
     int32_t value[TCP_OPT_COUNT];
+    uint8_t nb_fastopen_keys; /**< of a listener, as in tcp_set_fastopen_keys; 0 = the domain's count */
+    uint8_t fastopen_keys[TCP_FASTOPEN_KEYS_MAX][TCP_FASTOPEN_KEY_BYTES];
+    uint32_t nb_md5; /**< keys in md5, of different prefixes; they are copied */
+    const struct tcp_md5_key *md5;
 };
 
 /**
@@ -486,6 +515,17 @@ const char *tcp_congestion_name(int number);
 /** TCP_CONGESTION: tcp_set_option with the number of that name; a listener hands it down. -ENOENT: no such control; -EINVAL: no such id. */
 int tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, const char *name);
 
+/**
+ * TCP_MD5SIG: from now on what passes between this connection, or those that come by this listener, and the peers within the key's prefix is signed (RFC 2385), and what is not, or
+ * wrongly, is dropped. A key for the same prefix is replaced; n_bytes 0 takes it away. Returns 0, or -EINVAL (no such id, or a value out of range), -ENOENT (none to
+ * take away), -ENOMEM (the domain has TCP_MD5_KEYS_MAX). A listener's key for its peer is handed down to a connection.
+ */
+#define TCP_MD5_KEYS_MAX 1024u
+int tcp_set_md5_key(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, const struct tcp_md5_key *key);
+
+/** Is there any? Else signatures need not be looked at, since no signed segment is taken. Any thread. */
+bool tcp_has_md5_keys(const struct tcp_domain *d);
+
 /* ---- connections that move ----------------------------------------------------------------------------------------- */
 
 /**
@@ -494,8 +534,8 @@ int tcp_set_congestion(struct tcp_domain *d, const struct tcp_env *env, tcp_id i
  */
 
 /**
- * ESTABLISHED, FIN-WAIT-1, FIN-WAIT-2 or CLOSE-WAIT, with a user, accepted, its handshake complete, and no end of a record (MSG_EOR) waiting to be sent; and is there room
- * for an entry?
+ * ESTABLISHED, FIN-WAIT-1, FIN-WAIT-2 or CLOSE-WAIT, with a user, accepted, its handshake complete, no end of a record (MSG_EOR) waiting to be sent, and no key of TCP_MD5SIG; and is
+ * there room for an entry?
  */
 bool tcp_can_move(const struct tcp_domain *d, tcp_id id);
 

@@ -143,7 +143,7 @@ on_keep(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     }
     bool impatient = c->opts.user_timeout_ms != 0 && idle_us >= (uint64_t)c->opts.user_timeout_ms * 1000;
     if (c->keep_probes >= c->opts.keep_cnt || (impatient && c->keep_probes > 0)) {
-        conn_send_rst(env, c);
+        conn_send_rst(d, env, c);
         give_up(d, env, c);
         return;
     }

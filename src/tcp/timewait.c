@@ -40,6 +40,7 @@ timewait_free(struct tcp_domain *d, uint32_t i)
     tw_unlink(d, i);
     table_remove(d, TABLE_REF(TABLE_TW, i));
     port_unref(d, tw->bind);
+    md5_clear(d, &tw->md5);
     tcp_pool_put(&d->pools[POOL_TW], tw_at(d, 0), sizeof(*tw), i);
 }
 
@@ -60,6 +61,8 @@ conn_time_wait(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
     tw->window = (uint16_t)(seq_diff(c->rcv_adv, c->rcv_nxt) >> c->rcv_wscale);
     tw->tos = c->opts.tos;
     tw->rcv_wscale = c->rcv_wscale;
+    if (c->md5 != 0)
+        tw->md5 = md5_copy(d, c->md5, &c->link.tuple.remote);
     tw->bind = c->bind;
     c->bind = 0;
     conn_set_state(env, c, TCP_ST_TIME_WAIT);
@@ -85,6 +88,8 @@ tw_ack(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_t
         out.opts.ts_val = tcp_ts_clock(env->now_us, tcp_ts_offset(d->params.seed, &tw->link.tuple));
         out.opts.ts_ecr = tw->ts_recent;
     }
+    if (tw->md5 != 0)
+        md5_put(d, tw->md5, &out);
     emit_segment(env, &out);
 }
 

@@ -32,7 +32,9 @@ connect_fill(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     path_start(d, env, c, mss_out);
     c->mss_peer = 536;
     c->mss = 536;
-    c->flags |= (p->timestamps ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |
+    /* As Linux: beside a signature SYNs have no room for timestamps. */
+    bool is_signed = md5_find(d, c->md5, &c->link.tuple.remote) != NULL;
+    c->flags |= (p->timestamps && !is_signed ? CONN_F_TS : 0) | (p->sack ? CONN_F_SACK : 0) |
                 (p->window_scaling ? CONN_F_WSCALE : 0) | CONN_F_TIMING;
     c->rcv_wscale = p->window_scaling ? window_scale_for(d, c->rcv_buf, (c->flags & CONN_F_RCVBUF_FIXED) != 0) : 0;
     c->syn_at_us = (uint32_t)d->now_us;
@@ -59,7 +61,9 @@ syn_data_len(const struct tcp_domain *d, const struct tcp_conn *c, uint32_t n_by
 static uint32_t
 connect_fast_fill(const struct tcp_domain *d, struct tcp_conn *c, uint32_t n_bytes)
 {
-    if (fastopen_is_suspended(d, fastopen_entry(d, &c->link.tuple)))
+    /* Nor for a cookie. */
+    if (fastopen_is_suspended(d, fastopen_entry(d, &c->link.tuple)) ||
+        md5_find(d, c->md5, &c->link.tuple.remote) != NULL)
         return 0;
     uint32_t n = syn_data_len(d, c, n_bytes);
     c->flags |= CONN_F_FO_TRIED | CONN_F_FO_SYN | (n > 0 ? CONN_F_FO_DATA : 0);
@@ -81,7 +85,7 @@ open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
     int rc = opts_apply(d, &o, &flags, opts);
     if (rc != 0)
         return rc;
-    if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap)
+    if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap || !md5_has_room(d, opts))
         return -ENOMEM;
     if (t->local_port == 0)
         rc = port_choose(d, t, false);
@@ -96,6 +100,7 @@ open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
     c->bind = bind;
     if (bind != 0)
         bind_at(d, bind)->user = 0;
+    md5_add_all(d, &c->md5, opts);
     connect_fill(d, env, c, iss, mss_out);
     if (taken != NULL)
         *taken = connect_fast_fill(d, c, n_bytes);
@@ -251,7 +256,7 @@ static void
 start_fin_wait2(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (c->opts.linger2_s == TCP_LINGER2_NONE) {
-        conn_send_rst(env, c); /* the peer may have more to say, to nobody */
+        conn_send_rst(d, env, c); /* the peer may have more to say, to nobody */
         conn_end(d, env, c, 0);
         return;
     }
@@ -267,7 +272,7 @@ conn_close(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     bool early = c->state == TCP_ST_SYN_SENT || (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0);
     if (early || (unread && abort_needs_rst(c))) {
         if (abort_needs_rst(c))
-            conn_send_rst(env, c);
+            conn_send_rst(d, env, c);
         conn_end(d, env, c, 0);
         return;
     }
@@ -303,7 +308,7 @@ tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
     }
     if (c != NULL) {
         if (abort_needs_rst(c))
-            conn_send_rst(env, c);
+            conn_send_rst(d, env, c);
         conn_free(d, env, c);
     }
     tcp_release(d, env, id);

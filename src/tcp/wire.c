@@ -13,6 +13,7 @@ enum {
     OPT_SACK_PERMITTED = 4,
     OPT_SACK = 5,
     OPT_TS = 8,
+    OPT_MD5 = 19,
     OPT_FASTOPEN = 34,
     OPT_ACCECN0 = 172,
     OPT_ACCECN1 = 174,
@@ -23,6 +24,8 @@ enum {
 #define EXP_FASTOPEN 0xf989u
 #define FASTOPEN_MIN 4
 #define FASTOPEN_MAX 16
+
+#define MD5_OPTION_LEN (2 + TCP_MD5_DIGEST_BYTES)
 
 /** RFC 7323 section 2.3: a larger shift counts as 14. */
 #define WSCALE_MAX 14
@@ -142,9 +145,13 @@ parse_option(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
     }
 }
 
+/** Those of a header of len bytes. */
 static int
-parse_options(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
+parse_options(const uint8_t *hdr, size_t len, bool syn, struct tcp_options *o)
 {
+    const uint8_t *p = hdr + TCP_HDR_MIN;
+
+    len -= TCP_HDR_MIN;
     while (len > 0 && p[0] != OPT_END) {
         size_t n = 1;
         if (p[0] != OPT_NOP) {
@@ -152,6 +159,8 @@ parse_options(const uint8_t *p, size_t len, bool syn, struct tcp_options *o)
             if (len < 2 || p[1] < 2 || p[1] > len)
                 return -EINVAL;
             n = p[1];
+            if (p[0] == OPT_MD5 && n == MD5_OPTION_LEN)
+                o->md5_off = (uint8_t)(p + 2 - hdr);
             parse_option(p, n, syn, o);
         }
         p += n;
@@ -192,7 +201,7 @@ tcp_wire_parse(const uint8_t *hdr, size_t len, struct tcp_in *in)
         in->opts.ts_ecr = get32(hdr + 28);
         return (int)hdr_len;
     }
-    int rc = parse_options(hdr + TCP_HDR_MIN, hdr_len - TCP_HDR_MIN, (in->flags & TCP_FLAG_SYN) != 0, &in->opts);
+    int rc = parse_options(hdr, hdr_len, (in->flags & TCP_FLAG_SYN) != 0, &in->opts);
     return rc < 0 ? rc : (int)hdr_len;
 }
 
@@ -200,7 +209,7 @@ tcp_wire_parse(const uint8_t *hdr, size_t len, struct tcp_in *in)
 static unsigned
 sack_blocks_that_fit(const struct tcp_options *o, size_t before)
 {
-    unsigned room = (unsigned)((40 - before - 4) / 8);
+    unsigned room = before + 4 < 40 ? (unsigned)((40 - before - 4) / 8) : 0;
 
     return o->nb_sack < room ? o->nb_sack : room;
 }
@@ -216,6 +225,17 @@ static size_t
 fastopen_len(const struct tcp_fo_cookie *c)
 {
     return (c->exp ? 4u : 2u) + c->len;
+}
+
+/** Room for the digest, at TCP_MD5_DIGEST_OFF: it is of the whole segment, whose bytes somebody else has. */
+static uint8_t *
+put_md5(uint8_t *p)
+{
+    p[0] = p[1] = OPT_NOP;
+    p[2] = OPT_MD5;
+    p[3] = MD5_OPTION_LEN;
+    memset(p + 4, 0, TCP_MD5_DIGEST_BYTES);
+    return p + 4 + TCP_MD5_DIGEST_BYTES;
 }
 
 static uint8_t *
@@ -258,6 +278,8 @@ put_sack_permitted(uint8_t *p)
 static uint8_t *
 put_sack(uint8_t *p, const struct tcp_options *o, unsigned n)
 {
+    if (n == 0)
+        return p;
     p[0] = p[1] = OPT_NOP;
     p[2] = OPT_SACK;
     p[3] = (uint8_t)(2 + 8 * n);
@@ -289,6 +311,8 @@ tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
     const struct tcp_options *o = &out->opts;
     uint8_t *p = hdr + TCP_HDR_MIN;
 
+    if (out->md5 != NULL)
+        p = put_md5(p);
     if (o->has_mss) {
         p[0] = OPT_MSS;
         p[1] = 4;

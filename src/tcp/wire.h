@@ -7,6 +7,11 @@
 
 #include "tcp/tcp.h"
 
+#define TCP_MD5_DIGEST_BYTES 16u
+
+/** Where in a header that is to be signed the digest goes (RFC 2385): tcp_wire_build leaves zeros there. */
+#define TCP_MD5_DIGEST_OFF (TCP_HDR_MIN + 4u)
+
 /** Longest TCP header (RFC 9293 section 3.1). */
 #define TCP_HDR_MAX 60u
 #define TCP_HDR_MIN 20u

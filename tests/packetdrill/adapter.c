@@ -221,8 +221,6 @@ pd_listen(void *self, int fd, int backlog)
     int err = tcp_listen(host.domain, &env, &s->tuple.local, s->tuple.local_port, (uint32_t)backlog, &s->opts,
                          user_of(s), &s->id);
     s->listening = !err;
-    if (!err && s->has_fastopen_key)
-        tcp_set_fastopen_key(host.domain, s->id, s->fastopen_key);
     return done(err);
 }
 
@@ -257,6 +255,7 @@ pd_accept(void *self, int fd, struct sockaddr *sa, socklen_t *len)
     struct tcp_env env = host_env(&host);
     c->v6 = s->v6;
     c->opts = s->opts;
+    c->opts.nb_md5 = 0;
     c->sndbuf_bytes = s->sndbuf_bytes;
     c->zerocopy = s->zerocopy;
     c->notsent_lowat_bytes = s->notsent_lowat_bytes;

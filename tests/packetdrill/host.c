@@ -12,7 +12,7 @@
 #include <linux/errqueue.h> /* wants struct timespec */
 
 #include "host.h"
-#include "tcp/wire.h"
+#include "tcp/md5sig.h"
 
 #define IPV4_HDR_LEN 20u
 #define IPV6_HDR_LEN 40u
@@ -136,6 +136,12 @@ sink_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     memcpy(p->bytes + ip_len, tcp, hdr_len); /* the payload is zeros: so are all bytes that scripts write */
     p->at_us = now_us;
     p->n_bytes = ip_len + l4_len;
+    if (out->md5) {
+        MD5_CTX sum;
+        tcp_md5_begin(&sum, &out->tuple->local, &out->tuple->remote, tcp, out->payload_len);
+        MD5Update(&sum, p->bytes + ip_len + hdr_len, out->payload_len);
+        tcp_md5_finish(&sum, out->md5, p->bytes + ip_len + TCP_MD5_DIGEST_OFF);
+    }
     uint32_t pseudo = sum16(IPPROTO_TCP + (uint32_t)l4_len, (const uint8_t *)&out->tuple->local, 16);
     pseudo = sum16(pseudo, (const uint8_t *)&out->tuple->remote, 16);
     /* The prefix of a v4-mapped address adds 0xffff, which is 0 in ones' complement: the same sum serves both families. */
@@ -241,11 +247,11 @@ static void
 apply_fastopen_key(struct host *h, const char *value)
 {
     uint32_t w[4];
-    uint8_t key[16];
+    uint8_t key[1][TCP_FASTOPEN_KEY_BYTES];
     if (sscanf(value, "%8x-%8x-%8x-%8x", &w[0], &w[1], &w[2], &w[3]) != 4)
         return;
     memcpy(key, w, sizeof(key));
-    tcp_set_fastopen_key(h->domain, TCP_NO_ID, key);
+    tcp_set_fastopen_keys(h->domain, TCP_NO_ID, 1, key);
 }
 
 /** "192.0.2.1 via 192.168.0.2 dev tun0 advmss 600 mtu lock 640 initcwnd 11", as in ip-route(8): a route to it is there anyway. */
@@ -477,7 +483,32 @@ static const struct {
     { "TcpExtTCPFastOpenActiveFail", CTR_TCP_FASTOPEN_ACTIVE_FAIL },
     { "TcpExtTCPFastOpenPassive", CTR_TCP_FASTOPEN_PASSIVE },
     { "TcpExtTCPFastOpenCookieReqd", CTR_TCP_FASTOPEN_COOKIE_REQUESTS },
+    { "TcpExtTCPFastOpenPassiveAltKey", CTR_TCP_FASTOPEN_OLD_KEYS },
+    { "TcpExtTCPMD5NotFound", CTR_TCP_DROP_MD5_MISSING },
+    { "TcpExtTCPMD5Failure", CTR_TCP_DROP_MD5_WRONG },
+    { "TcpExtTCPMD5Unexpected", CTR_TCP_DROP_MD5_UNEXPECTED },
 };
+
+/** As /proc/net/tcp and tcp6 list them. */
+static void
+write_sockets(const struct host *h)
+{
+    const char *path = getenv("SOCKET_FILE");
+    FILE *f = path ? fopen(path, "w") : NULL;
+
+    if (!f)
+        return;
+    for (unsigned i = 1; i < HOST_MAX_SOCKS; i++) {
+        const struct host_sock *s = &h->socks[i];
+        struct tcp_conn_info ci;
+
+        if (!s->used || !s->id || !tcp_info(h->domain, s->id, &ci))
+            continue;
+        fprintf(f, "%4u: %08X:%04X %08X:%04X %02X %08X:%08X\n", i, ci.tuple.local.w[3], ci.tuple.local_port,
+                ci.tuple.remote.w[3], ci.tuple.remote_port, ci.state, ci.snd_queued, ci.rcv_queued);
+    }
+    fclose(f);
+}
 
 /** A script may look at any time by a command of the shell's, which we do not see: so the file is always up to date. */
 static void
@@ -486,6 +517,7 @@ write_counters(const struct host *h)
     const char *path = getenv("COUNTER_FILE");
     FILE *f = path ? fopen(path, "w") : NULL;
 
+    write_sockets(h);
     if (!f)
         return;
     for (size_t i = 0; i < sizeof(nstat_names) / sizeof(nstat_names[0]); i++)
@@ -638,6 +670,14 @@ host_input(struct host *h, const uint8_t *packet, size_t n_bytes)
         if (h->socks[i].used && h->socks[i].id)
             tcp_info(h->domain, h->socks[i].id, &h->socks[i].info);
     struct tcp_env env = host_env(h);
+    struct tcp_md5_seen seen;
+    if (in.opts.md5_off) {
+        const uint8_t *tcp = packet + off;
+        tcp_md5_begin(&seen.sum, &in.tuple.remote, &in.tuple.local, tcp, in.data.len);
+        MD5Update(&seen.sum, packet + in.data.off, in.data.len);
+        memcpy(seen.digest, tcp + in.opts.md5_off, sizeof(seen.digest));
+        env.md5 = &seen;
+    }
     tcp_input(h->domain, &env, &in);
     write_counters(h);
 }

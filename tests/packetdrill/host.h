@@ -31,6 +31,9 @@ struct host_stamp {
 /** MSG_ZEROCOPY calls of a socket whose bytes are not acknowledged yet. */
 #define HOST_MAX_ZEROCOPY 64
 
+/** Keys of TCP_MD5SIG that a socket has. */
+#define HOST_MAX_KEYS 8
+
 struct host_packet {
     STAILQ_ENTRY(host_packet) link;
     uint64_t at_us;
@@ -46,6 +49,7 @@ struct host_sock {
     tcp_id id;
     int error; /**< pending SO_ERROR */
     struct tcp_sockopts opts;
+    struct tcp_md5_key md5[HOST_MAX_KEYS]; /**< opts.md5 */
     struct tcp_tuple tuple;
     uint8_t *rx; /**< received bytes, rx_len of them */
     size_t rx_len, rx_room;
@@ -57,10 +61,9 @@ struct host_sock {
     int linger_s; /**< -1 = off */
     bool fastopen_connect; /**< TCP_FASTOPEN_CONNECT */
     bool deferred; /**< connect was called, the SYN waits for data */
-    bool has_fastopen_key, inq, zerocopy;
+    bool inq, zerocopy;
     bool unsettled; /**< connecting without waiting: the next connect or MSG_FASTOPEN finds out, then it is connected */
     bool no_space; /**< a writer was told that the buffer is full */
-    uint8_t fastopen_key[16];
     struct tcp_conn_info info; /**< before the last packet: what TCP_INFO tells of one that has ended */
     uint32_t notsent_lowat_bytes; /**< TCP_NOTSENT_LOWAT; 0 = the host's */
     uint32_t ts_flags, ts_key; /**< SO_TIMESTAMPING; stream position that keys count from */

@@ -155,13 +155,62 @@ set_own_option(struct host_sock *s, int level, int name, int v)
 }
 
 static int
-set_fastopen_key(struct host_sock *s, const void *value, socklen_t len)
+set_fastopen_keys(struct host_sock *s, const void *value, socklen_t len)
 {
-    if (len != sizeof(s->fastopen_key))
+    struct tcp_sockopts *o = &s->opts;
+    if (len != TCP_FASTOPEN_KEY_BYTES && len != sizeof(o->fastopen_keys))
         return -EINVAL;
-    memcpy(s->fastopen_key, value, len);
-    s->has_fastopen_key = true;
-    return s->listening ? tcp_set_fastopen_key(host.domain, s->id, s->fastopen_key) : 0;
+    memcpy(o->fastopen_keys, value, len);
+    o->nb_fastopen_keys = (uint8_t)(len / TCP_FASTOPEN_KEY_BYTES);
+    return s->listening ? tcp_set_fastopen_keys(host.domain, s->id, o->nb_fastopen_keys, o->fastopen_keys) : 0;
+}
+
+/** Kept for a connection to come. */
+static int
+keep_md5_key(struct host_sock *s, const struct tcp_md5_key *key)
+{
+    uint32_t i = 0;
+    while (i < s->opts.nb_md5 && (s->md5[i].prefix_len != key->prefix_len ||
+                                  memcmp(&s->md5[i].prefix, &key->prefix, sizeof(key->prefix)) != 0))
+        i++;
+    if (key->n_bytes == 0 && i == s->opts.nb_md5)
+        return -ENOENT;
+    if (i == HOST_MAX_KEYS)
+        return -ENOMEM;
+    s->opts.md5 = s->md5;
+    if (key->n_bytes == 0) {
+        s->md5[i] = s->md5[--s->opts.nb_md5];
+        return 0;
+    }
+    s->md5[i] = *key;
+    s->opts.nb_md5 += i == s->opts.nb_md5;
+    return 0;
+}
+
+static int
+set_md5_key(struct host_sock *s, int name, const void *value, socklen_t len)
+{
+    struct tcp_md5_key key = { .prefix_len = 128 };
+    struct tcp_md5sig sig;
+    uint16_t port;
+    if (len < sizeof(sig))
+        return -EINVAL;
+    memcpy(&sig, value, sizeof(sig));
+    bool v6 = sig.tcpm_addr.ss_family == AF_INET6;
+    if (v6 != s->v6 || !get_addr((const struct sockaddr *)&sig.tcpm_addr, sizeof(sig.tcpm_addr), &key.prefix, &port))
+        return -EINVAL;
+    unsigned bits = ip_addr_is_v4(&key.prefix) ? 32 : 128;
+    if (name == TCP_MD5SIG_EXT && (sig.tcpm_flags & TCP_MD5SIG_FLAG_PREFIX)) {
+        if (sig.tcpm_prefixlen > bits)
+            return -EINVAL;
+        key.prefix_len = (uint8_t)(128 - bits + sig.tcpm_prefixlen);
+    }
+    if (sig.tcpm_keylen > TCP_MD5_KEY_MAX)
+        return -EINVAL;
+    key.n_bytes = (uint8_t)sig.tcpm_keylen;
+    memcpy(key.bytes, sig.tcpm_key, key.n_bytes);
+    struct tcp_env env = host_env(&host);
+    return s->id ? tcp_set_md5_key(host.domain, &env, s->id, &key) : keep_md5_key(s, &key);
 }
 
 static int
@@ -217,7 +266,9 @@ pd_setsockopt(void *self, int fd, int level, int name, const void *value, sockle
         return done(number < 0 ? number : set_engine_value(s, TCP_OPT_CONGESTION, number));
     }
     if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
-        return done(set_fastopen_key(s, value, len));
+        return done(set_fastopen_keys(s, value, len));
+    if (level == IPPROTO_TCP && (name == TCP_MD5SIG || name == TCP_MD5SIG_EXT))
+        return done(set_md5_key(s, name, value, len));
     int v = 0;
     if (level == IPPROTO_IP && len == 1)
         v = *(const uint8_t *)value; /* IP options may be a byte (ip(7)) */
@@ -485,6 +536,9 @@ get_option(struct host_sock *s, int level, int name, void *value, socklen_t *len
         return -ENOTCONN;
     if (level == IPPROTO_TCP && name == TCP_NOTSENT_LOWAT)
         return put_value(value, len, &s->notsent_lowat_bytes, sizeof(v));
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
+        return done(put_value(value, len, s->opts.fastopen_keys,
+                              (socklen_t)(s->opts.nb_fastopen_keys * TCP_FASTOPEN_KEY_BYTES)));
     if (level == IPPROTO_TCP && name == TCP_FASTOPEN_CONNECT) {
         v = s->fastopen_connect;
         return put_value(value, len, &v, sizeof(v));

@@ -135,6 +135,6 @@ iso_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
         return api_put(o, sock_setsockopt(o, fd, level, name, val, len));
     rc = libc()->setsockopt(fd, level, name, val, len) < 0 ? -errno : 0;
     if (rc == 0)
-        opts_note(o, level, name, val, len);
+        rc = opts_note(o, level, name, val, len);
     return api_put(o, rc);
 }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "keys.h"
 #include "lock.h"
 
 #define FDS_MAX 1048576u
@@ -129,6 +130,7 @@ obj_create(enum obj_kind kind)
     o->nonblock = o->used_by_kernel = o->spare = 0;
     o->kernel_opts = 0;
     o->kernel_switches = 0;
+    o->keys = NULL;
     o->items = NULL;
     __atomic_store_n(&o->users, 1, __ATOMIC_RELEASE);
     return o;
@@ -157,6 +159,7 @@ obj_end(struct obj *o)
 {
     struct front *was = enter_stack_of(o);
 
+    keys_forget(o);
     if (o->kind == OBJ_SOCK)
         sock_released(o);
     else if (o->kind == OBJ_EPOLL)

@@ -53,11 +53,12 @@ struct obj {
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */
     uint32_t items_lock;
+    uint32_t kernel_switches; /**< of kernel_opts, what the switches were set to: opts.c's bits */
     union {
         uint64_t kernel_opts; /**< OBJ_SOCK: which options were set while it was the kernel's: see opts_note */
         struct epset *set; /**< OBJ_EPOLL */
     };
-    uint32_t kernel_switches; /**< ... and to what, where they are switches: opts.c's bits */
+    struct key_note *keys; /**< ... and the keys among them: keys.h */
     struct epitem *items; /**< its places in epoll sets */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct obj) == 64, "an object is one line");

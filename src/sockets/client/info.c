@@ -11,18 +11,28 @@
 #define INFO_TRIES 1000u
 
 int
-info_get(uint32_t slot, struct shm_info *out)
+info_claim(void)
 {
-    struct shm_cmd cmd = { .op = SHM_OP_INFO };
-    const struct shm_info *infos;
     unsigned tries = 0;
-    int i, rc;
+    int i;
 
     while ((i = info_alloc()) < 0) {
         if (++tries == INFO_TRIES)
             return -EBUSY;
         sched_yield();
     }
+    return i;
+}
+
+int
+info_get(uint32_t slot, struct shm_info *out)
+{
+    struct shm_cmd cmd = { .op = SHM_OP_INFO };
+    const struct shm_info *infos;
+    int i = info_claim(), rc;
+
+    if (i < 0)
+        return i;
     cmd.slot = (uint32_t)i;
     rc = command_run(slot, &cmd, true);
     if (rc == 0) {

@@ -21,6 +21,9 @@ struct info_answer {
 };
 _Static_assert(sizeof(struct tcp_info) == 232, "a newer header has some of these fields itself");
 
+/** An info slot of the family's, for info_free; waits a while for one. Or -EBUSY. */
+int info_claim(void);
+
 /** What the stack knows of a connection. Returns 0, -EBUSY (all info slots of the family are in use), -ENETDOWN, -EINVAL. */
 int info_get(uint32_t slot, struct shm_info *out);
 

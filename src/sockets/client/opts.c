@@ -12,6 +12,7 @@
 #include "tcp/tcp.h"
 
 #include "info.h"
+#include "keys.h"
 #include "libc.h"
 #include "lock.h"
 #include "stamp.h"
@@ -396,7 +397,7 @@ take_int(int level, const void *val, socklen_t len, int32_t *v)
     return 0;
 }
 
-void
+int
 opts_note(struct obj *o, int level, int name, const void *val, socklen_t len)
 {
     const struct opt_row *r = find_row(level, name);
@@ -410,6 +411,7 @@ opts_note(struct obj *o, int level, int name, const void *val, socklen_t len)
             __atomic_and_fetch(&o->kernel_switches, ~(1u << r->field), __ATOMIC_RELAXED);
     }
     __atomic_or_fetch(&o->kernel_opts, r != NULL ? row_bit(r) : OPTS_OTHER, __ATOMIC_RELAXED);
+    return level == IPPROTO_TCP && keys_is_one(name) ? keys_note(o, name, val, len) : 0;
 }
 
 bool
@@ -517,6 +519,7 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
     struct linger lg;
     struct timeval tv;
     socklen_t len = sizeof(lg);
+    int rc;
 
     if (set == 0 || holder < 0)
         return holder;
@@ -535,7 +538,8 @@ opts_carry_over(const struct obj *sock, int fd, uint32_t slot)
         o->sndtimeo_us_lo = timeval_to_us(&tv);
     carry_congestion(fd, holder, slot);
     stamp_carry_over(fd, slot);
-    return carry_int_rows(sock, fd, holder, slot, set);
+    rc = keys_carry_over(sock, slot);
+    return rc != 0 ? rc : carry_int_rows(sock, fd, holder, slot, set);
 }
 
 /* ---- setsockopt --------------------------------------------------------------------------------------------------------- */
@@ -571,8 +575,10 @@ set_timeout(uint32_t *us, const void *val, socklen_t len)
 }
 
 static int
-set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
+set_special(struct obj *o, int level, int name, const void *val, socklen_t len)
 {
+    uint32_t slot = o->slot;
+
     if (level == SOL_SOCKET && name == SO_LINGER)
         return set_linger(slot, val, len);
     if (level == SOL_SOCKET && name == SO_RCVTIMEO)
@@ -586,7 +592,7 @@ set_special(uint32_t slot, int level, int name, const void *val, socklen_t len)
     /* Linux looks at the length first. */
     if ((level == SOL_SOCKET || level == IPPROTO_TCP) && len < (socklen_t)sizeof(int))
         return -EINVAL;
-    return -ENOPROTOOPT;
+    return level == IPPROTO_TCP && keys_is_one(name) ? keys_set(o, name, val, len) : -ENOPROTOOPT;
 }
 
 /* An int, or an unsigned long; ~0 in either is no bound. */
@@ -616,7 +622,7 @@ sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, soc
     if (o->where == SOCK_BOTH && libc()->setsockopt(fd, level, name, val, len) != 0)
         return -errno;
     if (r == NULL)
-        return set_special(o->slot, level, name, val, len);
+        return set_special(o, level, name, val, len);
     rc = r->stack_opt == TCP_OPT_MAX_PACING_RATE ? take_rate(val, len, &v) : take_int(level, val, len, &v);
     return rc != 0 ? rc : set_row(o->slot, r, v);
 }
@@ -763,6 +769,8 @@ sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t
         (name == TCP_INFO || name == TCP_CONGESTION ||
          (name == TCP_MAXSEG && (load_acquire(&back_sock(o->slot)->status) & SHM_ST_CONNECTED))))
         return get_from_info(o->slot, name, val, len);
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_KEY)
+        return keys_get_fastopen(o->slot, val, len);
     if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && o->v6) {
         v = 0; /* a v6-only socket never changes sides */
         return give(val, len, &v, sizeof(v));

@@ -139,8 +139,8 @@ void recv_notice_carried(uint32_t slot);
 
 int sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t *len);
 int sock_setsockopt(struct obj *o, int fd, int level, int name, const void *val, socklen_t len);
-/** An option was set on a socket of the kernel's, *val: remember which, so that a change of sides asks for no others. */
-void opts_note(struct obj *o, int level, int name, const void *val, socklen_t len);
+/** An option was set on a socket of the kernel's, *val: remember which, so that a change of sides asks for no others. 0, or -ENOMEM for a key. */
+int opts_note(struct obj *o, int level, int name, const void *val, socklen_t len);
 /** Put fd's options back to what a fresh socket has, after what opts_note noted of o; false: not worth it. */
 bool opts_undo(const struct obj *o, int fd);
 /** The socket changes sides: options that were set on the kernel's are set on the stack's. Returns 0 or -errno. */

@@ -323,6 +323,51 @@ late_looks_at_the_clock(struct world *w)
     }
 }
 
+/*
+ * TCP_MD5SIG: of a listener that is in every domain, whichever a connection comes to, and of those that connect, from whichever. Who has no key hears nothing. Replicas have none.
+ */
+static void
+signs_every_segment(struct world *w)
+{
+    uint32_t listener = fapp_open(&w->b), stranger = fapp_open(&w->a), client[CONNS], server[CONNS];
+    const struct ip_addr *a = &w->a.node->addr, *b = &w->b.node->addr;
+    bool refused = strncmp(run.text, "misd", 4) == 0;
+    struct stream st[2 * CONNS];
+    unsigned share[1];
+
+    assert_int_equal(fapp_md5_key(&w->b, listener, a, "before bind"), refused ? -EOPNOTSUPP : 0);
+    if (refused)
+        return;
+    assert_int_equal(fapp_bind(&w->b, listener, b, PORT), 0);
+    assert_int_equal(fapp_md5_key(&w->b, listener, b, "for nobody"), 0);
+    assert_int_equal(fapp_listen(&w->b, listener, 2 * CONNS), 0);
+    assert_int_equal(fapp_md5_key(&w->b, listener, a, "sesame"), 0);
+    assert_int_equal(fapp_md5_key(&w->b, listener, b, ""), 0);
+    assert_int_equal(fapp_md5_key(&w->b, listener, b, ""), -ENOENT);
+    assert_int_equal(fapp_connect(&w->a, stranger, b, PORT), 0);
+    for (unsigned i = 0; i < CONNS; i++) {
+        client[i] = fapp_open(&w->a);
+        assert_int_equal(fapp_md5_key(&w->a, client[i], b, "sesame"), 0);
+        assert_int_equal(fapp_connect(&w->a, client[i], b, PORT), 0);
+    }
+    for (unsigned i = 0; i < CONNS; i++)
+        net_until(&w->net, status(&w->a, client[i]) & SHM_ST_CONNECTED);
+    net_until(&w->net, waiting(&w->b, &listener, 1) == CONNS);
+    accept_all(w, &listener, 1, client, server, CONNS, share);
+    for (unsigned i = 0; i < CONNS; i++) {
+        st[2 * i] = (struct stream){ .from = &w->a, .to = &w->b, .tx = client[i], .rx = server[i], .conn = 2 * i };
+        st[2 * i + 1] =
+            (struct stream){ .from = &w->b, .to = &w->a, .tx = server[i], .rx = client[i], .conn = 2 * i + 1 };
+    }
+    transfer_all(&w->net, st, 2 * CONNS, 60013);
+    /* Of an accepted connection, the one that its listener had for it. */
+    assert_int_equal(fapp_md5_key(&w->b, server[0], a, ""), 0);
+    assert_int_equal(fapp_md5_key(&w->b, server[0], a, ""), -ENOENT);
+    assert_true(counted(w, 1, CTR_TCP_DROP_MD5_MISSING) > 0);
+    assert_int_equal(counted(w, 1, CTR_TCP_DROP_MD5_WRONG), 0);
+    assert_int_equal(status(&w->a, stranger) & (SHM_ST_CONNECTED | SHM_ST_ERROR), 0);
+}
+
 static const struct {
     const char *name;
     void (*fn)(struct world *w);
@@ -342,6 +387,8 @@ static const struct {
     { "abort", aborts, 0, 0, 0 },
     { "peer death", peer_dies, 0, 0, 0 },
     { "loss", repairs_losses, 30000, 0, 0 },
+    { "signatures", signs_every_segment, 0, 0, 0 },
+    { "signatures and loss", signs_every_segment, 20000, 0, 0 },
     { "late clocks", late_looks_at_the_clock, 0, 0, 5000 },
 };
 

@@ -412,6 +412,23 @@ fapp_cmd(struct fapp *fa, uint32_t slot, struct shm_cmd cmd)
     return b->cmd_result[number % SHM_CMDS];
 }
 
+int
+fapp_key(struct fapp *fa, uint32_t slot, const struct shm_key *key)
+{
+    ((struct shm_key *)(fa->front + fa->layout.front_keys_off))[2] = *key;
+    return fapp_cmd(fa, slot, (struct shm_cmd){ .op = SHM_OP_SETKEY, .slot = 2 });
+}
+
+int
+fapp_md5_key(struct fapp *fa, uint32_t slot, const struct ip_addr *peer, const char *text)
+{
+    struct shm_key key = { .kind = SHM_KEY_MD5, .prefix_len = 128, .n_bytes = (uint8_t)strlen(text) };
+
+    memcpy(key.addr, peer->w, sizeof(key.addr));
+    memcpy(key.bytes, text, strlen(text));
+    return fapp_key(fa, slot, &key);
+}
+
 static uint32_t
 fresh_slot(struct fapp *fa)
 {

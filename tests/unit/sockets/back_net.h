@@ -121,6 +121,10 @@ void fapp_enqueue(struct fapp *fa, uint32_t number);
 /** Post a command and poll until it has been executed; returns its result. */
 int fapp_cmd(struct fapp *fa, uint32_t slot, struct shm_cmd cmd);
 
+/** TCP_MD5SIG for one peer; no text takes it away. */
+int fapp_md5_key(struct fapp *fa, uint32_t slot, const struct ip_addr *peer, const char *text);
+int fapp_key(struct fapp *fa, uint32_t slot, const struct shm_key *key);
+
 uint32_t fapp_open(struct fapp *fa);
 int fapp_bind(struct fapp *fa, uint32_t slot, const struct ip_addr *a, uint16_t port);
 int fapp_listen(struct fapp *fa, uint32_t slot, int backlog);

@@ -311,6 +311,68 @@ reset_is_not_lost_to_a_close(void **state)
     net_until(&f->net, pair_status(&f->a, client) & SHM_ST_ERROR);
 }
 
+static const struct shm_info *
+info_of(struct fapp *fa, uint32_t slot)
+{
+    assert_int_equal(fapp_cmd(fa, slot, (struct shm_cmd){ .op = SHM_OP_INFO, .slot = 1 }), 0);
+    return (const struct shm_info *)(fa->back + fa->layout.back_info_off) + 1;
+}
+
+/* TCP_FASTOPEN_KEY: kept as it was set, before a listener and of one; what an application writes there is bounded. */
+static void
+fastopen_keys_are_told(void **state)
+{
+    struct pair *f = *state;
+    struct shm_key key = { .kind = SHM_KEY_FASTOPEN, .n_bytes = 32, .bytes = "0123456789abcdef and a second one" };
+    uint32_t listener = fapp_open(&f->b);
+
+    assert_int_equal(info_of(&f->b, listener)->nb_fastopen_keys, 0);
+    assert_int_equal(fapp_key(&f->b, listener, &key), 0);
+    assert_int_equal(info_of(&f->b, listener)->nb_fastopen_keys, 2);
+    assert_memory_equal(info_of(&f->b, listener)->fastopen_keys, key.bytes, 32);
+    key.n_bytes = 17;
+    assert_int_equal(fapp_key(&f->b, listener, &key), -EINVAL);
+    assert_int_equal(fapp_bind(&f->b, listener, &f->b.node->addr, PORT), 0);
+    assert_int_equal(fapp_listen(&f->b, listener, 5), 0);
+    key.n_bytes = 16;
+    key.bytes[0] = 'x';
+    assert_int_equal(fapp_key(&f->b, listener, &key), 0);
+    assert_int_equal(info_of(&f->b, listener)->nb_fastopen_keys, 1);
+    assert_memory_equal(info_of(&f->b, listener)->fastopen_keys, key.bytes, 16);
+    key.kind = 3;
+    assert_int_equal(fapp_key(&f->b, listener, &key), -ENOPROTOOPT);
+    key = (struct shm_key){ .kind = SHM_KEY_MD5, .n_bytes = 81 };
+    assert_int_equal(fapp_key(&f->b, listener, &key), -EINVAL);
+    key = (struct shm_key){ .kind = SHM_KEY_MD5, .n_bytes = 1, .prefix_len = 129 };
+    assert_int_equal(fapp_key(&f->b, listener, &key), -EINVAL);
+    assert_int_equal(fapp_cmd(&f->b, listener, (struct shm_cmd){ .op = SHM_OP_SETKEY, .slot = SHM_INFO_SLOTS }),
+                     -EINVAL);
+}
+
+/* Keys are the socket's: a second attempt to connect has them as the first. */
+static void
+keys_outlive_an_attempt(void **state)
+{
+    struct pair *f = *state;
+    const struct ip_addr *b = &f->b.node->addr;
+    uint32_t client = fapp_open(&f->a), listener = fapp_open(&f->b), server;
+
+    assert_int_equal(fapp_md5_key(&f->a, client, b, ""), -ENOENT);
+    assert_int_equal(fapp_md5_key(&f->a, client, b, "mustard"), 0);
+    assert_int_equal(fapp_md5_key(&f->a, client, b, "sesame"), 0);
+    assert_int_equal(fapp_value_cmd(&f->a, client, SHM_OP_SETOPT, TCP_OPT_SYNCNT, 1), 0);
+    assert_int_equal(fapp_connect(&f->a, client, b, PORT), 0);
+    net_until(&f->net, pair_status(&f->a, client) & SHM_ST_ERROR);
+    assert_int_equal(fapp_md5_key(&f->b, listener, &f->a.node->addr, "sesame"), 0);
+    assert_int_equal(fapp_bind(&f->b, listener, b, PORT), 0);
+    assert_int_equal(fapp_listen(&f->b, listener, 5), 0);
+    assert_int_equal(fapp_connect(&f->a, client, b, PORT), 0);
+    net_until(&f->net, fapp_accept(&f->b, listener, &server) == 0);
+    pair_transfer(&f->net, &f->a, client, &f->b, server, 300000);
+    assert_int_equal(fapp_close(&f->a, client, false), 0);
+    assert_int_equal(fapp_close(&f->b, server, false), 0);
+}
+
 int
 main(void)
 {
@@ -319,6 +381,8 @@ main(void)
         T(stamps_tell_when),
         T(options_and_info),
         T(congestion_by_name),
+        T(fastopen_keys_are_told),
+        T(keys_outlive_an_attempt),
         T(rcvlowat_keeps_a_train),
         T(rcvlowat_gives_in_to_the_window),
         T(options_are_handed_down),

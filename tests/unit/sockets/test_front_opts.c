@@ -212,19 +212,10 @@ test_others_are_refused(void **state)
     static const struct {
         int level, name;
     } refused[] = {
-        { SOL_SOCKET, SO_MARK },
-        { SOL_SOCKET, SO_BINDTODEVICE },
-        { SOL_SOCKET, SO_ATTACH_FILTER },
-        { SOL_SOCKET, SO_BUSY_POLL },
-        { IPPROTO_TCP, TCP_REPAIR },
-        { IPPROTO_TCP, TCP_ULP },
-        { IPPROTO_TCP, TCP_MD5SIG },
-        { IPPROTO_TCP, TCP_SAVE_SYN },
-        { IPPROTO_TCP, TCP_TX_DELAY },
-        { IPPROTO_IP, IP_TTL },
-        { IPPROTO_IP, IP_TRANSPARENT },
-        { IPPROTO_IPV6, IPV6_UNICAST_HOPS },
-        { 12345, 1 },
+        { SOL_SOCKET, SO_MARK },        { SOL_SOCKET, SO_BINDTODEVICE },     { SOL_SOCKET, SO_ATTACH_FILTER },
+        { SOL_SOCKET, SO_BUSY_POLL },   { IPPROTO_TCP, TCP_REPAIR },         { IPPROTO_TCP, TCP_ULP },
+        { IPPROTO_TCP, TCP_SAVE_SYN },  { IPPROTO_TCP, TCP_TX_DELAY },       { IPPROTO_IP, IP_TTL },
+        { IPPROTO_IP, IP_TRANSPARENT }, { IPPROTO_IPV6, IPV6_UNICAST_HOPS }, { 12345, 1 },
     };
     int fd = bound(), v = 1;
     socklen_t len = sizeof(v);
@@ -294,6 +285,105 @@ test_congestion_goes_by_name(void **state)
     assert_int_equal(errno, ENOENT);
     assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 0), -1);
     assert_int_equal(errno, EINVAL);
+    iso_close(fd);
+}
+
+/* ---- keys ------------------------------------------------------------------------------------------------------------------------ */
+
+static struct tcp_md5sig
+md5_for(const char *peer, const char *key)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET };
+    struct tcp_md5sig sig = { .tcpm_keylen = (uint16_t)strlen(key) };
+
+    inet_pton(AF_INET, peer, &in.sin_addr);
+    memcpy(&sig.tcpm_addr, &in, sizeof(in));
+    memcpy(sig.tcpm_key, key, strlen(key));
+    return sig;
+}
+
+static int
+set_md5(int fd, int name, struct tcp_md5sig sig)
+{
+    return iso_setsockopt(fd, IPPROTO_TCP, name, &sig, sizeof(sig)) == 0 ? 0 : -errno;
+}
+
+/* The structure on its way to the stack; what is wrong with it never goes there. */
+static void
+test_md5_keys(void **state)
+{
+    struct tcp_md5sig net = md5_for("10.66.0.0", "of a net"), sig = md5_for("10.66.0.7", "sesame");
+    int fd = bound();
+
+    (void)state;
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, sig), 0);
+    assert_int_equal(fs_key()->kind, SHM_KEY_MD5);
+    assert_int_equal(fs_key()->prefix_len, 128);
+    assert_int_equal(fs_key()->addr[2], htonl(0xffff));
+    assert_int_equal(fs_key()->addr[3], htonl(0x0a420007));
+    assert_int_equal(fs_key()->n_bytes, 6);
+    assert_memory_equal(fs_key()->bytes, "sesame", 6);
+    net.tcpm_prefixlen = 24;
+    net.tcpm_flags = TCP_MD5SIG_FLAG_PREFIX;
+    assert_int_equal(set_md5(fd, TCP_MD5SIG_EXT, net), 0);
+    assert_int_equal(fs_key()->prefix_len, 120);
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, net), 0); /* which knows nothing of prefixes */
+    assert_int_equal(fs_key()->prefix_len, 128);
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, md5_for("10.66.0.7", "")), -ENOENT);
+    net.tcpm_prefixlen = 33;
+    assert_int_equal(set_md5(fd, TCP_MD5SIG_EXT, net), -EINVAL);
+    net.tcpm_flags = TCP_MD5SIG_FLAG_IFINDEX;
+    net.tcpm_ifindex = 1;
+    assert_int_equal(set_md5(fd, TCP_MD5SIG_EXT, net), -EINVAL);
+    sig.tcpm_keylen = TCP_MD5SIG_MAXKEYLEN + 1;
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, sig), -EINVAL);
+    sig = md5_for("10.66.0.7", "sesame");
+    sig.tcpm_addr.ss_family = AF_INET6;
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, sig), -EINVAL);
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &sig, sizeof(sig) - 1), -1);
+    assert_int_equal(errno, EINVAL);
+    iso_close(fd);
+}
+
+/* Set while the socket is the kernel's, they go with it; those that were taken away do not. */
+static void
+test_keys_change_sides(void **state)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = inet_addr(FS_ADDRESS), .sin_port = htons(7000) };
+    int fd = iso_socket(AF_INET, SOCK_STREAM, 0);
+
+    (void)state;
+    if (set_md5(fd, TCP_MD5SIG, md5_for("10.66.0.7", "once")) != 0)
+        skip(); /* a kernel without it */
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, md5_for("10.66.0.7", "")), 0);
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, md5_for("10.66.0.8", "before")), 0);
+    assert_int_equal(set_md5(fd, TCP_MD5SIG, md5_for("10.66.0.8", "after")), 0);
+    assert_int_equal(iso_bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(fs_key()->addr[3], htonl(0x0a420008));
+    assert_int_equal(fs_key()->n_bytes, 5);
+    assert_memory_equal(fs_key()->bytes, "after", 5);
+    iso_close(fd);
+}
+
+static void
+test_fastopen_keys(void **state)
+{
+    char keys[33] = "0123456789abcdeffedcba9876543210";
+    int fd = bound();
+
+    (void)state;
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_KEY, keys, 32), 0);
+    assert_int_equal(fs_key()->kind, SHM_KEY_FASTOPEN);
+    assert_int_equal(fs_key()->n_bytes, 32);
+    assert_memory_equal(fs_key()->bytes, keys, 32);
+    assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_KEY, keys, 16), 0);
+    assert_int_equal(fs_key()->n_bytes, 16);
+    for (socklen_t len = 0; len <= sizeof(keys); len++) {
+        if (len == 16 || len == 32)
+            continue;
+        assert_int_equal(iso_setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_KEY, keys, len), -1);
+        assert_int_equal(errno, EINVAL);
+    }
     iso_close(fd);
 }
 
@@ -604,6 +694,9 @@ main(void)
         cmocka_unit_test_teardown(test_others_are_refused, teardown),
         cmocka_unit_test_teardown(test_rcvlowat_is_bounded_by_the_buffer, teardown),
         cmocka_unit_test_teardown(test_linger_keeps_its_time_when_switched_off, teardown),
+        cmocka_unit_test_teardown(test_md5_keys, teardown),
+        cmocka_unit_test_teardown(test_keys_change_sides, teardown),
+        cmocka_unit_test_teardown(test_fastopen_keys, teardown),
         cmocka_unit_test_teardown(test_congestion_goes_by_name, teardown),
         cmocka_unit_test_teardown(test_rcvlowat_holds_readers, teardown),
         cmocka_unit_test_teardown(test_notsent_lowat_holds_writers, teardown),

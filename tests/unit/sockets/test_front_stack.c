@@ -48,6 +48,7 @@ static struct {
     bool hold_connects, lose, dead;
     int32_t options[SHM_OPT_NOTSENT_LOWAT + 1];
     char congestion[17];
+    struct shm_key key;
     pthread_mutex_t lock; /* between the thread and the test */
     pthread_t thread;
 } fs = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -195,6 +196,9 @@ execute(uint32_t slot, const struct shm_cmd *c)
             return -ENOENT;
         memcpy(fs.congestion, c->text.value, 16);
         return 0;
+    case SHM_OP_SETKEY:
+        fs.key = ((const struct shm_key *)(const void *)(fs.front + fs.lay.front_keys_off))[c->slot];
+        return fs.key.kind == SHM_KEY_MD5 && fs.key.n_bytes == 0 ? -ENOENT : 0;
     case SHM_OP_SUBSCRIBE:
         fs.fake[slot].queues |= 1ull << c->evq.queue;
         return 0;
@@ -316,6 +320,7 @@ lay_out(struct shm_layout *l)
     l->front_rings_off = place(&l->front_bytes, 2 * RING_BYTES);
     l->front_eventqs_off = place(&l->front_bytes, SHM_MAX_EVENTQS * sizeof(struct shm_front_eventq));
     l->front_private_off = place(&l->front_bytes, SHM_FRONT_PRIVATE_BYTES(FS_SOCKS, FS_CHUNKS));
+    l->front_keys_off = place(&l->front_bytes, SHM_INFO_SLOTS * sizeof(struct shm_key));
     l->front_socks_off = place(&l->front_bytes, FS_SOCKS * sizeof(struct shm_front_sock));
     l->front_more_off = place(&l->front_bytes, FS_SOCKS * sizeof(struct shm_front_more));
     l->front_chunks_off = place(&l->front_bytes, (uint64_t)FS_CHUNKS * SHM_CHUNK_BYTES);
@@ -639,6 +644,12 @@ int32_t
 fs_option(uint32_t name)
 {
     return fs.options[name];
+}
+
+const struct shm_key *
+fs_key(void)
+{
+    return &fs.key;
 }
 
 const char *

@@ -61,6 +61,8 @@ void fs_settle(void);
 void fs_lose_events(bool lose);
 /** The value of the last SHM_OP_SETOPT of that name, or -1. */
 int32_t fs_option(uint32_t name);
+/** What SHM_OP_SETKEY brought last: it has none to take away. */
+const struct shm_key *fs_key(void);
 /** What SHM_OP_SETNAME chose last: it knows "cubic" and "dctcp". */
 const char *fs_congestion(void);
 /** The stack dies: its end of the control connection is closed. */

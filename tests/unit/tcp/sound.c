@@ -16,6 +16,7 @@ struct census {
     uint32_t pool[POOL_COUNT];
     uint32_t in_table[TABLE_MOVED + 1];
     uint32_t listeners, pending, dead; /**< connections that wait to be accepted; of these, ended */
+    uint32_t md5_keys_set;
     uint32_t half_open, accept_count; /**< sums of what the listeners say */
     uint32_t *refs; /**< [max binds + 1] */
 };
@@ -107,6 +108,17 @@ look_at_records(const struct tcp_domain *d, struct census *n, const struct tcp_c
 }
 
 static void
+look_at_md5(const struct tcp_domain *d, struct census *n, uint32_t list)
+{
+    const struct tcp_md5_entry *entries = domain_array(d, POOL_MD5);
+
+    for (uint32_t i = list; i != 0; i = entries[i].next) {
+        n->pool[POOL_MD5]++;
+        n->md5_keys_set += entries[valid(d, POOL_MD5, i)].by_user;
+    }
+}
+
+static void
 look_at_conn(const struct tcp_domain *d, struct census *n, const struct tcp_conn *c)
 {
     const bool begun = c->state != TCP_ST_SYN_SENT && c->state != TCP_ST_SYN_RECEIVED && c->state != TCP_ST_CLOSED &&
@@ -125,6 +137,7 @@ look_at_conn(const struct tcp_domain *d, struct census *n, const struct tcp_conn
     }
     look_at_reass(d, n, c);
     look_at_records(d, n, c);
+    look_at_md5(d, n, c->md5);
 }
 
 static void
@@ -136,6 +149,7 @@ look_at_listener(const struct tcp_domain *d, struct census *n, const struct tcp_
     n->listeners++;
     n->half_open += l->half_open;
     n->accept_count += l->accept_count;
+    look_at_md5(d, n, l->md5);
     refer(d, n, l->bind);
     assert_int_equal(bind_at(d, l->bind)->listener, (const union tcp_slot *)(const void *)l - slot_at(d, 0));
     for (uint32_t i = l->accept_head; i != 0; i = conn_at(d, i)->accept_next) {
@@ -187,6 +201,7 @@ look_at_time_wait(const struct tcp_domain *d, struct census *n)
         const struct tcp_tw *tw = tw_at(d, valid(d, POOL_TW, i));
 
         n->pool[POOL_TW]++;
+        look_at_md5(d, n, tw->md5);
         refer(d, n, tw->bind);
         assert_int_equal(tw->prev, prev);
         assert_int_equal(table_find(d, &tw->link.tuple), TABLE_REF(TABLE_TW, i));
@@ -312,5 +327,7 @@ assert_domain_is_sound(const struct tcp_domain *d)
     look_at_timers(d);
     for (unsigned i = 0; i < POOL_COUNT; i++)
         assert_int_equal(n.pool[i], d->pools[i].used);
+    assert_int_equal(n.pool[POOL_MD5], d->md5_keys);
+    assert_int_equal(n.md5_keys_set, d->md5_keys_set);
     free(n.refs);
 }

@@ -116,20 +116,65 @@ wrong_cookies_open_as_ever(void **state)
 static void
 keys_change(void **state)
 {
-    static const uint8_t key[16] = "a key of its own";
+    static const uint8_t keys[2][TCP_FASTOPEN_KEY_BYTES] = { "a key of its own", "a listener's key" };
     static struct trace t;
 
     (void)state;
     trace_init(&t, both_sides);
     listen_fast(&t, 4);
     struct tcp_fo_cookie before = ask_for_cookie(&t);
-    assert_int_equal(tcp_set_fastopen_key(t.d, TCP_NO_ID, key), 0);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, TCP_NO_ID, 1, keys), 0);
     struct tcp_fo_cookie domain = ask_for_cookie(&t);
     assert_memory_not_equal(before.bytes, domain.bytes, 8);
-    assert_int_equal(tcp_set_fastopen_key(t.d, t.listener, (const uint8_t *)"a listener's key"), 0);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener, 1, keys + 1), 0);
     struct tcp_fo_cookie own = ask_for_cookie(&t);
     assert_memory_not_equal(own.bytes, domain.bytes, 8);
-    assert_int_equal(tcp_set_fastopen_key(t.d, t.listener + 1, key), -EINVAL);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener + 1, 1, keys), -EINVAL);
+    trace_fini(&t);
+}
+
+/** Section 5.2: keys may change without anybody's cookie going bad at once. The second key's are taken, and replaced by the SYN-ACK. */
+static void
+keys_may_be_rolled_over(void **state)
+{
+    static struct trace t;
+    uint8_t keys[2][TCP_FASTOPEN_KEY_BYTES] = { "the new key .. ", "the old key .. " };
+    struct tcp_sockopts o = { .set = 1u << TCP_OPT_FASTOPEN, .value[TCP_OPT_FASTOPEN] = 4, .nb_fastopen_keys = 1 };
+
+    (void)state;
+    trace_init(&t, both_sides);
+    memcpy(o.fastopen_keys, keys[1], sizeof(keys[1]));
+    t.tuple.local_port = 8080;
+    t.tuple.remote_port = 33333;
+    assert_int_equal(tcp_listen(t.d, &t.env, &t.tuple.local, 8080, 4, &o, TRACE_LISTENER, &t.listener), 0);
+    struct tcp_fo_cookie old = ask_for_cookie(&t);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener, 3, keys), -EINVAL);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener, 0, keys), -EINVAL);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener, 2, keys), 0);
+    for (unsigned exp = 0; exp < 2; exp++) {
+        old.exp = exp != 0;
+        syn_with(&t, &old, 100);
+        const struct tcp_out *o2 = expect(&t, S | A, 0, 101, 0);
+        assert_true(o2->opts.has_fo);
+        assert_int_equal(o2->opts.fo.exp, exp);
+        struct tcp_fo_cookie new = o2->opts.fo;
+        new.exp = false;
+        assert_memory_not_equal(new.bytes, old.bytes, 8);
+        assert_int_equal(t.ctr.v[CTR_TCP_FASTOPEN_OLD_KEYS], 1 + exp);
+        syn_with(&t, &old, 100); /* its copy is told no more than any other */
+        assert_false(expect(&t, S | A, 0, 101, 0)->opts.has_fo);
+        peer(&t, R, 101, 0, 0);
+        syn_with(&t, &new, 100);
+        assert_false(expect(&t, S | A, 0, 101, 0)->opts.has_fo);
+        peer(&t, R, 101, 0, 0);
+        advance(&t, 1000);
+    }
+    /* At last the old one goes. */
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener, 1, keys), 0);
+    old.exp = false;
+    syn_with(&t, &old, 100);
+    expect(&t, S | A, 0, 1, 0);
+    peer(&t, R, 1, 0, 0);
     trace_fini(&t);
 }
 
@@ -373,6 +418,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_may_be_rolled_over),
         cmocka_unit_test(data_comes_with_the_syn),
         cmocka_unit_test(wrong_cookies_open_as_ever),
         cmocka_unit_test(keys_change),

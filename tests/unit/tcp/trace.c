@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sound.h"
+#include "tcp/md5sig.h"
 
 #define OPTS_NONE ((struct tcp_options){ .has_mss = false })
 
@@ -15,7 +16,12 @@ on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
 
     assert_int_equal(now_us, t->env.now_us);
     assert_true(t->nb_out < TRACE_OUT_MAX);
-    t->out[t->nb_out++] = *out;
+    t->out[t->nb_out] = *out;
+    if (out->md5 != NULL) {
+        t->out_key[t->nb_out] = *out->md5;
+        t->out[t->nb_out].md5 = &t->out_key[t->nb_out];
+    }
+    t->nb_out++;
     if (out->flags & S)
         t->iss = out->seq;
 }
@@ -148,11 +154,20 @@ peer(struct trace *t, uint16_t flags, uint32_t seq, uint32_t ack, uint32_t len)
         .more = t->peer_more,
     };
 
+    struct tcp_md5_seen seen;
+
+    if (t->peer_key != NULL) {
+        MD5Init(&seen.sum); /* of nothing: what is signed is not the engine's affair */
+        tcp_md5_finish(&seen.sum, t->peer_key, seen.digest);
+        in.opts.md5_off = TCP_MD5_DIGEST_OFF;
+        t->env.md5 = &seen;
+    }
     assert_true(t->nb_buf < TRACE_BUF_MAX);
     t->buf_state[t->nb_buf++] = 1;
     in.data.buf = t->nb_buf;
     t->peer_opts = OPTS_NONE;
     tcp_input(t->d, &t->env, &in);
+    t->env.md5 = NULL;
 }
 
 const struct tcp_out *

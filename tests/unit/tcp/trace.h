@@ -40,8 +40,10 @@ struct trace {
     uint16_t peer_window;
     uint8_t peer_tos;
     struct tcp_options peer_opts; /**< of the next injected segment */
+    const struct tcp_md5_key *peer_key; /**< with which injected segments are signed; NULL = they are not */
     bool peer_more; /**< of injected segments: the next one came with it */
     struct tcp_out out[TRACE_OUT_MAX];
+    struct tcp_md5_key out_key[TRACE_OUT_MAX]; /**< which out[].md5 names */
     unsigned nb_out, nb_checked;
     uint8_t buf_state[TRACE_BUF_MAX]; /**< 1 = with the engine, 2 = delivered or released */
     uint32_t nb_buf;
