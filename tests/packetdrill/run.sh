@@ -55,10 +55,20 @@ seen=$COUNTER_FILE.seen
 touch "$COUNTER_FILE" "$seen"
 case " $*" in *" -n"*) ;; *)
     case " $*" in *" -z"*) zeros=1 ;; *) zeros=0 ;; esac
-    awk -v zeros=$zeros 'NR == FNR { old[$1] = $2; next }
+    awk -v zeros=$zeros 'FILENAME == ARGV[1] { old[$1] = $2; next }
         zeros || $2 > old[$1] { printf "%-32s%-18d 0.0\n", $1, $2 - old[$1] }' "$seen" "$COUNTER_FILE" ;;
 esac
 case " $*" in *" -s"*) ;; *) cp "$COUNTER_FILE" "$seen" ;; esac
+SH
+# ... and its sockets in one as Linux has them in /proc/net/tcp and tcp6.
+cat >"$work/bin/grep" <<'SH'
+#!/bin/bash
+args=()
+for a in "$@"; do
+    case $a in /proc/net/tcp | /proc/net/tcp6) a=$SOCKET_FILE ;; esac
+    args+=("$a")
+done
+exec /usr/bin/grep "${args[@]}"
 SH
 cat >"$work/bin/sysctl" <<'SH'
 #!/bin/sh
@@ -93,7 +103,7 @@ chmod +x "$restore"
 printf '%s\n' "$restore" >>"$SYSCTL_FILE.restore"
 SH
 chmod +x "$work"/bin/*
-export SYSCTL_FILE=$work/sysctl COUNTER_FILE=$work/counters LOCAL_IPV4=192.168.0.1 LOCAL_IPV6=fd3d:0a0b:17d6::1
+export SYSCTL_FILE=$work/sysctl COUNTER_FILE=$work/counters SOCKET_FILE=$work/sockets LOCAL_IPV4=192.168.0.1 LOCAL_IPV6=fd3d:0a0b:17d6::1
 export PATH=$work/bin:$PATH
 
 # Names that google/packetdrill's own runner defines; the cookie is that of the key in its defaults and these addresses.
@@ -169,7 +179,7 @@ skipped=0
 surprises=0
 while IFS=$'\t' read -r folder script; do
     printf '%s\n' "${given[@]}" >"$SYSCTL_FILE"
-    rm -f "$COUNTER_FILE" "$COUNTER_FILE.seen"
+    rm -f "$COUNTER_FILE" "$COUNTER_FILE.seen" "$SOCKET_FILE"
     path=$(run_path "$script")
     reason=$(known_reason "$script")
     only=$(only_version "$path")
