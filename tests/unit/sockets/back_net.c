@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "back_net.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -250,6 +251,8 @@ net_step(struct lan *net, uint64_t max_us)
     const bool on_threads = net->node[0].on_threads || net->node[1].on_threads;
     uint64_t next_us = net->now_us + (on_threads ? RTE_MIN(max_us, THREADS_STEP_US) : max_us);
 
+    if (on_threads)
+        sched_yield(); /* on a loaded machine time would run away from them */
     if (node_poll(&net->node[0]) + node_poll(&net->node[1]) > 0) {
         net->now_us += 10;
         return;
