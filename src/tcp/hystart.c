@@ -22,7 +22,8 @@ tcp_hystart_on_ack(struct tcp_hystart *h, const struct tcp_cc_event *ev)
 {
     bool in_css = h->css_baseline_us != 0;
 
-    if (!h->started || seq_geq(ev->una, h->round_end)) {
+    /* What acknowledges a round's end and no more is still a sample of it. */
+    if (!h->started || seq_gt(ev->una, h->round_end)) {
         if (in_css && ++h->css_rounds >= CSS_ROUNDS)
             return TCP_HYSTART_LEAVE;
         begin_round(h, ev);

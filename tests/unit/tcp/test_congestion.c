@@ -142,6 +142,28 @@ hystart_leaves_in_time(void **state)
     assert_int_equal(v, TCP_HYSTART_FAST);
 }
 
+/** Of two rounds the second is longer by a fifth: the ACK of the first one's end is no sample of the second. */
+static void
+hystart_rounds_end_with_their_last_ack(void **state)
+{
+    struct tcp_hystart h = { .started = false };
+    struct tcp_cc_event ev = event_at(1000000, MSS);
+
+    (void)state;
+    ev.snd_nxt = 10 * MSS;
+    for (unsigned i = 1; i <= 10; i++) {
+        ev.rtt_us = 100000;
+        ev.una = i * MSS;
+        assert_int_equal(tcp_hystart_on_ack(&h, &ev), TCP_HYSTART_FAST);
+    }
+    ev.snd_nxt = 30 * MSS;
+    for (unsigned i = 1; i <= 8; i++) {
+        ev.rtt_us = 120000;
+        ev.una = (10 + i) * MSS;
+        assert_int_equal(tcp_hystart_on_ack(&h, &ev), i < 8 ? TCP_HYSTART_FAST : TCP_HYSTART_SLOW);
+    }
+}
+
 /** RFC 8257 section 3.3: alpha goes to the share of marked bytes, and the window comes down by half of it. */
 static void
 dctcp_reduces_by_the_share(void **state)
@@ -279,10 +301,15 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cubic_follows_its_curve),       cmocka_unit_test(cubic_is_friendly),
-        cmocka_unit_test(unused_windows_do_not_grow),    cmocka_unit_test(hystart_leaves_in_time),
-        cmocka_unit_test(dctcp_reduces_by_the_share),    cmocka_unit_test(controls_are_chosen_by_name),
-        cmocka_unit_test(ecn_reduces_once_for_a_window), cmocka_unit_test(marks_are_echoed_until_cwr),
+        cmocka_unit_test(cubic_follows_its_curve),
+        cmocka_unit_test(cubic_is_friendly),
+        cmocka_unit_test(unused_windows_do_not_grow),
+        cmocka_unit_test(hystart_leaves_in_time),
+        cmocka_unit_test(hystart_rounds_end_with_their_last_ack),
+        cmocka_unit_test(dctcp_reduces_by_the_share),
+        cmocka_unit_test(controls_are_chosen_by_name),
+        cmocka_unit_test(ecn_reduces_once_for_a_window),
+        cmocka_unit_test(marks_are_echoed_until_cwr),
         cmocka_unit_test(ecn_needs_both_sides),
     };
 
