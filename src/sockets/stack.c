@@ -366,7 +366,7 @@ signature(const struct ip_packet *p, const struct tcp_in *in, struct tcp_md5_see
     for (const struct rte_mbuf *m = p->m; m != NULL && rest > 0; m = m->next, off = 0) {
         uint32_t len = RTE_MIN(m->data_len - off, rest);
 
-        MD5Update(&seen->sum, rte_pktmbuf_mtod_offset(m, const uint8_t *, off), len);
+        tcp_md5_add(&seen->sum, rte_pktmbuf_mtod_offset(m, const uint8_t *, off), len);
         rest -= len;
     }
 }

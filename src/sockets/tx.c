@@ -162,7 +162,7 @@ sign(struct rte_mbuf *m, const struct tcp_out *out, uint16_t hdr_len)
 
     tcp_md5_begin(&sum, &out->tuple->local, &out->tuple->remote, hdr, out->payload_len);
     for (const struct rte_mbuf *piece = m; piece != NULL; piece = piece->next, off = 0)
-        MD5Update(&sum, rte_pktmbuf_mtod_offset(piece, const uint8_t *, off), piece->data_len - off);
+        tcp_md5_add(&sum, rte_pktmbuf_mtod_offset(piece, const uint8_t *, off), piece->data_len - off);
     tcp_md5_finish(&sum, out->md5, hdr + TCP_MD5_DIGEST_OFF);
 }
 

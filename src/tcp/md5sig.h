@@ -22,9 +22,11 @@ struct tcp_md5_seen {
         *key; /**< which it was made with: the engine's finding, of whose answers it is the key too */
 };
 
-/** Begin with a segment from src to dst: hdr is its header, options and all. MD5Update with its payload_len bytes of payload follows. */
+/** Begin with a segment from src to dst: hdr is its header, options and all. tcp_md5_add with its payload_len bytes of payload, in one piece or several, follows. */
 void tcp_md5_begin(MD5_CTX *sum, const struct ip_addr *src, const struct ip_addr *dst, const uint8_t *hdr,
                    uint32_t payload_len);
+
+void tcp_md5_add(MD5_CTX *sum, const uint8_t *payload, uint32_t n_bytes);
 
 /** The end. The sum itself stays as it is. */
 void tcp_md5_finish(const MD5_CTX *sum, const struct tcp_md5_key *key, uint8_t digest[TCP_MD5_DIGEST_BYTES]);
