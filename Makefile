@@ -76,6 +76,7 @@ marks: all
 
 bench-docs:
 	bench/all.py --build $(BUILD) --doc
+	@if ls $(BUILD)/figures/*.md >/dev/null 2>&1; then bench/figures.py --build $(BUILD) --doc docs/papers.md all; fi
 
 # Write the generated pages again after the table of options has changed.
 docs: all

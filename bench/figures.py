@@ -11,6 +11,7 @@ after every run, and a run that others disturbed is repeated. Needs root for the
 """
 import csv
 import os
+import shutil
 import sys
 import time
 
@@ -19,6 +20,7 @@ from paper import Paper
 from svg import Panel, chart
 
 PORT = 7000
+PICTURES = 'figures'  # beside the page
 SINK = '10.9.0.2'
 CONNECTIONS = [6, 24, 96, 192, 384, 768, 1536, 3072, 6144, 12288, 16384]
 SIZES = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
@@ -399,10 +401,27 @@ def limits(lab, figure, rows, missing, cut_short, args):
 COLUMNS = ['round', 'series', 'x', *OBSERVED, *METRICS, 'errors', 'error']
 
 
+def file_of(name, out, suffix):
+    return os.path.join(out, name.replace('/', '-') + suffix)
+
+
+def section(name, title, panels, notes):
+    """The figure's part of docs/papers.md: its picture, what was measured here as tables, and what is to be said of it."""
+    lines = [f'## {name}: {title}', '', f'![{name}]({PICTURES}/{file_of(name, "", ".svg")})', '']
+    for panel in panels:
+        if panel.title == 'here':
+            lines += [f'| {panel.y_label} | ' + ' | '.join(f'{x:,}' for x in panel.xs) + f' {panel.x_label} |', '| --- ' * (len(panel.xs) + 1) + '|']
+            lines += [f'| {series} | ' + ' | '.join(f'{points[x]:,.4g}' if x in points else '-' for x in panel.xs) + ' |' for series, points in panel.series.items()]
+            lines.append('')
+    return '\n'.join(lines + [f'- {note}' for note in notes] + [''])
+
+
 def write_figure(name, title, panels, notes, out):
-    path = os.path.join(out, name.replace('/', '-') + '.svg')
+    path = file_of(name, out, '.svg')
     with open(path, 'w', encoding='utf-8') as f:
         f.write(chart(f'{name}: {title}', panels, notes))
+    with open(file_of(name, out, '.md'), 'w', encoding='utf-8') as f:
+        f.write(section(name, title, panels, notes))
     print(f'{name}: {title}\n  {path}')
     for note in notes:
         print(f'  {note}')
@@ -417,7 +436,7 @@ def print_table(found, unit, xs):
 
 def run_figure(lab, name, paper, args):
     figure = FIGURES[name]
-    with rows_file(os.path.join(args.out, name.replace('/', '-') + '.csv'), COLUMNS) as write:
+    with rows_file(file_of(name, args.out, '.csv'), COLUMNS) as write:
         rows, missing, cut_short = measure(lab, figure, args, write)
     xs = [x for x in figure.xs if any(r['x'] == x for r in rows)]
     panels = []
@@ -438,7 +457,7 @@ def run_program(lab, args, paper, name, title, program, series_of, x_label, colu
     before_ns = lab.distance_ns()
     text = run(os.path.join(lab.build, 'bench/dominoes', program), *options, timeout=600, urgent=True)
     after_ns = lab.distance_ns()
-    with open(os.path.join(args.out, name.replace('/', '-') + '.csv'), 'w', encoding='utf-8') as f:
+    with open(file_of(name, args.out, '.csv'), 'w', encoding='utf-8') as f:
         f.write(text)
     rows = list(csv.DictReader(text.splitlines()))
     xs = sorted({int(r[x_label]) for r in rows})
@@ -475,11 +494,34 @@ ALIASES = {'parallel/fig6': 'parallel/table2'}
 
 def chosen(parser, words):
     names = [*FIGURES, *PROGRAMS]
-    for word in words:
+    for word in names if words == ['all'] else words:
         word = ALIASES.get(word, word)
         if word not in names:
             parser.error(f"'{word}' is no figure: list, quick, {', '.join(names)}")
         yield word
+
+
+HEAD = """# The papers' figures, as measured
+
+Written by `make bench-docs` from what `sudo make bench FIG=...` left, the figures' own files beside it. How they are measured, and what to make of them: [performance.md](performance.md#the-papers-figures).
+
+"""
+
+
+def write_page(page, out, names):
+    """What `out` holds of the figures; the pictures go into a folder beside the page."""
+    there = [name for name in names if os.path.exists(file_of(name, out, '.md'))]
+    if not there:
+        raise Failure(f'{out} has none of these figures')
+    pictures = os.path.join(os.path.dirname(page), PICTURES)
+    os.makedirs(pictures, exist_ok=True)
+    parts = []
+    for name in there:
+        shutil.copy(file_of(name, out, '.svg'), pictures)
+        with open(file_of(name, out, '.md'), encoding='utf-8') as f:
+            parts.append(f.read())
+    with open(page, 'w', encoding='utf-8') as f:
+        f.write(HEAD + '\n'.join(parts))
 
 
 def show_list():
@@ -489,12 +531,13 @@ def show_list():
 
 
 def main():
-    parser = arguments(__doc__, patience=3)
+    parser = arguments(__doc__, patience=3, one_file=False)
     parser.set_defaults(rounds=None, seconds=None)
-    parser.add_argument('figures', nargs='+', metavar='FIGURE', help='figures of "list"; "quick": a small set, at few places, one round of half a second')
+    parser.add_argument('figures', nargs='+', metavar='FIGURE', help='figures of "list"; "all"; "quick": a small set, at few places, one round of half a second')
     parser.add_argument('--out', help='where CSV and SVG go (figures/ in the build directory)')
     parser.add_argument('--limit', type=at_least(1), help='begin no run of a figure after so many seconds (1800; quick: 150)')
     parser.add_argument('--quick', action='store_true', help='few places on the axis, one short round')
+    parser.add_argument('--doc', metavar='PAGE', help='measure nothing; write what is in --out into this page')
     args = parser.parse_args()
     if args.figures == ['list']:
         show_list()
@@ -505,6 +548,12 @@ def main():
     args.seconds = args.seconds or (0.5 if args.quick else 2)
     args.limit = args.limit or (150 if args.quick else 1800)
     args.out = args.out or os.path.join(args.build, 'figures')
+    if args.doc:
+        try:
+            write_page(args.doc, args.out, names)
+        except (Failure, OSError) as e:
+            sys.exit(f'figures.py: {e}')
+        return
     with laboratory(args, ','.join(str(c) for c in sorted(os.sched_getaffinity(0)))) as lab:
         os.makedirs(args.out, exist_ok=True)
         paper = Paper(os.path.join(HERE, 'papers.tsv'))

@@ -327,15 +327,16 @@ def cpu_list(text):
     return cpus
 
 
-def arguments(doc, rounds=3, seconds=2.0, patience=10.0):
-    """A parser with the arguments that all comparisons have."""
+def arguments(doc, rounds=3, seconds=2.0, patience=10.0, one_file=True):
+    """A parser with the arguments that all comparisons have. one_file: all runs go into one."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument('--build', default=os.path.join(HERE, '..', 'build'), help='build directory (build)')
     parser.add_argument('--cpus', type=cpu_list, default=None, help="the server's and the client's CPU (0,1)")
     parser.add_argument('--rounds', type=at_least(1, int), default=rounds, help=f'runs of each pair of workload and variant ({rounds})')
     parser.add_argument('--seconds', type=at_least(0.05), default=seconds, help=f'length of a run ({seconds:g})')
     parser.add_argument('--patience', type=at_least(0), default=patience, help=f'wait so long before a run for quiet CPUs ({patience:g})')
-    parser.add_argument('--csv', help='every run, as it ends')
+    if one_file:
+        parser.add_argument('--csv', help='every run, as it ends')
     return parser
 
 
