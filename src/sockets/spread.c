@@ -79,12 +79,10 @@ op_free(struct spread_op *op)
 static int
 op_start(struct stack *s, struct spread_op *op)
 {
-    uint32_t first = op->kind == SPREAD_END ? s->host->nb_stacks - 1 : 0;
-
     if (op == NULL)
         return -ENOMEM;
     op->sp->busy = true;
-    message_send(s->net, &op->msg, first);
+    message_send(s->net, &op->msg, op->kind == SPREAD_END ? s->host->nb_stacks - 1 : 0);
     return COMMAND_PENDING;
 }
 

@@ -75,11 +75,21 @@ tx_take(struct stack *s, struct sock *sk, bool ending)
 
 /* ---- from the engine -------------------------------------------------------------------------------------------------------------- */
 
-/* Where a transmit stream lies. */
+/* Where a transmit stream lies. The application's words are read once for a segment, or it could be cut into pieces without end. */
 struct stream {
     const struct app *app;
     uint32_t slot;
+    uint32_t base; /**< tx_base */
+    uint32_t small; /**< tx_small */
 };
+
+static struct stream
+stream_of(const struct app *app, uint32_t slot)
+{
+    const struct shm_front_sock *f = &app->front[slot];
+
+    return (struct stream){ app, slot, shm_load(&f->tx_base), shm_load16(&f->tx_small) };
+}
 
 /* The bytes at position pos, up to max of them that lie together. NULL: the application named no memory of its own. */
 static char *
@@ -87,14 +97,13 @@ stream_at(struct stream st, uint32_t pos, uint32_t max, uint32_t *len)
 {
     const struct app *app = st.app;
     struct shm_front_sock *f = &app->front[st.slot];
-    uint32_t distance = pos - shm_load(&f->tx_base), off = distance % SHM_CHUNK_BYTES;
-    uint32_t small = shm_load16(&f->tx_small), chunk;
+    uint32_t distance = pos - st.base, off = distance % SHM_CHUNK_BYTES, chunk;
 
-    if (distance < SHM_SMALL_BYTES && small != 0) {
-        if (unlikely(small > app->nb_smalls))
+    if (distance < SHM_SMALL_BYTES && st.small != 0) {
+        if (unlikely(st.small > app->nb_smalls))
             return NULL;
         *len = RTE_MIN(max, SHM_SMALL_BYTES - distance);
-        return app->smalls + (size_t)(small - 1) * SHM_SMALL_BYTES + distance;
+        return app->smalls + (size_t)(st.small - 1) * SHM_SMALL_BYTES + distance;
     }
     chunk = shm_load16(shm_tx_chunk(f, &app->front_more[st.slot], distance)) - 1u;
     if (unlikely(chunk >= app->nb_chunks))
@@ -236,7 +245,7 @@ tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
 {
     struct stack *s = ctx;
     struct sock *sk = out->payload_len > 0 ? &s->socks[out->user] : NULL;
-    const struct stream st = { sk != NULL ? sk->app : NULL, sk != NULL ? sk->slot : 0 };
+    const struct stream st = sk != NULL ? stream_of(sk->app, sk->slot) : (struct stream){ .app = NULL };
     uint16_t hdr_len;
     bool bad;
     struct rte_mbuf *m = segment_build(s->net, st, out, &hdr_len, &bad);
@@ -283,7 +292,7 @@ void
 net_emit(struct net *net, const struct stack *s, const struct tcp_out *out, uint64_t now_us)
 {
     const struct sock *sk = &s->socks[out->user];
-    struct stream st = { NULL, 0 };
+    struct stream st = { .app = NULL };
     struct rte_mbuf *m;
     uint16_t hdr_len;
     bool bad;
@@ -294,6 +303,7 @@ net_emit(struct net *net, const struct stack *s, const struct tcp_out *out, uint
         /* Applications end with the world stopped, i.e. not within this pass; their sockets may at any time. */
         if (st.app == NULL || st.slot >= st.app->max_socks)
             return;
+        st = stream_of(st.app, st.slot);
     }
     m = segment_build(net, st, out, &hdr_len, &bad);
     if (unlikely(m == NULL))
@@ -307,7 +317,7 @@ net_emit(struct net *net, const struct stack *s, const struct tcp_out *out, uint
 void
 tx_on_sent(struct stack *s, struct sock *sk, uint32_t pos, uint32_t n_bytes)
 {
-    const struct stream st = { sk->app, sk->slot };
+    const struct stream st = stream_of(sk->app, sk->slot);
     uint32_t end = pos + n_bytes;
 
     for (uint32_t len; pos != end; pos += len) {

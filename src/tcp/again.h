@@ -29,6 +29,11 @@ tcp_again_note(struct tcp_again *a, tcp_seq start, tcp_seq end)
 {
     struct tcp_sack_block *r = a->ranges;
 
+    /* Long ago: it would look like the future soon. */
+    while (a->count > 0 && start - r[0].end > UINT32_MAX / 4 && seq_gt(start, r[0].end)) {
+        memmove(&r[0], &r[1], (TCP_AGAIN_MAX - 1) * sizeof(r[0]));
+        a->count--;
+    }
     if (a->count > 0 && r[a->count - 1].end == start) {
         r[a->count - 1].end = end;
         return;

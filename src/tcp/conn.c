@@ -70,8 +70,10 @@ conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state nex
 uint32_t
 conn_options_bytes(const struct tcp_conn *c)
 {
-    return (c->flags & CONN_F_TS ? TCP_TS_OPTION_BYTES : 0) + (c->ecn & CONN_ECN_OPTION ? TCP_ACCECN_OPTION_BYTES : 0) +
-           (c->md5 != 0 ? TCP_MD5_OPTION_BYTES : 0);
+    /* There is no room for accurate ECN's option beside a signature. */
+    uint32_t other = c->md5 != 0 ? TCP_MD5_OPTION_BYTES : c->ecn & CONN_ECN_OPTION ? TCP_ACCECN_OPTION_BYTES : 0;
+
+    return (c->flags & CONN_F_TS ? TCP_TS_OPTION_BYTES : 0) + other;
 }
 
 void

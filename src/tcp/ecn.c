@@ -449,7 +449,7 @@ ecn_put(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *out)
     out->flags |= tcp_accecn_flags(accecn_of(d, c), pure);
     if ((c->ecn & CONN_ECN_NO_ECT) == 0 && (out->payload_len > 0 || (c->flags & CONN_F_SACK) != 0))
         out->tos |= TCP_TOS_ECT0;
-    if (c->ecn & CONN_ECN_OPTION)
+    if ((c->ecn & CONN_ECN_OPTION) != 0 && c->md5 == 0)
         tcp_accecn_option(accecn_of(d, c), &out->opts);
 }
 

@@ -83,8 +83,12 @@ md5_copy(struct tcp_domain *d, uint32_t list, const struct ip_addr *remote)
     const struct tcp_md5_key *key = md5_find(d, list, remote);
     uint32_t copy = 0;
 
-    if (key != NULL)
-        entry_add(d, &copy, key, false);
+    if (key != NULL) {
+        struct tcp_md5_key mine = *key;
+        mine.prefix = *remote;
+        mine.prefix_len = 128;
+        entry_add(d, &copy, &mine, false);
+    }
     return copy;
 }
 
@@ -184,10 +188,16 @@ md5_of_answer(const struct tcp_env *env, const struct tcp_in *in)
 
 /** The key that a segment for this entry of the table (0: for none) should be signed with; NULL = it should not. */
 static const struct tcp_md5_key *
-key_for(const struct tcp_domain *d, uint32_t ref, const struct tcp_tuple *t)
+key_for(const struct tcp_domain *d, uint32_t ref, const struct tcp_in *in)
 {
+    const struct tcp_tuple *t = &in->tuple;
+    bool begins = (in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN;
     const struct tcp_listener *l;
     uint32_t i = TABLE_INDEX(ref);
+
+    /* Who begins anew is the listener's affair, whose keys may have changed since the last connection. */
+    if (TABLE_KIND(ref) == TABLE_TW && begins && port_find_listener(d, t) != 0)
+        ref = 0;
 
     switch (TABLE_KIND(ref)) {
     case TABLE_CONN:
@@ -222,7 +232,7 @@ was_made_with(const struct tcp_md5_seen *seen, const struct tcp_md5_key *key)
 bool
 md5_check(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in)
 {
-    const struct tcp_md5_key *key = key_for(d, ref, &in->tuple);
+    const struct tcp_md5_key *key = key_for(d, ref, in);
 
     if (in->opts.md5_off == 0) {
         if (key != NULL)

@@ -272,6 +272,9 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         .opts = { .has_mss = true, .mss = mss },
     };
 
+    /* Before ECN's option, which gives way to a cookie. */
+    if ((c->flags & CONN_F_FO_SYN) != 0 && (c->flags & CONN_F_FO_CHILD) != 0)
+        put_new_cookie(d, c, &out);
     ecn_put_syn(d, c, passive, &out);
     /* A SYN offers what the domain allows; an answer confirms what the peer offered. */
     out.opts.has_wscale = (c->flags & CONN_F_WSCALE) != 0;
@@ -284,8 +287,6 @@ conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     }
     if ((c->flags & (CONN_F_FO_SYN | CONN_F_FO_CHILD)) == CONN_F_FO_SYN)
         put_fast_open(d, c, &out);
-    else if (c->flags & CONN_F_FO_SYN)
-        put_new_cookie(d, c, &out);
     if (c->md5 != 0)
         md5_put(d, c->md5, &out);
     if (passive) {

@@ -139,7 +139,7 @@ sink_emit(void *ctx, const struct tcp_out *out, uint64_t now_us)
     if (out->md5) {
         MD5_CTX sum;
         tcp_md5_begin(&sum, &out->tuple->local, &out->tuple->remote, tcp, out->payload_len);
-        MD5Update(&sum, p->bytes + ip_len + hdr_len, out->payload_len);
+        tcp_md5_add(&sum, p->bytes + ip_len + hdr_len, out->payload_len);
         tcp_md5_finish(&sum, out->md5, p->bytes + ip_len + TCP_MD5_DIGEST_OFF);
     }
     uint32_t pseudo = sum16(IPPROTO_TCP + (uint32_t)l4_len, (const uint8_t *)&out->tuple->local, 16);
@@ -674,7 +674,7 @@ host_input(struct host *h, const uint8_t *packet, size_t n_bytes)
     if (in.opts.md5_off) {
         const uint8_t *tcp = packet + off;
         tcp_md5_begin(&seen.sum, &in.tuple.remote, &in.tuple.local, tcp, in.data.len);
-        MD5Update(&seen.sum, packet + in.data.off, in.data.len);
+        tcp_md5_add(&seen.sum, packet + in.data.off, in.data.len);
         memcpy(seen.digest, tcp + in.opts.md5_off, sizeof(seen.digest));
         env.md5 = &seen;
     }

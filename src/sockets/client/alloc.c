@@ -190,7 +190,7 @@ slot_free_acked(uint32_t slot)
     uint32_t acked = load_acquire(&back_sock(slot)->tx_acked), distance = acked - f->tx_base;
 
     /* What tx_tail is in goes back too when nothing is outstanding: an idle connection holds no memory. */
-    if (acked == f->tx_tail && !(load_relaxed(&h->flags) & SLOT_RESERVED)) {
+    if (acked == f->tx_tail && !(load_relaxed(&h->flags) & (SLOT_RESERVED | SLOT_STAGED))) {
         if (f->tx_chunk != 0 || h->tx_low != 0 || distance >= SHM_CHUNK_BYTES)
             free_chunks(slot, h->tx_low, (uint16_t)(distance / SHM_CHUNK_BYTES + 1));
         free_small_of(f);
@@ -317,11 +317,22 @@ stack_is_done(uint32_t slot)
            load_relaxed(&b->serviced) == load_relaxed(&f->notified);
 }
 
-static void
-slot_give(uint32_t slot)
+/* From that state, if it still is in it: its memory first, under the lock, since a sweep may be at it. False: somebody else gave it, or this thread is amid a call with it. */
+static bool
+slot_give(uint32_t slot, uint32_t state)
 {
-    free_chunks_of(slot);
-    list_give(&private_head()->slots, slot_next(), slot);
+    struct slot_hot *h = slot_hot(front_sock(slot));
+    bool given;
+
+    if (!lock_acquire_own(&h->lock))
+        return false;
+    given = slot_change(slot, state, SLOT_FREE);
+    if (given)
+        free_chunks_of(slot);
+    lock_release_own(&h->lock);
+    if (given)
+        list_give(&private_head()->slots, slot_next(), slot);
+    return given;
 }
 
 /* One closed slot. True if it needs no further look. */
@@ -332,11 +343,8 @@ reap_one(const struct closing_entry *e)
 
     if (load_relaxed(&slot_claim(f)->state) != e->state)
         return true; /* another process of the family has reaped it */
-    if (stack_is_done(e->slot)) {
-        if (slot_change(e->slot, e->state, SLOT_FREE))
-            slot_give(e->slot);
-        return true;
-    }
+    if (stack_is_done(e->slot))
+        return slot_give(e->slot, e->state);
     if ((load_acquire(&back_sock(e->slot)->status) & SHM_ST_DRAINED) && lock_acquire_own(&slot_hot(f)->lock)) {
         if (load_relaxed(&slot_claim(f)->state) == e->state)
             free_chunks_of(e->slot);
@@ -409,9 +417,21 @@ sweep_orphans(void)
             (state & 3u) == SLOT_OPEN ||
             ((state & 3u) == SLOT_CLAIMED && kill((pid_t)load_relaxed(&slot_next()[slot]), 0) != 0 && errno == ESRCH);
 
-        if (orphan && stack_is_done(slot) && slot_change(slot, state, SLOT_FREE))
-            slot_give(slot);
+        if (orphan && stack_is_done(slot))
+            slot_give(slot, state);
     }
+}
+
+/* All but the lock: a sweep may hold that for a moment more. */
+static void
+clear_hot(struct slot_hot *h)
+{
+    bool locked = lock_acquire_own(&h->lock);
+
+    static_assert(offsetof(struct slot_hot, lock) == 0, "clear_hot");
+    memset((char *)h + sizeof(h->lock), 0, sizeof(((struct shm_front_sock *)0)->private0) - sizeof(h->lock));
+    if (locked)
+        lock_release_own(&h->lock);
 }
 
 static void
@@ -421,7 +441,7 @@ slot_prepare(uint32_t slot)
     struct slot_claim *c = slot_claim(f);
 
     opts_clear(slot); /* by the flags of its last socket */
-    memset(f->private0, 0, sizeof(f->private0));
+    clear_hot(slot_hot(f));
     store_relaxed(&slot_next()[slot], (uint32_t)front->pid);
     store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);
     /* The stack may look at them still, for what it woke when the slot was another socket's. */
@@ -462,8 +482,7 @@ slot_opened(uint32_t slot)
 void
 slot_free(uint32_t slot)
 {
-    slot_change(slot, load_relaxed(&slot_claim(front_sock(slot))->state), SLOT_FREE);
-    slot_give(slot);
+    slot_give(slot, load_relaxed(&slot_claim(front_sock(slot))->state));
 }
 
 /* ---- info slots ------------------------------------------------------------------------------------------------------- */

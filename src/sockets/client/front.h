@@ -149,6 +149,9 @@ extern struct front *front_of[FRONT_MAX]; /**< set once, with a release */
 #define SLOT_DEFERRED                                                                                                  \
     0x800u /**< TCP_FASTOPEN_CONNECT: the connection to slot_opts.deferred begins with the first bytes */
 
+#define SLOT_STAGED                                                                                                    \
+    0x1000u /**< a command has bytes behind tx_tail: meanwhile their memory stays, and nobody else sends */
+
 /**
  * How many bytes behind tx_tail the program is writing in place, 1 to SHM_CHUNK_BYTES, or 0: meanwhile their chunk stays, and nothing else is sent.
  */

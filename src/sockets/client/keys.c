@@ -10,6 +10,7 @@
 #include "fdtable.h"
 #include "front.h"
 #include "info.h"
+#include "lock.h"
 
 #define FASTOPEN_KEY_BYTES 16u
 
@@ -139,19 +140,15 @@ is_for_same(const struct shm_key *a, const struct shm_key *b)
     return a->kind == b->kind && a->prefix_len == b->prefix_len && memcmp(a->addr, b->addr, sizeof(a->addr)) == 0;
 }
 
-int
-keys_note(struct obj *o, int name, const void *val, socklen_t len)
+static int
+note_key(struct obj *o, const struct shm_key *key)
 {
     struct key_note **at = &o->keys, *note;
-    struct shm_key key;
-    int rc = take(o, name, val, len, &key);
 
-    if (rc != 0)
-        return rc;
-    while (*at != NULL && !is_for_same(&(*at)->key, &key))
+    while (*at != NULL && !is_for_same(&(*at)->key, key))
         at = &(*at)->next;
     note = *at;
-    if (key.n_bytes == 0) {
+    if (key->n_bytes == 0) {
         if (note != NULL) {
             *at = note->next;
             free(note);
@@ -164,8 +161,23 @@ keys_note(struct obj *o, int name, const void *val, socklen_t len)
             return -ENOMEM;
         *at = note;
     }
-    note->key = key;
+    note->key = *key;
     return 0;
+}
+
+int
+keys_note(struct obj *o, int name, const void *val, socklen_t len)
+{
+    struct shm_key key;
+    int rc = take(o, name, val, len, &key);
+
+    if (rc != 0)
+        return rc;
+    if (!lock_acquire(&o->bind_lock))
+        return -EAGAIN;
+    rc = note_key(o, &key);
+    lock_release(&o->bind_lock);
+    return rc;
 }
 
 int

@@ -15,7 +15,7 @@
 #define MARK_PARTIAL (1u << 31) /* of append's marks: a call that does not wait may end before the source does */
 #define CHUNK_RETRIES 20u /* of a millisecond each, when the family has no chunk left */
 
-static ssize_t
+ssize_t
 fill_from_iov(struct tx_source *s, char *dst, size_t n)
 {
     size_t done = 0;
@@ -50,6 +50,8 @@ check_sendable(uint32_t slot)
         return -EPIPE;
     if (flags & SLOT_RESERVED)
         return -EBUSY;
+    if (flags & SLOT_STAGED)
+        return -EALREADY; /* as Linux says while another call's bytes open the connection */
     if (st & SHM_ST_CONNECTED)
         return 1;
     if (flags & SLOT_DEFERRED)
@@ -66,8 +68,8 @@ begin_anew(uint32_t slot, size_t n)
     struct shm_front_sock *f = front_sock(slot);
     uint32_t small, distance = SHM_SMALL_BYTES;
 
-    if (slot_hot(f)->tx_low != 0 || f->tx_tail - f->tx_base > SHM_CHUNK_BYTES)
-        slot_free_acked(slot);
+    if (slot_hot(f)->tx_low != 0 || f->tx_tail - f->tx_base >= SHM_CHUNK_BYTES)
+        slot_free_acked(slot); /* at 64 KiB a second chunk may be named with no byte in it yet */
     if (n <= SHM_SMALL_BYTES && f->tx_chunk == 0) {
         small = f->tx_small != 0 ? f->tx_small - 1u : small_alloc();
         if (FRONT_LIKELY(small != UINT32_MAX)) {
@@ -141,8 +143,10 @@ send_stage(uint32_t slot, const struct tx_source *src)
     if (src->fill != fill_from_iov || n == 0 || !lock_acquire_own(&slot_hot(f)->lock))
         return 0;
     at = f->tx_tail == 0 ? tail_at(slot, &n) : NULL;
-    if (at != NULL)
+    if (at != NULL) {
         fill_from_iov(&copy, at, n);
+        __atomic_or_fetch(&slot_hot(f)->flags, SLOT_STAGED, __ATOMIC_RELAXED);
+    }
     lock_release_own(&slot_hot(f)->lock);
     return at != NULL ? (uint32_t)n : 0;
 }
@@ -150,7 +154,14 @@ send_stage(uint32_t slot, const struct tx_source *src)
 void
 send_staged(uint32_t slot, struct tx_source *src, uint32_t n)
 {
+    struct slot_hot *h = slot_hot(front_sock(slot));
+
+    /* No call of this thread's holds it, since none did when the bytes were staged. */
+    if (!(load_relaxed(&h->flags) & SLOT_STAGED) || !lock_acquire_own(&h->lock))
+        return;
     store_release(&front_sock(slot)->tx_tail, n);
+    __atomic_and_fetch(&h->flags, ~SLOT_STAGED, __ATOMIC_RELAXED);
+    lock_release_own(&h->lock);
     src->left -= n;
     for (size_t skip = n; skip > 0;) {
         size_t part = src->iov->iov_len - src->iov_off;

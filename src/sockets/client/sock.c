@@ -413,9 +413,9 @@ connect_fast(uint32_t slot, const struct shm_addr *a, struct tx_source *src, ssi
 {
     int rc = post_fast(slot, a, src);
 
+    send_staged(slot, src, rc > 0 ? (uint32_t)rc : 0);
     if (rc <= 0)
         return rc;
-    send_staged(slot, src, (uint32_t)rc);
     *sent += rc;
     return 0;
 }

@@ -103,13 +103,16 @@ struct tx_source {
     off_t *offset;
 };
 
+/** tx_source.fill of what iov names. */
+ssize_t fill_from_iov(struct tx_source *s, char *dst, size_t n);
+
 ssize_t sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
 /** MSG_FASTOPEN, on a socket of the stack's: connect with the first bytes, then send the others. */
 ssize_t sock_sendv_fast(struct obj *o, int fd, const struct iovec *iov, size_t iovcnt, int flags,
                         const struct sockaddr *sa, socklen_t len);
-/** Write the first bytes of a fresh stream, which the stack may put into a SYN; returns how many. The source keeps them, tx_tail stays. */
+/** Write the first bytes of a fresh stream, which the stack may put into a SYN; returns how many. The source keeps them, tx_tail stays, and nobody else sends until send_staged. */
 uint32_t send_stage(uint32_t slot, const struct tx_source *src);
-/** n of them went: the stream has them now, and the source no more. */
+/** n of them went, perhaps none: the stream has these now, and the source no more. */
 void send_staged(uint32_t slot, struct tx_source *src, uint32_t n);
 /** Start loading where the next byte to send goes. */
 void send_prefetch(uint32_t slot);

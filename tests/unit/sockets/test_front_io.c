@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "front.h"
+#include "sock.h"
 #include "isosock.h"
 #include "tcp/tcp.h"
 #include "test_front_stack.h"
@@ -233,6 +234,30 @@ test_without_small_blocks_chunks_serve(void **state)
     }
     for (i = 0; i < FS_SMALLS + 2; i++)
         iso_close(fds[i]);
+}
+
+/* Bytes that a command puts into a SYN are the stream's when it has ended: until then no sweep takes their memory, and nobody writes over them. */
+static void
+test_staged_bytes_stay(void **state)
+{
+    int fd = fs_connected(SOCK_NONBLOCK);
+    uint32_t slot = fs_slot(fd), small;
+    struct iovec iov = { pattern, 100 };
+    struct tx_source src = { .fill = fill_from_iov, .iov = &iov, .left = 100 };
+
+    (void)state;
+    assert_int_equal(send_stage(slot, &src), 100);
+    small = front_sock(slot)->tx_small;
+    assert_int_not_equal(small, 0);
+    chunks_trim(wait_now_us() + UINT64_C(100000000));
+    assert_int_equal(front_sock(slot)->tx_small, small);
+    assert_fails(iso_write(fd, "x", 1), EALREADY);
+    send_staged(slot, &src, 60);
+    assert_int_equal(src.left, 40);
+    assert_int_equal(iso_write(fd, pattern + 60, 40), 40);
+    fs_sent(slot, 0, scratch, 100);
+    assert_memory_equal(scratch, pattern, 100);
+    iso_close(fd);
 }
 
 /* A process dies with memory in a slot that it had claimed: the slot is found again when no other is left, and names nothing any more (the teardown looks, and for what it named). */
@@ -968,6 +993,7 @@ main(void)
         cmocka_unit_test_teardown(test_borrow_and_return, teardown),
         cmocka_unit_test_teardown(test_without_a_copy_needs_the_stack, teardown),
         cmocka_unit_test_teardown(test_a_preempted_producer_may_finish, teardown),
+        cmocka_unit_test_teardown(test_staged_bytes_stay, teardown),
     };
 
     make_pattern();

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tcp/wire.h"
 #include "trace.h"
 
 /**
@@ -175,6 +176,47 @@ keys_may_be_rolled_over(void **state)
     syn_with(&t, &old, 100);
     expect(&t, S | A, 0, 1, 0);
     peer(&t, R, 1, 0, 0);
+    trace_fini(&t);
+}
+
+static void
+both_sides_accurate(struct tcp_params *p)
+{
+    both_sides(p);
+    p->timestamps = p->sack = p->window_scaling = p->ecn_option = true;
+    p->ecn = TCP_ECN_ACCURATE;
+}
+
+/** A new cookie leaves no room for accurate ECN's option beside all the others. */
+static void
+a_new_cookie_goes_before_ecns_option(void **state)
+{
+    static struct trace t;
+    uint8_t keys[2][TCP_FASTOPEN_KEY_BYTES] = { "the new key .. ", "the old key .. " };
+    uint8_t hdr[TCP_HDR_MAX];
+
+    (void)state;
+    trace_init(&t, both_sides_accurate);
+    listen_fast(&t, 4);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener, 1, &keys[1]), 0);
+    struct tcp_fo_cookie old = ask_for_cookie(&t);
+    assert_int_equal(tcp_set_fastopen_keys(t.d, t.listener, 2, keys), 0);
+    t.peer_opts = (struct tcp_options){ .has_mss = true,
+                                        .mss = 1460,
+                                        .has_ts = true,
+                                        .ts_val = 1,
+                                        .has_wscale = true,
+                                        .wscale = 7,
+                                        .sack_permitted = true,
+                                        .has_fo = true,
+                                        .fo = old };
+    peer(&t, S | TCP_FLAG_ECE | TCP_FLAG_CWR | TCP_FLAG_AE, 0, 0, 100);
+    const struct tcp_out *o = &t.out[t.nb_out - 1];
+    assert_true(o->opts.has_fo);
+    assert_false(o->opts.has_accecn);
+    assert_in_range(tcp_wire_build(o, hdr), TCP_HDR_MIN, TCP_HDR_MAX);
+    t.nb_checked = t.nb_out;
+    peer(&t, R, 101, 0, 0);
     trace_fini(&t);
 }
 
@@ -419,6 +461,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_may_be_rolled_over),
+        cmocka_unit_test(a_new_cookie_goes_before_ecns_option),
         cmocka_unit_test(data_comes_with_the_syn),
         cmocka_unit_test(wrong_cookies_open_as_ever),
         cmocka_unit_test(keys_change),

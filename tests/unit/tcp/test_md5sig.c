@@ -49,8 +49,8 @@ assert_digest(const char *src, const char *dst, const char *key, unsigned key_by
     assert_int_equal(ip_addr_parse(src, &from), 0);
     assert_int_equal(ip_addr_parse(dst, &to), 0);
     tcp_md5_begin(&sum, &from, &to, header, payload_len);
-    MD5Update(&sum, payload, payload_len / 3); /* in pieces, as buffers come */
-    MD5Update(&sum, payload + payload_len / 3, payload_len - payload_len / 3);
+    tcp_md5_add(&sum, payload, payload_len / 3); /* in pieces, as buffers come */
+    tcp_md5_add(&sum, payload + payload_len / 3, payload_len - payload_len / 3);
     tcp_md5_finish(&sum, &k, digest);
     for (unsigned i = 0; i < sizeof(digest); i++)
         snprintf(text + 2 * i, 3, "%02x", digest[i]);
@@ -291,6 +291,51 @@ TRACE_TEST(prefixes_choose_the_key, all_options)
     t->peer_key = NULL;
 }
 
+/** What a listener hands down is a key for that peer: it can be taken away as such, and nothing is left then. */
+TRACE_TEST(a_handed_down_key_is_the_peers, all_options)
+{
+    struct ip_addr net = ip_addr_v4(0x0000420a);
+    struct tcp_md5_key wide, none;
+    struct tcp_tuple remote;
+
+    listen_with_key(t);
+    wide = key_of(&net, 120, "everybody");
+    none = peers_key;
+    none.n_bytes = 0;
+    assert_int_equal(tcp_set_md5_key(t->d, &t->env, t->listener, &wide), 0);
+    assert_int_equal(tcp_set_md5_key(t->d, &t->env, t->listener, &none), 0);
+    peers_key = wide;
+    t->peer_key = &peers_key;
+    full_syn(t);
+    expect_signed(t, S | A, 0, 1, 0);
+    peer(t, A, 1, 1, 0);
+    t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
+    assert_int_equal(tcp_set_md5_key(t->d, &t->env, t->id, &none), 0);
+    t->peer_key = NULL;
+    app_send(t, 10);
+    assert_null(expect(t, A | P, 1, 1, 10)->md5);
+}
+
+/** The next connection of a tuple that is in TIME-WAIT needs the listener's key of today, not that of the last one. */
+TRACE_TEST(keys_may_change_between_connections, all_options)
+{
+    accept_signed(t);
+    tcp_close(t->d, &t->env, t->id, false);
+    expect_signed(t, F | A, 1, 1, 0);
+    peer(t, A, 1, 2, 0);
+    peer(t, F | A, 1, 2, 0);
+    expect_signed(t, A, 2, 2, 0);
+    peers_key = other_key;
+    assert_int_equal(tcp_set_md5_key(t->d, &t->env, t->listener, &peers_key), 0);
+    t->irs += 1000000;
+    t->peer_key = &peers_key;
+    full_syn(t);
+    expect_signed(t, S | A, t->out[t->nb_out - 1].seq - t->iss, 1, 0);
+    t->nb_checked = t->nb_out;
+    peer(t, R, 1, 0, 0);
+    t->peer_key = NULL;
+}
+
 static void
 cookies_always(struct tcp_params *p)
 {
@@ -422,6 +467,8 @@ main(void)
         cmocka_unit_test(resets_are_signed),
         cmocka_unit_test(keys_may_change),
         cmocka_unit_test(prefixes_choose_the_key),
+        cmocka_unit_test(a_handed_down_key_is_the_peers),
+        cmocka_unit_test(keys_may_change_between_connections),
         cmocka_unit_test(cookies_are_signed),
         cmocka_unit_test(there_is_no_fast_open_beside),
         cmocka_unit_test(a_client_signs_its_syn),
