@@ -388,7 +388,7 @@ def limits(lab, figure, rows, missing, cut_short, args):
             notes.append(f'{METRICS[metric][0]}: not measurable, {reason}.')
     failed = [r for r in rows if 'error' in r and r['series'] not in missing]
     if failed:
-        notes.append(f'{len(failed)} runs failed, the first with: {failed[0]["error"]}')
+        notes.append(f'{len(failed)} runs failed, the first with: {failed[0]["error"].rpartition(": status ")[2]}')
     if cut_short:
         notes.append(f'Stopped after {args.limit:g} s (--limit).')
     if isinstance(figure, Parallel) and len(lab.cpus) < 4:
@@ -405,13 +405,17 @@ def file_of(name, out, suffix):
     return os.path.join(out, name.replace('/', '-') + suffix)
 
 
+def plain(value):
+    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
 def section(name, title, panels, notes):
     """The figure's part of docs/papers.md: its picture, what was measured here as tables, and what is to be said of it."""
     lines = [f'## {name}: {title}', '', f'![{name}]({PICTURES}/{file_of(name, "", ".svg")})', '']
     for panel in panels:
         if panel.title == 'here':
             lines += [f'| {panel.y_label} | ' + ' | '.join(f'{x:,}' for x in panel.xs) + f' {panel.x_label} |', '| --- ' * (len(panel.xs) + 1) + '|']
-            lines += [f'| {series} | ' + ' | '.join(f'{points[x]:,.4g}' if x in points else '-' for x in panel.xs) + ' |' for series, points in panel.series.items()]
+            lines += [f'| {series} | ' + ' | '.join(plain(points[x]) if x in points else '-' for x in panel.xs) + ' |' for series, points in panel.series.items()]
             lines.append('')
     return '\n'.join(lines + [f'- {note}' for note in notes] + [''])
 
