@@ -341,7 +341,7 @@ flush_squeeze(struct stack *s, struct sock *sk)
     engine_set_option_later(s, sock_tcp(sk), TCP_OPT_RCVBUF, over ? SQUEEZED_BYTES : normal);
 }
 
-/* A send buffer whose size the application did not choose holds what is under way and as much again. */
+/* A send buffer whose size the application did not choose grows to what the connection could use (tcp_send_buffer). */
 static void
 grow_sndbuf(struct stack *s, const struct sock *sk)
 {

@@ -429,7 +429,7 @@ half_open(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         return;
     }
     /* Nor has any segment for SACK blocks beside timestamps too; as Linux SACK is kept, unless a cookie needs the timestamp. */
-    if (is_signed && (new.flags &HALF_F_SACK) != 0)
+    if (is_signed && new.flags & HALF_F_SACK)
         new.flags &= (uint8_t)~HALF_F_TS;
     if (full) {
         counter_inc(env->ctr, CTR_TCP_DROP_SYN_QUEUE);
