@@ -19,6 +19,7 @@
 #include <rte_mbuf.h>
 
 #include "core/eal.h"
+#include "isobench/wire.h"
 
 #define BURST 32u
 #define DESCRIPTORS 2048u
@@ -67,17 +68,15 @@ pin(int cpu)
 static int
 start_eal(const struct wire *w, const char *folder)
 {
-    char word[ARGS][256] = { "bench-bare", "", "--no-pci", "--no-huge", "-m512", "", "", "--" }, *argv[ARGS], err[512];
+    char word[ARGS][WIRE_WORD_BYTES] = { "bench-bare", "", "--no-pci", "--no-huge", "-m512", "", "", "--" },
+         *argv[ARGS], err[512];
 
     for (int i = 0; i < 8; i++)
         argv[i] = word[i];
     argv[8] = NULL;
     snprintf(word[1], sizeof(word[1]), "-l%d", w->cpus[1]);
-    /* Two spellings of the name: the driver keeps two ends in a process apart by it. */
-    for (int i = 0; i < 2; i++)
-        snprintf(word[5 + i], sizeof(word[0]),
-                 "--vdev=net_memif%d,role=%s,socket-abstract=no,socket=%s/%swire,rsize=11,bsize=%u", i,
-                 i == 0 ? "server" : "client", folder, i == 0 ? "" : "./", w->frame_bytes > 2000 ? 9216u : 2048u);
+    for (unsigned end = 0; end < 2; end++)
+        wire_word(word[5 + end], sizeof(word[0]), end, folder, w->frame_bytes);
     if (eal_start(8, argv, err, sizeof(err)) >= 0)
         return 0;
     fprintf(stderr, "bench-bare: %s\n", err);

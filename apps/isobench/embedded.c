@@ -14,6 +14,7 @@
 #include "counters.h"
 #include "embedded.h"
 #include "run.h"
+#include "wire.h"
 
 /* The mapping of isobench's main and of thread creation to functions ends here. */
 #undef main
@@ -125,13 +126,11 @@ struct pair {
     bool failed;
 };
 
-/* The EAL's words, with both ends of the wire: port 0 is the client's. The driver keeps two ends in a process apart by the socket's name, hence two spellings of it. */
+/* The EAL's words, with both ends of the wire: port 0 is the client's. */
 static void
 add_eal(struct words *w, const struct pair *p)
 {
-    static const char vdev[] = "--vdev=net_memif%u,role=%s,id=0,socket-abstract=no,socket=%s/%swire,rsize=11,bsize=%u";
-    unsigned buffer_bytes = p->mtu_bytes > 2000 ? 9216u : 2048u;
-    char text[256];
+    char text[WIRE_WORD_BYTES];
 
     snprintf(text, sizeof(text), "%d", p->cpus[1]);
     add(w, "-l");
@@ -140,10 +139,10 @@ add_eal(struct words *w, const struct pair *p)
     add(w, "--no-huge");
     add(w, "-m");
     add(w, "1024");
-    snprintf(text, sizeof(text), vdev, 0u, "server", p->dir, "", buffer_bytes);
-    add(w, text);
-    snprintf(text, sizeof(text), vdev, 1u, "client", p->dir, "./", buffer_bytes);
-    add(w, text);
+    for (unsigned end = 0; end < 2; end++) {
+        wire_word(text, sizeof(text), end, p->dir, p->mtu_bytes);
+        add(w, text);
+    }
     add(w, "--");
 }
 
