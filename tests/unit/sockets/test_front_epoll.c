@@ -20,16 +20,6 @@
 
 static char buf[8 * SHM_CHUNK_BYTES];
 
-static int
-teardown(void **state)
-{
-    (void)state;
-    fs_hold_connects(false);
-    fs_lose_events(false);
-    fs_assert_all_free();
-    return 0;
-}
-
 static void
 add(int ep, int fd, uint32_t events)
 {
@@ -385,19 +375,19 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_level_triggered, teardown),
-        cmocka_unit_test_teardown(test_edge_triggered, teardown),
-        cmocka_unit_test_teardown(test_oneshot, teardown),
-        cmocka_unit_test_teardown(test_ends_and_errors, teardown),
-        cmocka_unit_test_teardown(test_space_is_an_event, teardown),
-        cmocka_unit_test_teardown(test_changes_are_checked, teardown),
-        cmocka_unit_test_teardown(test_kernel_members_beside, teardown),
-        cmocka_unit_test_teardown(test_lost_events_are_looked_for, teardown),
-        cmocka_unit_test_teardown(test_a_copy_keeps_the_place, teardown),
-        cmocka_unit_test_teardown(test_socket_changes_sides_in_a_set, teardown),
-        cmocka_unit_test_teardown(test_set_within_a_set, teardown),
-        cmocka_unit_test_teardown(test_sleepers_are_woken, teardown),
-        cmocka_unit_test_teardown(test_poll_and_select_mixed, teardown),
+        cmocka_unit_test_teardown(test_level_triggered, fs_teardown),
+        cmocka_unit_test_teardown(test_edge_triggered, fs_teardown),
+        cmocka_unit_test_teardown(test_oneshot, fs_teardown),
+        cmocka_unit_test_teardown(test_ends_and_errors, fs_teardown),
+        cmocka_unit_test_teardown(test_space_is_an_event, fs_teardown),
+        cmocka_unit_test_teardown(test_changes_are_checked, fs_teardown),
+        cmocka_unit_test_teardown(test_kernel_members_beside, fs_teardown),
+        cmocka_unit_test_teardown(test_lost_events_are_looked_for, fs_teardown),
+        cmocka_unit_test_teardown(test_a_copy_keeps_the_place, fs_teardown),
+        cmocka_unit_test_teardown(test_socket_changes_sides_in_a_set, fs_teardown),
+        cmocka_unit_test_teardown(test_set_within_a_set, fs_teardown),
+        cmocka_unit_test_teardown(test_sleepers_are_woken, fs_teardown),
+        cmocka_unit_test_teardown(test_poll_and_select_mixed, fs_teardown),
         cmocka_unit_test(test_the_stack_dies),
     };
 

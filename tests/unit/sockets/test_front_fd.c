@@ -20,14 +20,6 @@
 #include "sock.h"
 #include "test_front_stack.h"
 
-static int
-teardown(void **state)
-{
-    (void)state;
-    fs_assert_all_free();
-    return 0;
-}
-
 static struct sockaddr_in
 address(const char *ip, uint16_t port)
 {
@@ -404,19 +396,19 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_other_descriptors_are_not_in_the_table, teardown),
-        cmocka_unit_test_teardown(test_loopback_stays_the_kernels, teardown),
-        cmocka_unit_test_teardown(test_bind_to_the_stacks_address, teardown),
-        cmocka_unit_test_teardown(test_listener_that_failed_ends_accept, teardown),
-        cmocka_unit_test_teardown(test_wildcard_listens_on_both_sides, teardown),
-        cmocka_unit_test_teardown(test_copies_share_one_socket, teardown),
-        cmocka_unit_test_teardown(test_a_refused_connect_can_be_repeated, teardown),
-        cmocka_unit_test_teardown(test_our_own_descriptors_survive, teardown),
-        cmocka_unit_test_teardown(test_a_vfork_child_leaves_the_table_alone, teardown),
-        cmocka_unit_test_teardown(test_clean_kernel_sockets_are_used_again, teardown),
-        cmocka_unit_test_teardown(test_what_the_kernel_had_is_not_used_again, teardown),
-        cmocka_unit_test_teardown(test_a_lent_socket_can_be_the_kernels, teardown),
-        cmocka_unit_test_teardown(test_prefixes, teardown),
+        cmocka_unit_test_teardown(test_other_descriptors_are_not_in_the_table, fs_teardown),
+        cmocka_unit_test_teardown(test_loopback_stays_the_kernels, fs_teardown),
+        cmocka_unit_test_teardown(test_bind_to_the_stacks_address, fs_teardown),
+        cmocka_unit_test_teardown(test_listener_that_failed_ends_accept, fs_teardown),
+        cmocka_unit_test_teardown(test_wildcard_listens_on_both_sides, fs_teardown),
+        cmocka_unit_test_teardown(test_copies_share_one_socket, fs_teardown),
+        cmocka_unit_test_teardown(test_a_refused_connect_can_be_repeated, fs_teardown),
+        cmocka_unit_test_teardown(test_our_own_descriptors_survive, fs_teardown),
+        cmocka_unit_test_teardown(test_a_vfork_child_leaves_the_table_alone, fs_teardown),
+        cmocka_unit_test_teardown(test_clean_kernel_sockets_are_used_again, fs_teardown),
+        cmocka_unit_test_teardown(test_what_the_kernel_had_is_not_used_again, fs_teardown),
+        cmocka_unit_test_teardown(test_a_lent_socket_can_be_the_kernels, fs_teardown),
+        cmocka_unit_test_teardown(test_prefixes, fs_teardown),
     };
 
     fs_start();

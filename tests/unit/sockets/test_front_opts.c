@@ -22,14 +22,6 @@
 #include "tcp/tcp.h"
 #include "test_front_stack.h"
 
-static int
-teardown(void **state)
-{
-    (void)state;
-    fs_assert_all_free();
-    return 0;
-}
-
 /* A socket of the stack's that is neither connected nor a listener. */
 static int
 bound(void)
@@ -688,23 +680,23 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_values_read_back_as_in_linux, teardown),
-        cmocka_unit_test_teardown(test_lengths_are_linuxs, teardown),
-        cmocka_unit_test_teardown(test_defaults_are_linuxs, teardown),
-        cmocka_unit_test_teardown(test_others_are_refused, teardown),
-        cmocka_unit_test_teardown(test_rcvlowat_is_bounded_by_the_buffer, teardown),
-        cmocka_unit_test_teardown(test_linger_keeps_its_time_when_switched_off, teardown),
-        cmocka_unit_test_teardown(test_md5_keys, teardown),
-        cmocka_unit_test_teardown(test_keys_change_sides, teardown),
-        cmocka_unit_test_teardown(test_fastopen_keys, teardown),
-        cmocka_unit_test_teardown(test_congestion_goes_by_name, teardown),
-        cmocka_unit_test_teardown(test_rcvlowat_holds_readers, teardown),
-        cmocka_unit_test_teardown(test_notsent_lowat_holds_writers, teardown),
-        cmocka_unit_test_teardown(test_zerocopy_completes_on_the_error_queue, teardown),
-        cmocka_unit_test_teardown(test_stamps_of_what_was_sent, teardown),
-        cmocka_unit_test_teardown(test_stamps_of_what_arrived, teardown),
-        cmocka_unit_test_teardown(test_records_end_where_they_were_said_to, teardown),
-        cmocka_unit_test_teardown(test_a_fresh_socket_has_no_options, teardown),
+        cmocka_unit_test_teardown(test_values_read_back_as_in_linux, fs_teardown),
+        cmocka_unit_test_teardown(test_lengths_are_linuxs, fs_teardown),
+        cmocka_unit_test_teardown(test_defaults_are_linuxs, fs_teardown),
+        cmocka_unit_test_teardown(test_others_are_refused, fs_teardown),
+        cmocka_unit_test_teardown(test_rcvlowat_is_bounded_by_the_buffer, fs_teardown),
+        cmocka_unit_test_teardown(test_linger_keeps_its_time_when_switched_off, fs_teardown),
+        cmocka_unit_test_teardown(test_md5_keys, fs_teardown),
+        cmocka_unit_test_teardown(test_keys_change_sides, fs_teardown),
+        cmocka_unit_test_teardown(test_fastopen_keys, fs_teardown),
+        cmocka_unit_test_teardown(test_congestion_goes_by_name, fs_teardown),
+        cmocka_unit_test_teardown(test_rcvlowat_holds_readers, fs_teardown),
+        cmocka_unit_test_teardown(test_notsent_lowat_holds_writers, fs_teardown),
+        cmocka_unit_test_teardown(test_zerocopy_completes_on_the_error_queue, fs_teardown),
+        cmocka_unit_test_teardown(test_stamps_of_what_was_sent, fs_teardown),
+        cmocka_unit_test_teardown(test_stamps_of_what_arrived, fs_teardown),
+        cmocka_unit_test_teardown(test_records_end_where_they_were_said_to, fs_teardown),
+        cmocka_unit_test_teardown(test_a_fresh_socket_has_no_options, fs_teardown),
     };
 
     fs_start();

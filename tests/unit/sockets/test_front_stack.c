@@ -27,7 +27,6 @@
 #include "isosock.h"
 
 #define POOL_BYTES (4u << 20)
-#define SNDBUF_BYTES (4 * SHM_CHUNK_BYTES)
 #define RING_BYTES (sizeof(struct rte_ring) + SHM_RING_ENTRIES * 4)
 
 struct fake_sock {
@@ -52,6 +51,8 @@ static struct {
     pthread_mutex_t lock; /* between the thread and the test */
     pthread_t thread;
 } fs = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+char fs_pattern[FS_PATTERN_BYTES];
 
 /* ---- events --------------------------------------------------------------------------------------------------------------- */
 
@@ -116,7 +117,7 @@ open_slot(uint32_t slot, uint32_t status)
 
     b->tx_acked = b->rx_tail = b->train_tail = b->accept_ready = b->tx_sent = 0;
     b->error = 0;
-    b->sndbuf_bytes = SNDBUF_BYTES;
+    b->sndbuf_bytes = FS_SNDBUF_BYTES;
     b->generation++;
     memset(&fs.fake[slot], 0, sizeof(fs.fake[slot]));
     store_release(&b->status, SHM_ST_OPEN | status);
@@ -346,12 +347,24 @@ fill_page(void)
     fs.page->routes[0] = (struct shm_route){ { 0, 0, htonl(0xffff), inet_addr("10.9.9.0") }, 120 };
 }
 
+static void
+fill_pattern(void)
+{
+    uint32_t x = 12345;
+
+    for (size_t i = 0; i < sizeof(fs_pattern); i++) {
+        x = x * 1664525u + 1013904223u;
+        fs_pattern[i] = (char)(x >> 24);
+    }
+}
+
 void
 fs_start(void)
 {
     int pair[2];
     uint32_t i;
 
+    fill_pattern();
     lay_out(&fs.lay);
     fs.front = map(fs.lay.front_bytes);
     fs.back = map(fs.lay.back_bytes);
@@ -375,6 +388,16 @@ fs_start(void)
     front->member = 1;
     front->state = FRONT_ATTACHED;
     assert_int_equal(pthread_create(&fs.thread, NULL, run, NULL), 0);
+}
+
+int
+fs_teardown(void **state)
+{
+    (void)state;
+    fs_hold_connects(false);
+    fs_lose_events(false);
+    fs_assert_all_free();
+    return 0;
 }
 
 void
@@ -564,6 +587,13 @@ fs_sent(uint32_t slot, uint32_t pos, void *out, size_t n)
         else
             *to++ = chunk_at(*tx_chunk(slot, d) - 1u)[d % SHM_CHUNK_BYTES];
     }
+}
+
+void
+fs_assert_fails(ssize_t rc, int err)
+{
+    assert_int_equal(rc, -1);
+    assert_int_equal(errno, err);
 }
 
 void

@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+#include "sockets/shm.h"
 
 /**
  * @file
@@ -17,11 +20,21 @@
 #define FS_SOCKS 64u
 #define FS_CHUNKS 24u
 #define FS_SMALLS 16u
+#define FS_SNDBUF_BYTES (4 * SHM_CHUNK_BYTES)
+#define FS_PATTERN_BYTES (8 * SHM_CHUNK_BYTES)
+
+/** What tests send: no two places of it look alike. */
+extern char fs_pattern[FS_PATTERN_BYTES];
 
 /** Start; the process is attached from now on. A test program does this once. */
 void fs_start(void);
+/** A teardown: what the network withholds is let go, then fs_assert_all_free. */
+int fs_teardown(void **state);
 /** Assert that every slot and chunk is free again, after the closed sockets have been reaped. */
 void fs_assert_all_free(void);
+
+/** Assert that a call failed, with this errno. */
+void fs_assert_fails(ssize_t rc, int err);
 
 /** The slot behind a descriptor. */
 uint32_t fs_slot(int fd);

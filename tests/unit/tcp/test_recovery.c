@@ -383,18 +383,28 @@ a_lost_retransmission_is_repeated(void **state)
     finish(&t);
 }
 
+/** A flight of eight segments whose first one is sent again, since four behind it are reported. Returns the window before. */
+static uint32_t
+first_sent_again(struct trace *t)
+{
+    uint32_t cwnd;
+
+    flight(t, 8);
+    cwnd = conn_by_id(t->d, t->id)->cc.cwnd_bytes;
+    sack(t, 1, 5);
+    peer(t, A, 1, 1, 0);
+    expect(t, A, 1, 1, MSS);
+    return cwnd;
+}
+
 /** Once every retransmission is reported as a duplicate the window is as before (RFC 2883, RFC 3708). */
 static void
 dsack_undoes(void **state)
 {
     static struct trace t;
+    uint32_t cwnd = first_sent_again(&t);
 
     (void)state;
-    flight(&t, 8);
-    uint32_t cwnd = conn_by_id(t.d, t.id)->cc.cwnd_bytes;
-    sack(&t, 1, 5);
-    peer(&t, A, 1, 1, 0);
-    expect(&t, A, 1, 1, MSS);
     peer(&t, A, 1, 1 + MSS * 8, 0);
     assert_true(conn_by_id(t.d, t.id)->cc.cwnd_bytes < cwnd);
     sack(&t, 0, 1);
@@ -409,13 +419,9 @@ static void
 copies_of_the_path_undo_nothing(void **state)
 {
     static struct trace t;
+    uint32_t cwnd = first_sent_again(&t);
 
     (void)state;
-    flight(&t, 8);
-    uint32_t cwnd = conn_by_id(t.d, t.id)->cc.cwnd_bytes;
-    sack(&t, 1, 5);
-    peer(&t, A, 1, 1, 0);
-    expect(&t, A, 1, 1, MSS);
     sack(&t, 2, 3);
     t.peer_opts.sack[1] = (struct tcp_sack_block){ t.iss + 1 + MSS, t.iss + 1 + MSS * 5 };
     t.peer_opts.nb_sack = 2;
