@@ -155,8 +155,14 @@ int
 daemon_start(struct daemon *d, const struct config *cfg, const struct options *o, char *err, size_t err_len)
 {
     int rc = daemon_start_stack(d, cfg, o, err, err_len);
+    unsigned used;
 
-    return rc == 0 ? start_server(d, err, err_len) : rc;
+    if (rc != 0)
+        return rc;
+    used = d->ops->nb_workers(d->mode);
+    if (used < d->nb_workers)
+        LOG_WARN("mode %s uses %u of the EAL's %u lcores", d->ops->name, used, d->nb_workers);
+    return start_server(d, err, err_len);
 }
 
 static void

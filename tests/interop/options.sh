@@ -45,6 +45,15 @@ expect "control path in no folder" one_line_status 1 'nofolder' \
 expect "a knob that the mode has not" one_line_status 2 'colour' \
     $d -l "${lab_cores[0]}" --no-pci --no-huge --log-level=error --vdev=net_null0 -- $a --mode isostack,colour=red --control "$lab_tmp/c.sock"
 
+# It starts: the control socket's folder is what stops it, behind the word.
+an_lcore_too_many()
+{
+    $d -l "${lab_cores[0]},${lab_cores[1]}" --no-pci --no-huge --vdev=net_null0 -- $a --mode up --control "$lab_tmp/nofolder/c.sock" \
+        2>"$lab_tmp/words"
+    grep -q "mode up uses 1 of the EAL's 2 lcores" "$lab_tmp/words"
+}
+[ ${#lab_cores[@]} -lt 2 ] || expect "lcores that a mode leaves unused" an_lcore_too_many
+
 expect "tool: no command" one_line_status 2 'run, ss' $i
 expect "tool: unknown command" one_line_status 2 'dance' $i dance
 expect "tool: unknown option" one_line_status 2 'frobnicate' $i --frobnicate ss
