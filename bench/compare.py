@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from lab import OBSERVED, Failure, arguments, at_least, laboratory, median, observe, read_rows, rows_file, run, task_ns
+from lab import OBSERVED, Failure, arguments, at_least, laboratory, median, observe, read_rows, rows_file, run, task_ns, times
 
 WORKLOADS = {
     'rr1': ['rr', '-c', '1', '-s', '64'],
@@ -230,7 +230,7 @@ def table(rows, out):
             words = []
             for key in ('messages_per_s', 'p50_us'):
                 by_label = ratios(good, kernel, key)
-                words.append(', '.join(f'{median(v):.2f} {k}' for k, v in sorted(by_label.items(), reverse=True)) or '-')
+                words.append(times(by_label))
             columns = [cell(median([r.get(k) for r in good]), f) for k, f in
                        (('messages_per_s', '.0f'), ('gbit_per_s', '.2f'), ('p50_us', '.1f'), ('p99_us', '.1f'),
                         ('cpu_us_per_message', '.2f'))]

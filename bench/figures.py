@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 
-from lab import HERE, OBSERVED, Failure, arguments, at_least, laboratory, median, observe, report, rows_file, run, task_ns
+from lab import HERE, OBSERVED, Failure, arguments, at_least, comparable, laboratory, median, observe, report, rows_file, run, task_ns
 from paper import Paper
 from svg import Panel, chart
 
@@ -361,29 +361,34 @@ def measure(lab, figure, args, write):
     return rows, missing, time.monotonic() > end
 
 
-def medians(rows, metric):
-    """{series: {x: median}}, of valid runs where there are some, else of all."""
+def points(rows, metric):
+    """{series: {x: the values that stand for it}}."""
     found = {}
     for name in dict.fromkeys(r['series'] for r in rows):
         for x in dict.fromkeys(r['x'] for r in rows):
             mine = [r for r in rows if r['series'] == name and r['x'] == x and r.get(metric) is not None and 'error' not in r]
-            value = median([r[metric] for r in mine if r['valid']] or [r[metric] for r in mine])
-            if value is not None:
-                found.setdefault(name, {})[x] = value
+            if mine:
+                found.setdefault(name, {})[x] = [r[metric] for r in comparable(mine)]
     return found
+
+
+def each(found, of):
+    """The same with a figure for each list of values."""
+    return {name: {x: of(values) for x, values in at.items()} for name, at in found.items()}
 
 
 def limits(lab, figure, rows, missing, cut_short, args):
     """What this machine, or this run, could not show."""
     notes = list(figure.notes)
     valid = sum(r['valid'] for r in rows)
-    labels = sorted({r['distance'] for r in rows})
-    notes.append(f'Here: {len(lab.cpus)} CPUs, runs of {args.seconds:g} s, {args.rounds} rounds; CPUs {", ".join(labels)}; {valid} of {len(rows)} runs undisturbed'
+    labels = ', '.join(f"{sum(r['distance'] == label for r in rows)} {label}" for label in sorted({r['distance'] for r in rows}))
+    notes.append(f'Here: {len(lab.cpus)} CPUs, runs of {args.seconds:g} s, {args.rounds} rounds; a point is the median of its undisturbed runs with near CPUs, where there are any, '
+                 f'its line the least and the most; {labels}; {valid} of {len(rows)} runs undisturbed'
                  + ('' if valid else ', so read no more than an order of magnitude') + '.')
     for name, why in missing.items():
         notes.append(f'{name}: not available: {why}')
     for metric in figure.metrics:
-        if not medians(rows, metric):
+        if not points(rows, metric):
             reason = 'there are no hardware counters here' if metric == 'misses_per_kb' else 'no run has it'
             notes.append(f'{METRICS[metric][0]}: not measurable, {reason}.')
     failed = [r for r in rows if 'error' in r and r['series'] not in missing]
@@ -445,10 +450,11 @@ def run_figure(lab, name, paper, args):
     xs = [x for x in figure.xs if any(r['x'] == x for r in rows)]
     panels = []
     for metric in figure.metrics:
-        found = medians(rows, metric)
+        found = points(rows, metric)
         if found:
-            panels.append(Panel('here', figure.x_label, METRICS[metric][0], xs, found))
-            print_table(found, METRICS[metric][0], xs)
+            medians = each(found, median)
+            panels.append(Panel('here', figure.x_label, METRICS[metric][0], xs, medians, spans=each(found, lambda values: (min(values), max(values)))))
+            print_table(medians, METRICS[metric][0], xs)
     panels += paper.panels(name, figure.x_label)
     write_figure(name, figure.title, panels, paper.notes(name) + limits(lab, figure, rows, missing, cut_short, args), args.out)
 

@@ -261,6 +261,20 @@ def median(values):
     return statistics.median(values) if values else None
 
 
+def times(by_distance):
+    """Ratios as the tables show them: {distance: [ratio of a round]} as median (least to most), near ones first."""
+    def words(values):
+        values = sorted(values)
+        return f'{median(values):.2f}' + (f' ({values[0]:.2f} to {values[-1]:.2f})' if len(values) > 1 else '')
+    return ', '.join(f'{words(by_distance[distance])} {distance}' for distance in sorted(by_distance, reverse=True)) or '-'
+
+
+def comparable(rows):
+    """Of runs that stand for one figure those that may be put together: undisturbed ones, at one distance of the CPUs, the near one if there are any; else all there are."""
+    rows = [row for row in rows if row['valid']] or rows
+    return [row for row in rows if row['distance'] == 'near'] or rows
+
+
 # ---- rows of results --------------------------------------------------------------------------------------------------------
 
 # What observe adds to a row.

@@ -3,14 +3,14 @@
 """Fill in the table of marks: two stacks inside isobench, joined by net_memif, beside the kernel over a veth without offloads, on the same two CPUs.
 
 In each round every workload runs on every variant: the kernel, the kernel with both ends polling, the pair. A mark is a ratio, taken inside a round between two runs that others did
-not disturb and that saw the CPUs at the same distance; the table shows the medians and how many rounds they rest on. `--apart` keeps rounds with near and far CPUs in rows of their
+not disturb and that saw the CPUs at the same distance; the table shows the medians, with the least and the most, and how many rounds they rest on. `--apart` keeps rounds with near and far CPUs in rows of their
 own. `--doc FILE` measures nothing and makes the table of a CSV file that an earlier run wrote. Needs root (namespaces, veth) and builds nothing; the programs are expected in --build.
 """
 import sys
 
 import idle
 from compare import Memif
-from lab import OBSERVED, Failure, arguments, at_least, chosen, laboratory, median, observe, read_rows, report, rows_file, run, wait_for
+from lab import OBSERVED, Failure, arguments, at_least, chosen, comparable, laboratory, median, observe, read_rows, report, rows_file, run, times, wait_for
 
 SERVER, CLIENT, PORT = '10.78.0.2', '10.78.0.1', 7000
 MTU = 1500
@@ -143,19 +143,19 @@ def shown(row, what):
 def middle(rounds, workload, variant):
     """Of the runs with near CPUs where there are some: with far ones these are another machine."""
     rows = [r[workload, variant] for r in rounds if r.get((workload, variant), {}).get('valid')]
-    rows = [row for row in rows if row['distance'] == 'near'] or rows
     if not rows:
         return None
+    rows = comparable(rows)
     return {key: median(row.get(key) for row in rows) for key in ('rate', 'gbits', 'p50', 'p99')}
 
 
-def verdict(times, least):
-    """times: {distance: median ratio}."""
-    if not times:
+def verdict(medians, least):
+    """medians: of the ratios, by distance."""
+    if not medians:
         return 'not measured undisturbed'
     if least is None:
         return ''
-    words = {distance: 'reached' if value >= least else '**missed**' for distance, value in times.items()}
+    words = {distance: 'reached' if value >= least else '**missed**' for distance, value in medians.items()}
     if len(set(words.values())) == 1:
         return next(iter(words.values()))
     return ', '.join(f'{word} {distance}' for distance, word in words.items())
@@ -174,10 +174,9 @@ def table(rounds, workloads):
             value = ratio(r.get(ours), r.get(beside), what)
             if value is not None:
                 found.setdefault(r[ours]['distance'], []).append(value)
-        times = {distance: median(found[distance]) for distance in sorted(found, reverse=True)}
-        cell = ', '.join(f'{value:.2f} {distance}' for distance, value in times.items()) or '-'
-        lines.append(f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {cell} '
-                     f'| {sum(len(v) for v in found.values())} of {len(rounds)} | {verdict(times, least)} |')
+        medians = {distance: median(found[distance]) for distance in sorted(found, reverse=True)}
+        lines.append(f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {times(found)} '
+                     f'| {sum(len(v) for v in found.values())} of {len(rounds)} | {verdict(medians, least)} |')
     for workload in workloads:
         if workload.startswith('bare-'):
             row = middle(rounds, workload, 'wire')

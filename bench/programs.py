@@ -14,7 +14,7 @@ import re
 import sys
 
 from compare import Kernel, Packet, Plain, Wire, ratios
-from lab import OBSERVED, Failure, arguments, chosen, jobs_ns, laboratory, median, observe, own_children_ns, read_rows, rows_file, run, task_ns, wait_for
+from lab import OBSERVED, Failure, arguments, chosen, jobs_ns, laboratory, median, observe, own_children_ns, read_rows, rows_file, run, task_ns, times, wait_for
 
 PAGE_BYTES = 600
 NGINX_PORT, REDIS_PORT, SOCKPERF_PORT, IPERF_PORT = 8080, 6379, 11111, 5201
@@ -202,7 +202,7 @@ def table(rows):
                 value = median([row.get(key) for row in good])
                 cells.append('-' if value is None else format(value, form))
             for key in ('rate', 'per_cpu_s', 'per_both_s'):
-                cells.append(', '.join(f'{median(v):.2f} {k}' for k, v in sorted(ratios(good, reference, key).items(), reverse=True)) or '-')
+                cells.append(times(ratios(good, reference, key)))
             cells.append(f'{goal} x; per CPU second 2 x' if goal and variant not in (Kernel.text, Plain.text) else '')
             print('| ' + ' | '.join(cells) + ' |')
 

@@ -29,15 +29,16 @@ def text(x, y, words, anchor='start', extra=''):
 
 
 class Panel:
-    """series: {name: {x: y}}; xs: all values of x in their order, each with an equal place; dashed: names that are another's figures."""
+    """series: {name: {x: y}}; xs: all values of x in their order, each with an equal place; dashed: names that are another's figures; spans: {name: {x: (least, most)}}."""
 
-    def __init__(self, title, x_label, y_label, xs, series, dashed=()):
+    def __init__(self, title, x_label, y_label, xs, series, dashed=(), spans=None):
         self.title, self.x_label, self.y_label = title, x_label, y_label
-        self.xs, self.series, self.dashed = list(xs), series, dashed
+        self.xs, self.series, self.dashed, self.spans = list(xs), series, dashed, spans or {}
 
     def draw(self, left, top, colour_of):
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
         values = [y for points in self.series.values() for y in points.values()]
+        values += [most for spans in self.spans.values() for _, most in spans.values()]
         most = nice_ceiling(max(values, default=1))
         place = {x: left + LEFT + (i + 0.5) * width / len(self.xs) for i, x in enumerate(self.xs)}
         base = top + TOP + height
@@ -51,6 +52,9 @@ class Panel:
         out.append(text(left + LEFT + width / 2, base + 33, self.x_label, 'middle'))
         out.append(text(left + 12, top + TOP + height / 2, self.y_label, 'middle',
                         f'transform="rotate(-90 {left + 12} {top + TOP + height / 2:.1f})"'))
+        for name, spans in self.spans.items():
+            out += [f'<path d="M{place[x]:.1f},{base - height * least / most:.1f}V{base - height * greatest / most:.1f}" stroke="{colour_of(name)}" stroke-opacity="0.45" '
+                    'stroke-width="3"/>' for x, (least, greatest) in spans.items() if greatest > least]
         for name, points in self.series.items():
             at = [(place[x], base - height * points[x] / most) for x in self.xs if x in points]
             dash = ' stroke-dasharray="5 3"' if name in self.dashed else ''

@@ -117,6 +117,14 @@ class Rows(unittest.TestCase):
         self.assertEqual([lab.value(t) for t in ('', 'True', '7', '7.0', '1e3', 'near')], [None, True, 7, 7.0, 1000.0, 'near'])
 
 
+    def test_near_and_far_runs_are_not_put_together(self):
+        runs = [row(1, distance='far'), row(2, valid=False), row(3), row(4, distance='moved'), row(5)]
+        self.assertEqual([r['rate'] for r in lab.comparable(runs)], [3, 5])
+        self.assertEqual([r['rate'] for r in lab.comparable(runs[:2])], [1])
+        self.assertEqual([r['rate'] for r in lab.comparable(runs[1:2])], [2])
+        self.assertEqual(lab.comparable([]), [])
+
+
 class Marks(unittest.TestCase):
     def test_ratio_is_how_many_times_better(self):
         self.assertEqual(marks.ratio(row(10), row(2), 'rate'), 5)
@@ -132,13 +140,13 @@ class Marks(unittest.TestCase):
         rounds = [{('rr64', 'pair'): row(rate), ('rr64', 'kernel'): row(100)} for rate in (900, 1000, 5000)]
         rounds.append({('rr64', 'pair'): row(10, valid=False), ('rr64', 'kernel'): row(100)})
         line = next(line for line in marks.table(rounds, ['rr64']).splitlines() if line.startswith('| 64 connections'))
-        self.assertIn('| 10.00 near | 3 of 4 | reached |', line)
+        self.assertIn('| 10.00 (9.00 to 50.00) near | 3 of 4 | reached |', line)
         self.assertEqual([marks.verdict(r, 10) for r in ({}, {'near': 10.0}, {'near': 9.9})], ['not measured undisturbed', 'reached', '**missed**'])
 
     def test_near_and_far_are_judged_apart(self):
         rounds = [{('rr64', 'pair'): row(rate, distance=distance), ('rr64', 'kernel'): row(100, distance=distance)} for rate, distance in ((900, 'near'), (1200, 'far'), (800, 'near'))]
         line = next(line for line in marks.table(rounds, ['rr64']).splitlines() if line.startswith('| 64 connections'))
-        self.assertIn('| 8.50 near, 12.00 far | 3 of 3 | **missed** near, reached far |', line)
+        self.assertIn('| 8.50 (8.00 to 9.00) near, 12.00 far | 3 of 3 | **missed** near, reached far |', line)
 
     def test_the_wire_alone_is_measured_with_what_is_compared_with_it(self):
         self.assertEqual(marks.needed(['tx1-9000']), ['tx1-9000', 'bare-9000'])

@@ -30,6 +30,17 @@ class Svg(unittest.TestCase):
         self.assertLess(at[2][1], at[1][1])
         self.assertLess(at[0][0], at[1][0])
 
+    def test_a_line_from_the_least_to_the_most(self):
+        panel = Panel('here', 'connections', 'Mb/s', [6, 192], {'up': {6: 10, 192: 5}}, spans={'up': {6: (8, 20), 192: (5, 5)}})
+        picture = chart('t', [panel], [])
+        lines = elements(picture, 'path')
+        self.assertEqual(len(lines), 1)
+        lower, upper = (float(y) for y in lines[0].getAttribute('d').split(',')[1].split('V'))
+        highest, other = (float(c.getAttribute('cy')) for c in elements(picture, 'circle'))
+        self.assertLess(upper, highest)
+        self.assertLess(highest, lower)
+        self.assertLess(lower, other)
+
     def test_nothing_to_show_is_a_picture_too(self):
         self.assertEqual(len(elements(chart('t', [Panel('here', 'x', 'y', [1], {})], []), 'circle')), 0)
 
