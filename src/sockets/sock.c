@@ -72,7 +72,8 @@ back_init(const struct stack *s, const struct sock *sk)
     struct shm_back_sock *b = sock_back(sk);
     uint32_t sndbuf = s->cfg.tcp.snd_buf_bytes;
 
-    b->tx_acked = b->rx_tail = b->rx_held = b->train_tail = b->tx_sent = 0;
+    shm_store(&b->tx_acked, 0); /* looked at by a sweep for idle chunks, which then sees that the slot is not open */
+    b->rx_tail = b->rx_held = b->train_tail = b->tx_sent = 0;
     b->error = 0;
     b->accept_ready = 0;
     b->sndbuf_bytes = sndbuf < SHM_SNDBUF_MAX ? sndbuf : SHM_SNDBUF_MAX;
