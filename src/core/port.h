@@ -117,11 +117,13 @@ struct port_queue {
     struct rte_mbuf *
         *held; /**< [PORT_HELD_MAX], a ring: frames that found the device's queue full, before those of tx[] */
     uint32_t held_head, held_tail; /**< free-running */
+    uint32_t held_bytes; /**< of all held frames */
+    uint32_t full_frames; /**< see port_tx_is_full */
     uint64_t refused_at_us; /**< the device has taken nothing of them since; 0 = it has */
 };
 
 /** Frames that are kept for a device whose queue is full, and for how long it may take none before they are given up. */
-#define PORT_HELD_MAX 4096u
+#define PORT_HELD_MAX 16384u
 #define PORT_HELD_US 100000u
 
 /**
@@ -165,13 +167,37 @@ void port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us);
  */
 void port_flush(struct port_queue *q, uint64_t now_us);
 
-/** Whether frames are held: who can wait had better make no more. Another worker's transmit side may be asked; the answer is then a moment old. */
+/** So many bytes of held frames are enough for senders that can wait. */
+#define PORT_FULL_BYTES (1u << 20)
+
+/** The queue that holds q's frames, which may be another worker's: what it is asked is then a moment old. */
+static inline const struct port_queue *
+port_tx_holder(const struct port_queue *q)
+{
+    return q->ordered != NULL ? q->ordered : q;
+}
+
+/** Whether frames are held. */
+static inline bool
+port_tx_holds(const struct port_queue *q)
+{
+    const struct port_queue *by = port_tx_holder(q);
+
+    return __atomic_load_n(&by->held_tail, __ATOMIC_RELAXED) != __atomic_load_n(&by->held_head, __ATOMIC_RELAXED);
+}
+
+/**
+ * Whether so much is held, in bytes or in packet buffers, that who can wait had better make no more. Some is held gladly: a frame of a request is a few lines in the order in which they will be
+ * needed, where a connection that waits must come back with all of its state.
+ */
 static inline bool
 port_tx_is_full(const struct port_queue *q)
 {
-    const struct port_queue *by = q->ordered != NULL ? q->ordered : q;
+    const struct port_queue *by = port_tx_holder(q);
 
-    return __atomic_load_n(&by->held_tail, __ATOMIC_RELAXED) != __atomic_load_n(&by->held_head, __ATOMIC_RELAXED);
+    return __atomic_load_n(&by->held_bytes, __ATOMIC_RELAXED) >= PORT_FULL_BYTES ||
+           __atomic_load_n(&by->held_tail, __ATOMIC_RELAXED) - __atomic_load_n(&by->held_head, __ATOMIC_RELAXED) >=
+               by->full_frames;
 }
 
 /** When port_flush/port_rx must run next, for held frames or the impairment's sake; UINT64_MAX if never. */

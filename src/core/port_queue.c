@@ -9,9 +9,12 @@
 #include <rte_pause.h>
 
 #include "core/port.h"
+#include "core/prefetch.h"
 
 /* Looks at a full transmit queue before frames are held for the next flush: some microseconds, less than one poll costs. */
 #define TX_RETRIES 16
+/* Of a held frame; of a longer one the processor sees the rest coming. */
+#define PREFETCH_FRAME_BYTES 192u
 
 int
 port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct pktpool *pool, struct counters *ctr)
@@ -26,6 +29,7 @@ port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct 
     p->tx_shared |= !q->receives;
     q->intr_fd = -1;
     q->wire_ops = p->config.wire_ops;
+    q->full_frames = pool->tx->size / 2 / p->nb_queues; /* or there would be no buffers for others */
     q->held = calloc(PORT_HELD_MAX, sizeof(*q->held)); /* touched as used */
     if (q->held == NULL)
         return -ENOMEM;
@@ -135,52 +139,92 @@ has_attached(const struct rte_mbuf *m)
     return false;
 }
 
-/* Offer frames to the device until it has no room for a while. Returns how many it took. */
+/* Offer frames to the device until it has had no room for so many looks. Returns how many it took, and the sum of their bytes. */
 static uint16_t
-offer(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n, struct counters *ctr)
+offer(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n, unsigned retries, uint32_t *took_bytes,
+      struct counters *ctr)
 {
-    uint64_t bytes[PORT_BURST];
+    uint32_t bytes[PORT_BURST];
     uint16_t done = 0;
-    unsigned retries = TX_RETRIES;
 
+    *took_bytes = 0;
     for (uint16_t i = 0; i < n; i++)
         bytes[i] = pkts[i]->pkt_len;
     while (done < n) {
         uint16_t took = tx_burst(q, pkts + done, (uint16_t)(n - done));
 
         for (uint16_t i = 0; i < took; i++)
-            counter_add(ctr, CTR_PORT_TX_BYTES, bytes[done + i]);
-        counter_add(ctr, CTR_PORT_TX_PKTS, took);
+            *took_bytes += bytes[done + i];
         done = (uint16_t)(done + took);
         if (took == 0 && retries-- == 0)
             break;
         if (took == 0)
             rte_pause();
     }
+    counter_add(ctr, CTR_PORT_TX_PKTS, done);
+    counter_add(ctr, CTR_PORT_TX_BYTES, *took_bytes);
     return done;
+}
+
+/* ---- held frames ---------------------------------------------------------------------------------------------------------- */
+
+/* The n oldest, of so many bytes, are gone. */
+static void
+let_go(struct port_queue *q, uint32_t n, uint32_t n_bytes)
+{
+    __atomic_store_n(&q->held_bytes, q->held_bytes - n_bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&q->held_head, q->held_head + n, __ATOMIC_RELAXED);
 }
 
 static void
 drop_held(struct port_queue *q, struct counters *ctr)
 {
-    rte_pktmbuf_free(q->held[q->held_head % PORT_HELD_MAX]);
-    __atomic_store_n(&q->held_head, q->held_head + 1, __ATOMIC_RELAXED);
+    struct rte_mbuf *m = q->held[q->held_head % PORT_HELD_MAX];
+
+    let_go(q, 1, m->pkt_len);
+    rte_pktmbuf_free(m);
     counter_inc(ctr, CTR_PORT_DROP_TX_FULL);
 }
 
-/* Frames that were held, oldest first. True if none is left. */
+static void
+hold(struct port_queue *q, struct rte_mbuf *m, struct counters *ctr)
+{
+    if (q->held_tail - q->held_head == PORT_HELD_MAX)
+        drop_held(q, ctr);
+    q->held[q->held_tail % PORT_HELD_MAX] = m;
+    __atomic_store_n(&q->held_bytes, q->held_bytes + m->pkt_len, __ATOMIC_RELAXED);
+    __atomic_store_n(&q->held_tail, q->held_tail + 1, __ATOMIC_RELAXED);
+}
+
+/* Those that were held for long have left the caches: load a burst of them, from that position on, while there is other work. */
+static void
+prefetch_held(const struct port_queue *q, uint32_t from)
+{
+    uint32_t n = RTE_MIN(q->held_tail - from, (uint32_t)PORT_BURST);
+
+    for (uint32_t i = 0; i < n; i++)
+        prefetch_lines(q->held[(from + i) % PORT_HELD_MAX], sizeof(struct rte_mbuf));
+    for (uint32_t i = 0; i < n; i++) {
+        const struct rte_mbuf *m = q->held[(from + i) % PORT_HELD_MAX];
+
+        prefetch_lines(rte_pktmbuf_mtod(m, const void *), RTE_MIN(m->data_len, PREFETCH_FRAME_BYTES));
+    }
+}
+
+/* Oldest first; true if none is left. The device was full a pass ago: where it still is, the next pass is a better use of the time than waiting. */
 static bool
 send_held(struct port_queue *q, struct counters *ctr)
 {
     while (q->held_head != q->held_tail) {
-        uint32_t at = q->held_head % PORT_HELD_MAX, n = q->held_tail - q->held_head;
+        uint32_t at = q->held_head % PORT_HELD_MAX, n = q->held_tail - q->held_head, bytes;
 
         n = n > PORT_BURST ? PORT_BURST : n;
         n = n > PORT_HELD_MAX - at ? PORT_HELD_MAX - at : n;
-        uint16_t took = offer(q, &q->held[at], (uint16_t)n, ctr);
+        prefetch_held(q, q->held_head + n);
+        uint16_t took = offer(q, &q->held[at], (uint16_t)n, 0, &bytes, ctr);
         if (took > 0)
             q->refused_at_us = 0;
-        __atomic_store_n(&q->held_head, q->held_head + took, __ATOMIC_RELAXED);
+        let_go(q, took, bytes);
         if (took < n)
             return false;
     }
@@ -193,19 +237,16 @@ send_queued(struct port_queue *q, struct counters *ctr)
 {
     bool shared = q->port->tx_shared && q->ordered == NULL; /* else the lock is held */
     uint16_t done = 0;
+    uint32_t bytes;
 
     if (shared)
         lock_take(&q->port->tx_lock, ctr, CTR_LOCK_TX);
     if (likely(q->held_head == q->held_tail) || send_held(q, ctr))
-        done = offer(q, q->tx, q->tx_count, ctr);
+        done = offer(q, q->tx, q->tx_count, TX_RETRIES, &bytes, ctr);
     if (shared)
         lock_give(&q->port->tx_lock);
-    for (; done < q->tx_count; done++) {
-        if (q->held_tail - q->held_head == PORT_HELD_MAX)
-            drop_held(q, ctr);
-        q->held[q->held_tail % PORT_HELD_MAX] = q->tx[done];
-        __atomic_store_n(&q->held_tail, q->held_tail + 1, __ATOMIC_RELAXED);
-    }
+    for (; done < q->tx_count; done++)
+        hold(q, q->tx[done], ctr);
     q->tx_count = 0;
 }
 
@@ -305,7 +346,7 @@ port_next_us(const struct port_queue *q)
 {
     uint64_t rx_us, tx_us;
 
-    if (port_tx_is_full(q))
+    if (port_tx_holds(q))
         return 0;
     if (q->impair_rx == NULL)
         return UINT64_MAX;

@@ -366,6 +366,20 @@ run_waiting(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
     return ran;
 }
 
+/** Most fire in vain, for connections to which nothing has happened for long: all are loaded before the first is looked at. */
+static void
+prefetch_due(const struct tcp_domain *d, const uint32_t *nodes, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (nodes[i] > d->params.max_conns)
+            continue;
+        const struct tcp_conn *c = conn_at(d, nodes[i]);
+        __builtin_prefetch(&c->state);
+        __builtin_prefetch(&c->timer_at[0]);
+        __builtin_prefetch(&c->timer_at[CONN_T_COUNT - 1]);
+    }
+}
+
 unsigned
 tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
 {
@@ -380,6 +394,8 @@ tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget)
         guard_inner(env->locks, TCP_INNER_TIMERS);
         unsigned n = wheel_advance(&d->wheel, domain_timers(d), env->now_us, due, max);
         unguard_inner(env->locks, TCP_INNER_TIMERS);
+        if (n > 1)
+            prefetch_due(d, due, n);
         for (unsigned i = 0; i < n; i++)
             ran += run_due(d, env, due[i]);
         ran += n;

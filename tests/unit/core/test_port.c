@@ -201,7 +201,8 @@ test_what_a_full_queue_refuses_is_held(void **state)
         port_tx(&w.q, frame(60, (uint8_t)(i >> 3)), 0);
     port_flush(&w.q, 0);
     assert_int_equal(ctr.v[CTR_PORT_TX_PKTS], 1023);
-    assert_true(port_tx_is_full(&w.q));
+    assert_true(port_tx_holds(&w.q));
+    assert_false(port_tx_is_full(&w.q)); /* these few */
     assert_int_equal(port_next_us(&w.q), 0);
     while (n < 1100) {
         uint16_t count = port_rx(&w.q, got, PORT_HELD_US);
@@ -213,7 +214,48 @@ test_what_a_full_queue_refuses_is_held(void **state)
         }
         port_flush(&w.q, PORT_HELD_US);
     }
+    assert_false(port_tx_holds(&w.q));
+    assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 0);
+    wire_stop(&w);
+}
+
+/* One frame so many times: pools are smaller than what a port holds. */
+static void
+send_times(struct wire *w, struct rte_mbuf *m, uint16_t times)
+{
+    rte_mbuf_refcnt_update(m, (int16_t)(times - 1));
+    for (uint16_t i = 0; i < times; i++)
+        port_tx(&w->q, m, 0);
+    port_flush(&w->q, 0);
+}
+
+/* By bytes, or by packet buffers: half of the pool. What goes out makes room. */
+static void
+test_it_is_full_when_much_is_held(void **state)
+{
+    struct port_config cfg = config_of("net_ring0");
+    struct rte_mbuf *got[PORT_BURST];
+    const uint16_t large = PORT_FULL_BYTES / 1024;
+    struct wire w;
+
+    (void)state;
+    wire_start(&w, &cfg);
+    send_times(&w, frame(60, 0), 1023);
+    send_times(&w, frame(1024, 0), large - 1);
     assert_false(port_tx_is_full(&w.q));
+    send_times(&w, frame(60, 0), 20);
+    assert_true(port_tx_is_full(&w.q));
+    for (uint16_t n = port_rx(&w.q, got, 0); n > 0; n = port_rx(&w.q, got, 0)) {
+        rte_pktmbuf_free_bulk(got, n);
+        port_flush(&w.q, 0);
+        assert_false(port_tx_is_full(&w.q));
+    }
+    assert_int_equal(w.q.held_bytes, 0);
+    send_times(&w, frame(60, 0), 1023);
+    send_times(&w, frame(60, 0), COUNT / 2 - 1);
+    assert_false(port_tx_is_full(&w.q));
+    send_times(&w, frame(60, 0), 1);
+    assert_true(port_tx_is_full(&w.q));
     assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 0);
     wire_stop(&w);
 }
@@ -234,7 +276,8 @@ test_a_queue_that_stays_full_drops_and_counts(void **state)
     port_flush(&w.q, 1000 + PORT_HELD_US);
     assert_int_equal(ctr.v[CTR_PORT_TX_PKTS], 1023);
     assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 1100 - 1023);
-    assert_false(port_tx_is_full(&w.q));
+    assert_false(port_tx_holds(&w.q));
+    assert_int_equal(w.q.held_bytes, 0);
     wire_stop(&w);
 }
 
@@ -246,9 +289,7 @@ test_the_oldest_make_room(void **state)
 
     (void)state;
     wire_start(&w, &cfg);
-    for (unsigned i = 0; i < 1023 + PORT_HELD_MAX + 10; i++)
-        port_tx(&w.q, frame(60, 0), 0);
-    port_flush(&w.q, 0);
+    send_times(&w, frame(60, 0), 1023 + PORT_HELD_MAX + 10);
     assert_int_equal(ctr.v[CTR_PORT_DROP_TX_FULL], 10);
     wire_stop(&w);
 }
@@ -536,6 +577,7 @@ main(void)
         cmocka_unit_test_teardown(test_start_errors, no_leak),
         cmocka_unit_test_teardown(test_ring_copies_attached_payload, no_leak),
         cmocka_unit_test_teardown(test_what_a_full_queue_refuses_is_held, no_leak),
+        cmocka_unit_test_teardown(test_it_is_full_when_much_is_held, no_leak),
         cmocka_unit_test_teardown(test_a_queue_that_stays_full_drops_and_counts, no_leak),
         cmocka_unit_test_teardown(test_the_oldest_make_room, no_leak),
         cmocka_unit_test_teardown(test_chain_is_linearised_for_a_port_without_multi_seg, no_leak),
