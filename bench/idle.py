@@ -21,6 +21,7 @@ FIRST_PORT = 7000
 SIDES = ('server', 'client')
 HOLD_SECONDS = 300
 SET_UP_SECONDS = 90
+SILENT_SECONDS = 45  # longer than --park has it by default, with the stack's look at all of them
 
 # What a mapping's name in smaps stands for; the rest are programs and libraries.
 MAPPINGS = [
@@ -101,7 +102,7 @@ def hold(lab, connections):
             share = connections // programs + (i < connections % programs)
             client.program('idle', f'{server.address}:{FIRST_PORT + i}', '-c', str(share), '-d', str(HOLD_SECONDS))
         wait_for(f'{connections} connections', lambda: all(side.established() >= connections for side in sides), seconds=SET_UP_SECONDS)
-        time.sleep(2)
+        time.sleep(SILENT_SECONDS)
         return {**{side.name: side.memory() for side in sides}, 'kernel': kernel_bytes()}
     finally:
         for side in reversed(sides):

@@ -554,6 +554,16 @@ static const struct option_row rows[] = {
       .min = 1,
       .max = 3600,
       .help = "How long a closed connection waits for the peer's FIN." },
+    { .name = "park",
+      .section = "TCP",
+      .type = OPTION_U32,
+      FIELD(park_s),
+      .unit = "seconds",
+      .default_text = "30",
+      .min = 0,
+      .max = 4000,
+      .help =
+          "After how long a silence a connection gives most of its memory back until it is needed again; 0: never." },
     { .name = "rto-min",
       .section = "TCP",
       .type = OPTION_U32,
@@ -813,6 +823,7 @@ config_tcp_params(const struct config *cfg, struct tcp_params *p)
     p->port_max = (uint16_t)cfg->port_max;
     p->time_wait_us = cfg->time_wait_s * 1000000;
     p->fin_wait2_us = cfg->fin_wait2_s * 1000000;
+    p->park_us = cfg->park_s * 1000000;
     p->rto_min_us = cfg->rto_min_ms * 1000;
     p->delack_us = cfg->delack_ms * 1000;
     p->challenge_us = cfg->challenge_ms * 1000;

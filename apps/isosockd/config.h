@@ -51,6 +51,7 @@ struct config {
     bool pacing;
     uint32_t time_wait_s;
     uint32_t fin_wait2_s;
+    uint32_t park_s;
     uint32_t rto_min_ms;
     uint32_t delack_ms;
     uint32_t challenge_ms;

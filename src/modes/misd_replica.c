@@ -238,6 +238,7 @@ misd_replica_init(struct misd_replica *r, struct misd *x, unsigned number, struc
         .release = on_release,
         .acked = on_acked,
         .event = on_event,
+        .unused = stack_on_unused,
     };
     r->env = (struct tcp_env){ .sink = &r->sink, .gso_max_bytes = stack_gso_max_bytes(x->stack) };
     return 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* A live process leaves a ring half updated for nanoseconds, or for as long as it is not scheduled. */
 #define STUCK_US 50000u
@@ -23,6 +24,14 @@ lazy_free(void *p, size_t bytes)
 {
     if (p != NULL)
         munmap(p, bytes);
+}
+
+void
+lazy_give_back(void *at, size_t bytes)
+{
+    /* Where pages are larger it is not for the system to take. */
+    if (((uintptr_t)at | bytes) % (size_t)sysconf(_SC_PAGESIZE) == 0)
+        madvise(at, bytes, MADV_DONTNEED);
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */

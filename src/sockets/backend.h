@@ -809,6 +809,8 @@ void app_reap(struct host *h);
 /** Reserve address space that takes memory as it is touched. NULL: none. */
 void *lazy_alloc(size_t bytes);
 void lazy_free(void *p, size_t bytes);
+/** Part of it is zero, and will hardly be touched soon. */
+void lazy_give_back(void *at, size_t bytes);
 
 /** Internal addresses <-> shared ones. */
 static inline struct ip_addr

@@ -283,6 +283,13 @@ stack_domain_destroy(const struct stack *s, struct tcp_domain *d)
     lazy_free(d, s->tcp_bytes);
 }
 
+void
+stack_on_unused(void *ctx, void *at, size_t bytes)
+{
+    (void)ctx;
+    lazy_give_back(at, bytes);
+}
+
 /* Each held buffer is released or delivered once; a connection is told of acknowledgements, its opening, its peer's FIN and its end. */
 uint32_t
 stack_effects_max(const struct stack *s)

@@ -32,6 +32,8 @@ void stack_look_at(struct stack *s, struct tcp_domain *d);
 /** A fresh domain like the stack's own, which has seen no event yet. NULL: no memory. */
 struct tcp_domain *stack_domain_create(const struct stack *s);
 void stack_domain_destroy(const struct stack *s, struct tcp_domain *d);
+/** tcp_sink.unused of any of them. */
+void stack_on_unused(void *ctx, void *at, size_t bytes);
 /** Largest number of effects that one event can have, those of kind EFFECT_SENT left out. */
 uint32_t stack_effects_max(const struct stack *s);
 /** What is the same for every engine call on it. */

@@ -54,6 +54,7 @@ domain_create(struct stack *s)
         .release = rx_on_release,
         .acked = sock_on_acked,
         .event = sock_on_event,
+        .unused = stack_on_unused,
     };
     s->env = (struct tcp_env){
         .sink = &s->sink,

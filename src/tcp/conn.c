@@ -18,6 +18,14 @@ conn_by_id(const struct tcp_domain *d, tcp_id id)
 }
 
 struct tcp_conn *
+conn_awake(struct tcp_domain *d, tcp_id id)
+{
+    struct tcp_conn *c = conn_by_id(d, id);
+
+    return __builtin_expect(c != NULL, 1) ? c : park_wake_by_id(d, id);
+}
+
+struct tcp_conn *
 conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t, const struct tcp_conn_opts *o,
          uint32_t flags)
 {
@@ -112,6 +120,8 @@ conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     c->quick_acks = (uint8_t)(quick > 16 ? 16 : quick);
     if (c->flags & CONN_F_KEEPALIVE)
         conn_timer_set(d, env, c, CONN_T_KEEP, env->now_us + c->opts.keep_idle_s * 1000000ull);
+    if (!GUARDED(env->locks))
+        park_watch(d);
 }
 
 /** The handshake is complete: rcv_nxt, snd_una and the peer's options are known. */

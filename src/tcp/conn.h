@@ -317,6 +317,25 @@ struct tcp_half {
 #define HALF_F_FO_EXP 16u /**< in the experimental option */
 _Static_assert(sizeof(struct tcp_half) <= 80, "half-open entries are small");
 
+/** A connection that has been silent for long, packed (park.c). Has the connection's index. In use <=> link.tuple.local_port is not 0. */
+#define TCP_PARKED_BYTES 99u
+struct tcp_parked {
+    struct tcp_link link;
+    uint32_t more; /**< first block of what did not fit, 0 = none */
+    uint8_t gen; /**< upper byte of the id */
+    uint8_t bytes[TCP_PARKED_BYTES];
+};
+_Static_assert(sizeof(struct tcp_parked) <= 148,
+               "this and its place in the tables is all that a silent connection takes");
+
+/** More of it; most have no need. */
+#define TCP_PARK_BLOCK_BYTES 28u
+#define TCP_PARK_BLOCKS_MAX 17u
+struct tcp_park_block {
+    uint32_t next;
+    uint8_t bytes[TCP_PARK_BLOCK_BYTES];
+};
+
 /** The end of a record in what is not sent yet: a ring in the order of the stream, named by its last entry. */
 struct tcp_record {
     uint32_t next;

@@ -13,7 +13,7 @@ struct range {
 /** The domain's head, each pool, the arrays; of the timers' nodes three stretches. */
 #define RANGES (1 + ARRAY_COUNT + 2)
 
-_Static_assert(ARRAY_COUNT == 22, "a new array has its stretch here");
+_Static_assert(ARRAY_COUNT == 25, "a new array has its stretch here");
 
 /** What may have been touched in a domain whose pools have these marks. */
 static void
@@ -25,7 +25,7 @@ ranges_of(const struct tcp_domain *d, const uint32_t high[POOL_COUNT], struct ra
         [POOL_REASS] = sizeof(struct tcp_reass),   [POOL_SENT] = sizeof(struct tcp_sent_run),
         [POOL_BIND] = sizeof(struct tcp_bind),     [POOL_MODEL] = TCP_CC_MODEL_BYTES,
         [POOL_RECORD] = sizeof(struct tcp_record), [POOL_MOVED] = sizeof(struct tcp_moved),
-        [POOL_MD5] = sizeof(struct tcp_md5_entry),
+        [POOL_MD5] = sizeof(struct tcp_md5_entry), [POOL_PARK] = sizeof(struct tcp_park_block),
     };
     const uint64_t node = sizeof(struct wheel_node);
     const uint64_t timers = d->at[ARRAY_TIMERS];
@@ -44,9 +44,11 @@ ranges_of(const struct tcp_domain *d, const uint32_t high[POOL_COUNT], struct ra
     r[n++] = (struct range){ d->at[ARRAY_PATHCACHE], PATHCACHE_ENTRIES * sizeof(struct tcp_path_entry) };
     r[n++] = (struct range){ d->at[ARRAY_TALLIES], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_tally) };
     r[n++] = (struct range){ d->at[ARRAY_WAITERS], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_waiter) };
+    r[n++] = (struct range){ d->at[ARRAY_PARKED], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_parked) };
+    r[n++] = (struct range){ d->at[ARRAY_PARKED_BITS], (high[POOL_CONN] / 64 + 1ull) * sizeof(uint64_t) };
     r[n++] = (struct range){ timers, (high[POOL_CONN] + 1ull) * node };
     r[n++] = (struct range){ timers + half_timer(d, 1) * node, high[POOL_HALF] * node };
-    r[n++] = (struct range){ timers + tw_timer(d) * node, node };
+    r[n++] = (struct range){ timers + tw_timer(d) * node, 2 * node };
 }
 
 /** The larger of both marks: what one has and the other has not is zero in the other. */

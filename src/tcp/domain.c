@@ -47,6 +47,7 @@ tcp_params_default(struct tcp_params *p)
     p->mtu_min_bytes = 552;
     p->mtu_probe_interval_s = 600;
     p->mtu_expires_s = 600;
+    p->park_us = 30000000;
 }
 
 static bool
@@ -124,6 +125,13 @@ md5_count(const struct tcp_params *p)
     return TCP_MD5_KEYS_MAX + p->max_conns + p->max_time_wait;
 }
 
+/** Of an array whose entries parked connections do without, all pages are to be its own. */
+static bool
+is_given_back(unsigned array)
+{
+    return array == POOL_CONN || array == ARRAY_FLOWS;
+}
+
 static uint64_t
 layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
 {
@@ -139,9 +147,10 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [POOL_MOVED] = (p->max_moved + 1ull) * sizeof(struct tcp_moved),
         [POOL_MODEL] = (p->max_conns + 1ull) * TCP_CC_MODEL_BYTES,
         [POOL_MD5] = (md5_count(p) + 1ull) * sizeof(struct tcp_md5_entry),
+        [POOL_PARK] = ((uint64_t)p->max_conns * TCP_PARK_BLOCKS_MAX + 1) * sizeof(struct tcp_park_block),
         [ARRAY_BUCKETS] = (uint64_t)bucket_count(p) * sizeof(uint32_t),
         [ARRAY_PORTS] = 65536ull * sizeof(uint32_t),
-        [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 2ull) * sizeof(struct wheel_node),
+        [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 3ull) * sizeof(struct wheel_node),
         [ARRAY_WAITERS] = (p->max_conns + 1ull) * sizeof(struct tcp_waiter),
         [ARRAY_FASTOPEN] = FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry),
         [ARRAY_FLOWS] = (p->max_conns + 1ull) * sizeof(struct tcp_flow),
@@ -149,13 +158,16 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_PATHS] = (p->max_conns + 1ull) * sizeof(struct tcp_path),
         [ARRAY_PATHCACHE] = PATHCACHE_ENTRIES * sizeof(struct tcp_path_entry),
         [ARRAY_TALLIES] = (p->max_conns + 1ull) * sizeof(struct tcp_tally),
+        [ARRAY_PARKED] = (p->max_conns + 1ull) * sizeof(struct tcp_parked),
+        [ARRAY_PARKED_BITS] = (p->max_conns / 64 + 1ull) * sizeof(uint64_t),
         [ARRAY_MARKS] = (run_count(p) + 1ull) * sizeof(struct tcp_rate_mark),
     };
     uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;
 
     for (unsigned i = 0; i < ARRAY_COUNT; i++) {
-        at[i] = end;
-        end += (len[i] + 63) & ~63ull;
+        uint64_t unit = is_given_back(i) ? TCP_PAGE_BYTES : 64;
+        at[i] = (end + unit - 1) & ~(unit - 1);
+        end = (at[i] + len[i] + unit - 1) & ~(unit - 1);
     }
     return end;
 }
@@ -218,6 +230,7 @@ params_copy(struct tcp_params *to, const struct tcp_params *p)
     to->mtu_min_bytes = p->mtu_min_bytes;
     to->mtu_probe_interval_s = p->mtu_probe_interval_s;
     to->mtu_expires_s = p->mtu_expires_s;
+    to->park_us = p->park_us;
     to->nb_path_routes = p->nb_path_routes;
     for (unsigned i = 0; i < p->nb_path_routes; i++)
         to->path_routes[i] = p->path_routes[i]; /* it has no padding */
@@ -250,6 +263,7 @@ tcp_domain_init(struct tcp_domain *d, const struct tcp_params *p, uint64_t now_u
     tcp_pool_init(&d->pools[POOL_MODEL], p->max_conns);
     tcp_pool_init(&d->pools[POOL_MOVED], p->max_moved);
     tcp_pool_init(&d->pools[POOL_MD5], md5_count(p));
+    tcp_pool_init(&d->pools[POOL_PARK], p->max_conns * TCP_PARK_BLOCKS_MAX);
     wheel_init(&d->wheel, now_us);
     return 0;
 }
@@ -265,6 +279,7 @@ tcp_set_params(struct tcp_domain *d, const struct tcp_params *p)
         return -EINVAL;
     bool same_routes = o->nb_path_routes == p->nb_path_routes &&
                        memcmp(o->path_routes, p->path_routes, p->nb_path_routes * sizeof(p->path_routes[0])) == 0;
+    park_wake_all(d); /* they are packed by the old parameters, and the new ones may concern them */
     params_copy(&d->params, p);
     struct tcp_env env = { .now_us = d->now_us };
     for (uint32_t i = 1; !same_routes && i <= d->pools[POOL_CONN].high; i++)
@@ -322,6 +337,8 @@ tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
     } else {
         d->now_us = env->now_us;
         ref = table_find_in(d, in);
+        if (__builtin_expect(TABLE_KIND(ref) == TABLE_PARKED, 0))
+            ref = TABLE_REF(TABLE_CONN, conn_index(d, park_wake(d, TABLE_INDEX(ref))));
     }
     if (md5_admits(d, env, ref, in))
         deal_with(d, env, ref, in, &taken);
@@ -339,6 +356,8 @@ run_due(struct tcp_domain *d, const struct tcp_env *env, uint32_t node)
         return guard_run_due(d, env, node);
     if (node <= d->params.max_conns)
         conn_on_timer(d, env, node);
+    else if (node == park_timer(d))
+        park_look(d, env);
     else if (node != tw_timer(d))
         half_on_timer(d, env, node - d->params.max_conns);
     else
@@ -421,12 +440,14 @@ tcp_timer_changes(const struct tcp_domain *d)
 void
 tcp_usage(const struct tcp_domain *d, struct tcp_usage *u)
 {
+    bool watched = wheel_is_armed(&domain_timers(d)[park_timer(d)]); /* no entry's timer */
+
     *u = (struct tcp_usage){
         .conns = d->pools[POOL_CONN].used - d->listeners,
         .listeners = d->listeners,
         .half_open = d->pools[POOL_HALF].used,
         .time_wait = d->pools[POOL_TW].used,
         .ooo_bufs = d->pools[POOL_SEG].used,
-        .timers_armed = d->wheel.armed,
+        .timers_armed = d->wheel.armed - watched,
     };
 }

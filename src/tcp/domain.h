@@ -27,6 +27,7 @@ enum domain_pool {
     POOL_MODEL,
     POOL_MOVED,
     POOL_MD5,
+    POOL_PARK,
     POOL_COUNT
 };
 
@@ -43,6 +44,8 @@ enum domain_array {
     ARRAY_PATHS,
     ARRAY_PATHCACHE,
     ARRAY_TALLIES,
+    ARRAY_PARKED,
+    ARRAY_PARKED_BITS,
     ARRAY_COUNT
 };
 
@@ -61,6 +64,8 @@ struct tcp_domain {
     uint32_t md5_keys_set; /**< of these, those that users have set: the others are copies for one connection each */
     uint32_t listeners;
     uint32_t tw_head, tw_tail; /**< oldest and youngest TIME-WAIT entry */
+    uint32_t park_hand; /**< the connection that was last looked at for parking */
+    bool park_awake; /**< since the hand began at the first, it has met one that it could not park yet */
     uint32_t half_hand; /**< the half-open entry that was last looked at for giving way */
     uint32_t challenge_second; /**< RFC 5961 section 7: challenge ACKs are counted in this second */
     uint32_t challenge_count;
@@ -201,13 +206,32 @@ tally_of(const struct tcp_domain *d, const struct tcp_conn *c)
     return (struct tcp_tally *)domain_array(d, ARRAY_TALLIES) + conn_index(d, c);
 }
 
+static inline struct tcp_parked *
+parked_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (struct tcp_parked *)domain_array(d, ARRAY_PARKED) + i;
+}
+
+static inline struct tcp_park_block *
+park_block_at(const struct tcp_domain *d, uint32_t i)
+{
+    return (struct tcp_park_block *)domain_array(d, POOL_PARK) + i;
+}
+
+/** A bit for each connection: it is parked. */
+static inline uint64_t *
+parked_bits(const struct tcp_domain *d)
+{
+    return domain_array(d, ARRAY_PARKED_BITS);
+}
+
 static inline tcp_id
 slot_id(const struct tcp_domain *d, uint32_t i)
 {
     return i | (uint32_t)slot_at(d, i)->conn.gen << 24;
 }
 
-/* Timer nodes: a connection's is its index; then half-open entries; the last is TIME-WAIT's. */
+/* Timer nodes: a connection's is its index; then half-open entries; the last two are TIME-WAIT's and that of parking. */
 static inline uint32_t
 half_timer(const struct tcp_domain *d, uint32_t i)
 {
@@ -218,6 +242,12 @@ static inline uint32_t
 tw_timer(const struct tcp_domain *d)
 {
     return d->params.max_conns + d->params.max_half_open + 1;
+}
+
+static inline uint32_t
+park_timer(const struct tcp_domain *d)
+{
+    return tw_timer(d) + 1;
 }
 
 /** Ticks of the wheel, modulo 2^32: differences are good for 38 hours. */
@@ -240,7 +270,7 @@ us_since_tick(uint64_t now_us, uint32_t tick)
 }
 
 /* ---- table.c ---- */
-enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW, TABLE_MOVED };
+enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW, TABLE_MOVED, TABLE_PARKED };
 #define TABLE_KIND(ref) ((enum table_kind)((ref) >> 29))
 #define TABLE_INDEX(ref) ((ref)&0x1fffffffu)
 #define TABLE_REF(kind, i) ((uint32_t)(kind) << 29 | (i))
@@ -252,6 +282,8 @@ uint32_t table_find_in(const struct tcp_domain *d, const struct tcp_in *in);
 uint32_t table_peek(const struct tcp_domain *d, const struct tcp_tuple *t, unsigned max_steps);
 void table_add(struct tcp_domain *d, uint32_t ref);
 void table_remove(struct tcp_domain *d, uint32_t ref);
+/** Another entry, whose tuple is the same, takes the place of one. */
+void table_exchange(struct tcp_domain *d, uint32_t ref, uint32_t by);
 
 /* ---- port.c ---- */
 int port_acquire(struct tcp_domain *d, const struct ip_addr *addr, uint16_t port, bool reuseaddr, bool reuseport,
@@ -265,7 +297,10 @@ uint32_t port_find_listener(const struct tcp_domain *d, const struct tcp_tuple *
 int port_choose(struct tcp_domain *d, struct tcp_tuple *t, bool for_bind);
 
 /* ---- conn.c ---- */
+/** NULL: there is none such, or it is parked. */
 struct tcp_conn *conn_by_id(const struct tcp_domain *d, tcp_id id);
+/** As that, but one that is parked is woken. */
+struct tcp_conn *conn_awake(struct tcp_domain *d, tcp_id id);
 struct tcp_conn *conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t,
                           const struct tcp_conn_opts *o, uint32_t flags);
 void conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state next);
@@ -312,6 +347,24 @@ conn_fin_sent(const struct tcp_conn *c)
 {
     return seq_gt(c->snd_nxt, c->snd_end);
 }
+
+/* ---- park.c ---- */
+/** What the sink's `unused` is told of: pages of this size. */
+#define TCP_PAGE_BYTES 4096u
+
+/** The connection is what it was. */
+struct tcp_conn *park_wake(struct tcp_domain *d, uint32_t i);
+/** NULL: none such is parked. */
+struct tcp_conn *park_wake_by_id(struct tcp_domain *d, tcp_id id);
+/** The connection of an index, which perhaps is parked. */
+struct tcp_conn *park_wake_for_timer(struct tcp_domain *d, uint32_t i);
+void park_wake_all(struct tcp_domain *d);
+/** Look at a parked one without waking it; false: it is not parked. */
+bool park_read(const struct tcp_domain *d, uint32_t i, struct tcp_conn *c, struct tcp_flow *f);
+/** There are connections: they are looked at from time to time. */
+void park_watch(struct tcp_domain *d);
+/** It is time to. */
+void park_look(struct tcp_domain *d, const struct tcp_env *env);
 
 /* ---- path.c ---- */
 /** A connection begins, whose port takes segments of mss_out. */
@@ -411,7 +464,7 @@ struct ack_news;
 void ecn_on_ack(const struct tcp_domain *d, struct tcp_conn *c, const struct tcp_in *in, struct ack_news *n);
 /** Flags, codepoint and option of a segment that is about to go. */
 void ecn_put(const struct tcp_domain *d, struct tcp_conn *c, struct tcp_out *out);
-void ecn_info(const struct tcp_domain *d, const struct tcp_conn *c, struct tcp_conn_info *info);
+void ecn_info(const struct tcp_conn *c, const struct tcp_accecn *a, struct tcp_conn_info *info);
 /** Do its flags survive in segments that are cut out of a larger one? */
 bool ecn_may_be_cut(const struct tcp_domain *d, const struct tcp_conn *c);
 

@@ -465,10 +465,9 @@ ecn_may_be_cut(const struct tcp_domain *d, const struct tcp_conn *c)
 /* ---- looking ---------------------------------------- */
 
 void
-ecn_info(const struct tcp_domain *d, const struct tcp_conn *c, struct tcp_conn_info *info)
+ecn_info(const struct tcp_conn *c, const struct tcp_accecn *a, struct tcp_conn_info *info)
 {
     static const uint32_t first[TCP_ACCECN_FIELDS] = { 1, 0, 1 };
-    const struct tcp_accecn *a = accecn_of(d, c);
 
     info->accecn = (c->ecn & CONN_ECN_ACC) != 0 && c->state != TCP_ST_SYN_SENT;
     info->ecn = info->accecn || (c->ecn & CONN_ECN_ON) != 0;

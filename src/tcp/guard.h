@@ -119,7 +119,7 @@ conn_enter(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
     if (GUARDED(env->locks))
         return guard_conn(d, env, id);
     d->now_us = env->now_us;
-    return conn_by_id(d, id);
+    return conn_awake(d, id);
 }
 
 static inline void

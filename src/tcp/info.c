@@ -47,10 +47,10 @@ info_conn_rates(const struct tcp_conn *c, struct tcp_conn_info *info)
 
 /** Linux's counts: our SYN and FIN are bytes where they are acknowledged, not where they are sent. */
 static void
-info_conn_counts(const struct tcp_domain *d, const struct tcp_conn *c, struct tcp_conn_info *info)
+info_conn_counts(const struct tcp_conn *c, const struct tcp_tally *tally, struct tcp_conn_info *info)
 {
     static const struct tcp_tally none;
-    const struct tcp_tally *t = c->tallied ? tally_of(d, c) : &none;
+    const struct tcp_tally *t = c->tallied ? tally : &none;
     bool fin_acked = conn_fin_sent(c) && seq_gt(c->snd_una, c->snd_end);
 
     info->bytes_acked = c->bytes_acked + c->syn_acked + fin_acked;
@@ -72,14 +72,15 @@ info_conn_counts(const struct tcp_domain *d, const struct tcp_conn *c, struct tc
     info->fastopen_fail = c->fastopen_fail;
 }
 
+/** Connection i, which lies in c and f. */
 static void
-info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
+info_conn(const struct tcp_domain *d, uint32_t i, const struct tcp_conn *c, const struct tcp_flow *f,
+          struct tcp_conn_info *info)
 {
-    const struct tcp_conn *c = conn_at(d, i);
     uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
 
     memset(info, 0, sizeof(*info));
-    info->id = slot_id(d, i);
+    info->id = i | (uint32_t)c->gen << 24;
     info->user = c->user;
     info->tuple = c->link.tuple;
     info->state = (enum tcp_state)c->state;
@@ -94,15 +95,14 @@ info_conn(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     info->retrans_segs =
         segs_of(c, tcp_sent_retrans_bytes(sent_store((struct tcp_domain *)(uintptr_t)d, NULL), &c->sent));
     info->lost_segs += info->retrans_segs;
-    info_conn_counts(d, c, info);
-    const struct tcp_flow *f = flow_of(d, c);
+    info_conn_counts(c, tally_of(d, conn_at(d, i)), info);
     info->delivery_rate = tcp_rate_bytes_per_s(f->rate.info_bytes, f->rate.info_us);
     info->delivery_rate_app_limited = f->rate.info_limited != 0;
     info->pacing_rate = f->pace.bytes_per_s;
     info->max_pacing_rate = c->opts.max_pacing_rate;
     info->busy_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUSY, d->now_us);
     info->rwnd_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_WINDOW, d->now_us);
-    ecn_info(d, c, info);
+    ecn_info(c, accecn_of(d, conn_at(d, i)), info);
     info->sndbuf_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUFFER, d->now_us);
     info->rcv_buf_bytes = c->rcv_buf;
     info->rcv_rtt_us = f->tune.rtt_us;
@@ -130,12 +130,18 @@ info_listener(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info
 static bool
 info_slot(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
 {
-    if (slot_at(d, i)->conn.state == 0)
-        return false;
-    if (slot_at(d, i)->conn.state == TCP_ST_LISTEN)
+    const struct tcp_conn *c = conn_at(d, i);
+    struct tcp_conn parked;
+    struct tcp_flow flow;
+
+    if (park_read(d, i, &parked, &flow))
+        info_conn(d, i, &parked, &flow, info);
+    else if (c->state == TCP_ST_LISTEN)
         info_listener(d, i, info);
+    else if (c->state != 0)
+        info_conn(d, i, c, flow_of(d, c), info);
     else
-        info_conn(d, i, info);
+        return false;
     return true;
 }
 
@@ -170,7 +176,7 @@ tcp_info(const struct tcp_domain *d, tcp_id id, struct tcp_conn_info *info)
 {
     uint32_t i = id & 0xffffff;
 
-    return i != 0 && i <= d->pools[POOL_CONN].high && slot_id(d, i) == id && info_slot(d, i, info);
+    return i != 0 && i <= d->pools[POOL_CONN].high && info_slot(d, i, info) && info->id == id;
 }
 
 unsigned

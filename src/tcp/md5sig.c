@@ -151,7 +151,7 @@ tcp_set_md5_key(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, cons
         return -EINVAL;
     tcp_hold(d, env, id);
     struct tcp_listener *l = listener_by_id(d, id);
-    struct tcp_conn *c = conn_by_id(d, id);
+    struct tcp_conn *c = conn_awake(d, id);
     if (l != NULL)
         rc = list_set(d, &l->md5, key);
     if (c != NULL)

@@ -271,6 +271,7 @@ tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, t
     if (m->has_model)
         memcpy(conn_model_take(d, env->locks, c), m->model, sizeof(m->model));
     table_add(d, TABLE_REF(TABLE_CONN, i));
+    park_watch(d);
     conn_arm_timers(d, c);
     if (m->waits)
         tcp_waiters_add(&d->waiters, domain_waiters(d), i);

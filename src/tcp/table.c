@@ -49,6 +49,8 @@ link_of(const struct tcp_domain *d, uint32_t ref)
         return &half_at(d, i)->link;
     case TABLE_TW:
         return &tw_at(d, i)->link;
+    case TABLE_PARKED:
+        return &parked_at(d, i)->link;
     case TABLE_MOVED:
         return &((struct tcp_moved *)domain_array(d, POOL_MOVED) + i)->link;
     default:
@@ -129,6 +131,20 @@ table_remove(struct tcp_domain *d, uint32_t ref)
     if (*at == ref)
         __atomic_store_n(at, l->hash_next, __ATOMIC_RELEASE);
     l->hash_next = 0;
+}
+
+void
+table_exchange(struct tcp_domain *d, uint32_t ref, uint32_t by)
+{
+    const struct tcp_link *from = link_of(d, ref);
+    struct tcp_link *to = link_of(d, by);
+    uint32_t *at = bucket_of(d, from->hash);
+
+    while (*at != ref)
+        at = &link_of(d, *at)->hash_next;
+    to->hash = from->hash;
+    to->hash_next = from->hash_next;
+    *at = by;
 }
 
 /* ---- ahead of a burst ---------------------------------------- */

@@ -112,6 +112,8 @@ struct tcp_params {
     uint32_t mtu_probe_interval_s; /**< how long after its end a search begins anew */
     uint32_t mtu_expires_s; /**< how long what ICMP has told of a path counts (RFC 1191 section 6.3) */
     struct tcp_path_route path_routes[TCP_PATH_ROUTES_MAX];
+    uint32_t
+        park_us; /**< after so long a silence a connection gives most of its memory back, until it is needed again; 0 = never. Where tcp_env.locks is set none does */
 };
 
 /* RFC 4821, with the values of Linux's net.ipv4.tcp_mtu_probing. */
@@ -276,6 +278,8 @@ struct tcp_sink {
     void (*acked)(void *ctx, tcp_user user, uint32_t n_bytes);
     /** events: a set of enum tcp_event; err: a positive errno with TCP_EVENT_ERROR, else 0. */
     void (*event)(void *ctx, tcp_user user, uint32_t events, int err);
+    /** So many bytes of the domain, a multiple of 4096 from its start and long, are zero, and will be for long: they may go back to the system if they are zero when touched again. NULL: nobody wants them. */
+    void (*unused)(void *ctx, void *at, size_t bytes);
 };
 
 /** What connections share and an event of one connection touches too: short locks, innermost, no two held at once. */

@@ -205,6 +205,9 @@ conn_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 {
     struct tcp_conn *c = conn_at(d, i);
     uint32_t now = tick_of(env->now_us);
+
+    if (__builtin_expect(c->state == 0, 0))
+        c = park_wake_for_timer(d, i);
     uint8_t gen = c->gen;
 
     for (unsigned t = 0; t < CONN_T_COUNT; t++) {

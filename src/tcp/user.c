@@ -288,7 +288,7 @@ tcp_close(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, bool unrea
 {
     tcp_hold(d, env, id);
     struct tcp_listener *l = listener_by_id(d, id);
-    struct tcp_conn *c = conn_by_id(d, id);
+    struct tcp_conn *c = conn_awake(d, id);
     if (l != NULL)
         listener_close(d, env, l);
     if (c != NULL)
@@ -301,7 +301,7 @@ tcp_abort(struct tcp_domain *d, const struct tcp_env *env, tcp_id id)
 {
     tcp_hold(d, env, id);
     struct tcp_listener *l = listener_by_id(d, id);
-    struct tcp_conn *c = conn_by_id(d, id);
+    struct tcp_conn *c = conn_awake(d, id);
     if (l != NULL) {
         l->user = 0;
         listener_close(d, env, l);
@@ -416,7 +416,7 @@ tcp_set_option(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, enum 
 
     tcp_hold(d, env, id);
     struct tcp_listener *l = listener_by_id(d, id);
-    struct tcp_conn *c = conn_by_id(d, id);
+    struct tcp_conn *c = conn_awake(d, id);
     if (l != NULL)
         rc = listener_set_option(d, l, opt, value);
     else if (c != NULL)

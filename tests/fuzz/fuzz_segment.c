@@ -434,7 +434,7 @@ replica_reset(struct replica *r)
     r->env.now_us = START_US;
     r->env.sink = &r->sink;
     r->env.ctr = &r->ctr;
-    r->sink = (struct tcp_sink){ r, on_emit, on_deliver, on_release, on_acked, on_event };
+    r->sink = (struct tcp_sink){ r, on_emit, on_deliver, on_release, on_acked, on_event, NULL };
     FUZZ_CHECK(tcp_domain_init(d, &params, r->env.now_us) == 0);
 }
 

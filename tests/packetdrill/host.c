@@ -232,7 +232,7 @@ host_init(struct host *h, uint16_t mtu)
     h->mtu = mtu;
     h->wmem_bytes = 256 * 1024;
     h->notsent_lowat_bytes = UINT32_MAX;
-    h->sink = (struct tcp_sink){ h, sink_emit, sink_deliver, sink_release, sink_acked, sink_event };
+    h->sink = (struct tcp_sink){ h, sink_emit, sink_deliver, sink_release, sink_acked, sink_event, NULL };
 }
 
 static void

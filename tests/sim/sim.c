@@ -313,7 +313,7 @@ host_init(struct sim *s, struct sim_host *h, const struct tcp_params *p)
     assert_non_null(h->d);
     memset(h->d, 0, h->d_bytes);
     assert_int_equal(tcp_domain_init(h->d, p, s->now_us), 0);
-    h->sink = (struct tcp_sink){ h, on_emit, on_deliver, on_release, on_acked, on_event };
+    h->sink = (struct tcp_sink){ h, on_emit, on_deliver, on_release, on_acked, on_event, NULL };
     h->env = (struct tcp_env){ .sink = &h->sink, .ctr = &h->ctr, .now_us = s->now_us };
 }
 

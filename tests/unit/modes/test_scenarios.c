@@ -368,6 +368,30 @@ signs_every_segment(struct world *w)
     assert_int_equal(status(&w->a, stranger) & (SHM_ST_CONNECTED | SHM_ST_ERROR), 0);
 }
 
+/* Nobody speaks for a minute; then all do again, and miss nothing. Where a domain is entered by several threads at once nobody parks. */
+static void
+silent_connections_park(struct world *w)
+{
+    uint32_t listener = listen_on(&w->b, PORT, false), client[CONNS], server[CONNS];
+    bool parks = strncmp(run.text, "msgp", 4) != 0;
+    struct stream st[2 * CONNS];
+    unsigned share;
+
+    connect_all(w, &listener, 1, client, server, st, &share);
+    for (unsigned round = 1; round <= 2; round++) {
+        transfer_all(&w->net, st, 2 * CONNS, 3000 * round);
+        for (unsigned ms = 0; ms < 60000; ms += 20)
+            net_step(&w->net, 20000);
+        for (unsigned node = 0; node < 2; node++)
+            assert_int_equal(counted(w, node, CTR_TCP_PARKED), parks ? round * CONNS : 0);
+    }
+    transfer_all(&w->net, st, 2 * CONNS, 9000);
+    for (unsigned i = 0; i < CONNS; i++) {
+        assert_int_equal(fapp_close(&w->a, client[i], false), 0);
+        assert_int_equal(fapp_close(&w->b, server[i], false), 0);
+    }
+}
+
 static const struct {
     const char *name;
     void (*fn)(struct world *w);
@@ -385,6 +409,7 @@ static const struct {
     { "no stop", nobody_stops_the_world, 0, 0, 0 },
     { "a domain refuses", one_domain_refuses, 0, 0, 0 },
     { "abort", aborts, 0, 0, 0 },
+    { "silence", silent_connections_park, 0, 0, 0 },
     { "peer death", peer_dies, 0, 0, 0 },
     { "loss", repairs_losses, 30000, 0, 0 },
     { "signatures", signs_every_segment, 0, 0, 0 },

@@ -14,7 +14,8 @@
 /** What a walk over a domain has found; each is to be what the domain itself counts. */
 struct census {
     uint32_t pool[POOL_COUNT];
-    uint32_t in_table[TABLE_MOVED + 1];
+    uint32_t in_table[TABLE_PARKED + 1];
+    uint32_t parked;
     uint32_t listeners, pending, dead; /**< connections that wait to be accepted; of these, ended */
     uint32_t md5_keys_set;
     uint32_t half_open, accept_count; /**< sums of what the listeners say */
@@ -118,8 +119,10 @@ look_at_md5(const struct tcp_domain *d, struct census *n, uint32_t list)
     }
 }
 
+/* It lies in c and f; the table has it as `ref`. */
 static void
-look_at_conn(const struct tcp_domain *d, struct census *n, const struct tcp_conn *c)
+look_at_conn(const struct tcp_domain *d, struct census *n, const struct tcp_conn *c, const struct tcp_flow *f,
+             uint32_t ref)
 {
     const bool begun = c->state != TCP_ST_SYN_SENT && c->state != TCP_ST_SYN_RECEIVED && c->state != TCP_ST_CLOSED &&
                        (c->flags & CONN_F_FO_CHILD) == 0;
@@ -127,10 +130,10 @@ look_at_conn(const struct tcp_domain *d, struct census *n, const struct tcp_conn
     n->pool[POOL_CONN]++;
     n->pending += (c->flags & CONN_F_PENDING) != 0;
     n->dead += c->state == TCP_ST_CLOSED;
-    n->pool[POOL_MODEL] += flow_of(d, c)->model != 0;
+    n->pool[POOL_MODEL] += f->model != 0;
     refer(d, n, c->bind);
     assert_true(c->state != TCP_ST_CLOSED || (c->flags & CONN_F_PENDING));
-    assert_true(c->state == TCP_ST_CLOSED || table_find(d, &c->link.tuple) == TABLE_REF(TABLE_CONN, conn_index(d, c)));
+    assert_true(c->state == TCP_ST_CLOSED || table_find(d, &c->link.tuple) == ref);
     if (begun) {
         assert_true(seq_leq(c->snd_una, c->snd_nxt) && seq_leq(c->snd_nxt, c->snd_end + 1));
         look_at_sent(d, n, c);
@@ -138,6 +141,23 @@ look_at_conn(const struct tcp_domain *d, struct census *n, const struct tcp_conn
     look_at_reass(d, n, c);
     look_at_records(d, n, c);
     look_at_md5(d, n, c->md5);
+}
+
+/* Where it lay is nothing any more. */
+static void
+look_at_parked(const struct tcp_domain *d, struct census *n, uint32_t i, const struct tcp_conn *c,
+               const struct tcp_flow *f)
+{
+    static const union tcp_slot no_slot;
+    static const struct tcp_flow no_flow;
+
+    n->parked++;
+    assert_memory_equal(slot_at(d, i), &no_slot, sizeof(no_slot));
+    assert_memory_equal(flow_of(d, conn_at(d, i)), &no_flow, sizeof(no_flow));
+    assert_int_equal(parked_at(d, i)->gen, c->gen);
+    for (uint32_t b = parked_at(d, i)->more; b != 0; b = park_block_at(d, b)->next)
+        n->pool[POOL_PARK] += valid(d, POOL_PARK, b) != 0;
+    look_at_conn(d, n, c, f, TABLE_REF(TABLE_PARKED, i));
 }
 
 static void
@@ -165,11 +185,15 @@ look_at_slots(const struct tcp_domain *d, struct census *n)
 {
     for (uint32_t i = 1; i <= d->pools[POOL_CONN].high; i++) {
         const union tcp_slot *s = slot_at(d, i);
+        struct tcp_conn parked;
+        struct tcp_flow flow;
 
-        if (s->conn.state == TCP_ST_LISTEN)
+        if (park_read(d, i, &parked, &flow))
+            look_at_parked(d, n, i, &parked, &flow);
+        else if (s->conn.state == TCP_ST_LISTEN)
             look_at_listener(d, n, &s->listener);
         else if (s->conn.state != 0)
-            look_at_conn(d, n, &s->conn);
+            look_at_conn(d, n, &s->conn, flow_of(d, &s->conn), TABLE_REF(TABLE_CONN, i));
     }
     assert_int_equal(n->listeners, d->listeners);
     assert_int_equal(n->pending, n->accept_count);
@@ -251,6 +275,8 @@ link_at(const struct tcp_domain *d, uint32_t ref)
         return &half_at(d, i)->link;
     case TABLE_TW:
         return &tw_at(d, i)->link;
+    case TABLE_PARKED:
+        return &parked_at(d, i)->link;
     default:
         return &((const struct tcp_moved *)domain_array(d, POOL_MOVED) + i)->link;
     }
@@ -259,12 +285,14 @@ link_at(const struct tcp_domain *d, uint32_t ref)
 static uint32_t
 link_next(const struct tcp_domain *d, struct census *n, uint32_t bucket, uint32_t ref)
 {
-    static const enum domain_pool pool_of[] = {
-        [TABLE_CONN] = POOL_CONN, [TABLE_HALF] = POOL_HALF, [TABLE_TW] = POOL_TW, [TABLE_MOVED] = POOL_MOVED
-    };
+    static const enum domain_pool pool_of[] = { [TABLE_CONN] = POOL_CONN,
+                                                [TABLE_HALF] = POOL_HALF,
+                                                [TABLE_TW] = POOL_TW,
+                                                [TABLE_MOVED] = POOL_MOVED,
+                                                [TABLE_PARKED] = POOL_CONN };
     const struct tcp_link *l;
 
-    assert_in_range(TABLE_KIND(ref), TABLE_CONN, TABLE_MOVED);
+    assert_in_range(TABLE_KIND(ref), TABLE_CONN, TABLE_PARKED);
     valid(d, pool_of[TABLE_KIND(ref)], TABLE_INDEX(ref));
     n->in_table[TABLE_KIND(ref)]++;
     l = link_at(d, ref);
@@ -280,7 +308,8 @@ look_at_table(const struct tcp_domain *d, struct census *n)
     for (uint32_t i = 0; i <= d->bucket_mask; i++)
         for (uint32_t ref = bucket[i]; ref != 0;)
             ref = link_next(d, n, i, ref);
-    assert_int_equal(n->in_table[TABLE_CONN], n->pool[POOL_CONN] - n->listeners - n->dead);
+    assert_int_equal(n->in_table[TABLE_CONN], n->pool[POOL_CONN] - n->listeners - n->dead - n->parked);
+    assert_int_equal(n->in_table[TABLE_PARKED], n->parked);
     assert_int_equal(n->in_table[TABLE_HALF], n->pool[POOL_HALF]);
     assert_int_equal(n->in_table[TABLE_TW], n->pool[POOL_TW]);
     assert_int_equal(n->in_table[TABLE_MOVED], n->pool[POOL_MOVED]);
@@ -295,7 +324,7 @@ look_at_timers(const struct tcp_domain *d)
     const struct wheel_node *node = domain_timers(d);
     uint32_t armed = 0;
 
-    for (uint32_t i = 0; i <= tw_timer(d); i++)
+    for (uint32_t i = 0; i <= park_timer(d); i++)
         armed += wheel_is_armed(&node[i]);
     assert_int_equal(armed, d->wheel.armed);
     for (uint32_t i = 1; i <= d->pools[POOL_CONN].high; i++) {

@@ -98,7 +98,7 @@ trace_init(struct trace *t, void (*adjust)(struct tcp_params *p))
     memset(t->d, 0, t->bytes);
     t->env.now_us = 5000000;
     assert_int_equal(tcp_domain_init(t->d, &t->params, t->env.now_us), 0);
-    t->sink = (struct tcp_sink){ t, on_emit, on_deliver, on_release, on_acked, on_event };
+    t->sink = (struct tcp_sink){ t, on_emit, on_deliver, on_release, on_acked, on_event, NULL };
     t->env.sink = &t->sink;
     t->env.ctr = &t->ctr;
     t->tuple.local = ip_addr_v4(0x0200420a);
