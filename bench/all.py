@@ -4,7 +4,7 @@
 
 Each part is a program of this folder that writes its runs into a CSV file as they end (figures/ of the build directory), so that a part that is stopped leaves what it has. With --doc nothing is measured:
 for each part whose file is there, the block of the page between `<!-- NAME -->` and `<!-- end NAME -->` is written anew, with how many of its runs others disturbed. Twenty minutes on a
-quiet machine; needs root.
+quiet machine; needs root. The part that compares with F-Stack is measured only where --fstack names it.
 """
 import argparse
 import os
@@ -18,6 +18,7 @@ PAGE = os.path.join(HERE, '..', 'docs', 'performance.md')
 # name: (program, its arguments)
 PARTS = {
     'marks': ('marks.py', ['--rounds', '4', '--seconds', '2', '--patience', '5']),
+    'peers': ('peers.py', ['--rounds', '4', '--seconds', '2', '--patience', '5']),
     'idle': ('idle.py', ['100000']),
     'compare': ('compare.py', ['--rounds', '2', '--seconds', '1', '--patience', '5', '--workloads', 'rr1,rr64,crr16,tx1,rx1,msg64']),
     'programs': ('programs.py', ['--rounds', '2', '--seconds', '2', '--patience', '5']),
@@ -38,8 +39,14 @@ def measure(args):
     os.makedirs(os.path.join(args.build, 'figures'), exist_ok=True)
     failed = []
     for name in args.parts:
+        words = list(PARTS[name][1])
+        if name == 'peers':
+            if not args.fstack:
+                print('peers: left out, for want of --fstack', file=sys.stderr)
+                continue
+            words += ['--fstack', args.fstack]
         print(f'{name}:', file=sys.stderr)
-        done = subprocess.run(command(name, '--build', args.build, '--csv', path_of(args, name), *PARTS[name][1]), stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(command(name, '--build', args.build, '--csv', path_of(args, name), *words), stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             failed.append(name)
     return failed
@@ -85,6 +92,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--build', default=os.path.join(HERE, '..', 'build'), help='build directory (build)')
     parser.add_argument('--doc', action='store_true', help='measure nothing; write the tables into the page')
+    parser.add_argument('--fstack', metavar='DIR', help="F-Stack's source tree, built: peers.py")
     parser.add_argument('--page', default=PAGE, help='which page (docs/performance.md)')
     parser.add_argument('parts', nargs='*', help=f'of {", ".join(PARTS)} (all)')
     args = parser.parse_args()

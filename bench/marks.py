@@ -50,6 +50,21 @@ MARKS = [
 ]
 
 
+def pair(lab, words, mtu, seconds):
+    """isobench's results of two stacks in a process."""
+    mtu_words = ['--mtu', str(mtu)] if mtu != MTU else []
+    return report(lab.app('isobench/isobench-embedded'), 'pair', '--cpus', ','.join(str(cpu) for cpu in lab.cpus), *mtu_words, *words, '-d', str(seconds), '--json',
+                  timeout=seconds + 90)
+
+
+def figures(results, what):
+    """What a row has of isobench's results."""
+    latency = results.get('latency_us') or {}
+    if results['messages_per_s'] == 0:
+        raise Failure(f'{what}: not one message')
+    return {'rate': results['messages_per_s'], 'gbits': results['bytes_per_s'] * 8 / 1e9, 'p50': latency.get('p50'), 'p99': latency.get('p99')}
+
+
 class Marks:
     def __init__(self, lab, seconds):
         self.lab, self.seconds = lab, seconds
@@ -75,11 +90,6 @@ class Marks:
         finally:
             self.lab.stop(job)
 
-    def pair_words(self, words, mtu, seconds):
-        mtu_words = ['--mtu', str(mtu)] if mtu != MTU else []
-        return [self.lab.app('isobench/isobench-embedded'), 'pair', '--cpus', ','.join(str(cpu) for cpu in self.lab.cpus), *mtu_words, *words,
-                '-d', str(seconds), '--json']
-
     def daemons(self, words):
         """Preloaded programs, each with its stack's daemon on one CPU; started for this run alone, since they would take time from others."""
         memif = Memif(self.lab)
@@ -102,13 +112,10 @@ class Marks:
         if variant == 'daemons':
             results = self.daemons(words)
         elif variant == 'pair':
-            results = report(*self.pair_words(words, mtu, self.seconds), timeout=self.seconds + 90)
+            results = pair(self.lab, words, mtu, self.seconds)
         else:
             results = self.kernel(words, mtu, ['--spin'] if variant == 'spin' else [])
-        latency = results.get('latency_us') or {}
-        if results['messages_per_s'] == 0:
-            raise Failure(f'{workload} on {variant}: not one message')
-        return {'rate': results['messages_per_s'], 'gbits': results['bytes_per_s'] * 8 / 1e9, 'p50': latency.get('p50'), 'p99': latency.get('p99')}
+        return figures(results, f'{workload} on {variant}')
 
 
 COLUMNS = ['round', 'workload', 'variant', *OBSERVED, 'rate', 'gbits', 'p50', 'p99', 'error']
@@ -161,22 +168,29 @@ def verdict(medians, least):
     return ', '.join(f'{word} {distance}' for distance, word in words.items())
 
 
+HEAD = '| mark | reached with | compared with | times | rounds | |\n| --- | --- | --- | --- | --- | --- |'
+
+
+def line(rounds, ours, beside, what, least, words):
+    """A line of the table: two pairs of workload and variant compared, round by round."""
+    found = {}
+    for r in rounds:
+        value = ratio(r.get(ours), r.get(beside), what)
+        if value is not None:
+            found.setdefault(r[ours]['distance'], []).append(value)
+    medians = {distance: median(found[distance]) for distance in sorted(found, reverse=True)}
+    return (f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {times(found)} '
+            f'| {sum(len(v) for v in found.values())} of {len(rounds)} | {verdict(medians, least)} |')
+
+
 def table(rounds, workloads):
     """rounds: [{(workload, variant): row}]."""
-    lines = ['| mark | reached with | compared with | times | rounds | |', '| --- | --- | --- | --- | --- | --- |']
+    lines = [HEAD]
     for workload, what, other, least, words in MARKS:
         if workload not in workloads:
             continue
-        ours = (workload, variants(workload)[-1])
         beside = (other, variants(other)[-1]) if other in WORKLOADS else (workload, other)
-        found = {}
-        for r in rounds:
-            value = ratio(r.get(ours), r.get(beside), what)
-            if value is not None:
-                found.setdefault(r[ours]['distance'], []).append(value)
-        medians = {distance: median(found[distance]) for distance in sorted(found, reverse=True)}
-        lines.append(f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {times(found)} '
-                     f'| {sum(len(v) for v in found.values())} of {len(rounds)} | {verdict(medians, least)} |')
+        lines.append(line(rounds, (workload, variants(workload)[-1]), beside, what, least, words))
     for workload in workloads:
         if workload.startswith('bare-'):
             row = middle(rounds, workload, 'wire')
@@ -198,13 +212,13 @@ def text(rounds, workloads, apart):
     return '\n\n'.join(f'{distance}:\n\n' + table([{k: v for k, v in r.items() if v['distance'] == distance} for r in rounds], workloads) for distance in ('near', 'far'))
 
 
-def measure(args, lab, write):
-    marks = Marks(lab, args.seconds)
+def measure(args, lab, write, work, variants_of):
+    """Each round, each workload, each of its variants by work(workload, variant)."""
     rows = []
     for number in range(args.rounds):
         for workload in args.workloads:
-            for variant in variants(workload):
-                row = observe(lab, lambda: marks.run(workload, variant), args.patience)
+            for variant in variants_of(workload):
+                row = observe(lab, lambda: work(workload, variant), args.patience)
                 row.update(round=number + 1, workload=workload, variant=variant)
                 rows.append(row)
                 write(row)
@@ -236,7 +250,7 @@ def main():
         return
     with laboratory(args) as lab:
         with rows_file(args.csv, COLUMNS) as write:
-            rows = measure(args, lab, write)
+            rows = measure(args, lab, write, Marks(lab, args.seconds).run, variants)
         print(text(rounds_of(rows), args.workloads, args.apart))
         if args.idle:
             print(f'\nan idle connection, of {args.idle}:\n{idle.table(idle.measure(lab, args.idle))}')
