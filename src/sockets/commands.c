@@ -692,6 +692,46 @@ close_sends_fin(const struct sock *sk, const struct shm_cmd *last)
            __atomic_load_n(&last->opt.value, __ATOMIC_RELAXED) != 1 && sk->rx_delivered == sk->rx_taken;
 }
 
+/** Whether these commands change neither what bytes there are nor what the socket is. */
+static bool
+are_settings(const struct shm_front_sock *f, uint32_t done, uint32_t head)
+{
+    for (; done != head; done++) {
+        switch (__atomic_load_n(&f->cmd[done % SHM_CMDS].op, __ATOMIC_RELAXED)) {
+        case SHM_OP_NOP:
+        case SHM_OP_SETOPT:
+        case SHM_OP_SUBSCRIBE:
+        case SHM_OP_UNSUBSCRIBE:
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Take what the application has written beside commands, with a close's FIN if one stands last. Options that stand between go
+ * first: TCP_NODELAY, which mostly was set before these bytes were written, would send them without the FIN. Returns whether the socket is still in use.
+ */
+static bool
+take_bytes(struct stack *s, struct sock *sk, const struct shm_front_sock *f, uint32_t head, bool all)
+{
+    struct app *app = sk->app;
+    uint32_t slot = sk->slot, done = app->back[slot].cmd_done;
+    bool closes = head - done <= SHM_CMDS && close_sends_fin(sk, &f->cmd[(head - 1) % SHM_CMDS]);
+
+    if (closes && head - done > 1 && sk->spread == NULL && are_settings(f, done, head - 1)) {
+        run_commands(s, app, slot, head - 1, all);
+        /* The application may have changed the commands meanwhile, and what it closed is gone. */
+        sk = sock_in(s, app, slot);
+        if (sk == NULL || (sock_flags(sk) & SOCK_CLOSING))
+            return false;
+    }
+    tx_take(s, sk, closes);
+    return true;
+}
+
 static void
 service(struct stack *s, struct app *app, uint32_t slot, bool all)
 {
@@ -710,7 +750,10 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
     head = shm_load(&f->cmd_head);
     if (in_use) {
         rx_take(s, sk);
-        tx_take(s, sk, head != done && close_sends_fin(sk, &f->cmd[(head - 1) % SHM_CMDS]));
+        if (head == done)
+            tx_take(s, sk, false);
+        else
+            in_use = take_bytes(s, sk, f, head, all);
     }
     if (unlikely(head - done > SHM_CMDS)) {
         if (in_use)
@@ -721,7 +764,8 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
     }
     if (in_use && sk->spread != NULL && (sk->spread->waiting != 0 || sk->spread->busy))
         return; /* until commands_accepted or commands_done */
-    run_commands(s, app, slot, head, all);
+    if (head != done)
+        run_commands(s, app, slot, head, all);
 }
 
 void

@@ -138,9 +138,21 @@ big_transfer_both_ways(void **state)
     net_until(&f->net, fapp_back(&f->a, client)->tx_acked == BIG_BYTES);
 }
 
+/* The application sets TCP_NODELAY, and does not wait for the answer. */
+static void
+post_nodelay(struct fapp *fa, uint32_t slot)
+{
+    struct shm_front_sock *f = fapp_front(fa, slot);
+    uint32_t number = f->cmd_head;
+
+    f->cmd[number % SHM_CMDS] =
+        (struct shm_cmd){ .op = SHM_OP_SETOPT, .member = fa->member, .opt = { .name = TCP_OPT_NODELAY, .value = 1 } };
+    shm_store(&f->cmd_head, number + 1);
+}
+
 /* How many frames node 0 sends when the application appends and closes at once. */
 static uint64_t
-frames_of_end(struct pair *f, bool reset, bool unread)
+frames_of_end(struct pair *f, bool reset, bool unread, bool nodelay)
 {
     uint32_t client, listener, server;
     uint64_t before;
@@ -150,6 +162,8 @@ frames_of_end(struct pair *f, bool reset, bool unread)
         fapp_send(&f->b, server, "unread", 6);
     net_run(&f->net, 500000);
     before = pair_counter(&f->a, CTR_PORT_TX_PKTS);
+    if (nodelay)
+        post_nodelay(&f->a, client);
     assert_int_equal(fapp_send(&f->a, client, "the last", 8), 8);
     assert_int_equal(fapp_close(&f->a, client, reset), 0);
     net_run(&f->net, 500000);
@@ -167,9 +181,10 @@ close_goes_with_the_last_bytes(void **state)
 {
     struct pair *f = *state;
 
-    assert_int_equal(frames_of_end(f, false, false), 1);
-    assert_true(frames_of_end(f, true, false) > 1);
-    assert_true(frames_of_end(f, false, true) > 1);
+    assert_int_equal(frames_of_end(f, false, false, false), 1);
+    assert_int_equal(frames_of_end(f, false, false, true), 1);
+    assert_true(frames_of_end(f, true, false, false) > 1);
+    assert_true(frames_of_end(f, false, true, false) > 1);
 }
 
 static void
