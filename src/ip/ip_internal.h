@@ -33,7 +33,8 @@
 
 #define NEIGH_MAX 256u
 #define NEIGH_BUCKETS 512u /**< power of two */
-#define NEIGH_QUEUE 16u /**< packets that wait for one neighbour; RFC 1122 section 2.3.2.2 asks for at least one */
+#define NEIGH_QUEUE                                                                                                    \
+    128u /**< packets that wait for one neighbour; RFC 1122 section 2.3.2.2 asks for at least one, Linux keeps about a hundred */
 #define NEIGH_NONE UINT16_MAX
 
 /** RFC 4861 section 7.3.2, with ARP in the place of neighbour solicitations. DELAY is left out: a stale entry is probed at its first use. */
