@@ -306,6 +306,7 @@ suspect_black_hole(struct tcp_domain *d, const struct tcp_env *env, struct tcp_c
     if ((c->path & CONN_PATH_SEARCH) == 0)
         search_begin(d, env, c, c->mss_path);
     uint16_t size = tcp_mtu_black_hole(&path_of(d, c)->search, c->mss_path, d->params.mtu_base_mss, least);
+    c->path &= (uint8_t)~CONN_PATH_PROBE; /* that search is over, and with it a probe of it that may still arrive */
     /* A segment that is smaller than that all the same is lost for another reason. */
     if (size >= c->mss_path || first + conn_options_bytes(c) <= size)
         return;

@@ -112,6 +112,26 @@ TRACE_TEST(full_segments_that_vanish_shrink, NULL)
     ack_all(t);
 }
 
+/** A probe that is under way behind other data when these vanish may arrive all the same: it says nothing any more. */
+TRACE_TEST(a_probe_ends_with_a_black_hole, always)
+{
+    make_established(t);
+    const struct tcp_conn *c = conn_of(t);
+    for (unsigned i = 0; (c->path & CONN_PATH_PROBE) == 0 || path_of(t->d, c)->probe_start == c->snd_una; i++) {
+        assert_in_range(i, 0, 200);
+        app_send(t, 30000);
+        advance(t, 10000);
+        tcp_seq next = c->snd_una + 2u * c->mss;
+        peer(t, A, 1, (seq_lt(next, c->snd_nxt) ? next : c->snd_nxt) - t->iss, 0);
+        t->nb_out = t->nb_checked = 0;
+    }
+    while (c->retries < 4)
+        advance(t, 400000);
+    assert_int_equal(c->path & CONN_PATH_PROBE, 0);
+    ack_all(t);
+    assert_in_range(c->mss, TCP_MSS_FLOOR, 1460);
+}
+
 /** A segment that is small anyway is lost for another reason; and who does not want it is left alone. */
 static void
 small_segments_do_not_shrink(void **state)
@@ -497,6 +517,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_segments_that_vanish_shrink),
+        cmocka_unit_test(a_probe_ends_with_a_black_hole),
         cmocka_unit_test(small_segments_do_not_shrink),
         cmocka_unit_test(a_search_ends_at_the_largest),
         cmocka_unit_test(probes_need_company),
