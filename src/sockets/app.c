@@ -19,6 +19,16 @@ lazy_alloc(size_t bytes)
     return p != MAP_FAILED ? p : NULL;
 }
 
+void *
+lazy_alloc_by_page(size_t bytes)
+{
+    void *p = lazy_alloc(bytes);
+
+    if (p != NULL)
+        madvise(p, bytes, MADV_NOHUGEPAGE); /* a kernel without large pages refuses, and needs no telling */
+    return p;
+}
+
 void
 lazy_free(void *p, size_t bytes)
 {

@@ -808,6 +808,8 @@ void app_reap(struct host *h);
 
 /** Reserve address space that takes memory as it is touched. NULL: none. */
 void *lazy_alloc(size_t bytes);
+/** The same, of memory that goes back by the page: larger pages would keep it. */
+void *lazy_alloc_by_page(size_t bytes);
 void lazy_free(void *p, size_t bytes);
 /** Part of it is zero, and will hardly be touched soon. */
 void lazy_give_back(void *at, size_t bytes);

@@ -268,7 +268,7 @@ stack_look_at(struct stack *s, struct tcp_domain *d)
 struct tcp_domain *
 stack_domain_create(const struct stack *s)
 {
-    struct tcp_domain *d = lazy_alloc(s->tcp_bytes);
+    struct tcp_domain *d = lazy_alloc_by_page(s->tcp_bytes);
 
     if (d != NULL && tcp_domain_init(d, &s->cfg.tcp, 1) != 0) {
         lazy_free(d, s->tcp_bytes);

@@ -44,7 +44,7 @@ domain_create(struct stack *s)
     p->steer = s->host->steer;
     p->steer_index = s->number;
     s->tcp_bytes = tcp_domain_bytes(p);
-    s->tcp = lazy_alloc(s->tcp_bytes);
+    s->tcp = lazy_alloc_by_page(s->tcp_bytes);
     if (s->tcp == NULL)
         return -1;
     s->sink = (struct tcp_sink){

@@ -37,6 +37,8 @@ tcp_unreachable(struct tcp_domain *d, const struct tcp_env *env, const struct tc
         guard_slot(env, i);
         icmp_conn(d, env, conn_at(d, i), seq, err, hard, mtu);
         unguard_slot(env, i);
+    } else if (TABLE_KIND(ref) == TABLE_PARKED) {
+        counter_inc(env->ctr, CTR_TCP_DROP_ICMP); /* nothing of it is under way */
     } else if (TABLE_KIND(ref) == TABLE_HALF && err != EMSGSIZE && seq == half_at(d, i)->iss) {
         half_free(d, env, i);
     }

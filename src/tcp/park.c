@@ -175,7 +175,16 @@ may_park(const struct tcp_domain *d, const struct tcp_conn *c, uint64_t now_us)
         timers |= t != CONN_T_KEEP ? c->timer_at[t] : 0;
     return silent && c->state == TCP_ST_ESTABLISHED && c->snd_una == c->snd_end && c->snd_nxt == c->snd_end &&
            timers == 0 && c->ca_state == CONN_CA_OPEN && c->reass == 0 && c->records == 0 && c->md5 == 0 &&
-           (c->flags & (CONN_F_ORPHAN | CONN_F_PENDING | CONN_F_FO_CHILD | CONN_F_FIN_QUEUED)) == 0;
+           (c->flags & (CONN_F_ORPHAN | CONN_F_PENDING | CONN_F_FO_CHILD | CONN_F_FIN_QUEUED)) == 0 &&
+           !tcp_waiters_has(&d->waiters, domain_waiters(d), conn_index(d, c));
+}
+
+/** It may be parked one day: what is half closed or has a key never will be. */
+static bool
+is_hopeful(const struct tcp_conn *c)
+{
+    return (c->state == TCP_ST_ESTABLISHED || c->state == TCP_ST_SYN_RECEIVED || c->state == TCP_ST_SYN_SENT) &&
+           c->md5 == 0;
 }
 
 /** What was measured or undone within round trips says nothing after so long a silence: the next flight begins anew. */
@@ -309,8 +318,20 @@ park_watch(struct tcp_domain *d)
 {
     struct wheel_node *nodes = domain_timers(d);
 
+    d->park_awake = true; /* a round that is under way may have passed it */
     if (d->params.park_us != 0 && !wheel_is_armed(&nodes[park_timer(d)]))
         wheel_arm(&d->wheel, nodes, park_timer(d), d->now_us + d->params.park_us / ROUNDS_PER_SILENCE);
+}
+
+/** The first at or behind i that is not parked. */
+static uint32_t
+next_awake(const struct tcp_domain *d, uint32_t i)
+{
+    uint64_t awake = ~parked_bits(d)[i / 64] & UINT64_MAX << i % 64;
+
+    for (i /= 64; awake == 0 && i < d->params.max_conns / 64; awake = ~parked_bits(d)[i])
+        i++;
+    return awake != 0 ? i * 64 + (uint32_t)__builtin_ctzll(awake) : UINT32_MAX;
 }
 
 void
@@ -322,13 +343,14 @@ park_look(struct tcp_domain *d, const struct tcp_env *env)
     if (d->params.park_us == 0)
         return;
     for (unsigned n = 0; n < LOOK_SLOTS && parks < LOOK_PARKS && d->park_hand < high; n++) {
-        uint32_t i = ++d->park_hand;
-        if (is_parked(d, i))
-            continue;
+        uint32_t i = d->park_hand < d->params.max_conns ? next_awake(d, d->park_hand + 1) : UINT32_MAX;
+        d->park_hand = i < high ? i : high;
+        if (i > high)
+            break;
         if (may_park(d, conn_at(d, i), env->now_us)) {
             park(d, env, i);
             parks++;
-        } else if (conn_at(d, i)->state != 0 && conn_at(d, i)->state != TCP_ST_LISTEN) {
+        } else if (is_hopeful(conn_at(d, i))) {
             d->park_awake = true;
         }
     }

@@ -205,6 +205,20 @@ TRACE_TEST(what_waits_stays, NULL)
     expect(t, A, 1, 152, 0);
     advance(t, 2 * SILENCE_US);
     assert_false(is_parked(t)); /* CLOSE-WAIT */
+    assert_int_equal(tcp_next_us(t->d, t->env.now_us), UINT64_MAX); /* and never will be, so nobody looks */
+}
+
+/** Its bytes are acknowledged, but its turn at a full port has not come. */
+TRACE_TEST(who_waits_for_the_port_stays, NULL)
+{
+    make_established(t);
+    tcp_waiters_add(&t->d->waiters, domain_waiters(t->d), t->id & 0xffffff);
+    t->env.tx_full = true;
+    advance(t, 2 * SILENCE_US);
+    assert_false(is_parked(t));
+    t->env.tx_full = false;
+    advance(t, 2 * SILENCE_US);
+    assert_true(is_parked(t));
 }
 
 static void
@@ -319,6 +333,23 @@ TRACE_TEST(pages_of_the_parked_go_back, room_for_many)
     end_many(t, id);
 }
 
+/* Behind the hand of the round that is under way. */
+TRACE_TEST(who_wakes_amid_a_round_parks_again, room_for_many)
+{
+    tcp_id id[MANY];
+    uint64_t end;
+
+    make_many(t, id);
+    for (end = t->env.now_us + 2 * SILENCE_US; t->ctr.v[CTR_TCP_PARKED] == 0;)
+        advance(t, tcp_next_us(t->d, t->env.now_us) - t->env.now_us);
+    assert_in_range(t->ctr.v[CTR_TCP_PARKED], 1, MANY - 1);
+    tcp_set_option(t->d, &t->env, id[0], TCP_OPT_NODELAY, 1);
+    advance(t, end - t->env.now_us);
+    assert_int_equal(t->ctr.v[CTR_TCP_PARKED], MANY + 1);
+    assert_int_equal(tcp_next_us(t->d, t->env.now_us), UINT64_MAX);
+    end_many(t, id);
+}
+
 /* A copy of the domain goes on as the original does: parked entries hold no pointer either. */
 TRACE_TEST(a_copy_wakes_alike, room_for_many)
 {
@@ -359,10 +390,12 @@ main(void)
         cmocka_unit_test(others_ids_wake_nobody),
         cmocka_unit_test(looking_wakes_nobody),
         cmocka_unit_test(what_waits_stays),
+        cmocka_unit_test(who_waits_for_the_port_stays),
         cmocka_unit_test(none_parks_where_it_is_off),
         cmocka_unit_test(who_waits_for_accept_stays),
         cmocka_unit_test(parameters_may_change),
         cmocka_unit_test(pages_of_the_parked_go_back),
+        cmocka_unit_test(who_wakes_amid_a_round_parks_again),
         cmocka_unit_test(a_copy_wakes_alike),
     };
 
