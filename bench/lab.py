@@ -270,7 +270,7 @@ def times(by_distance):
 
 
 def comparable(rows):
-    """Of runs that stand for one figure those that may be put together: undisturbed ones, at one distance of the CPUs, the near one if there are any; else all there are."""
+    """Of runs that stand for one figure those that may be put together: undisturbed ones, with near CPUs if there are any, else the others; of disturbed ones alike where all are."""
     rows = [row for row in rows if row['valid']] or rows
     return [row for row in rows if row['distance'] == 'near'] or rows
 
