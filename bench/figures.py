@@ -25,6 +25,7 @@ SINK = '10.9.0.2'
 CONNECTIONS = [6, 24, 96, 192, 384, 768, 1536, 3072, 6144, 12288, 16384]
 SIZES = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
 TX_SIZE = '64k'
+BUFFERS = ('sndbuf', 'sndbuf-max', 'rcvbuf', 'rcvbuf-max')  # the papers' are of one size, and do not grow
 
 # Locks that all connections share, or a group of them: what table 1 is about. The sink wire's own is not the stack's.
 GLOBAL_LOCKS = ('lock.group', 'lock.table')
@@ -56,7 +57,7 @@ class Embedded:
         with open(path, 'w', encoding='ascii') as out:
             out.write('\n'.join(['[isosock]', f'eal = --lcores {lcores} --no-pci --no-huge -m 1024', 'address = 10.9.0.1/24',
                                  f'port = sink,window={f.buffer},offload={f.offload}', f'mtu = {f.mtu}', f'mode = {self.mode}',
-                                 f'sndbuf = {f.buffer}', f'rcvbuf = {f.buffer}', 'app-memory = 4095M', 'idle = poll', 'port-min = 1024',
+                                 *(f'{option} = {f.buffer}' for option in BUFFERS), 'app-memory = 4095M', 'idle = poll', 'port-min = 1024',
                                  'port-max = 65535', '']))
         return path
 
@@ -86,7 +87,7 @@ class Pair:
 
     def run(self, lab, seconds, role, *options):
         results = report(lab.app('isobench/isobench-embedded'), 'pair', '--cpus', f'{lab.cpus[0]},{lab.cpus[1]}', '--mtu', str(self.figure.mtu),
-                         role, *options, '-d', str(seconds), '--json', timeout=seconds + 60)
+                         *(word for option in BUFFERS for word in (f'--{option}', self.figure.buffer)), role, *options, '-d', str(seconds), '--json', timeout=seconds + 60)
         results['cpu_ns'] = 2 * results['seconds'] * 1e9
         return results
 
@@ -116,9 +117,8 @@ class Kernel:
             run('ip', '-n', ns, 'addr', 'add', f'{self.net}.{host}/24', 'dev', 'wire')
             if self.figure.offload != 'tso':
                 run(*inside, 'ethtool', '-K', 'wire', 'tso', 'off', 'gso', 'off', 'gro', 'off')
-            if self.figure.buffer != 'auto':
-                for knob in ('tcp_wmem', 'tcp_rmem'):
-                    run(*inside, 'sysctl', '-qw', f'net.ipv4.{knob}=4096 {self.figure.buffer_bytes()} {self.figure.buffer_bytes()}')
+            for knob in ('tcp_wmem', 'tcp_rmem'):
+                run(*inside, 'sysctl', '-qw', f'net.ipv4.{knob}=4096 {self.figure.buffer_bytes()} {self.figure.buffer_bytes()}')
             self.prefixes.append(inside)
 
     def start(self, lab):

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <rte_common.h>
+
 #include "counters.h"
 #include "embedded.h"
 #include "run.h"
@@ -24,17 +26,18 @@
 #define SERVER_ADDRESS "10.77.0.2/24"
 #define SERVER_TARGET "10.77.0.2:7000"
 #define HANDSHAKE_MS 200
-#define WORDS_MAX 48
+#define WORDS_MAX 96
+#define STACK_WORDS_MAX 64 /* of a pair's command line */
 
 static const char usage[] =
     "usage: isobench-embedded --stack FILE ROLE ADDR:PORT [OPTION...]\n"
-    "       isobench-embedded pair [--cpus SERVER,CLIENT] [--mtu BYTES] rr|tx|rx|crr|idle [OPTION...]\n"
+    "       isobench-embedded pair [--cpus SERVER,CLIENT] [STACK-OPTION...] rr|tx|rx|crr|idle [OPTION...]\n"
     "\n"
     "The first runs isobench over a stack of its own, made from a configuration file of isosockd (its option eal holds "
     "EAL\n"
     "options). The second runs server and client, each with a stack and a thread, on two CPUs (0,1) joined by "
-    "net_memif. Roles and "
-    "options are\n"
+    "net_memif;\n"
+    "stack options, such as --mtu 9000 or --sndbuf-max 64k, are isosockd's, and both stacks'. Roles and options are "
     "isobench's:\n\n";
 
 /** An argument vector: static where it is made, since the EAL may keep what it was given. */
@@ -117,7 +120,9 @@ embedded_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn
 
 struct pair {
     int cpus[2]; /**< server, client */
-    unsigned mtu_bytes;
+    unsigned mtu_bytes; /**< which the wire must know too; 0 = the stack's default */
+    char **options; /**< [nb_options]: for both stacks */
+    int nb_options;
     bool zero_copy; /**< of both ends */
     char dir[64]; /**< holds the wire's socket */
     char socket[96];
@@ -146,12 +151,10 @@ add_eal(struct words *w, const struct pair *p)
     add(w, "--");
 }
 
-/* The stack's own options. */
+/* The stack's own options; those of the command line stand last, and prevail. */
 static void
 add_own(struct words *w, const struct pair *p, bool is_server)
 {
-    char text[16];
-
     add(w, "--port");
     add(w, is_server ? "1" : "0");
     add(w, "--address");
@@ -166,11 +169,8 @@ add_own(struct words *w, const struct pair *p, bool is_server)
     add(w, "1024");
     add(w, "--port-max");
     add(w, "65535");
-    if (p->mtu_bytes != 0) {
-        snprintf(text, sizeof(text), "%u", p->mtu_bytes);
-        add(w, "--mtu");
-        add(w, text);
-    }
+    for (int i = 0; i < p->nb_options; i++)
+        add(w, p->options[i]);
 }
 
 static int
@@ -249,7 +249,7 @@ run_pair(struct pair *p, int argc, char **argv)
     if (pin(p->cpus[1]) != 0)
         return fail("--cpus", errno);
     if (iso_stack_start(w.n, w.v) != 0)
-        return 1;
+        return errno == EINVAL ? 2 : 1;
     pthread_barrier_init(&p->started, NULL, 2);
     rc = pthread_create(&server, NULL, serve, p);
     if (rc != 0)
@@ -270,32 +270,54 @@ usage_error(const char *text)
     return 2;
 }
 
+static bool
+is_role(const char *word)
+{
+    static const char *const roles[] = { "rr", "tx", "rx", "crr", "idle" };
+
+    for (size_t i = 0; i < RTE_DIM(roles); i++)
+        if (strcmp(word, roles[i]) == 0)
+            return true;
+    return false;
+}
+
+/* All words before the role. Returns their number, or -1 after a line that says what is wrong. */
+static int
+parse_pair(struct pair *p, int argc, char **argv)
+{
+    int i = 0;
+
+    if (argc > 1 && strcmp(argv[0], "--cpus") == 0) {
+        if (sscanf(argv[1], "%d,%d", &p->cpus[0], &p->cpus[1]) != 2)
+            return usage_error("--cpus: two CPU numbers, as in 0,1"), -1;
+        i = 2;
+    }
+    p->options = &argv[i];
+    for (; i < argc && !is_role(argv[i]); i++, p->nb_options++)
+        if (i > 0 && strcmp(argv[i - 1], "--mtu") == 0)
+            p->mtu_bytes = (unsigned)strtoul(argv[i], NULL, 10);
+    if (i == argc)
+        return usage_error("pair needs a client's role"), -1;
+    if (p->nb_options > STACK_WORDS_MAX)
+        return usage_error("pair: too many options before the role"), -1;
+    return i;
+}
+
 static int
 pair_main(int argc, char **argv)
 {
     struct pair p = { .cpus = { 0, 1 } };
-    int i = 0, status;
+    int role = parse_pair(&p, argc, argv), status;
 
-    while (i + 1 < argc && strncmp(argv[i], "--", 2) == 0) {
-        if (strcmp(argv[i], "--cpus") == 0) {
-            if (sscanf(argv[i + 1], "%d,%d", &p.cpus[0], &p.cpus[1]) != 2)
-                return usage_error("--cpus: two CPU numbers, as in 0,1");
-        } else if (strcmp(argv[i], "--mtu") == 0) {
-            p.mtu_bytes = (unsigned)strtoul(argv[i + 1], NULL, 10);
-        } else {
-            return usage_error("pair knows --cpus and --mtu before the role");
-        }
-        i += 2;
-    }
-    if (i == argc || strcmp(argv[i], "serve") == 0)
-        return usage_error("pair needs a client's role");
-    for (int k = i; k < argc; k++)
+    if (role < 0)
+        return 2;
+    for (int k = role; k < argc; k++)
         p.zero_copy = p.zero_copy || strcmp(argv[k], "--zero-copy") == 0;
     snprintf(p.dir, sizeof(p.dir), "/tmp/isobench-XXXXXX");
     if (mkdtemp(p.dir) == NULL)
         return fail(p.dir, errno);
     snprintf(p.socket, sizeof(p.socket), "%s/wire", p.dir);
-    status = run_pair(&p, argc - i, argv + i);
+    status = run_pair(&p, argc - role, argv + role);
     unlink(p.socket);
     rmdir(p.dir);
     return status;
