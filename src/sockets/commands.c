@@ -508,8 +508,13 @@ do_subscribe(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     int rc = events_subscribe(s->net, sk->app, sk->slot, cmd->evq.queue);
 
-    /* What happened since the front-end looked is announced; what happens in this pass will be. */
-    if (rc == 0 && sock_back(sk)->event_seq != cmd->evq.seen)
+    /*
+     * What happened since the front-end looked is announced; what happens in this pass will be. Another domain may tell of a listener just now: it
+     * counts first and looks for subscriptions then (net_wake_all), which is the other half of this.
+     */
+    if (s->host->nb_nets > 1)
+        shm_fence();
+    if (rc == 0 && __atomic_load_n(&sock_back(sk)->event_seq, __ATOMIC_RELAXED) != cmd->evq.seen)
         events_announce(s->net, sk->app, sk->slot, cmd->evq.queue);
     return rc;
 }

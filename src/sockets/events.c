@@ -56,7 +56,7 @@ subscribe(struct app *app, uint32_t slot, uint32_t queue)
     if (i == NO_SUB)
         return -ENOSPC;
     app->subs[i] = (struct sub){ .next = app->slot_subs[slot], .queue = (uint16_t)queue };
-    app->slot_subs[slot] = i;
+    shm_store(&app->slot_subs[slot], i);
     q->nb_subs++;
     return 0;
 }
@@ -77,7 +77,7 @@ unlink_sub(struct app *app, uint32_t *link)
 {
     uint32_t i = *link;
 
-    *link = app->subs[i].next;
+    shm_store(link, app->subs[i].next);
     app->evq[app->subs[i].queue].nb_subs--;
     app->subs[i].next = app->subs_free;
     app->subs_free = i;
