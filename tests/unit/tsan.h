@@ -8,6 +8,8 @@
  * by which DPDK's rings are written for x86 unless told otherwise.
  */
 
+#undef _FILE_OFFSET_BITS /* the interposer must not see the C library's headers with it, and a 64-bit system has no need of it */
+
 #define RTE_USE_C11_MEM_MODEL
 #define RTE_FORCE_INTRINSICS
 
