@@ -301,6 +301,7 @@ struct net {
     struct rte_ring
         *ring; /**< what other workers hand over: many producers, one consumer, in order; NULL with one worker */
     bool alone; /**< no other thread reads or writes what applications share with us, while this pass lasts */
+    bool acks_ride; /**< as in struct tcp_env */
     bool from_peer; /**< frames that another worker passed on are being looked at */
     uint32_t ring_bells; /**< workers to wake at the pass's end, if they sleep */
     struct {
@@ -699,6 +700,8 @@ void stack_destroy(struct stack *s);
 
 /** Publish what has changed in the domain, and when its timers are due. */
 void stack_settle(struct stack *s);
+/** Its owner's pass is over: settled, and ACKs that found no ride go. Returns how many wait on. */
+unsigned stack_end_pass(struct stack *s, uint64_t now_us);
 unsigned stack_timers(struct stack *s, uint64_t now_us);
 void stack_fail_unresolved(struct stack *s, const struct ip_addr *unresolved, unsigned n);
 

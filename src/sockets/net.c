@@ -365,10 +365,8 @@ net_end(struct net *net, uint64_t now_us)
         fail_unresolved(net, now_us);
     n = run_later(net, now_us) + message_run(net, now_us);
     if (!h->locking) {
-        for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets) {
-            h->stacks[i]->env.now_us = RTE_MAX(h->stacks[i]->env.now_us, now_us);
-            stack_settle(h->stacks[i]);
-        }
+        for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets)
+            n += stack_end_pass(h->stacks[i], now_us);
     }
     net_wake_all(net);
     port_flush(&net->queue, now_us);
@@ -416,6 +414,8 @@ void
 net_set_alone(struct net *net, bool alone)
 {
     net->alone = alone;
+    net->acks_ride =
+        alone && !net->host->locking; /* this thread makes the passes, and is the application between them */
 }
 
 void

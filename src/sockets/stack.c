@@ -124,6 +124,7 @@ entered(struct stack *s, struct net *net, uint64_t now_us)
     s->env.now_us = RTE_MAX(s->env.now_us, now_us);
     /* Replicas must not see what is their worker's alone. */
     s->env.tx_full = s->relay == NULL && port_tx_is_full(&net->queue);
+    s->env.acks_ride = net->acks_ride;
     s->entered = true;
 }
 
@@ -220,6 +221,18 @@ stack_settle(struct stack *s)
         __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
     if (must_show_due(s))
         show_due(s);
+}
+
+unsigned
+stack_end_pass(struct stack *s, uint64_t now_us)
+{
+    unsigned held = 0;
+
+    s->env.now_us = RTE_MAX(s->env.now_us, now_us);
+    if (s->relay == NULL)
+        held = tcp_pass_ended(s->tcp, &s->env);
+    stack_settle(s);
+    return held;
 }
 
 void

@@ -252,6 +252,7 @@ conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     timer_cancel(d, env, i);
     stop_waiting(d, env, i);
     memset(c->timer_at, 0, sizeof(c->timer_at));
+    c->ack_held = false;
     tcp_sent_clear(sent_store(d, env->locks), &c->sent);
     conn_cc_release(d, env->locks, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));

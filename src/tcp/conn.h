@@ -205,7 +205,8 @@ struct tcp_conn {
     uint64_t bytes_acked, bytes_received; /**< payload */
     uint8_t fastopen_fail; /**< enum conn_fastopen_fail */
     bool port_turn; /**< it has waited for the port, and is the next to send: for the length of that event */
-    uint8_t reserved[2];
+    bool ack_held; /**< an ACK that is due waits for a ride (held.c) */
+    uint8_t reserved;
     uint32_t md5; /**< its keys of TCP_MD5SIG (md5sig.c), 0 = none */
 };
 

@@ -52,6 +52,15 @@ enum domain_array {
 /** RFC 6056 algorithm 4: counters that connections to one destination share. */
 #define PORT_COUNTERS 64
 
+#define TCP_HELD_MAX 512u
+
+/** A ring of connections whose ACKs wait for a ride (held.c): those before until[0] go at the end of this pass, those before until[1] at that of the next one. */
+struct tcp_held {
+    uint32_t first, end;
+    uint32_t until[TCP_HELD_PASSES];
+    uint32_t conns[TCP_HELD_MAX];
+};
+
 struct tcp_domain {
     uint64_t now_us; /**< of the last event */
     uint64_t bytes;
@@ -75,6 +84,7 @@ struct tcp_domain {
     uint64_t cookie_end_us; /**< the youngest SYN cookie is good until then; 0 = none was sent */
     struct tcp_waiters waiters; /**< connections with data that found the port full; links in ARRAY_WAITERS */
     struct wheel wheel;
+    struct tcp_held held;
 };
 
 /** The port's entry of its owner, and of the connections that its listener accepted. */
@@ -411,6 +421,10 @@ void record_clear(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 void conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** The port has room, and those who waited for it before have had their turn. */
 void conn_output_in_turn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/* ---- held.c ---- */
+/** An ACK is due: now, or, where that is allowed, with what the application says when it has its turn. */
+void conn_ack_soon(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+
 void conn_send_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c,
                    const struct tcp_sack_block *dsack);
 void conn_send_syn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);

@@ -586,8 +586,10 @@ rx_schedule_ack(struct rx *r, uint32_t len)
         c->rcv_mss = len < c->mss_port ? (uint16_t)len : c->mss_port;
     if (c->quick_acks > 0)
         c->quick_acks--;
-    if (!r->in->more && (is_quick || seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss)) {
+    if (!r->in->more && seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss) {
         c->flags |= CONN_F_ACK_NOW;
+    } else if (!r->in->more && is_quick) {
+        conn_ack_soon(r->d, r->env, c);
     } else if (c->timer_at[CONN_T_DELACK] == 0) {
         conn_timer_set(r->d, r->env, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
     }
@@ -722,7 +724,7 @@ rx_fin(struct rx *r)
     if (rx_fin_ack_may_wait(r))
         conn_timer_set(r->d, r->env, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
     else
-        c->flags |= CONN_F_ACK_NOW;
+        conn_ack_soon(r->d, r->env, c);
     /* Who has sent everything learns nothing from a duplicate: what it would undo is the window for more. As in Linux. */
     r->dsack = (struct tcp_sack_block){ 0 };
     c->flags |= CONN_F_FIN_RCVD;
@@ -821,7 +823,7 @@ syn_sent_complete(struct rx *r)
     /* Data that waited for this answers it: a dialogue, in which data carries the acknowledgements. */
     if (seq_gt(c->snd_end, syn_end))
         c->quick_acks = 0;
-    c->flags |= CONN_F_ACK_NOW;
+    conn_ack_soon(r->d, r->env, c);
     conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
     if (c->ecn & CONN_ECN_ACC)
         ecn_answer_syn_ack(r->d, r->env, c);

@@ -170,6 +170,7 @@ emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, s
     if (c->md5 != 0)
         md5_put(d, c->md5, out);
     c->flags &= ~CONN_F_ACK_NOW;
+    c->ack_held = false;
     c->rcv_acked = c->rcv_nxt;
     conn_timer_off(c, CONN_T_DELACK);
     uint32_t segs = out->gso_size > 0 ? (out->payload_len + out->gso_size - 1) / out->gso_size : 1;

@@ -325,6 +325,8 @@ struct tcp_env {
     struct tcp_md5_seen *
         md5; /**< for tcp_input of a segment with opts.md5_off: its signature; NULL = nobody has looked, so that it is not taken */
     bool tx_full; /**< the port has more to send than it can take: data waits. May change while a segment is emitted */
+    bool
+        acks_ride; /**< the application has its turn between passes, each of which tcp_pass_ended ends: ACKs may wait for what it sends. Not with locks */
 };
 
 /* ---- events: packets, time ------------------------------------------------------------------------------------ */
@@ -367,6 +369,13 @@ void tcp_unreachable(struct tcp_domain *d, const struct tcp_env *env, const stru
 
 /** Run the timers that are due at env->now_us, at most budget of them; returns how many ran. */
 unsigned tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budget);
+
+#define TCP_HELD_PASSES 3u
+
+/**
+ * A pass is over, if env->acks_ride was ever set: ACKs that have waited for a ride in vain are sent. Returns how many wait still; while any does, passes go on.
+ */
+unsigned tcp_pass_ended(struct tcp_domain *d, const struct tcp_env *env);
 
 /** When tcp_tick must run next; UINT64_MAX if never. With locks, under TCP_INNER_TIMERS. */
 uint64_t tcp_next_us(const struct tcp_domain *d, uint64_t now_us);

@@ -400,7 +400,7 @@ conn_set_option(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     case TCP_OPT_QUICKACK:
         if (value == 0)
             c->quick_acks = 0;
-        else if (c->timer_at[CONN_T_DELACK] != 0)
+        else if (c->timer_at[CONN_T_DELACK] != 0 || c->ack_held)
             conn_send_ack(d, env, c, NULL);
         break;
     default:

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ip/addr.h"
+#include "tcp/tcp.h"
 
 #include "epoll.h"
 #include "libc.h"
@@ -359,6 +360,9 @@ connect_wait(uint32_t slot, int flags)
         return -EINPROGRESS; /* SO_SNDTIMEO has passed */
     if (rc == -EINTR)
         return rc;
+    /* The handshake's last ACK may wait for what this thread sends; but a program that blocks may do so much later. */
+    for (unsigned i = 0; rc == 0 && front->local != NULL && i < TCP_HELD_PASSES; i++)
+        front->local->pass();
     rc = connect_again(slot);
     return rc == 1 ? -ENETDOWN : rc;
 }
