@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from lab import OBSERVED, Failure, arguments, at_least, laboratory, median, observe, read_rows, rows_file, run, task_ns, times
+from lab import OBSERVED, Failure, arguments, at_least, laboratory, median, observe, rows_file, run, task_ns, times, told
 
 WORKLOADS = {
     'rr1': ['rr', '-c', '1', '-s', '64'],
@@ -216,9 +216,9 @@ def cell(value, form):
     return '-' if value is None else format(value, form)
 
 
-def table(rows, out):
-    print('| workload | variant | runs | messages/s | Gb/s | p50 us | p99 us | CPU us/message | rate : kernel | p50 : kernel |', file=out)
-    print('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |', file=out)
+def table(rows):
+    lines = ['| workload | variant | runs | messages/s | Gb/s | p50 us | p99 us | CPU us/message | rate : kernel | p50 : kernel |',
+             '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |']
     for workload in dict.fromkeys(r['workload'] for r in rows):
         of_workload = [r for r in rows if r['workload'] == workload]
         kernel = [r for r in of_workload if r['variant'] == Kernel.text]
@@ -234,7 +234,8 @@ def table(rows, out):
             columns = [cell(median([r.get(k) for r in good]), f) for k, f in
                        (('messages_per_s', '.0f'), ('gbit_per_s', '.2f'), ('p50_us', '.1f'), ('p99_us', '.1f'),
                         ('cpu_us_per_message', '.2f'))]
-            print(f'| {workload} | {variant} | {runs} | ' + ' | '.join(columns + words) + ' |', file=out)
+            lines.append(f'| {workload} | {variant} | {runs} | ' + ' | '.join(columns + words) + ' |')
+    return '\n'.join(lines)
 
 
 COLUMNS = ['round', 'workload', 'variant', *OBSERVED, 'messages_per_s', 'gbit_per_s', 'p50_us', 'p99_us', 'cpu_us_per_message', 'errors', 'error']
@@ -276,17 +277,12 @@ def main():
     parser.add_argument('--limit', type=at_least(1), default=3600, help='begin no run after so many seconds (3600)')
     parser.add_argument('--variants', type=lambda t: named(t, VARIANTS), default=list(VARIANTS), help=','.join(VARIANTS))
     parser.add_argument('--workloads', type=lambda t: named(t, WORKLOADS), default=list(WORKLOADS), help=','.join(WORKLOADS))
-    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
     args = parser.parse_args()
-    if args.doc:
-        try:
-            table(read_rows(args.doc), sys.stdout)
-        except Failure as e:
-            sys.exit(f'compare.py: {e}')
+    if told(args.doc, table):
         return
     with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
         rows = compare(lab, args, write)
-    table(rows, sys.stdout)
+    print(table(rows))
 
 
 if __name__ == '__main__':

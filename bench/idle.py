@@ -11,10 +11,9 @@ import argparse
 import collections
 import os
 import re
-import sys
 import time
 
-from lab import HERE, Failure, at_least, cpu_list, laboratory, read_rows, rows_file, run, wait_for
+from lab import HERE, add_doc, at_least, cpu_list, laboratory, rows_file, run, told, wait_for
 
 PER_PROGRAM = 16700  # connections; some descriptors are left for other things
 FIRST_PORT = 7000
@@ -138,14 +137,10 @@ def main():
     parser.add_argument('--build', default=os.path.join(HERE, '..', 'build'), help='build directory (build)')
     parser.add_argument('--cpus', type=cpu_list, default=None, help="the server's and the client's CPU (0,1)")
     parser.add_argument('--csv', help='the table as a file')
-    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
+    add_doc(parser)
     parser.add_argument('connections', type=at_least(2, int), nargs='?', default=100000)
     args = parser.parse_args()
-    if args.doc:
-        try:
-            print(table([tuple(row[c] for c in COLUMNS) for row in read_rows(args.doc)]))
-        except (Failure, KeyError) as e:
-            sys.exit(f'idle.py: {e}')
+    if told(args.doc, lambda rows: table([tuple(row[c] for c in COLUMNS) for row in rows])):
         return
     with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
         rows = measure(lab, args.connections)

@@ -351,7 +351,22 @@ def arguments(doc, rounds=3, seconds=2.0, patience=10.0, one_file=True):
     parser.add_argument('--patience', type=at_least(0), default=patience, help=f'wait so long before a run for quiet CPUs ({patience:g})')
     if one_file:
         parser.add_argument('--csv', help='every run, as it ends')
+        add_doc(parser)
     return parser
+
+
+def add_doc(parser):
+    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
+
+
+def told(path, table):
+    """Where --doc names a file that an earlier run wrote: prints table(its rows), and is true."""
+    if path:
+        try:
+            print(table(read_rows(path)))
+        except (Failure, KeyError) as e:
+            sys.exit(f'{os.path.basename(sys.argv[0])}: ' + (str(e) if isinstance(e, Failure) else f'{path}: no column {e}'))
+    return bool(path)
 
 
 def chosen(parser, names, known, what):

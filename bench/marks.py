@@ -10,7 +10,7 @@ import sys
 
 import idle
 from compare import Memif
-from lab import OBSERVED, Failure, arguments, at_least, chosen, comparable, laboratory, median, observe, read_rows, report, rows_file, run, times, wait_for
+from lab import OBSERVED, Failure, arguments, at_least, chosen, comparable, laboratory, median, observe, report, rows_file, run, times, told, wait_for
 
 SERVER, CLIENT, PORT = '10.78.0.2', '10.78.0.1', 7000
 MTU = 1500
@@ -237,16 +237,10 @@ def main():
     parser = arguments(__doc__, rounds=5, patience=20)
     parser.add_argument('--apart', action='store_true', help='near and far CPUs in tables of their own')
     parser.add_argument('--idle', type=at_least(0, int), default=0, metavar='N', help='measure the memory of N idle connections too')
-    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = needed(chosen(parser, args.workloads, WORKLOADS, 'workload'))
-    if args.doc:
-        try:
-            rows = read_rows(args.doc)
-        except Failure as e:
-            sys.exit(f'marks.py: {e}')
-        print(text(rounds_of(rows), args.workloads, args.apart))
+    if told(args.doc, lambda rows: text(rounds_of(rows), args.workloads, args.apart)):
         return
     with laboratory(args) as lab:
         with rows_file(args.csv, COLUMNS) as write:

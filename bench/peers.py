@@ -7,10 +7,9 @@ interleaved, probed and judged as those of marks.py are. `--doc FILE` measures n
 """
 import contextlib
 import os
-import sys
 
 import marks
-from lab import HERE, Failure, arguments, chosen, laboratory, read_rows, report, rows_file, run
+from lab import HERE, Failure, arguments, chosen, laboratory, report, rows_file, run, told
 
 SERVER, CLIENT, NETWORK, PORT = '10.79.0.2', '10.79.0.1', '10.79.0.255', 7000
 WORKLOADS = ['rr1', 'rr64', 'rr256', 'rr16384', 'msg128', 'tx1', 'rx1', 'crr64']
@@ -104,15 +103,10 @@ def table(rows, workloads):
 def main():
     parser = arguments(__doc__, rounds=4, patience=20)
     parser.add_argument('--fstack', metavar='DIR', help="F-Stack's source tree, built")
-    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = chosen(parser, args.workloads, WORKLOADS, 'workload')
-    if args.doc:
-        try:
-            print(table(read_rows(args.doc), args.workloads))
-        except Failure as e:
-            sys.exit(f'peers.py: {e}')
+    if told(args.doc, lambda rows: table(rows, args.workloads)):
         return
     if not args.fstack:
         parser.error('--fstack DIR is needed')

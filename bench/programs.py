@@ -14,7 +14,7 @@ import re
 import sys
 
 from compare import Kernel, Packet, Plain, Wire, ratios
-from lab import OBSERVED, Failure, arguments, chosen, jobs_ns, laboratory, median, observe, own_children_ns, read_rows, rows_file, run, task_ns, times, wait_for
+from lab import OBSERVED, Failure, arguments, chosen, jobs_ns, laboratory, median, observe, own_children_ns, rows_file, run, task_ns, times, told, wait_for
 
 PAGE_BYTES = 600
 NGINX_PORT, REDIS_PORT, SOCKPERF_PORT, IPERF_PORT = 8080, 6379, 11111, 5201
@@ -188,8 +188,8 @@ def table(rows):
     for row in rows:
         if row.get('busy') and row.get('client_busy'):
             row['per_both_s'] = row['rate'] / (row['busy'] + row['client_busy'])
-    print('| program | variant | runs | per second | CPU | client CPU | rate : kernel | per CPU second : kernel | of both sides | goal |')
-    print('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |')
+    lines = ['| program | variant | runs | per second | CPU | client CPU | rate : kernel | per CPU second : kernel | of both sides | goal |',
+             '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |']
     for workload in dict.fromkeys(row['workload'] for row in rows):
         of_workload = [row for row in rows if row['workload'] == workload]
         reference = [row for row in of_workload if row['variant'] == Kernel.text]
@@ -204,7 +204,8 @@ def table(rows):
             for key in ('rate', 'per_cpu_s', 'per_both_s'):
                 cells.append(times(ratios(good, reference, key)))
             cells.append(f'{goal} x; per CPU second 2 x' if goal and variant not in (Kernel.text, Plain.text) else '')
-            print('| ' + ' | '.join(cells) + ' |')
+            lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
 
 
 def compare(lab, args, write):
@@ -229,19 +230,14 @@ COLUMNS = ['round', 'workload', 'variant', *OBSERVED, 'rate', 'busy', 'client_bu
 def main():
     parser = arguments(__doc__)
     parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=list(VARIANTS), metavar='V', help=', '.join(VARIANTS))
-    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = chosen(parser, args.workloads, WORKLOADS, 'workload')
-    if args.doc:
-        try:
-            table(read_rows(args.doc))
-        except Failure as e:
-            sys.exit(f'programs.py: {e}')
+    if told(args.doc, table):
         return
     with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
         rows = compare(lab, args, write)
-    table(rows)
+    print(table(rows))
 
 
 if __name__ == '__main__':
