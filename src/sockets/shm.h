@@ -77,7 +77,7 @@
  * Versions: SHM_VERSION changes with anything in this file; the handshake refuses another.
  */
 
-#define SHM_VERSION 11u
+#define SHM_VERSION 12u
 
 #define SHM_CHUNK_BYTES 65536u
 #define SHM_TX_CHUNKS 64u
@@ -196,7 +196,7 @@ static_assert(sizeof(struct shm_key) == 128, "shm_key");
 #define SHM_TX_EOR 0x2u /**< a record ends at tx_eor (MSG_EOR); stays set until the stack has taken these bytes */
 
 struct shm_front_sock {
-    /* line 0: what the stack reads */
+    /* line 0: all that a request touches */
     uint32_t tx_tail; /**< bytes ever appended to the transmit stream */
     uint32_t rx_head; /**< bytes ever taken from the receive stream; never above back->rx_tail */
     uint32_t notified; /**< notifications ever enqueued */
@@ -204,12 +204,12 @@ struct shm_front_sock {
     uint32_t sleepers; /**< SHM_SLEEP_*, SHM_WANT_* */
     uint32_t tx_flags; /**< SHM_TX_* */
     uint32_t tx_base; /**< position from which distances in the transmit stream count; stored before tx_tail */
-    uint32_t private0[9]; /**< the front-end's own: locks, read cursor; the stack never reads it */
-    /* line 1 */
-    struct shm_cmd cmd[SHM_CMDS];
-    uint32_t private1[3];
     uint16_t tx_small; /**< 1 + the number of a small block, 0 = none */
     uint16_t tx_chunk; /**< shm_tx_chunk */
+    uint32_t private0[8]; /**< the front-end's own: lock, read cursor; the stack never reads it */
+    /* line 1: commands */
+    struct shm_cmd cmd[SHM_CMDS];
+    uint32_t private1[4]; /**< as private0 */
 } __attribute__((aligned(64)));
 static_assert(sizeof(struct shm_front_sock) == 128, "shm_front_sock");
 static_assert(offsetof(struct shm_front_sock, cmd) == 64, "commands start a line");

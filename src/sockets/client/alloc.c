@@ -442,6 +442,7 @@ slot_prepare(uint32_t slot)
 
     opts_clear(slot); /* by the flags of its last socket */
     clear_hot(slot_hot(f));
+    store_relaxed(&c->cmd_lock, 0);
     store_relaxed(&slot_next()[slot], (uint32_t)front->pid);
     store_release(&c->state, ((c->state & ~3u) + 4u) | SLOT_CLAIMED);
     /* The stack may look at them still, for what it woke when the slot was another socket's. */

@@ -115,7 +115,6 @@ prefetch_slot(uint32_t slot)
     __builtin_prefetch(b);
     __builtin_prefetch(b + offsetof(struct shm_back_sock, trains));
     __builtin_prefetch(f);
-    __builtin_prefetch(f + offsetof(struct shm_front_sock, tx_small));
     __builtin_prefetch(&front->sock_of_slot[slot]);
 }
 

@@ -170,14 +170,14 @@ struct slot_hot {
     uint16_t tx_low; /**< chunks below this one (distance from tx_base / SHM_CHUNK_BYTES) have been given back */
     uint32_t flags; /**< SLOT_* */
     uint32_t sleepers; /**< how many sleep: readers in bits 0..9, writers 10..19, for a command 20..29 */
-    uint32_t cmd_lock; /**< held from posting a command until its result is read */
 };
 
-/** In private1: whose slot it is, and the options that nearly every socket sets. */
+/** In private1: whose slot it is, the options that nearly every socket sets, and whose turn it is to post commands. */
 struct slot_claim {
     uint32_t state; /**< epoch << 2 | enum slot_state */
     uint32_t set; /**< bit for each row of the table in opts.c that was set */
     uint32_t switches; /**< bit for each of its switches */
+    uint32_t cmd_lock; /**< held from posting a command until its result is read */
 };
 
 /** In shm_front_more: options that the stack need not know, or that getsockopt tells. All zero unless SLOT_OPTS. */
@@ -207,6 +207,7 @@ struct slot_opts {
 };
 
 static_assert(sizeof(struct slot_hot) == sizeof(((struct shm_front_sock *)0)->private0), "slot_hot");
+static_assert(sizeof(struct slot_claim) == sizeof(((struct shm_front_sock *)0)->private1), "slot_claim");
 static_assert(sizeof(struct slot_claim) == sizeof(((struct shm_front_sock *)0)->private1), "slot_claim");
 static_assert(sizeof(struct slot_opts) <= sizeof(((struct shm_front_more *)0)->private0), "slot_opts");
 
