@@ -80,6 +80,13 @@ pktpool_offset(const struct pktpool *p, const void *addr)
     return (uint64_t)((const char *)addr - p->base);
 }
 
+/** Where a buffer begins. */
+static inline char *
+pktpool_buf(const struct pktpool *p, uint32_t handle)
+{
+    return p->base + (uint64_t)(handle - 1) * p->buf_bytes;
+}
+
 /**
  * Copy a packet (any pool, any number of segments) into fresh receive buffers, chained if it exceeds one; the
  * original is left alone. NULL if no buffer is free. For wires on which an mbuf is the peer's mbuf (net_ring) and

@@ -59,27 +59,36 @@
 #define DIRTY_SPACE 0x100u /**< of a wake-up: a third of the transmit buffer is free */
 #define DIRTY_SQUEEZE 0x80u /**< compare its application's share of the packet buffers with the limit */
 
+/**
+ * All of a socket that bytes, events and their publishing touch: one line. What the stack knows of it by the back region, which it alone writes (status, rx_tail, train_tail, tx_sent),
+ * stands there and nowhere else; what few sockets have, in struct sock_more.
+ */
 struct sock {
     struct app *app; /**< NULL = free */
-    struct rte_mbuf *rx_first; /**< buffers that the application has not taken, in stream order, linked by mbuf->next */
-    struct rte_mbuf *rx_last;
-    struct rte_mbuf *rx_growing; /**< first buffer of the train that is not published yet; NULL if there is none */
-    struct tcp_sockopts *opts; /**< set before the connection exists; NULL = none */
     tcp_id tcp; /**< TCP_NO_ID: none yet, or gone */
     uint32_t slot; /**< index in the application's regions */
     uint32_t next; /**< in the free list or the list of dirty sockets */
-    uint32_t dirty; /**< DIRTY_*; non-zero <=> on the list of dirty sockets */
-
+    tcp_buf
+        rx_first; /**< buffers that the application has not taken, in stream order, linked by mbuf->hash.usr; PKTPOOL_NO_BUF: none */
+    tcp_buf rx_last;
+    tcp_buf rx_growing; /**< first buffer of the train that is not published yet; PKTPOOL_NO_BUF if there is none */
     uint32_t tx_tail; /**< what of front->tx_tail has been handed to the engine */
-    uint32_t tx_acked, tx_sent;
+    uint32_t tx_acked; /**< back->tx_acked follows at the end of the pass */
     uint32_t rx_delivered; /**< bytes taken from the engine */
-    uint32_t rx_published; /**< i.e. back->rx_tail */
-    uint32_t rx_taken; /**< front->rx_head, checked: rx_taken <= rx_published <= rx_delivered modulo 2^32 */
+    uint32_t rx_taken; /**< front->rx_head, checked: rx_taken <= back->rx_tail <= rx_delivered modulo 2^32 */
     uint32_t rx_freed; /**< position of rx_first's first byte */
-    uint32_t train_tail, train_head; /**< trains published, and finished by the application */
     uint32_t train_base; /**< position of the first byte of train train_head */
-    uint32_t rx_bufs; /**< buffers in the list */
-    uint32_t status; /**< i.e. back->status */
+    uint8_t train_head; /**< trains that the application has finished, modulo 2^8 */
+    bool has_more; /**< its sock_more is not zero, but for the locks */
+    uint16_t dirty; /**< DIRTY_*; non-zero <=> on the list of dirty sockets */
+    uint16_t holders; /**< members that hold it */
+    uint16_t flags;
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct sock) == 64, "a request touches one line of a socket");
+
+/** What few sockets need, apart, so that the others have no memory there. Has the socket's index. */
+struct sock_more {
+    struct tcp_sockopts *opts; /**< set before the connection exists; NULL = none */
     struct stamps *stamps; /**< transmit timestamps that are asked for (stamp.h); NULL = none ever was */
     struct spread *spread; /**< bound or listening in every domain; NULL = in its own alone */
     int32_t rcvbuf; /**< as set by the application, 0 = it grows with what the application takes */
@@ -88,15 +97,14 @@ struct sock {
     uint32_t notsent_lowat; /**< TCP_NOTSENT_LOWAT; 0 = none */
     uint32_t window_clamp; /**< TCP_WINDOW_CLAMP; 0 = none */
     int32_t abort_error; /**< positive errno */
-    uint16_t holders; /**< members that hold it */
-    uint16_t flags;
     uint32_t moved_ms; /**< when its connection moved last, modulo 2^32; 0 = never */
     uint32_t ready; /**< a listener: its part of back->accept_ready */
+    /* Where buffer locks are taken: */
     struct lock tx_lock; /**< the send buffer's: positions in the transmit stream */
     struct lock
         rx_lock; /**< the receive buffer's and the socket's own: all that both the engine's calls and commands change */
 };
-static_assert(sizeof(struct sock) <= 192, "the private side of a socket stays small");
+static_assert(sizeof(struct sock_more) == 64, "what few sockets need");
 
 /** The stack's side of a notification ring: nothing but the producers' tail and the elements is read from shared memory. */
 struct ring_view {
@@ -258,6 +266,7 @@ struct stack {
     struct tcp_env env;
 
     struct sock *socks; /**< [max_socks], 0 unused; touched as used */
+    struct sock_more *more; /**< [max_socks], as that */
     uint32_t max_socks;
     uint32_t socks_used; /**< indices below this have been used */
     uint32_t socks_free; /**< head of the free list */
@@ -431,11 +440,11 @@ sock_set_flags(struct sock *sk, uint16_t set, uint16_t clear)
     __atomic_store_n(&sk->flags, (uint16_t)((sk->flags & ~clear) | set), __ATOMIC_RELAXED);
 }
 
-/** SHM_ST_*. */
+/** SHM_ST_*, of the socket that a shadow stands for too. */
 static inline uint32_t
 sock_state(const struct sock *sk)
 {
-    return __atomic_load_n(&sk->status, __ATOMIC_RELAXED);
+    return __atomic_load_n(&sock_back(sk)->status, __ATOMIC_RELAXED);
 }
 
 static inline tcp_id
@@ -450,6 +459,30 @@ sock_set_tcp(struct sock *sk, tcp_id id)
     __atomic_store_n(&sk->tcp, id, __ATOMIC_RELAXED);
 }
 
+extern const struct sock_more sock_more_none;
+
+/** To read. */
+static inline const struct sock_more *
+sock_more(const struct stack *s, const struct sock *sk)
+{
+    return likely(!__atomic_load_n(&sk->has_more, __ATOMIC_RELAXED)) ? &sock_more_none : &s->more[sock_index(s, sk)];
+}
+
+/** To write: the memory is the socket's from now on. */
+static inline struct sock_more *
+sock_more_own(struct stack *s, struct sock *sk)
+{
+    __atomic_store_n(&sk->has_more, true, __ATOMIC_RELAXED);
+    return &s->more[sock_index(s, sk)];
+}
+
+/** NULL: the socket is in its own domain alone. */
+static inline struct spread *
+sock_spread(const struct stack *s, const struct sock *sk)
+{
+    return sock_more(s, sk)->spread;
+}
+
 /* ---- sock.c: sockets --------------------------------------------------------------------------------------------------------- */
 
 /** Take a slot that is not in use: a fresh socket that member holds. NULL: none left. */
@@ -461,9 +494,14 @@ struct sock *sock_at(const struct app *app, uint32_t slot);
 /** The same, but NULL for a socket of another domain. */
 struct sock *sock_in(const struct stack *s, const struct app *app, uint32_t slot);
 
+/** What the socket in a slot has more, whichever domain it lives in. Any worker; to read words that may be changing. */
+const struct sock_more *sock_more_at(const struct app *app, uint32_t slot);
+
 /** A sock that stands for one of another domain; NULL: none left. */
 struct sock *sock_shadow(struct stack *s, struct app *app, uint32_t slot);
 void sock_shadow_free(struct stack *s, struct sock *sk);
+/** Zero it, as in an entry that was never used. */
+void sock_reset(struct stack *s, struct sock *sk);
 
 /** Leave work for sock_flush: of the worker that marked it first. */
 void sock_mark(struct stack *s, struct sock *sk, uint32_t dirty);
@@ -501,28 +539,28 @@ static inline void
 sock_lock(struct stack *s, struct sock *sk)
 {
     if (unlikely(s->sock_locks))
-        lock_take(&sk->rx_lock, s->ctr, CTR_LOCK_RCVBUF);
+        lock_take(&s->more[sock_index(s, sk)].rx_lock, s->ctr, CTR_LOCK_RCVBUF);
 }
 
 static inline void
 sock_unlock(struct stack *s, struct sock *sk)
 {
     if (unlikely(s->sock_locks))
-        lock_give(&sk->rx_lock);
+        lock_give(&s->more[sock_index(s, sk)].rx_lock);
 }
 
 static inline void
 sock_lock_tx(struct stack *s, struct sock *sk)
 {
     if (unlikely(s->sock_locks))
-        lock_take(&sk->tx_lock, s->ctr, CTR_LOCK_SNDBUF);
+        lock_take(&s->more[sock_index(s, sk)].tx_lock, s->ctr, CTR_LOCK_SNDBUF);
 }
 
 static inline void
 sock_unlock_tx(struct stack *s, struct sock *sk)
 {
     if (unlikely(s->sock_locks))
-        lock_give(&sk->tx_lock);
+        lock_give(&s->more[sock_index(s, sk)].tx_lock);
 }
 
 /* ---- shared.c: one domain for several workers --------------------------------------------------------------------------------------------- */
@@ -637,7 +675,7 @@ int keys_command(struct stack *s, struct sock *sk, const struct shm_cmd *cmd);
 int keys_apply(struct stack *s, const struct sock *sk, const struct shm_key *key);
 
 /** The socket's options for what is to come; NULL: no memory. */
-struct tcp_sockopts *opts_of_own(struct sock *sk);
+struct tcp_sockopts *opts_of_own(struct stack *s, struct sock *sk);
 /** With their keys. */
 void opts_free(struct tcp_sockopts *o);
 /** With keys of its own; false: no memory. */
@@ -686,12 +724,18 @@ int spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_
 /** Execute a connect in domain `to`; tried: this one has no port left, nor perhaps have others. Returns COMMAND_PENDING, or -ENOMEM. */
 int transit_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, uint32_t to, bool tried);
 
+/** A socket on its way. */
+struct traveller {
+    struct sock sock;
+    struct sock_more more;
+};
+
 /** Copy a socket out; what it leaves in the domain is seen to. */
-void transit_pick_up(struct stack *s, struct sock *sk, struct sock *out);
+void transit_pick_up(struct stack *s, struct sock *sk, struct traveller *out);
 /** Send it off in a message that holds it. */
-void transit_send(struct stack *s, const struct sock *sk, struct message *msg, uint32_t to);
+void transit_send(struct stack *s, const struct traveller *tv, struct message *msg, uint32_t to);
 /** Its place in the domain that it has come to: its shadow's, or a new one. NULL: there is none. */
-struct sock *transit_settle(struct stack *s, const struct sock *from);
+struct sock *transit_settle(struct stack *s, const struct traveller *tv);
 
 /* ---- stack.c ------------------------------------------------------------------------------------------------------------------------------ */
 

@@ -73,7 +73,7 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     int rc;
 
     if (sock_flags(sk) & SOCK_LISTENER) {
-        if (sk->spread != NULL)
+        if (sock_spread(s, sk) != NULL)
             return spread_set_backlog(s, sk, backlog);
         engine_set_backlog(s, sock_tcp(sk), backlog);
         return 0;
@@ -87,7 +87,7 @@ do_listen(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         if (rc != 0)
             return rc;
     }
-    if (sk->spread != NULL)
+    if (sock_spread(s, sk) != NULL)
         return spread_listen(s, sk, backlog);
     rc = engine_listen(s, &local, name.port, backlog, sk, &id);
     if (rc != 0)
@@ -133,13 +133,14 @@ tuple_to_be(struct stack *s, const struct sock *sk, const struct shm_cmd *cmd)
 
 /* From now on they are the connection's. What is asked for when that has ended is the name of its control, and keys are the socket's for ever. */
 static void
-options_handed_over(struct sock *sk)
+options_handed_over(struct stack *s, struct sock *sk)
 {
-    if (sk->opts == NULL || (sk->opts->set & (1u << TCP_OPT_CONGESTION)) || sk->opts->nb_md5 != 0 ||
-        sk->opts->nb_fastopen_keys != 0)
+    struct tcp_sockopts *o = sock_more(s, sk)->opts;
+
+    if (o == NULL || (o->set & (1u << TCP_OPT_CONGESTION)) || o->nb_md5 != 0 || o->nb_fastopen_keys != 0)
         return;
-    opts_free(sk->opts);
-    sk->opts = NULL;
+    opts_free(o);
+    sock_more_own(s, sk)->opts = NULL;
 }
 
 /* Within the first chunk, whatever the application says. */
@@ -171,7 +172,7 @@ commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         sock_unlock_tx(s, sk);
     }
     take_over_port(s, sk, id, taken > 0 ? SOCK_SYN_DATA : 0, SHM_ST_CONNECTING);
-    options_handed_over(sk);
+    options_handed_over(s, sk);
     return (int)taken;
 }
 
@@ -236,7 +237,7 @@ do_accept(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 static int
 shutdown_listener(struct stack *s, struct sock *sk, bool rd)
 {
-    if (rd && sk->spread != NULL)
+    if (rd && sock_spread(s, sk) != NULL)
         return spread_end(s, sk);
     if (rd)
         engine_close(s, sock_tcp(sk), false);
@@ -286,7 +287,8 @@ do_close(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
         return -EINVAL;
     }
     /* First elsewhere. The port of a connection stays taken until its end. */
-    if (sk->holders == 1 && sk->spread != NULL && (sock_tcp(sk) == TCP_NO_ID || (sock_flags(sk) & SOCK_LISTENER)))
+    if (sk->holders == 1 && sock_spread(s, sk) != NULL &&
+        (sock_tcp(sk) == TCP_NO_ID || (sock_flags(sk) & SOCK_LISTENER)))
         return spread_end(s, sk);
     app_member_drop(sk->app, cmd->member, sk->slot);
     if (sk->holders == 0)
@@ -298,9 +300,9 @@ do_close(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 
 /* Kept for the connection or listener to come. */
 static int
-option_keep(struct sock *sk, uint32_t name, int32_t value)
+option_keep(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
 {
-    struct tcp_sockopts *o = opts_of_own(sk);
+    struct tcp_sockopts *o = opts_of_own(s, sk);
 
     if (o == NULL)
         return -ENOMEM;
@@ -314,9 +316,10 @@ static int
 option_set(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
 {
     if (sock_tcp(sk) != TCP_NO_ID)
-        return sock_flags(sk) & SOCK_LISTENER && sk->spread != NULL ? spread_set_option(s, sk, name, value)
-                                                                    : engine_set_option(s, sock_tcp(sk), name, value);
-    return sock_state(sk) & SHM_ST_GONE ? 0 : option_keep(sk, name, value);
+        return sock_flags(sk) & SOCK_LISTENER && sock_spread(s, sk) != NULL
+                   ? spread_set_option(s, sk, name, value)
+                   : engine_set_option(s, sock_tcp(sk), name, value);
+    return sock_state(sk) & SHM_ST_GONE ? 0 : option_keep(s, sk, name, value);
 }
 
 /* The socket layer's own: nothing of them is the engine's. */
@@ -325,11 +328,11 @@ option_set_own(struct stack *s, struct sock *sk, uint32_t name, uint32_t bytes)
 {
     switch (name) {
     case SHM_OPT_RCVLOWAT:
-        sk->rcvlowat = bytes;
+        sock_more_own(s, sk)->rcvlowat = bytes;
         sock_mark(s, sk, DIRTY_TRAIN | (sk->rx_delivered - sk->rx_taken >= RTE_MAX(bytes, 1u) ? DIRTY_READ : 0));
         return 0;
     case SHM_OPT_NOTSENT_LOWAT:
-        sk->notsent_lowat = bytes;
+        sock_more_own(s, sk)->notsent_lowat = bytes;
         sock_mark(s, sk, DIRTY_ACKED); /* there may be space by the new measure */
         return 0;
     default:
@@ -352,15 +355,15 @@ do_setopt(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     if (rc < 0)
         return rc;
     if (name == TCP_OPT_SNDBUF) {
-        uint32_t bytes = RTE_MAX((uint32_t)value, SNDBUF_MIN);
+        uint32_t bytes = RTE_MIN(RTE_MAX((uint32_t)value, SNDBUF_MIN), SHM_SNDBUF_MAX);
 
-        sk->sndbuf = (int32_t)RTE_MIN(bytes, SHM_SNDBUF_MAX);
-        shm_store(&sock_back(sk)->sndbuf_bytes, (uint32_t)sk->sndbuf);
+        sock_more_own(s, sk)->sndbuf = (int32_t)bytes;
+        shm_store(&sock_back(sk)->sndbuf_bytes, bytes);
     }
     if (name == TCP_OPT_WINDOW_CLAMP)
-        sk->window_clamp = (uint32_t)value;
+        sock_more_own(s, sk)->window_clamp = (uint32_t)value;
     if (name == TCP_OPT_RCVBUF) {
-        sk->rcvbuf = value;
+        sock_more_own(s, sk)->rcvbuf = value;
         shm_store(&sk->app->back_names[sk->slot].rcvbuf_bytes, (uint32_t)value);
     }
     return rc;
@@ -470,15 +473,17 @@ info_fill(const struct stack *s, const struct tcp_conn_info *c, struct shm_info 
 static const char *
 congestion_to_come(const struct stack *s, const struct sock *sk)
 {
-    bool chosen = sk->opts != NULL && (sk->opts->set & (1u << TCP_OPT_CONGESTION)) != 0;
+    const struct tcp_sockopts *o = sock_more(s, sk)->opts;
+    bool chosen = o != NULL && (o->set & (1u << TCP_OPT_CONGESTION)) != 0;
 
-    return tcp_congestion_name(chosen ? sk->opts->value[TCP_OPT_CONGESTION] : s->cfg.tcp.congestion);
+    return tcp_congestion_name(chosen ? o->value[TCP_OPT_CONGESTION] : s->cfg.tcp.congestion);
 }
 
 static int
 do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
 {
     struct tcp_conn_info c = { .state = TCP_ST_CLOSED, .cc_name = congestion_to_come(s, sk) };
+    const struct tcp_sockopts *o = sock_more(s, sk)->opts;
 
     if (cmd->slot >= SHM_INFO_SLOTS)
         return -EINVAL;
@@ -492,11 +497,11 @@ do_info(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
             return -EINVAL;
     }
     info_fill(s, &c, &sk->app->info[cmd->slot]);
-    if (sk->opts != NULL) {
+    if (o != NULL) {
         struct shm_info *out = &sk->app->info[cmd->slot];
 
-        out->nb_fastopen_keys = sk->opts->nb_fastopen_keys;
-        memcpy(out->fastopen_keys, sk->opts->fastopen_keys, sizeof(out->fastopen_keys));
+        out->nb_fastopen_keys = o->nb_fastopen_keys;
+        memcpy(out->fastopen_keys, o->fastopen_keys, sizeof(out->fastopen_keys));
     }
     return 0;
 }
@@ -607,7 +612,7 @@ finish_command(struct stack *s, struct app *app, uint32_t slot, uint32_t number,
 static int
 accept_anywhere(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, bool all)
 {
-    struct spread *sp = sk->spread;
+    struct spread *sp = sock_spread(s, sk);
     struct stack *from;
     int rc = check_accept(s, sk, cmd);
 
@@ -662,7 +667,7 @@ try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cm
         return execute_shared(s, app, slot, cmd);
     if (s->host->nb_stacks == 1 || sk == NULL || (sock_flags(sk) & SOCK_CLOSING))
         return execute(s, app, slot, cmd);
-    if (cmd->op == SHM_OP_ACCEPT && sk->spread != NULL)
+    if (cmd->op == SHM_OP_ACCEPT && sock_spread(s, sk) != NULL)
         return accept_anywhere(s, sk, cmd, all);
     return execute(s, app, slot, cmd);
 }
@@ -726,7 +731,7 @@ take_bytes(struct stack *s, struct sock *sk, const struct shm_front_sock *f, uin
     uint32_t slot = sk->slot, done = app->back[slot].cmd_done;
     bool closes = head - done <= SHM_CMDS && close_sends_fin(sk, &f->cmd[(head - 1) % SHM_CMDS]);
 
-    if (closes && head - done > 1 && sk->spread == NULL && are_settings(f, done, head - 1)) {
+    if (closes && head - done > 1 && sock_spread(s, sk) == NULL && are_settings(f, done, head - 1)) {
         run_commands(s, app, slot, head - 1, all);
         /* The application may have changed the commands meanwhile, and what it closed is gone. */
         sk = sock_in(s, app, slot);
@@ -745,6 +750,7 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
     struct sock *sk = sock_in(s, app, slot);
     bool in_use = sk != NULL && !(sock_flags(sk) & SOCK_CLOSING);
     uint32_t done = b->cmd_done; /* ours: the region cannot be written by applications */
+    const struct spread *sp;
     uint32_t head;
 
     if (unlikely(__atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE) & SLOT_TRANSIT))
@@ -767,7 +773,8 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
             counter_inc(s->ctr, CTR_SOCK_BAD_COMMAND);
         return;
     }
-    if (in_use && sk->spread != NULL && (sk->spread->waiting != 0 || sk->spread->busy))
+    sp = in_use ? sock_spread(s, sk) : NULL;
+    if (sp != NULL && (sp->waiting != 0 || sp->busy))
         return; /* until commands_accepted or commands_done */
     if (head != done)
         run_commands(s, app, slot, head, all);
@@ -792,7 +799,7 @@ void
 commands_accepted(struct stack *s, struct app *app, uint32_t slot)
 {
     struct sock *sk = sock_in(s, app, slot);
-    struct spread *sp = sk != NULL ? sk->spread : NULL;
+    struct spread *sp = sk != NULL ? sock_spread(s, sk) : NULL;
 
     if (sp == NULL || sp->waiting == 0)
         return; /* it was closed by its process's end meanwhile */

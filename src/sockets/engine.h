@@ -60,7 +60,7 @@ static inline int
 engine_bind(struct stack *s, const struct ip_addr *local, uint16_t port, const struct sock *sk, uint16_t *chosen)
 {
     if (likely(s->relay == NULL))
-        return tcp_bind(s->tcp, local, port, sk->opts, sock_index(s, sk), chosen);
+        return tcp_bind(s->tcp, local, port, sock_more(s, sk)->opts, sock_index(s, sk), chosen);
     return relay_bind(s, local, port, sk, chosen);
 }
 
@@ -78,7 +78,7 @@ engine_listen(struct stack *s, const struct ip_addr *local, uint16_t port, uint3
               tcp_id *id)
 {
     if (likely(s->relay == NULL))
-        return tcp_listen(s->tcp, &s->env, local, port, backlog, sk->opts, sock_index(s, sk), id);
+        return tcp_listen(s->tcp, &s->env, local, port, backlog, sock_more(s, sk)->opts, sock_index(s, sk), id);
     return relay_listen(s, local, port, backlog, sk, id);
 }
 
@@ -95,7 +95,7 @@ static inline int
 engine_connect(struct stack *s, struct tcp_tuple *t, uint16_t mss_out, const struct sock *sk, tcp_id *id)
 {
     if (likely(s->relay == NULL))
-        return tcp_connect(s->tcp, &s->env, t, mss_out, sk->opts, sock_index(s, sk), id);
+        return tcp_connect(s->tcp, &s->env, t, mss_out, sock_more(s, sk)->opts, sock_index(s, sk), id);
     return relay_connect(s, t, mss_out, sk, id);
 }
 
@@ -106,7 +106,7 @@ engine_connect_fast(struct stack *s, struct tcp_tuple *t, uint16_t mss_out, cons
 {
     if (s->relay != NULL)
         return -EOPNOTSUPP;
-    return tcp_connect_fast(s->tcp, &s->env, t, mss_out, sk->opts, sock_index(s, sk), n_bytes, taken, id);
+    return tcp_connect_fast(s->tcp, &s->env, t, mss_out, sock_more(s, sk)->opts, sock_index(s, sk), n_bytes, taken, id);
 }
 
 static inline tcp_id

@@ -266,8 +266,7 @@ static void
 serve_accept(struct net *net, const struct app *app, uint32_t slot, uint64_t now_us)
 {
     struct host *h = net->host;
-    struct sock *lsk = sock_at(app, slot);
-    struct spread *sp = lsk != NULL ? __atomic_load_n(&lsk->spread, __ATOMIC_ACQUIRE) : NULL;
+    struct spread *sp = __atomic_load_n(&sock_more_at(app, slot)->spread, __ATOMIC_ACQUIRE);
     struct stack *s;
 
     if (sp == NULL || sp->waiting == 0 || !host_in_reach(h, net, sp->waiting - 1))

@@ -160,10 +160,9 @@ drop_app(struct host *h, struct app *app)
         if (sk == NULL)
             continue;
         rx_drop_all(s, sk);
-        opts_free(sk->opts);
-        free(sk->stamps);
-        if (sk->spread != NULL)
-            free(sk->spread);
+        opts_free(sock_more(s, sk)->opts);
+        free(sock_more(s, sk)->stamps);
+        free(sock_spread(s, sk));
     }
     app_destroy(app);
 }

@@ -7,7 +7,7 @@
 
 /**
  * @file
- * Keys that an application gives a socket: of TCP_MD5SIG and TCP_FASTOPEN_KEY. They stay with the socket's other options (sock.opts), so that each listener or connection that it
+ * Keys that an application gives a socket: of TCP_MD5SIG and TCP_FASTOPEN_KEY. They stay with the socket's other options (sock_more.opts), so that each listener or connection that it
  * begins has them, and what lives already is told at once.
  */
 
@@ -35,19 +35,21 @@ opts_copy(struct tcp_sockopts *to, const struct tcp_sockopts *from)
 }
 
 struct tcp_sockopts *
-opts_of_own(struct sock *sk)
+opts_of_own(struct stack *s, struct sock *sk)
 {
-    if (sk->opts == NULL)
-        sk->opts = calloc(1, sizeof(*sk->opts));
-    return sk->opts;
+    struct sock_more *more = sock_more_own(s, sk);
+
+    if (more->opts == NULL)
+        more->opts = calloc(1, sizeof(*more->opts));
+    return more->opts;
 }
 
 /* ---- kept for what is to come ----------------------------------------------------------------------------------------------- */
 
 static int
-keep_md5(struct sock *sk, const struct tcp_md5_key *key)
+keep_md5(struct stack *s, struct sock *sk, const struct tcp_md5_key *key)
 {
-    struct tcp_sockopts *o = opts_of_own(sk);
+    struct tcp_sockopts *o = opts_of_own(s, sk);
     struct tcp_md5_key *keys;
     uint32_t i = 0;
 
@@ -76,9 +78,9 @@ keep_md5(struct sock *sk, const struct tcp_md5_key *key)
 }
 
 static int
-keep_fastopen(struct sock *sk, const struct shm_key *key)
+keep_fastopen(struct stack *s, struct sock *sk, const struct shm_key *key)
 {
-    struct tcp_sockopts *o = opts_of_own(sk);
+    struct tcp_sockopts *o = opts_of_own(s, sk);
 
     if (o == NULL)
         return -ENOMEM;
@@ -99,11 +101,11 @@ md5_key(const struct shm_key *key)
 }
 
 static int
-keep(struct sock *sk, const struct shm_key *key)
+keep(struct stack *s, struct sock *sk, const struct shm_key *key)
 {
     struct tcp_md5_key md5 = md5_key(key);
 
-    return key->kind == SHM_KEY_MD5 ? keep_md5(sk, &md5) : keep_fastopen(sk, key);
+    return key->kind == SHM_KEY_MD5 ? keep_md5(s, sk, &md5) : keep_fastopen(s, sk, key);
 }
 
 /* ---- of what lives ------------------------------------------------------------------------------------------------------------ */
@@ -155,9 +157,10 @@ keys_command(struct stack *s, struct sock *sk, const struct shm_cmd *cmd)
     if (rc != 0)
         return rc;
     if (sock_tcp(sk) == TCP_NO_ID)
-        return keep(sk, &key);
-    rc = (sock_flags(sk) & SOCK_LISTENER) && sk->spread != NULL ? spread_set_key(s, sk, &key) : keys_apply(s, sk, &key);
+        return keep(s, sk, &key);
+    rc = (sock_flags(sk) & SOCK_LISTENER) && sock_spread(s, sk) != NULL ? spread_set_key(s, sk, &key)
+                                                                        : keys_apply(s, sk, &key);
     if (rc == 0 || rc == COMMAND_PENDING)
-        keep(sk, &key); /* a key that came from a listener is not among them, and so cannot go */
+        keep(s, sk, &key); /* a key that came from a listener is not among them, and so cannot go */
     return rc;
 }

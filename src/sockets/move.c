@@ -31,7 +31,7 @@
 /** A connection under way. */
 struct move {
     struct message msg;
-    struct sock sock;
+    struct traveller traveller;
     struct tcp_tuple tuple;
     uint32_t home, from, refuser;
     bool refused; /**< it could not be taken, and goes back to where it came from */
@@ -148,8 +148,8 @@ stack_sweep_guests(struct stack *s, uint64_t now_us)
 static void
 send_move(struct stack *s, struct sock *sk, struct move *mv, uint32_t to)
 {
-    transit_pick_up(s, sk, &mv->sock);
-    transit_send(s, &mv->sock, &mv->msg, to);
+    transit_pick_up(s, sk, &mv->traveller);
+    transit_send(s, &mv->traveller, &mv->msg, to);
 }
 
 /* Into bytes, and away. */
@@ -219,7 +219,7 @@ on_move(struct stack *s, struct message *msg)
 {
     struct move *mv = (struct move *)msg;
     bool room = mv->refused || guests_reserve(s);
-    struct sock *sk = transit_settle(s, &mv->sock);
+    struct sock *sk = transit_settle(s, &mv->traveller);
 
     if (sk == NULL) { /* the domain has no place for a socket: back, or to any that has one */
         uint32_t to = mv->refused ? (s->number + 1) % s->host->nb_stacks : mv->from;
@@ -227,10 +227,10 @@ on_move(struct stack *s, struct message *msg)
         mv->lost = mv->refused;
         if (!mv->lost)
             refuse(s, mv);
-        transit_send(s, &mv->sock, &mv->msg, to);
+        transit_send(s, &mv->traveller, &mv->msg, to);
         return;
     }
-    sk->moved_ms = (uint32_t)(s->env.now_us / 1000);
+    sock_more_own(s, sk)->moved_ms = (uint32_t)(s->env.now_us / 1000);
     sk->tcp = TCP_NO_ID;
     if (!room || mv->lost || tcp_import(s->tcp, &s->env, mv->bytes, sock_index(s, sk), &sk->tcp) != 0) {
         if (!mv->refused) {
@@ -252,12 +252,13 @@ on_move(struct stack *s, struct message *msg)
 static bool
 may_go(struct stack *s, const struct sock *sk, uint32_t to, uint32_t *home)
 {
+    const struct sock_more *more = sock_more(s, sk);
     struct tcp_conn_info info;
     uint64_t now_us = s->env.now_us, last_us;
 
-    if (sk->app == NULL || sk->tcp == TCP_NO_ID || sk->spread != NULL || !(sk->status & SHM_ST_CONNECTED) ||
+    if (sk->app == NULL || sk->tcp == TCP_NO_ID || more->spread != NULL || !(sock_state(sk) & SHM_ST_CONNECTED) ||
         (sk->flags & (SOCK_CLOSING | SOCK_LISTENER | SOCK_SHADOW)) || (sk->dirty & DIRTY_ABORT) ||
-        (sk->moved_ms != 0 && (uint32_t)(now_us / 1000) - sk->moved_ms < SETTLE_US / 1000) ||
+        (more->moved_ms != 0 && (uint32_t)(now_us / 1000) - more->moved_ms < SETTLE_US / 1000) ||
         !tcp_can_move(s->tcp, sk->tcp) || !tcp_info(s->tcp, sk->tcp, &info))
         return false;
     last_us = RTE_MAX(info.last_rcv_at_us, info.last_snd_at_us);

@@ -72,13 +72,14 @@ relay_tick(struct stack *s, unsigned budget)
 static struct tcp_call
 open_call(const struct stack *s, enum tcp_call_op op, const struct tcp_tuple *t, const struct sock *sk)
 {
+    const struct tcp_sockopts *o = sock_more(s, sk)->opts;
     struct tcp_call call = call_of(s, op, TCP_NO_ID, sk);
 
     call.open.tuple = *t;
-    call.open.has_opts = sk->opts != NULL;
-    if (sk->opts != NULL) {
-        call.open.set = sk->opts->set;
-        memcpy(call.open.value, sk->opts->value, sizeof(call.open.value));
+    call.open.has_opts = o != NULL;
+    if (o != NULL) {
+        call.open.set = o->set;
+        memcpy(call.open.value, o->value, sizeof(call.open.value));
     }
     return call;
 }
@@ -108,6 +109,7 @@ relay_listen(struct stack *s, const struct ip_addr *local, uint16_t port, uint32
              tcp_id *id)
 {
     const struct tcp_tuple t = { .local = *local, .local_port = port };
+    const struct tcp_sockopts *o = sock_more(s, sk)->opts;
     struct tcp_call call = open_call(s, TCP_CALL_LISTEN, &t, sk);
     struct tcp_result res;
 
@@ -115,8 +117,8 @@ relay_listen(struct stack *s, const struct ip_addr *local, uint16_t port, uint32
     res = run(s, &call);
     *id = res.id;
     /* A SYN may come before them: to it the cookies of the stack's own key count still. */
-    if (res.rc == 0 && sk->opts != NULL && sk->opts->nb_fastopen_keys != 0)
-        relay_fastopen_keys(s, res.id, sk->opts->nb_fastopen_keys, sk->opts->fastopen_keys);
+    if (res.rc == 0 && o != NULL && o->nb_fastopen_keys != 0)
+        relay_fastopen_keys(s, res.id, o->nb_fastopen_keys, o->fastopen_keys);
     return res.rc;
 }
 

@@ -21,24 +21,25 @@ static_assert(SEGMENT_OFF + sizeof(struct shm_segment) <= RTE_PKTMBUF_HEADROOM, 
 #define COALESCE_BYTES 512u
 
 static inline struct shm_segment *
-segment_of(const struct rte_mbuf *m)
+segment_of(const struct stack *s, tcp_buf buf)
 {
-    return (struct shm_segment *)((char *)m->buf_addr + SEGMENT_OFF);
+    return (struct shm_segment *)(void *)(pktpool_buf(s->pool, buf) + SEGMENT_OFF);
 }
 
 static inline uint32_t
-segment_name(const struct stack *s, const struct rte_mbuf *m)
+segment_name(const struct stack *s, tcp_buf buf)
 {
-    return (uint32_t)(pktpool_offset(s->pool, segment_of(m)) / SEGMENT_UNIT);
+    return (uint32_t)(pktpool_offset(s->pool, segment_of(s, buf)) / SEGMENT_UNIT);
 }
 
-/* Of our own pool, single, and nobody else refers to it: rx_own saw to that. */
+/* The first of the list. It is of our own pool, single, and nobody else refers to it: rx_own saw to that. */
 static void
-buffer_free(struct stack *s, struct sock *sk, struct rte_mbuf *m)
+free_first(struct stack *s, struct sock *sk)
 {
-    m->next = NULL;
+    struct rte_mbuf *m = pktpool_mbuf(s->pool, sk->rx_first);
+
+    sk->rx_first = m->hash.usr;
     rte_mbuf_raw_free(m);
-    sk->rx_bufs--;
     count_rx_bufs(s, sk->app, -1);
 }
 
@@ -50,13 +51,13 @@ coalesce(struct stack *s, struct sock *sk, const struct rte_mbuf *m, const struc
     struct shm_segment *last;
     uint32_t end;
 
-    if (sk->rx_growing == NULL || data->len > COALESCE_BYTES)
+    if (sk->rx_growing == PKTPOOL_NO_BUF || data->len > COALESCE_BYTES)
         return false;
-    last = segment_of(sk->rx_last);
+    last = segment_of(s, sk->rx_last);
     end = SEGMENT_OFF + last->data_off + last->n_bytes;
-    if (end + data->len > sk->rx_last->buf_len)
+    if (end + data->len > s->pool->buf_bytes)
         return false;
-    memcpy((char *)sk->rx_last->buf_addr + end, rte_pktmbuf_mtod_offset(m, const char *, data->off), data->len);
+    memcpy(pktpool_buf(s->pool, sk->rx_last) + end, rte_pktmbuf_mtod_offset(m, const char *, data->off), data->len);
     last->n_bytes += data->len;
     last->at_us = (uint32_t)s->env.now_us;
     counter_inc(s->ctr, CTR_SOCK_RX_COALESCED);
@@ -66,22 +67,19 @@ coalesce(struct stack *s, struct sock *sk, const struct rte_mbuf *m, const struc
 static void
 append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_data *data)
 {
-    struct shm_segment *seg = segment_of(m);
-
-    *seg = (struct shm_segment){ .data_off = (uint32_t)(m->data_off + data->off) - SEGMENT_OFF,
-                                 .n_bytes = data->len,
-                                 .at_us = (uint32_t)s->env.now_us };
-    m->next = NULL;
-    if (sk->rx_first == NULL)
-        sk->rx_first = m;
+    *segment_of(s, data->buf) = (struct shm_segment){ .data_off = (uint32_t)(m->data_off + data->off) - SEGMENT_OFF,
+                                                      .n_bytes = data->len,
+                                                      .at_us = (uint32_t)s->env.now_us };
+    m->hash.usr = PKTPOOL_NO_BUF; /* what the device said there has been used */
+    if (sk->rx_first == PKTPOOL_NO_BUF)
+        sk->rx_first = data->buf;
     else
-        sk->rx_last->next = m;
-    if (sk->rx_growing == NULL)
-        sk->rx_growing = m;
+        pktpool_mbuf(s->pool, sk->rx_last)->hash.usr = data->buf;
+    if (sk->rx_growing == PKTPOOL_NO_BUF)
+        sk->rx_growing = data->buf;
     else
-        segment_of(sk->rx_last)->next = segment_name(s, m);
-    sk->rx_last = m;
-    sk->rx_bufs++;
+        segment_of(s, sk->rx_last)->next = segment_name(s, data->buf);
+    sk->rx_last = data->buf;
     count_rx_bufs(s, sk->app, 1);
 }
 
@@ -94,7 +92,7 @@ static void
 limit_app(struct stack *s, struct sock *sk)
 {
     if (app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 8 * 7) {
-        sk->abort_error = ENOBUFS;
+        sock_more_own(s, sk)->abort_error = ENOBUFS;
         sock_mark(s, sk, DIRTY_ABORT);
     } else if (!(sock_flags(sk) & SOCK_SQUEEZED)) {
         sock_mark(s, sk, DIRTY_SQUEEZE);
@@ -131,7 +129,7 @@ refuse(struct stack *s, struct sock *sk, struct rte_mbuf *m)
     rte_pktmbuf_free(m);
     if (sock_flags(sk) & SOCK_CLOSING)
         return;
-    sk->abort_error = ECONNRESET;
+    sock_more_own(s, sk)->abort_error = ECONNRESET;
     sock_mark(s, sk, DIRTY_ABORT);
 }
 
@@ -201,11 +199,19 @@ rx_own_net(struct net *net, struct rte_mbuf *m)
 static uint32_t
 window_bytes(const struct stack *s, const struct sock *sk)
 {
-    uint32_t room = sk->rcvbuf != 0 ? (uint32_t)sk->rcvbuf : s->cfg.tcp.rcv_buf_bytes;
+    const struct sock_more *more = sock_more(s, sk);
+    uint32_t room = more->rcvbuf != 0 ? (uint32_t)more->rcvbuf : s->cfg.tcp.rcv_buf_bytes;
 
-    if (sk->window_clamp != 0)
-        room = RTE_MIN(room, sk->window_clamp);
+    if (more->window_clamp != 0)
+        room = RTE_MIN(room, more->window_clamp);
     return RTE_MIN(room, (uint32_t)UINT16_MAX);
+}
+
+/* Trains that the application has not finished. */
+static inline uint8_t
+nb_trains(const struct sock *sk)
+{
+    return (uint8_t)(sock_back(sk)->train_tail - sk->train_head);
 }
 
 /*
@@ -217,7 +223,7 @@ waits_for_more(const struct stack *s, const struct sock *sk)
 {
     uint32_t unread = sk->rx_delivered - sk->rx_taken;
 
-    return unread < sk->rcvlowat && sk->train_tail - sk->train_head == SHM_TRAINS - 1 &&
+    return unread < sock_more(s, sk)->rcvlowat && nb_trains(sk) == SHM_TRAINS - 1 &&
            !(sock_flags(sk) & (SOCK_FIN | SOCK_SQUEEZED)) && unread + 2 * RTE_ETHER_MTU < window_bytes(s, sk);
 }
 
@@ -225,22 +231,21 @@ uint32_t
 rx_publish(struct stack *s, struct sock *sk)
 {
     struct shm_back_sock *b = sock_back(sk);
-    uint32_t n_bytes = sk->rx_delivered - sk->rx_published;
+    uint32_t n_bytes = sk->rx_delivered - b->rx_tail;
     struct shm_train *t;
 
     if (n_bytes == 0)
         return 0;
-    if (unlikely(sk->train_tail - sk->train_head == SHM_TRAINS || (sk->rcvlowat > 1 && waits_for_more(s, sk)))) {
+    if (unlikely(nb_trains(sk) == SHM_TRAINS || (sock_more(s, sk)->rcvlowat > 1 && waits_for_more(s, sk)))) {
         shm_store(&b->rx_held, n_bytes);
         return 0;
     }
-    t = &b->trains[sk->train_tail % SHM_TRAINS];
+    t = &b->trains[b->train_tail % SHM_TRAINS];
     t->first = segment_name(s, sk->rx_growing);
     t->n_bytes = n_bytes;
-    sk->rx_growing = NULL;
-    sk->rx_published = sk->rx_delivered;
-    shm_store(&b->train_tail, ++sk->train_tail);
-    shm_store(&b->rx_tail, sk->rx_published);
+    sk->rx_growing = PKTPOOL_NO_BUF;
+    shm_store(&b->train_tail, b->train_tail + 1);
+    shm_store(&b->rx_tail, sk->rx_delivered);
     if (unlikely(b->rx_held != 0))
         shm_store(&b->rx_held, 0);
     return DIRTY_READ;
@@ -252,7 +257,7 @@ free_taken(struct stack *s, struct sock *sk)
 {
     struct shm_back_sock *b = sock_back(sk);
 
-    while (sk->train_head != sk->train_tail) {
+    while (nb_trains(sk) != 0) {
         uint32_t n_bytes = b->trains[sk->train_head % SHM_TRAINS].n_bytes;
 
         if (sk->rx_taken - sk->train_base < n_bytes)
@@ -260,29 +265,29 @@ free_taken(struct stack *s, struct sock *sk)
         sk->train_base += n_bytes;
         sk->train_head++;
     }
-    while (sk->rx_first != NULL && sk->rx_first != sk->rx_growing) {
-        struct rte_mbuf *m = sk->rx_first;
-        uint32_t n_bytes = segment_of(m)->n_bytes;
+    while (sk->rx_first != PKTPOOL_NO_BUF && sk->rx_first != sk->rx_growing) {
+        uint32_t n_bytes = segment_of(s, sk->rx_first)->n_bytes;
 
         if (sk->rx_taken - sk->rx_freed < n_bytes)
             break;
         sk->rx_freed += n_bytes;
-        sk->rx_first = m->next;
-        buffer_free(s, sk, m);
+        free_first(s, sk);
     }
-    if (sk->rx_first == NULL)
-        sk->rx_last = NULL;
+    if (sk->rx_first == PKTPOOL_NO_BUF)
+        sk->rx_last = PKTPOOL_NO_BUF;
 }
 
 /* The application has moved rx_head to head; false if it cannot have. */
 static bool
 taken_to(struct stack *s, struct sock *sk, uint32_t head)
 {
-    if (unlikely(head - sk->rx_taken > sk->rx_published - sk->rx_taken))
+    uint32_t published = sock_back(sk)->rx_tail;
+
+    if (unlikely(head - sk->rx_taken > published - sk->rx_taken))
         return false;
     sk->rx_taken = head;
     free_taken(s, sk);
-    if (sk->rx_published != sk->rx_delivered || (sock_flags(sk) & SOCK_FIN))
+    if (published != sk->rx_delivered || (sock_flags(sk) & SOCK_FIN))
         sock_mark(s, sk, DIRTY_TRAIN);
     return true;
 }
@@ -313,12 +318,8 @@ rx_take(struct stack *s, struct sock *sk)
 void
 rx_drop_all(struct stack *s, struct sock *sk)
 {
-    while (sk->rx_first != NULL) {
-        struct rte_mbuf *m = sk->rx_first;
-
-        sk->rx_first = m->next;
-        buffer_free(s, sk, m);
-    }
-    sk->rx_last = sk->rx_growing = NULL;
-    sk->rx_taken = sk->rx_freed = sk->rx_published = sk->rx_delivered;
+    while (sk->rx_first != PKTPOOL_NO_BUF)
+        free_first(s, sk);
+    sk->rx_last = sk->rx_growing = PKTPOOL_NO_BUF;
+    sk->rx_taken = sk->rx_freed = sk->rx_delivered;
 }

@@ -12,6 +12,8 @@
 /* Receive buffer of a connection whose application holds too many packet buffers. */
 #define SQUEEZED_BYTES 4096
 
+const struct sock_more sock_more_none;
+
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
 static struct sock *
@@ -39,6 +41,18 @@ sock_at(const struct app *app, uint32_t slot)
     uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
 
     return ref == 0 || (ref & SLOT_TRANSIT) ? NULL : &app->host->stacks[ref >> 32]->socks[(uint32_t)ref];
+}
+
+const struct sock_more *
+sock_more_at(const struct app *app, uint32_t slot)
+{
+    uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
+    const struct stack *s;
+
+    if (ref == 0 || (ref & SLOT_TRANSIT))
+        return &sock_more_none;
+    s = app->host->stacks[ref >> 32];
+    return sock_more(s, &s->socks[(uint32_t)ref]);
 }
 
 struct sock *
@@ -98,7 +112,7 @@ sock_open(struct stack *s, struct app *app, uint32_t slot, uint16_t member)
     __atomic_add_fetch(&app->nb_socks, 1, __ATOMIC_RELAXED);
     app_member_hold(app, member, slot);
     back_init(s, sk);
-    sock_status(s, sk, SHM_ST_OPEN, 0);
+    sock_status(s, sk, SHM_ST_OPEN, ~0u);
     return sk;
 }
 
@@ -117,13 +131,22 @@ sock_shadow(struct stack *s, struct app *app, uint32_t slot)
 }
 
 void
+sock_reset(struct stack *s, struct sock *sk)
+{
+    if (sk->has_more)
+        s->more[sock_index(s, sk)] = sock_more_none;
+    *sk = (struct sock){ 0 };
+}
+
+void
 sock_shadow_free(struct stack *s, struct sock *sk)
 {
     struct stack *books = s->main;
 
     books->nb_socks--;
     books->nb_shadows -= (sock_flags(sk) & SOCK_SHADOW) != 0;
-    *sk = (struct sock){ .next = books->socks_free };
+    sock_reset(s, sk);
+    sk->next = books->socks_free;
     books->socks_free = sock_index(s, sk);
 }
 
@@ -135,15 +158,15 @@ sock_free(struct stack *s, struct sock *sk)
 
     rx_drop_all(s, sk);
     events_unsubscribe_all(s->net, app, sk->slot);
-    opts_free(sk->opts);
-    free(sk->stamps);
+    opts_free(sock_more(s, sk)->opts);
+    free(sock_more(s, sk)->stamps);
     if (sock_flags(sk) & SOCK_BOUND) {
         const struct shm_addr name = sock_address(sk, SHM_LOCAL);
         const struct ip_addr local = addr_from_shm(&name);
 
         engine_unbind(s, &local, name.port, sk);
     }
-    if (sk->spread != NULL)
+    if (sock_spread(s, sk) != NULL)
         spread_abandon(s, sk);
     /* Stored before the slot is given up: its next user writes the same words. */
     sock_status(s, sk, SHM_ST_DRAINED, ~0u);
@@ -175,10 +198,10 @@ sock_mark(struct stack *s, struct sock *sk, uint32_t dirty)
     uint32_t before;
 
     if (unlikely(s->shared != NULL)) {
-        before = __atomic_fetch_or(&sk->dirty, dirty, __ATOMIC_ACQ_REL);
+        before = __atomic_fetch_or(&sk->dirty, (uint16_t)dirty, __ATOMIC_ACQ_REL);
     } else {
         before = sk->dirty;
-        sk->dirty = before | dirty;
+        sk->dirty = (uint16_t)(before | dirty);
     }
     if (before == 0)
         dirty_append(s, sk);
@@ -187,12 +210,11 @@ sock_mark(struct stack *s, struct sock *sk, uint32_t dirty)
 void
 sock_status(struct stack *s, struct sock *sk, uint32_t set, uint32_t clear)
 {
-    uint32_t old = sk->status;
+    uint32_t old = sock_state(sk), status = (old & ~clear) | set;
 
-    __atomic_store_n(&sk->status, (old & ~clear) | set, __ATOMIC_RELAXED);
-    if ((old ^ sk->status) & SHM_ST_CONNECTING)
-        s->main->nb_connecting += sock_state(sk) & SHM_ST_CONNECTING ? 1u : UINT32_MAX;
-    shm_store(&sock_back(sk)->status, sk->status);
+    if ((old ^ status) & SHM_ST_CONNECTING)
+        s->main->nb_connecting += status & SHM_ST_CONNECTING ? 1u : UINT32_MAX;
+    shm_store(&sock_back(sk)->status, status);
 }
 
 void
@@ -221,7 +243,7 @@ void
 sock_abort(struct stack *s, struct sock *sk, int error)
 {
     sock_lock(s, sk);
-    sk->abort_error = error;
+    sock_more_own(s, sk)->abort_error = error;
     sock_unlock(s, sk);
     sock_mark(s, sk, DIRTY_ABORT);
 }
@@ -246,7 +268,7 @@ sock_close(struct stack *s, struct sock *sk, bool reset)
     rx_drop_all(s, sk);
     sock_unlock(s, sk);
     events_unsubscribe_all(s->net, sk->app, sk->slot);
-    if (sock_flags(sk) & SOCK_LISTENER && sk->spread != NULL)
+    if (sock_flags(sk) & SOCK_LISTENER && sock_spread(s, sk) != NULL)
         spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
         /* A reset that is due is not forgotten for the close that overtook it. */
@@ -272,7 +294,7 @@ sock_on_acked(void *ctx, tcp_user user, uint32_t n_bytes)
 
     sock_lock_tx(s, sk);
     sk->tx_acked += n_bytes;
-    if (unlikely(sk->stamps != NULL))
+    if (unlikely(sock_more(s, sk)->stamps != NULL))
         stamp_on_acked(s, sk);
     sock_unlock_tx(s, sk);
     sock_mark(s, sk, DIRTY_ACKED);
@@ -313,14 +335,14 @@ flush_abort(struct stack *s, struct sock *sk)
 {
     tcp_id id = sock_tcp(sk);
 
-    if (sk->spread != NULL && !(sock_flags(sk) & SOCK_SHADOW))
+    if (sock_spread(s, sk) != NULL && !(sock_flags(sk) & SOCK_SHADOW))
         spread_abandon(s, sk);
     if (id != TCP_NO_ID) {
         engine_abort(s, sk, id);
         sock_set_tcp(sk, TCP_NO_ID);
     }
     sock_lock(s, sk);
-    sock_gone(s, sk, sk->abort_error);
+    sock_gone(s, sk, sock_more(s, sk)->abort_error);
     sock_unlock(s, sk);
 }
 
@@ -329,7 +351,7 @@ static void
 flush_squeeze(struct stack *s, struct sock *sk)
 {
     bool over = app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2;
-    int32_t normal = sk->rcvbuf != 0 ? sk->rcvbuf : -1;
+    int32_t chosen = sock_more(s, sk)->rcvbuf, normal = chosen != 0 ? chosen : -1;
 
     sock_lock(s, sk);
     if (over) {
@@ -351,7 +373,8 @@ grow_sndbuf(struct stack *s, const struct sock *sk)
 
     tcp_id id = __atomic_load_n(&sk->tcp, __ATOMIC_RELAXED);
 
-    if (sk->sndbuf != 0 || b->sndbuf_bytes >= most || id == TCP_NO_ID || (sk->flags & (SOCK_LISTENER | SOCK_CLOSING)))
+    if (sock_more(s, sk)->sndbuf != 0 || b->sndbuf_bytes >= most || id == TCP_NO_ID ||
+        (sk->flags & (SOCK_LISTENER | SOCK_CLOSING)))
         return;
     uint32_t want = RTE_MIN(tcp_send_buffer(s->tcp, id), most);
     if (want <= b->sndbuf_bytes)
@@ -380,12 +403,13 @@ flush_engine(struct stack *s, struct sock *sk, uint32_t dirty)
  * must have been sent too, as in Linux.
  */
 static bool
-has_space(const struct sock *sk)
+has_space(const struct stack *s, const struct sock *sk)
 {
-    uint32_t room = sock_back(sk)->sndbuf_bytes;
+    const struct shm_back_sock *b = sock_back(sk);
+    uint32_t room = b->sndbuf_bytes, lowat = sock_more(s, sk)->notsent_lowat;
     uint32_t used = sk->tx_tail - sk->tx_acked;
 
-    if (sk->notsent_lowat != 0 && (sk->tx_tail - sk->tx_sent) * 2 >= sk->notsent_lowat)
+    if (lowat != 0 && (sk->tx_tail - b->tx_sent) * 2 >= lowat)
         return false;
     return used <= room && room - used >= room / 3;
 }
@@ -407,11 +431,12 @@ static void
 flush_ready(struct stack *s, struct sock *sk)
 {
     uint32_t ready = tcp_accept_count(s->tcp, sock_tcp(sk));
-    uint32_t change = ready - sk->ready;
+    struct sock_more *more = sock_more_own(s, sk);
+    uint32_t change = ready - more->ready;
 
-    sk->ready = ready;
-    if (sk->spread != NULL)
-        __atomic_store_n(&sk->spread->in[s->number].ready, ready, __ATOMIC_RELEASE);
+    more->ready = ready;
+    if (more->spread != NULL)
+        __atomic_store_n(&more->spread->in[s->number].ready, ready, __ATOMIC_RELEASE);
     __atomic_add_fetch(&sock_back(sk)->accept_ready, change, __ATOMIC_RELEASE);
 }
 
@@ -440,7 +465,7 @@ flush_acked(struct stack *s, struct sock *sk)
 
     sock_lock_tx(s, sk);
     shm_store(&sock_back(sk)->tx_acked, sk->tx_acked);
-    space = has_space(sk);
+    space = has_space(s, sk);
     sock_unlock_tx(s, sk);
     return space ? DIRTY_SPACE : 0;
 }
@@ -568,7 +593,7 @@ free_shared(struct stack *s, struct sock *sk)
 static void
 flush_end(struct stack *s, struct sock *sk)
 {
-    uint32_t flushing = DIRTY_FLUSHING;
+    uint16_t flushing = DIRTY_FLUSHING;
 
     if (likely(s->shared == NULL)) {
         /* Unless flush_engine put it on the list again, for which it must live on. */

@@ -49,18 +49,19 @@ shadow_at(const struct spread *sp, const struct stack *s)
 
 /* NULL: no memory. */
 static struct spread_op *
-op_create(const struct sock *sk, enum spread_kind kind)
+op_create(const struct stack *s, const struct sock *sk, enum spread_kind kind)
 {
+    const struct sock_more *more = sock_more(s, sk);
     struct spread_op *op = calloc(1, sizeof(*op));
 
     if (op == NULL)
         return NULL;
     op->msg.arrive = op_arrive;
     op->kind = kind;
-    op->sp = sk->spread;
-    if (sk->opts != NULL) {
+    op->sp = more->spread;
+    if (more->opts != NULL) {
         op->has_opts = true;
-        if (!opts_copy(&op->opts, sk->opts)) {
+        if (!opts_copy(&op->opts, more->opts)) {
             free(op);
             return NULL;
         }
@@ -112,7 +113,7 @@ bind_here(struct stack *s, struct spread_op *op)
     }
     sp->in[s->number].index = sock_index(s, sk);
     sock_set_flags(sk, SOCK_BOUND, 0);
-    sk->spread = sp;
+    sock_more_own(s, sk)->spread = sp;
     return 0;
 }
 
@@ -125,13 +126,13 @@ end_here(struct stack *s, struct spread *sp, const struct ip_addr *local, uint16
     if (s->number == sp->home || sp->in[s->number].index == SOCK_NONE)
         return;
     if (sock_tcp(sk) != TCP_NO_ID) {
-        __atomic_sub_fetch(&sock_back(sk)->accept_ready, sk->ready, __ATOMIC_RELEASE);
+        __atomic_sub_fetch(&sock_back(sk)->accept_ready, sock_more(s, sk)->ready, __ATOMIC_RELEASE);
         tcp_close(s->tcp, &s->env, sock_tcp(sk), false);
     }
     if (sock_flags(sk) & SOCK_BOUND)
         tcp_unbind(s->tcp, local, port, sock_index(s, sk));
     sk->flags = SOCK_SHADOW | SOCK_CLOSING;
-    sk->spread = NULL;
+    sock_more_own(s, sk)->spread = NULL;
     sp->in[s->number].index = SOCK_NONE;
     sock_mark(s, sk, DIRTY_CMD);
 }
@@ -252,7 +253,7 @@ finish(struct stack *s, struct spread_op *op)
     if (sp->abandoned) {
         spread_abandon(s, sk);
     } else if (op->kind == SPREAD_END || (op->kind == SPREAD_BIND && result != 0)) {
-        sk->spread = NULL;
+        sock_more_own(s, sk)->spread = NULL;
         free(sp);
     }
     /* A close, shutdown or listen goes on now that its first part is done. */
@@ -332,10 +333,10 @@ spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, uint1
 
     if (sp == NULL)
         return -ENOMEM;
-    sk->spread = sp;
-    op = op_create(sk, SPREAD_BIND);
+    sock_more_own(s, sk)->spread = sp;
+    op = op_create(s, sk, SPREAD_BIND);
     if (op == NULL) {
-        sk->spread = NULL;
+        sock_more_own(s, sk)->spread = NULL;
         free(sp);
         return -ENOMEM;
     }
@@ -353,11 +354,11 @@ spread_bind(struct stack *s, struct sock *sk, const struct ip_addr *local, uint1
 int
 spread_listen(struct stack *s, struct sock *sk, uint32_t backlog)
 {
-    struct spread_op *op = op_create(sk, SPREAD_LISTEN);
+    struct spread_op *op = op_create(s, sk, SPREAD_LISTEN);
 
     if (op != NULL) {
-        op->local = sk->spread->local;
-        op->port = sk->spread->port;
+        op->local = op->sp->local;
+        op->port = op->sp->port;
         op->backlog = backlog;
     }
     return op_start(s, op);
@@ -366,7 +367,7 @@ spread_listen(struct stack *s, struct sock *sk, uint32_t backlog)
 int
 spread_set_backlog(struct stack *s, struct sock *sk, uint32_t backlog)
 {
-    struct spread_op *op = op_create(sk, SPREAD_BACKLOG);
+    struct spread_op *op = op_create(s, sk, SPREAD_BACKLOG);
 
     if (op != NULL)
         op->backlog = backlog;
@@ -376,7 +377,7 @@ spread_set_backlog(struct stack *s, struct sock *sk, uint32_t backlog)
 int
 spread_set_option(struct stack *s, struct sock *sk, uint32_t name, int32_t value)
 {
-    struct spread_op *op = op_create(sk, SPREAD_OPTION);
+    struct spread_op *op = op_create(s, sk, SPREAD_OPTION);
 
     if (op != NULL) {
         op->name = name;
@@ -388,7 +389,7 @@ spread_set_option(struct stack *s, struct sock *sk, uint32_t name, int32_t value
 int
 spread_set_key(struct stack *s, struct sock *sk, const struct shm_key *key)
 {
-    struct spread_op *op = op_create(sk, SPREAD_KEY);
+    struct spread_op *op = op_create(s, sk, SPREAD_KEY);
 
     if (op != NULL)
         op->key = *key;
@@ -398,20 +399,21 @@ spread_set_key(struct stack *s, struct sock *sk, const struct shm_key *key)
 int
 spread_end(struct stack *s, struct sock *sk)
 {
-    return op_start(s, op_create(sk, SPREAD_END));
+    return op_start(s, op_create(s, sk, SPREAD_END));
 }
 
 void
 spread_abandon(struct stack *s, struct sock *sk)
 {
+    struct spread *sp = sock_spread(s, sk);
     struct spread_op *op;
 
-    if (sk->spread->busy) {
-        sk->spread->abandoned = true; /* and goes when that is done */
+    if (sp->busy) {
+        sp->abandoned = true; /* and goes when that is done */
         return;
     }
-    op = op_create(sk, SPREAD_END);
-    sk->spread = NULL;
+    op = op_create(s, sk, SPREAD_END);
+    sock_more_own(s, sk)->spread = NULL;
     if (op == NULL) {
         counter_inc(s->ctr, CTR_HANDOVER_DROP); /* the port stays taken */
         return;
@@ -425,7 +427,7 @@ spread_abandon(struct stack *s, struct sock *sk)
 struct stack *
 spread_next(struct stack *s, const struct sock *sk)
 {
-    struct spread *sp = sk->spread;
+    struct spread *sp = sock_spread(s, sk);
     uint32_t nb = s->host->nb_stacks;
 
     for (uint32_t i = 1; i <= nb; i++) {
@@ -441,25 +443,28 @@ spread_next(struct stack *s, const struct sock *sk)
 
 /* What the engine does not hand down. The listener may live in another domain: its marks are read as they are at this moment. */
 static void
-inherit(struct sock *child, const struct sock *shadow)
+inherit(struct stack *s, struct sock *child, const struct sock *shadow)
 {
-    const struct sock *listener = sock_at(shadow->app, shadow->slot);
+    const struct sock_more *listener = sock_more_at(shadow->app, shadow->slot);
     const struct app *app = child->app; /* both are of one */
+    const struct sock_more marks = {
+        .sndbuf = __atomic_load_n(&listener->sndbuf, __ATOMIC_RELAXED),
+        .rcvbuf = __atomic_load_n(&listener->rcvbuf, __ATOMIC_RELAXED),
+        .rcvlowat = __atomic_load_n(&listener->rcvlowat, __ATOMIC_RELAXED),
+        .notsent_lowat = __atomic_load_n(&listener->notsent_lowat, __ATOMIC_RELAXED),
+        .window_clamp = __atomic_load_n(&listener->window_clamp, __ATOMIC_RELAXED),
+    };
 
     sock_back(child)->sndbuf_bytes = sock_back(shadow)->sndbuf_bytes;
     app->back_names[child->slot].rcvbuf_bytes = app->back_names[shadow->slot].rcvbuf_bytes;
-    if (listener == NULL)
-        return;
-    child->sndbuf = __atomic_load_n(&listener->sndbuf, __ATOMIC_RELAXED);
-    child->rcvbuf = __atomic_load_n(&listener->rcvbuf, __ATOMIC_RELAXED);
-    child->rcvlowat = __atomic_load_n(&listener->rcvlowat, __ATOMIC_RELAXED);
-    child->notsent_lowat = __atomic_load_n(&listener->notsent_lowat, __ATOMIC_RELAXED);
-    child->window_clamp = __atomic_load_n(&listener->window_clamp, __ATOMIC_RELAXED);
+    if (memcmp(&marks, &sock_more_none, sizeof(marks)) != 0)
+        *sock_more_own(s, child) = marks;
 }
 
 int
 spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t member)
 {
+    struct spread *sp = sock_spread(s, lsk);
     struct app *app = lsk->app;
     struct tcp_tuple t;
     struct sock *child;
@@ -468,14 +473,14 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
     if (!(sock_flags(lsk) & SOCK_LISTENER))
         return -EINVAL;
     if (tcp_accept_count(s->tcp, sock_tcp(lsk)) == 0) {
-        if (lsk->spread != NULL)
-            __atomic_store_n(&lsk->spread->in[s->number].ready, 0, __ATOMIC_RELEASE);
+        if (sp != NULL)
+            __atomic_store_n(&sp->in[s->number].ready, 0, __ATOMIC_RELEASE);
         return -EAGAIN;
     }
     child = sock_open(s, app, free_slot, member);
     if (child == NULL)
         return -ENFILE;
-    inherit(child, lsk);
+    inherit(s, child, lsk);
     sock_status(s, child, SHM_ST_CONNECTED, 0); /* nobody knows it yet */
     id = engine_accept(s, sock_tcp(lsk), child, &t);
     if (id == TCP_NO_ID) {
@@ -490,8 +495,8 @@ spread_accept(struct stack *s, struct sock *lsk, uint32_t free_slot, uint16_t me
     sock_unlock(s, child);
     sock_set_address(child, SHM_LOCAL, &t.local, t.local_port);
     sock_set_address(child, SHM_PEER, &t.remote, t.remote_port);
-    if (lsk->spread != NULL)
-        __atomic_store_n(&lsk->spread->in[s->number].ready, tcp_accept_count(s->tcp, sock_tcp(lsk)), __ATOMIC_RELEASE);
+    if (sp != NULL)
+        __atomic_store_n(&sp->in[s->number].ready, tcp_accept_count(s->tcp, sock_tcp(lsk)), __ATOMIC_RELEASE);
     sock_mark(s, lsk, DIRTY_READ);
     return 0;
 }

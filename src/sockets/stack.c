@@ -89,7 +89,8 @@ stack_create(struct host *h, uint32_t number)
     s->max_socks = s->cfg.tcp.max_conns + EXTRA_SOCKS;
     s->socks_used = 1; /* tcp_user 0 is nobody */
     s->socks = lazy_alloc((size_t)s->max_socks * sizeof(s->socks[0]));
-    if (s->socks == NULL) {
+    s->more = lazy_alloc((size_t)s->max_socks * sizeof(s->more[0]));
+    if (s->socks == NULL || s->more == NULL) {
         stack_destroy(s);
         return NULL;
     }
@@ -106,6 +107,7 @@ stack_destroy(struct stack *s)
     if (s->main == s) {
         lazy_free(s->tcp, s->tcp_bytes);
         lazy_free(s->socks, (size_t)s->max_socks * sizeof(s->socks[0]));
+        lazy_free(s->more, (size_t)s->max_socks * sizeof(s->more[0]));
     }
     free(s->guests);
     free(s);
@@ -361,7 +363,7 @@ prefetch_burst(const struct stack *s, const struct tcp_in *in, uint16_t n)
         tcp_prefetch_conn(s->tcp, &in[i]);
     for (uint16_t i = 0; i < n; i++) {
         users[i] = tcp_prefetch_rest(s->tcp, &in[i]);
-        prefetch_lines(&s->socks[users[i]], sizeof(s->socks[0]));
+        rte_prefetch0(&s->socks[users[i]]);
     }
     for (uint16_t i = 0; i < n; i++)
         prefetch_words(&s->socks[users[i]]);
@@ -444,7 +446,7 @@ stack_fail_unresolved(struct stack *s, const struct ip_addr *unresolved, unsigne
     for (uint32_t i = 1; i < s->main->socks_used && s->main->nb_connecting > 0; i++) {
         struct sock *sk = &s->socks[i];
 
-        if (sk->app == NULL || !(sock_state(sk) & SHM_ST_CONNECTING) || (sock_flags(sk) & SOCK_CLOSING))
+        if (sk->app == NULL || (sock_flags(sk) & (SOCK_CLOSING | SOCK_SHADOW)) || !(sock_state(sk) & SHM_ST_CONNECTING))
             continue;
         const struct shm_addr peer = sock_address(sk, SHM_PEER);
         for (unsigned u = 0; u < n; u++)

@@ -18,15 +18,17 @@ void
 stamp_request(struct stack *s, struct sock *sk, uint32_t flags, uint32_t n_bytes)
 {
     uint32_t end = shm_load(&sk->app->front_more[sk->slot].tx_stamp);
+    struct sock_more *more;
     struct stamps *st;
 
     /* The flag stays until the next send: it is about these bytes only if they are new. */
     if (end - (sk->tx_tail - n_bytes) - 1 >= n_bytes)
         return;
     sock_lock_tx(s, sk);
-    if (sk->stamps == NULL)
-        sk->stamps = calloc(1, sizeof(*sk->stamps));
-    st = sk->stamps;
+    more = sock_more_own(s, sk);
+    if (more->stamps == NULL)
+        more->stamps = calloc(1, sizeof(*more->stamps));
+    st = more->stamps;
     if (st == NULL || st->nb == WAITING_MAX) {
         counter_inc(s->ctr, CTR_SOCK_STAMPS_LOST);
     } else {
@@ -55,7 +57,7 @@ tell(struct stack *s, struct sock *sk, uint32_t end, uint32_t kind)
 static void
 tell_below(struct stack *s, struct sock *sk, uint32_t pos, uint32_t kinds)
 {
-    struct stamps *st = sk->stamps;
+    struct stamps *st = sock_more(s, sk)->stamps;
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < st->nb; i++) {
@@ -76,7 +78,7 @@ tell_below(struct stack *s, struct sock *sk, uint32_t pos, uint32_t kinds)
 void
 stamp_on_sent(struct stack *s, struct sock *sk)
 {
-    tell_below(s, sk, sk->tx_sent, SHM_TX_STAMP_SCHED | SHM_TX_STAMP_SENT);
+    tell_below(s, sk, sock_back(sk)->tx_sent, SHM_TX_STAMP_SCHED | SHM_TX_STAMP_SENT);
 }
 
 void

@@ -12,7 +12,7 @@
 /** The application has appended n_bytes up to sk->tx_tail and set `flags`: is one of them to be stamped? Before the engine hears of them. */
 void stamp_request(struct stack *s, struct sock *sk, uint32_t flags, uint32_t n_bytes);
 
-/** tx_sent, or tx_acked, has moved. With sk->stamps, and the send buffer's lock. */
+/** tx_sent, or tx_acked, has moved. With sock_more.stamps, and the send buffer's lock. */
 void stamp_on_sent(struct stack *s, struct sock *sk);
 void stamp_on_acked(struct stack *s, struct sock *sk);
 

@@ -15,7 +15,7 @@
 
 struct transit {
     struct message msg;
-    struct sock sock;
+    struct traveller traveller;
     struct shm_cmd cmd; /* the connect that waits for it */
     uint32_t tried; /* domains that had no port left */
 };
@@ -24,31 +24,37 @@ static void transit_arrive(struct stack *s, struct message *msg);
 
 /* What remains here: of a spread socket its shadow, else an entry that is freed when it is flushed, since it may stand among the dirty ones. */
 static void
-leave_behind(struct stack *s, struct sock *sk)
+leave_behind(struct stack *s, struct sock *sk, const struct traveller *tv)
 {
-    const struct sock was = *sk;
+    struct spread *spread = tv->more.spread;
 
-    *sk = (struct sock){ .app = was.app, .slot = was.slot, .spread = was.spread, .next = was.next, .dirty = was.dirty };
-    sk->flags = was.spread != NULL ? SOCK_SHADOW | SOCK_BOUND : SOCK_SHADOW | SOCK_CLOSING;
+    sock_reset(s, sk);
+    *sk = (struct sock){ .app = tv->sock.app, .slot = tv->sock.slot, .next = tv->sock.next, .dirty = tv->sock.dirty };
+    sk->flags = spread != NULL ? SOCK_SHADOW | SOCK_BOUND : SOCK_SHADOW | SOCK_CLOSING;
     s->nb_shadows++;
-    if (was.spread == NULL)
+    if (spread != NULL)
+        sock_more_own(s, sk)->spread = spread;
+    else
         sock_mark(s, sk, DIRTY_CMD);
 }
 
 void
-transit_send(struct stack *s, const struct sock *sk, struct message *msg, uint32_t to)
+transit_send(struct stack *s, const struct traveller *tv, struct message *msg, uint32_t to)
 {
-    if (sk->spread != NULL)
-        sk->spread->home = to;
+    const struct sock *sk = &tv->sock;
+
+    if (tv->more.spread != NULL)
+        tv->more.spread->home = to;
     __atomic_store_n(&sk->app->slot_ref[sk->slot], (uint64_t)to << 32 | SLOT_TRANSIT, __ATOMIC_RELEASE);
     message_send(s->net, msg, to);
 }
 
 void
-transit_pick_up(struct stack *s, struct sock *sk, struct sock *out)
+transit_pick_up(struct stack *s, struct sock *sk, struct traveller *out)
 {
-    *out = *sk;
-    leave_behind(s, sk);
+    out->sock = *sk;
+    out->more = *sock_more(s, sk);
+    leave_behind(s, sk, out);
 }
 
 int
@@ -61,15 +67,16 @@ transit_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, uin
     tr->msg.arrive = transit_arrive;
     tr->cmd = *cmd;
     tr->tried = tried;
-    transit_pick_up(s, sk, &tr->sock);
-    transit_send(s, &tr->sock, &tr->msg, to);
+    transit_pick_up(s, sk, &tr->traveller);
+    transit_send(s, &tr->traveller, &tr->msg, to);
     return COMMAND_PENDING;
 }
 
 struct sock *
-transit_settle(struct stack *s, const struct sock *from)
+transit_settle(struct stack *s, const struct traveller *tv)
 {
-    struct spread *sp = from->spread;
+    const struct sock *from = &tv->sock;
+    struct spread *sp = tv->more.spread;
     struct sock *sk = sp != NULL ? &s->socks[sp->in[s->number].index] : sock_shadow(s, from->app, from->slot);
     uint32_t next, dirty;
 
@@ -80,6 +87,8 @@ transit_settle(struct stack *s, const struct sock *from)
     *sk = *from;
     sk->next = next;
     sk->dirty = dirty;
+    if (from->has_more)
+        *sock_more_own(s, sk) = tv->more;
     s->nb_shadows--;
     shm_store(&sock_back(sk)->instance, s->host->locking ? SHM_ANY_INSTANCE : host_owner(s->host, s->number)->number);
     __atomic_store_n(&sk->app->slot_ref[sk->slot], (uint64_t)s->number << 32 | sock_index(s, sk), __ATOMIC_RELEASE);
@@ -92,17 +101,17 @@ transit_arrive(struct stack *s, struct message *msg)
 {
     struct transit *tr = (struct transit *)msg;
     uint32_t nb_stacks = s->host->nb_stacks;
-    struct sock *sk = transit_settle(s, &tr->sock);
+    struct sock *sk = transit_settle(s, &tr->traveller);
     int rc;
 
     if (sk == NULL) { /* every other domain has the room that this one has not */
-        transit_send(s, &tr->sock, &tr->msg, (s->number + 1) % nb_stacks);
+        transit_send(s, &tr->traveller, &tr->msg, (s->number + 1) % nb_stacks);
         return;
     }
     rc = commands_connect(s, sk, &tr->cmd);
     if (rc == -EADDRNOTAVAIL && !(sk->flags & SOCK_BOUND) && ++tr->tried < nb_stacks) {
-        transit_pick_up(s, sk, &tr->sock);
-        transit_send(s, &tr->sock, &tr->msg, (s->number + 1) % nb_stacks);
+        transit_pick_up(s, sk, &tr->traveller);
+        transit_send(s, &tr->traveller, &tr->msg, (s->number + 1) % nb_stacks);
         return;
     }
     commands_done(s, sk->app, sk->slot, rc);

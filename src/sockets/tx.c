@@ -228,13 +228,15 @@ segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uin
 static void
 note_sent(struct stack *s, struct sock *sk, uint32_t end)
 {
+    struct shm_back_sock *b = sock_back(sk);
+    const struct sock_more *more = sock_more(s, sk);
+
     sock_lock_tx(s, sk);
-    if ((int32_t)(end - sk->tx_sent) > 0) {
-        sk->tx_sent = end;
-        shm_store(&sock_back(sk)->tx_sent, end);
-        if (unlikely(sk->notsent_lowat != 0))
+    if ((int32_t)(end - b->tx_sent) > 0) {
+        shm_store(&b->tx_sent, end);
+        if (unlikely(more->notsent_lowat != 0))
             sock_mark(s, sk, DIRTY_ACKED); /* there may be space for its writer */
-        if (unlikely(sk->stamps != NULL))
+        if (unlikely(more->stamps != NULL))
             stamp_on_sent(s, sk);
     }
     sock_unlock_tx(s, sk);

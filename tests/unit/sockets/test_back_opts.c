@@ -129,7 +129,7 @@ options_are_handed_down(void **state)
 {
     struct pair *f = *state;
     uint32_t client = fapp_open(&f->a), listener = fapp_open(&f->b), server;
-    struct sock *sk;
+    const struct sock_more *more;
 
     assert_int_equal(fapp_bind(&f->b, listener, &f->b.node->addr, PORT), 0);
     assert_int_equal(fapp_value_cmd(&f->b, listener, SHM_OP_SETOPT, TCP_OPT_SNDBUF, 30000), 0);
@@ -142,10 +142,30 @@ options_are_handed_down(void **state)
     net_until(&f->net, fapp_accept(&f->b, listener, &server) == 0);
     assert_int_equal(fapp_back(&f->b, server)->sndbuf_bytes, 30000);
     assert_int_equal(f->b.app->back_names[server].rcvbuf_bytes, 40000);
-    sk = sock_at(f->b.app, server);
-    assert_int_equal(sk->rcvlowat, 500);
-    assert_int_equal(sk->notsent_lowat, 600);
-    assert_int_equal(sk->rcvbuf, 40000);
+    more = sock_more_at(f->b.app, server);
+    assert_int_equal(more->rcvlowat, 500);
+    assert_int_equal(more->notsent_lowat, 600);
+    assert_int_equal(more->rcvbuf, 40000);
+}
+
+/* Most sockets have one line each; and who gets the place of one that had more finds nothing of it. */
+static void
+a_socket_has_no_more_than_was_set(void **state)
+{
+    struct pair *f = *state;
+    const struct stack *s = f->a.node->stack;
+    uint32_t plain = fapp_open(&f->a), tuned = fapp_open(&f->a), again;
+    struct sock *sk = sock_at(f->a.app, tuned);
+
+    assert_int_equal(fapp_value_cmd(&f->a, tuned, SHM_OP_SETOPT, SHM_OPT_RCVLOWAT, 500), 0);
+    assert_ptr_equal(sock_more_at(f->a.app, plain), &sock_more_none);
+    assert_ptr_equal(sock_more_at(f->a.app, tuned), &s->more[sock_index(s, sk)]);
+    fapp_close(&f->a, tuned, false);
+    net_until(&f->net, sock_at(f->a.app, tuned) == NULL);
+    again = fapp_open(&f->a);
+    assert_ptr_equal(sock_at(f->a.app, again), sk);
+    assert_ptr_equal(sock_more_at(f->a.app, again), &sock_more_none);
+    assert_memory_equal(&s->more[sock_index(s, sk)], &sock_more_none, sizeof(sock_more_none));
 }
 
 /* MSG_EOR: bytes of two records never share a segment, though the stack takes both at once. */
@@ -386,6 +406,7 @@ main(void)
         T(rcvlowat_keeps_a_train),
         T(rcvlowat_gives_in_to_the_window),
         T(options_are_handed_down),
+        T(a_socket_has_no_more_than_was_set),
         T(records_have_segments_of_their_own),
         T(low_ports_are_privileged),
         T(arrivals_beyond_the_trains),
