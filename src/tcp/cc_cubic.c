@@ -9,9 +9,10 @@
  * CUBIC (RFC 9438) with HyStart++ (RFC 9406). Windows are in bytes, times in milliseconds; beta is 0.7, C is 0.4.
  */
 struct cubic {
+    uint32_t
+        epoch_ms; /**< the present stage of growth began, modulo 2^32; 0 = none. First: on a line that every ACK touches */
     uint32_t w_max_bytes; /**< 0 = the next stage starts where it stands (RFC 9438 section 4.8) */
     uint32_t w_est_bytes; /**< what Reno would have reached (section 4.3) */
-    uint32_t epoch_ms; /**< the present stage of growth began, modulo 2^32; 0 = none */
     uint32_t k_ms; /**< from the epoch until the curve is back at origin */
     struct tcp_hystart hystart;
 };

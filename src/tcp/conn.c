@@ -111,7 +111,7 @@ conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     /* Data that went with the SYN belongs to the first run that follows. */
     tcp_sent_init(&c->sent, c->snd_una);
     tcp_rack_init(&c->rack);
-    c->usage_seq = c->snd_una;
+    flow_of(d, c)->usage_seq = c->snd_una;
     c->recover = c->snd_una - 1; /* RFC 6582 section 3.2 compares with >, and the first segment may be lost */
     c->snd_sml = c->snd_una;
     c->last_data_tick = tick_of(env->now_us);

@@ -46,16 +46,19 @@ struct tcp_link {
 
 /** Options that a listener hands down. Defaults are the domain's. */
 struct tcp_conn_opts {
-    uint32_t rcv_buf_bytes, snd_buf_bytes;
-    uint32_t window_clamp_bytes; /**< 0 = none */
+    uint32_t rcv_buf_bytes;
     uint32_t user_timeout_ms; /**< 0 = none */
     uint32_t max_pacing_rate; /**< bytes per second, 0 = none */
     uint16_t keep_idle_s, keep_intvl_s;
     uint16_t linger2_s; /**< TCP_LINGER2_NONE = an orphan has no FIN-WAIT-2 */
     uint16_t max_seg; /**< 0 = none */
-    uint8_t keep_cnt, syn_retries, tos; /**< syn_retries: 0 = as the domain has it */
+    uint8_t keep_cnt, syn_retries; /**< syn_retries: 0 = as the domain has it */
     uint8_t cc_id; /**< enum tcp_cc_id, or TCP_CC_BY_ROUTE: nobody has chosen */
     uint8_t mtu_discover; /**< TCP_MTU_DISCOVER_* */
+    /* What segments ask for. */
+    uint32_t snd_buf_bytes;
+    uint32_t window_clamp_bytes; /**< 0 = none */
+    uint8_t tos;
     uint8_t reserved[3]; /**< 0: replicas are compared by the byte */
 };
 #define TCP_CC_BY_ROUTE UINT8_MAX
@@ -118,12 +121,19 @@ struct tcp_conn_opts {
 
 enum conn_timer { CONN_T_RTX, CONN_T_DELACK, CONN_T_KEEP, CONN_T_SEND, CONN_T_PACE, CONN_T_COUNT };
 
+/** What a request touches of a connection lies before the one place and behind the other. */
+#define TCP_CONN_SELDOM_AT 192u
+#define TCP_CONN_OFTEN_AT 320u
+
 /** Linux's names of the congestion state. */
 enum conn_ca { CONN_CA_OPEN, CONN_CA_DISORDER, CONN_CA_CWR, CONN_CA_RECOVERY, CONN_CA_LOSS };
 
 /**
  * A connection. Sequence space: our SYN is iss, the transmit stream's byte at position p is iss + 1 + p.
  * sent.una == snd_una <= snd_nxt <= snd_end + 1; sent covers [snd_una, snd_nxt) once the handshake is done.
+ *
+ * A request and its response touch lines 0, 1, 2, 5 and 6, and the flow; with very many connections that is most of what they cost (docs/performance.md). What only losses, the
+ * handshake, timers or calls for options need lies between these.
  */
 struct tcp_conn {
     /* Line 0: the lookup and the checks of every segment. */
@@ -157,69 +167,76 @@ struct tcp_conn {
     uint8_t backoff;
     uint32_t reass; /**< index of the reassembly queue, 0 = none */
 
-    /* Line 2: congestion control, round-trip time. */
-    struct tcp_cc cc;
+    /* Line 2: round-trip time, what is under way, the congestion window. */
     struct tcp_rtt rtt;
-    uint32_t timer_at[CONN_T_COUNT]; /**< ticks modulo 2^32; 0 = off */
-
-    /* Line 3: loss recovery, activity. */
     struct tcp_sent sent;
-    struct tcp_rack rack;
+    tcp_seq snd_sml; /**< end of the last segment below the MSS (Minshall's form of Nagle) */
+    uint8_t dup_acks, dup_thresh;
+    uint16_t mss_path; /**< what packets may take now, less the fixed headers, by all that is known of the path */
+    struct tcp_cc cc; /**< most of the control's own words are on the next line */
+
+    /* Recovery and undo. */
     struct tcp_prr prr;
-    tcp_seq recover; /**< snd_nxt when recovery began */
-    tcp_seq usage_seq; /**< the use of cwnd is judged once for each window; this ends the present one */
-    uint32_t usage_bytes; /**< most that was under way in it */
     tcp_seq tlp_end; /**< snd_nxt when the probe was sent */
     uint32_t
         undo_bytes; /**< copies that are under way and were not reported as duplicates (RFC 2883), since the reduction */
     uint32_t prior_cwnd, prior_ssthresh; /**< for undo */
     uint32_t rxt_ts; /**< no copy that is under way has an older timestamp */
-    tcp_seq snd_sml; /**< end of the last segment below the MSS (Minshall's form of Nagle) */
-    uint8_t dup_acks, dup_thresh;
-    uint16_t mss_path; /**< what packets may take now, less the fixed headers, by all that is known of the path */
-    uint32_t last_rcv_tick, last_snd_tick, last_data_tick;
 
-    /* The rest: set-up, options, statistics. */
-    tcp_seq iss, irs;
+    /* Set-up, limits, options. */
     uint32_t syn_at_us; /**< modulo 2^32 */
-    uint32_t stall_tick; /**< snd_una stands still since */
     uint32_t challenge_tick; /**< last answer to an unacceptable segment */
     uint32_t bind; /**< the port's entry, 0 = none */
     uint32_t accept_next; /**< in the accept queue */
     tcp_id fo_listener; /**< of CONN_F_FO_CHILD */
-    struct tcp_conn_opts opts;
     uint16_t mss_peer; /**< the peer's MSS option */
+    uint16_t mss_port; /**< what the port takes: mss_path can rise no higher */
+    struct tcp_pace pace;
+    struct tcp_conn_opts opts; /**< what segments ask for begins line 5 */
+
+    /* Line 5: timers, loss detection, activity. */
+    uint32_t timer_at[CONN_T_COUNT]; /**< ticks modulo 2^32; 0 = off */
+    struct tcp_rack rack;
+    tcp_seq recover; /**< snd_nxt when recovery began */
+    uint32_t stall_tick; /**< snd_una stands still since */
+
+    /* Line 6: activity, statistics, and what is mostly none. */
+    uint32_t last_rcv_tick, last_snd_tick, last_data_tick;
+    tcp_seq iss, irs;
+    uint32_t records; /**< the last of the records' ends that wait to be sent (record.c), 0 = none */
+    uint32_t md5; /**< its keys of TCP_MD5SIG (md5sig.c), 0 = none */
+    uint64_t bytes_acked, bytes_received; /**< payload */
+    uint32_t segs_in, segs_out;
+    uint32_t data_segs_in, data_segs_out;
     uint8_t keep_probes;
     uint8_t ecn; /**< CONN_ECN_* */
     uint8_t cc_id;
     uint8_t err; /**< what ended it, for a user yet to come */
     uint8_t soft_err; /**< ICMP's word, in place of ETIMEDOUT */
     uint8_t path; /**< CONN_PATH_* */
-    uint32_t records; /**< the last of the records' ends that wait to be sent (record.c), 0 = none */
-    uint32_t delivered_segs;
-    uint32_t segs_in, segs_out;
-    uint32_t data_segs_in, data_segs_out;
-    uint16_t mss_port; /**< what the port takes: mss_path can rise no higher */
-    bool tallied; /**< tally_of holds something */
-    bool syn_acked; /**< an active open's */
-    uint64_t bytes_acked, bytes_received; /**< payload */
     uint8_t fastopen_fail; /**< enum conn_fastopen_fail */
-    bool port_turn; /**< it has waited for the port, and is the next to send: for the length of that event */
-    bool ack_held; /**< an ACK that is due waits for a ride (held.c) */
-    uint8_t reserved;
-    uint32_t md5; /**< its keys of TCP_MD5SIG (md5sig.c), 0 = none */
+    bool port_turn : 1; /**< it has waited for the port, and is the next to send: for the length of that event */
+    bool ack_held : 1; /**< an ACK that is due waits for a ride (held.c) */
+    bool tallied : 1; /**< tally_of holds something */
+    bool syn_acked : 1; /**< an active open's */
 };
 
 _Static_assert(sizeof(struct tcp_conn) <= 448,
                "a connection is seven cache lines at most: RACK and PRR keep their books in it");
 _Static_assert(offsetof(struct tcp_conn, snd_nxt) == 64, "line 0: lookup, state, the checks' bounds");
-_Static_assert(offsetof(struct tcp_conn, cc) == 128, "line 1: data both ways");
-_Static_assert(offsetof(struct tcp_conn, sent) <= 192 + 16, "line 2: congestion control, timers");
+_Static_assert(offsetof(struct tcp_conn, rtt) == 128, "line 1: data both ways");
+_Static_assert(offsetof(struct tcp_conn, cc.priv[1]) == TCP_CONN_SELDOM_AT,
+               "line 2: RTT, what is under way, the window");
+_Static_assert(offsetof(struct tcp_conn, opts.snd_buf_bytes) == TCP_CONN_OFTEN_AT,
+               "lines 5 and 6: the rest of a request's");
 
-/** What belongs to a connection as well, but not to every segment's path through it. Has the connection's index. */
+/** What belongs to a connection as well. Has the connection's index. */
 struct tcp_flow {
     struct tcp_rate rate;
-    struct tcp_pace pace;
+    tcp_seq usage_seq; /**< the use of cwnd is judged once for each window; this ends the present one */
+    uint32_t usage_bytes; /**< most that was under way in it */
+    uint32_t delivered_segs;
+    uint32_t reserved;
     uint32_t model; /**< of a congestion control that has one, 0 = none */
     struct tcp_rtt_window rtt_window;
     struct tcp_tune tune;

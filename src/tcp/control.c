@@ -35,7 +35,7 @@ cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_en
     struct tcp_flow *f = flow_of(d, c);
     /* RFC 7661's question: was the window used? In slow start it may be twice what was (it doubles in a round trip). */
     bool used = (c->flags & CONN_F_CWND_LIMITED) != 0 ||
-                (c->cc.cwnd_bytes < c->cc.ssthresh_bytes && c->cc.cwnd_bytes < 2ull * c->usage_bytes);
+                (c->cc.cwnd_bytes < c->cc.ssthresh_bytes && c->cc.cwnd_bytes < 2ull * f->usage_bytes);
 
     *ev = (struct tcp_cc_event){
         .now_us = env->now_us,
@@ -50,7 +50,7 @@ cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_en
     };
     if (f->model != 0) {
         ev->pipe_bytes = conn_pipe(c);
-        ev->burst_bytes = tcp_pace_burst(&f->pace, c->mss, d->params.burst_min_segs);
+        ev->burst_bytes = tcp_pace_burst(&c->pace, c->mss, d->params.burst_min_segs);
         ev->rate = &f->rate;
         ev->model = model_at(d, f->model);
         ev->in_recovery = c->ca_state >= CONN_CA_RECOVERY;
@@ -120,5 +120,5 @@ conn_pace(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     if (most != 0 && (rate == 0 || rate > most))
         rate = most;
     c->flags = rate != 0 ? c->flags | CONN_F_PACED : c->flags & ~CONN_F_PACED;
-    flow_of(d, c)->pace.bytes_per_s = rate & (UINT64_MAX >> 1);
+    c->pace.bytes_per_s = rate & (UINT64_MAX >> 1);
 }

@@ -394,8 +394,7 @@ prefetch_due(const struct tcp_domain *d, const uint32_t *nodes, unsigned n)
             continue;
         const struct tcp_conn *c = conn_at(d, nodes[i]);
         __builtin_prefetch(&c->state);
-        __builtin_prefetch(&c->timer_at[0]);
-        __builtin_prefetch(&c->timer_at[CONN_T_COUNT - 1]);
+        __builtin_prefetch(&c->timer_at);
     }
 }
 

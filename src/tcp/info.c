@@ -61,7 +61,6 @@ info_conn_counts(const struct tcp_conn *c, const struct tcp_tally *tally, struct
     info->segs_out = c->segs_out;
     info->data_segs_in = c->data_segs_in;
     info->data_segs_out = c->data_segs_out;
-    info->delivered_segs = c->delivered_segs;
     info->retrans_segs_total = t->retrans_segs;
     info->dsack_segs = t->dsack_segs;
     info->ooo_segs = t->ooo_segs;
@@ -96,9 +95,10 @@ info_conn(const struct tcp_domain *d, uint32_t i, const struct tcp_conn *c, cons
         segs_of(c, tcp_sent_retrans_bytes(sent_store((struct tcp_domain *)(uintptr_t)d, NULL), &c->sent));
     info->lost_segs += info->retrans_segs;
     info_conn_counts(c, tally_of(d, conn_at(d, i)), info);
+    info->delivered_segs = f->delivered_segs;
     info->delivery_rate = tcp_rate_bytes_per_s(f->rate.info_bytes, f->rate.info_us);
     info->delivery_rate_app_limited = f->rate.info_limited != 0;
-    info->pacing_rate = f->pace.bytes_per_s;
+    info->pacing_rate = c->pace.bytes_per_s;
     info->max_pacing_rate = c->opts.max_pacing_rate;
     info->busy_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_BUSY, d->now_us);
     info->rwnd_limited_us = tcp_chrono_spent_us(&f->chrono, TCP_LIMIT_WINDOW, d->now_us);

@@ -339,7 +339,7 @@ active_syn_acked(struct rx *r)
     c->snd_una = c->snd_nxt = ack;
     c->syn_acked = true;
     c->bytes_acked += data_acked;
-    c->delivered_segs = 1;
+    flow_of(r->d, c)->delivered_segs = 1;
     if (data_acked > 0 && c->user != 0)
         r->env->sink->acked(r->env->sink->ctx, c->user, data_acked);
 }
@@ -359,7 +359,7 @@ rx_child_syn_acked(struct rx *r)
     if (c->retries == 0)
         tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->syn_at_us, p->rto_min_us, p->rto_max_us);
     fastopen_child_done(r->d, c);
-    c->delivered_segs++;
+    flow_of(r->d, c)->delivered_segs++;
     c->retries = c->backoff = 0;
     if (c->snd_una == c->snd_nxt)
         conn_timer_off(c, CONN_T_RTX);

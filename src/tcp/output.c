@@ -348,10 +348,10 @@ rate_mark(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
 }
 
 static void
-note_paced(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t len)
+note_paced(const struct tcp_env *env, struct tcp_conn *c, uint32_t len)
 {
     if (c->flags & CONN_F_PACED)
-        tcp_pace_sent(&flow_of(d, c)->pace, len, env->now_us);
+        tcp_pace_sent(&c->pace, len, env->now_us);
 }
 
 static void
@@ -386,7 +386,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
         path_on_retransmission(d, c, start, start + len);
     struct tcp_rate_mark mark = rate_mark(d, env, c, len + fin);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
-    note_paced(d, env, c, len);
+    note_paced(env, c, len);
     c->undo_bytes += len + fin;
     c->prr.out_bytes += len;
     note_retransmitted(d, c, start, len, fin);
@@ -434,7 +434,7 @@ burst_bytes(const struct tcp_domain *d, const struct tcp_conn *c)
     uint32_t half = c->cc.cwnd_bytes / 2;
 
     if (c->flags & CONN_F_PACED)
-        return tcp_pace_burst(&flow_of(d, c)->pace, c->mss, d->params.burst_min_segs);
+        return tcp_pace_burst(&c->pace, c->mss, d->params.burst_min_segs);
 
     if (c->rtt.min_us >> 9 < 16)
         burst += BURST_BYTES_MAX >> (c->rtt.min_us >> 9);
@@ -514,8 +514,9 @@ send_sized(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
         c->snd_sml = c->snd_nxt;
     tcp_sent_append(sent_store(d, env->locks), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
     record_sent(d, env, c);
-    note_paced(d, env, c, len);
-    c->prr.out_bytes += len;
+    note_paced(env, c, len);
+    if (c->ca_state != CONN_CA_OPEN)
+        c->prr.out_bytes += len;
     /* Who answers what has just come leads a dialogue: its answers carry the acknowledgements from here on. A first
      * request answers nothing, nor does a FIN. */
     if (len > 0 && c->bytes_received > 0 && us_since_tick(env->now_us, c->last_data_tick) < d->params.delack_us)
@@ -714,17 +715,17 @@ output_after_idle(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 
 /** RFC 7661 wants to know whether cwnd was what held data back; it is judged over a window. */
 static void
-note_cwnd_use(struct tcp_conn *c)
+note_cwnd_use(struct tcp_conn *c, struct tcp_flow *f)
 {
     bool limited = conn_pipe(c) + c->mss > c->cc.cwnd_bytes;
     uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
 
-    if (seq_lt(c->snd_una, c->usage_seq) && !limited &&
-        ((c->flags & CONN_F_CWND_LIMITED) != 0 || flight <= c->usage_bytes))
+    if (seq_lt(c->snd_una, f->usage_seq) && !limited &&
+        ((c->flags & CONN_F_CWND_LIMITED) != 0 || flight <= f->usage_bytes))
         return;
     c->flags = limited ? c->flags | CONN_F_CWND_LIMITED : c->flags & ~CONN_F_CWND_LIMITED;
-    c->usage_bytes = flight;
-    c->usage_seq = c->snd_nxt;
+    f->usage_bytes = flight;
+    f->usage_seq = c->snd_nxt;
 }
 
 /** What the sender waits for, as TCP_INFO tells it. */
@@ -751,7 +752,7 @@ output_paced_out(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
 {
     if ((c->flags & CONN_F_PACED) == 0)
         return false;
-    struct tcp_pace *p = &flow_of(d, c)->pace;
+    struct tcp_pace *p = &c->pace;
     if (tcp_pace_ready(p, env->now_us))
         return false;
     if (c->timer_at[CONN_T_PACE] == 0)
@@ -773,12 +774,12 @@ output_port_is_full(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
 
 /** Everything has been sent and the window has room: samples from here on tell of the application. */
 static void
-note_app_limited(const struct tcp_domain *d, const struct tcp_conn *c)
+note_app_limited(const struct tcp_conn *c, struct tcp_flow *f)
 {
     uint32_t pipe = conn_pipe(c);
 
     if (!seq_gt(c->snd_end, c->snd_nxt) && c->sent.lost_bytes == 0 && pipe < c->cc.cwnd_bytes)
-        tcp_rate_app_limited(&flow_of(d, c)->rate, pipe);
+        tcp_rate_app_limited(&f->rate, pipe);
 }
 
 /** Send what may go: first what is lost, then new data. False if it waits for the port. */
@@ -812,8 +813,9 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     }
     c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
     if (c->snd_nxt != first) {
-        note_cwnd_use(c);
-        note_app_limited(d, c);
+        struct tcp_flow *f = flow_of(d, c);
+        note_cwnd_use(c, f);
+        note_app_limited(c, f);
     }
     return !waits;
 }

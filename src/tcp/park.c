@@ -38,7 +38,7 @@ static const struct {
     { WORD(conn.sent.una), WORD(conn.snd_una) },
     { WORD(conn.sent.fack), WORD(conn.snd_una) },
     { WORD(conn.recover), WORD(conn.snd_una) },
-    { WORD(conn.usage_seq), WORD(conn.snd_una) },
+    { WORD(flow.usage_seq), WORD(conn.snd_una) },
     { WORD(conn.snd_sml), WORD(conn.snd_una) },
     { WORD(conn.iss), WORD(conn.snd_una) },
     { WORD(conn.snd_wl1), WORD(conn.rcv_nxt) },
@@ -201,8 +201,8 @@ settle(struct tcp_conn *c, struct tcp_flow *f)
     c->flags &= ~(CONN_F_CWND_LIMITED | CONN_F_FRTO | CONN_F_FRTO_NEW | CONN_F_UNDO | CONN_F_TLP | CONN_F_TLP_AGAIN |
                   CONN_F_PTO | CONN_F_REO | CONN_F_PERSIST);
     c->recover = c->snd_una - 1; /* as when it began */
-    c->usage_seq = c->snd_sml = c->snd_una;
-    c->usage_bytes = c->tlp_end = c->undo_bytes = c->prior_cwnd = c->prior_ssthresh = c->rxt_ts = 0;
+    f->usage_seq = c->snd_sml = c->snd_una;
+    f->usage_bytes = c->tlp_end = c->undo_bytes = c->prior_cwnd = c->prior_ssthresh = c->rxt_ts = 0;
     c->syn_at_us = 0; /* the handshake is long over */
     c->stall_tick = c->last_snd_tick;
     f->rate.delivered_us = f->rate.first_sent_us = 0;

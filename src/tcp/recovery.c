@@ -464,6 +464,7 @@ void
 recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n)
 {
     struct tcp_sent_store st = sent_store(d, env->locks);
+    struct tcp_flow *f = flow_of(d, c);
     struct tcp_rate_sample sample;
     uint32_t wait_us = 0;
 
@@ -478,7 +479,7 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     note_reordering(d, c, n);
     judge_probe(d, env, c, n);
     uint32_t delivered_bytes = count_delivered(c, n);
-    c->delivered_segs += (delivered_bytes + c->mss - 1) / c->mss;
+    f->delivered_segs += (delivered_bytes + c->mss - 1) / c->mss;
     take_marks(d, env, c, n, delivered_bytes);
     uint32_t lost_before = c->sent.lost_bytes;
     if (c->sent.sacked_bytes > 0 || c->ca_state != CONN_CA_OPEN)
@@ -496,10 +497,9 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     }
     lost_before += n->excused_bytes;
     uint32_t lost_bytes = c->sent.lost_bytes > lost_before ? c->sent.lost_bytes - lost_before : 0;
-    struct tcp_rate *rate = &flow_of(d, c)->rate;
-    rate->lost_bytes += lost_bytes;
-    tcp_rate_on_ack(rate, n->sent.has_last ? &n->sent.last_mark : NULL, n->sent.last_us, delivered_bytes, c->rtt.min_us,
-                    (uint32_t)env->now_us, &sample);
+    f->rate.lost_bytes += lost_bytes;
+    tcp_rate_on_ack(&f->rate, n->sent.has_last ? &n->sent.last_mark : NULL, n->sent.last_us, delivered_bytes,
+                    c->rtt.min_us, (uint32_t)env->now_us, &sample);
     update_model(d, env, c, n, delivered_bytes, lost_bytes, &sample);
     if ((c->flags & CONN_F_PACED) != 0)
         conn_pace(d, env, c);
