@@ -78,7 +78,7 @@ def write_tables(args):
         told = subprocess.run(command(name, '--doc', path), capture_output=True, text=True, check=False)
         if told.returncode != 0:
             raise Failure(told.stderr.strip() or f'{name}: no table')
-        note = disturbance(read_rows(path))
+        note = disturbance(read_rows(path, []))
         renewed = with_block(page, name, told.stdout.strip('\n') + (f'\n\n{note}' if note else ''))
         if renewed is None:
             raise Failure(f'{args.page} has no block {name}')

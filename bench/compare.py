@@ -278,7 +278,7 @@ def main():
     parser.add_argument('--variants', type=lambda t: named(t, VARIANTS), default=list(VARIANTS), help=','.join(VARIANTS))
     parser.add_argument('--workloads', type=lambda t: named(t, WORKLOADS), default=list(WORKLOADS), help=','.join(WORKLOADS))
     args = parser.parse_args()
-    if told(args.doc, table):
+    if told(args.doc, COLUMNS, table):
         return
     with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
         rows = compare(lab, args, write)

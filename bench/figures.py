@@ -51,6 +51,9 @@ class Embedded:
         app = cpus if self.shared else cpus[self.workers:] or cpus
         return f'0@{app[0]},' + ','.join(f'{i + 1}@{cpus[i % len(cpus)]}' for i in range(self.workers)), app
 
+    def cores(self, cpus):
+        return len({*self.places(cpus)[1], *cpus[:self.workers]})
+
     def configuration(self, lab, lcores):
         path = os.path.join(lab.tmp, 'stack.conf')
         f = self.figure
@@ -85,6 +88,9 @@ class Pair:
     def __init__(self, figure):
         self.figure = figure
 
+    def cores(self, cpus):
+        return 2
+
     def run(self, lab, seconds, role, *options):
         results = report(lab.app('isobench/isobench-embedded'), 'pair', '--cpus', f'{lab.cpus[0]},{lab.cpus[1]}', '--mtu', str(self.figure.mtu),
                          *(word for option in BUFFERS for word in (f'--{option}', self.figure.buffer)), role, *options, '-d', str(seconds), '--json', timeout=seconds + 60)
@@ -104,6 +110,9 @@ class Kernel:
         self.figure, self.nb_cpus, self.nb_threads = figure, cpus, threads
         self.server = None
         self.prefixes = None
+
+    def cores(self, cpus):
+        return len(cpus[:self.nb_cpus])
 
     def wire(self, lab):
         Kernel.number += 1
@@ -173,13 +182,14 @@ def contended(results):
     return 100 * sum(counter(results, f'{lock}.contended') for lock in GLOBAL_LOCKS) / taken if taken else None
 
 
+def lock_waits(results):
+    """Cycles spent in waiting for locks of the stack."""
+    return sum(v for k, v in results['stack']['total'].items() if k.startswith('lock.') and k.endswith('.wait_cycles') and not k.startswith('lock.sink'))
+
+
 def handover_cycles(results):
     """Cycles spent in handing over, and in waiting for locks of the stack: this stack's counterpart of a scheduler."""
-    if not results.get('stack'):
-        return None
-    total = results['stack']['total']
-    waits = sum(v for k, v in total.items() if k.startswith('lock.') and k.endswith('.wait_cycles') and not k.startswith('lock.sink'))
-    return per_kb(results, total['handover.cycles'] + waits)
+    return per_kb(results, counter(results, 'handover.cycles') + lock_waits(results)) if results.get('stack') else None
 
 
 METRICS = {
@@ -326,7 +336,7 @@ FIGURES = {
 def measure_point(lab, figure, way, words, args):
     results = way.run(lab, args.seconds, *words)
     row = {name: METRICS[name][1](results, len(lab.cpus)) for name in figure.metrics}
-    row['errors'] = results['errors']
+    row.update(cores=way.cores(lab.cpus), errors=results['errors'])
     if results['errors'] > 0:
         row['error'] = f"{results['errors']} connections failed"
     return row
@@ -403,7 +413,7 @@ def limits(lab, figure, rows, missing, cut_short, args):
     return notes
 
 
-COLUMNS = ['round', 'series', 'x', *OBSERVED, *METRICS, 'errors', 'error']
+COLUMNS = ['round', 'series', 'x', 'cores', *OBSERVED, *METRICS, 'errors', 'error']
 
 
 def file_of(name, out, suffix):

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from html import escape
 
-from lab import HERE, Failure, at_least, read_rows, rows_file
+from lab import HERE, Failure, add_doc, at_least, rows_file, told
 
 WIDTH, ROW, FONT = 1200, 16, 11
 LEAST_PX = 0.4  # narrower boxes are left out
@@ -41,6 +41,7 @@ MODES = ('up', 'msgp', 'connp-l,groups=128', 'connp-t', 'isostack', 'hybrid', 'm
 LIBRARIES = {'src/tcp/libtcp.a': 'TCP', 'src/ip/libip.a': 'IP', 'src/core/libcore.a': 'core', 'src/sockets/libsockets.a': 'sockets', 'src/modes/libmodes.a': 'mode',
              'src/sockets/client/libfront.a': 'front-end', 'apps/embedded/libembedded.a': 'front-end', 'apps/sink/libsink.a': 'wire', 'apps/isobench/libisobench.a': 'isobench'}
 LAYERS = ('isobench', 'front-end', 'sockets', 'mode', 'TCP', 'IP', 'core', 'DPDK', 'C library', 'kernel', 'wire', 'other')
+COLUMNS = ['variant', *LAYERS]
 
 
 class Box:
@@ -171,7 +172,7 @@ def measure(args):
     os.makedirs(args.out, exist_ok=True)
     layers = layers_of(args.build)
     shares = {}
-    with rows_file(args.csv, ['variant', *LAYERS]) as write:
+    with rows_file(args.csv, COLUMNS) as write:
         for mode in args.modes:
             shares[mode] = draw_mode(args, mode, layers)
             write({'variant': mode, **{layer: round(percent, 2) for layer, percent in shares[mode].items()}})
@@ -186,13 +187,15 @@ def main():
     parser.add_argument('--seconds', type=at_least(0.1), default=2)
     parser.add_argument('--out', help='folder for the drawings; figures/flame of the build directory if not given')
     parser.add_argument('--csv', help='the shares of the layers as a file')
-    parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
+    add_doc(parser)
     args = parser.parse_args()
+    if told(args.doc, COLUMNS, lambda rows: table({row.pop('variant'): row for row in rows})):
+        return
     try:
-        shares = {row.pop('variant'): row for row in read_rows(args.doc)} if args.doc else measure(args)
+        shares = measure(args)
     except (Failure, subprocess.SubprocessError, OSError) as e:
         sys.exit(f'flame.py: {e}')
-    print(('' if args.doc else '\n') + table(shares))
+    print('\n' + table(shares))
 
 
 if __name__ == '__main__':

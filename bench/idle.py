@@ -140,7 +140,7 @@ def main():
     add_doc(parser)
     parser.add_argument('connections', type=at_least(2, int), nargs='?', default=100000)
     args = parser.parse_args()
-    if told(args.doc, lambda rows: table([tuple(row[c] for c in COLUMNS) for row in rows])):
+    if told(args.doc, COLUMNS, lambda rows: table([tuple(row[c] for c in COLUMNS) for row in rows])):
         return
     with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
         rows = measure(lab, args.connections)

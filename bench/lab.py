@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 
-# A run during which other programs had more of the CPUs than this says little: it is repeated, and gives no ratio.
-DISTURBED = 0.12
+# A run during which other programs had more of the CPUs than this says little: it is repeated, and gives no ratio. All of it may have been the one CPU's that the run waits for: of two, a
+# twentieth of that one. On a quiet machine 98 runs of 100 stay below it.
+DISTURBED = 0.03
 REPEATS = 3
 
 # Between what the same core complex and what another one takes for a cache line there and back.
@@ -52,21 +53,22 @@ def run(*command, timeout=20, urgent=False):
 
 
 def own_switches():
-    """Context switches of the programs that ran for us and have ended."""
+    """Context switches of the programs that ran for us and have ended: (all, involuntary ones)."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_nvcsw + usage.ru_nivcsw
+    return usage.ru_nvcsw + usage.ru_nivcsw, usage.ru_nivcsw
 
 
 def report(*command, timeout=20):
     """isobench's results, of a run before all others, and the context switches of the program. It ends with status 1 where connections failed; then they are in
     the results too."""
-    switches = own_switches()
+    before = own_switches()
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, preexec_fn=raise_priority)
     except subprocess.TimeoutExpired:
         raise Failure(f'{command[0]}: no end after {timeout} s') from None
     if done.returncode in (0, 1) and done.stdout.startswith('{'):
-        return {**json.loads(done.stdout), 'switches': own_switches() - switches}
+        switches, involuntary = (now - then for now, then in zip(own_switches(), before))
+        return {**json.loads(done.stdout), 'switches': switches, 'involuntary': involuntary}
     words = (done.stderr.strip() or '-').splitlines()[-1]
     raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
 
@@ -275,6 +277,17 @@ def comparable(rows):
     return [row for row in rows if row['distance'] == 'near'] or rows
 
 
+def at_distance(rows, distance):
+    """The undisturbed runs at a distance."""
+    return [row for row in rows if row['valid'] and row['distance'] == distance]
+
+
+def common_distance(groups, least=1):
+    """Groups of runs that stand beside each other: the distance at which each group has undisturbed runs, near if there is such, else far, else None."""
+    groups = list(groups)
+    return next((distance for distance in ('near', 'far') if all(len(at_distance(rows, distance)) >= least for rows in groups)), None)
+
+
 # ---- rows of results --------------------------------------------------------------------------------------------------------
 
 # What observe adds to a row.
@@ -307,13 +320,19 @@ def value(text):
     return int(number) if number.is_integer() and '.' not in text and 'e' not in text else number
 
 
-def read_rows(path):
-    """What rows_file wrote; cells that a row has not are not in it."""
+def read_rows(path, columns):
+    """What rows_file wrote with these columns, perhaps among others; cells that a row has not are not in it."""
     try:
         with open(path, newline='', encoding='utf-8') as f:
-            return [{k: value(v) for k, v in row.items() if v not in ('', None)} for row in csv.DictReader(f)]
+            rows = csv.DictReader(f, restkey='')
+            missing = [name for name in columns if name not in (rows.fieldnames or [])]
+            if missing:
+                raise Failure(f"{path}: no table of this program: it has no column '{missing[0]}'")
+            return [{k: value(v) for k, v in row.items() if k and v not in ('', None)} for row in rows]
     except OSError as e:
         raise Failure(f'{path}: {e.strerror}') from None
+    except (csv.Error, UnicodeDecodeError):
+        raise Failure(f'{path}: no table of this program: not a CSV file') from None
 
 
 # ---- programs ---------------------------------------------------------------------------------------------------------------
@@ -341,8 +360,8 @@ def cpu_list(text):
     return cpus
 
 
-def arguments(doc, rounds=3, seconds=2.0, patience=10.0, one_file=True):
-    """A parser with the arguments that all comparisons have. one_file: all runs go into one."""
+def arguments(doc, rounds=3, seconds=2.0, patience=10.0, one_file=True, doc_too=True):
+    """A parser with the arguments that all comparisons have. one_file: all runs go into one; doc_too: --doc makes a table of it."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument('--build', default=os.path.join(HERE, '..', 'build'), help='build directory (build)')
     parser.add_argument('--cpus', type=cpu_list, default=None, help="the server's and the client's CPU (0,1)")
@@ -351,6 +370,7 @@ def arguments(doc, rounds=3, seconds=2.0, patience=10.0, one_file=True):
     parser.add_argument('--patience', type=at_least(0), default=patience, help=f'wait so long before a run for quiet CPUs ({patience:g})')
     if one_file:
         parser.add_argument('--csv', help='every run, as it ends')
+    if one_file and doc_too:
         add_doc(parser)
     return parser
 
@@ -359,13 +379,15 @@ def add_doc(parser):
     parser.add_argument('--doc', metavar='FILE', help='the table of this CSV file, without measuring')
 
 
-def told(path, table):
-    """Where --doc names a file that an earlier run wrote: prints table(its rows), and is true."""
+def told(path, columns, table):
+    """Where --doc names a file that an earlier run wrote, with these columns: prints table(its rows), and is true."""
     if path:
         try:
-            print(table(read_rows(path)))
-        except (Failure, KeyError) as e:
-            sys.exit(f'{os.path.basename(sys.argv[0])}: ' + (str(e) if isinstance(e, Failure) else f'{path}: no column {e}'))
+            print(table(read_rows(path, columns)))
+        except Failure as e:
+            sys.exit(f'{os.path.basename(sys.argv[0])}: {e}')
+        except (KeyError, TypeError, ValueError) as e:
+            sys.exit(f'{os.path.basename(sys.argv[0])}: {path}: its rows are not those of this program: {type(e).__name__} {e}')
     return bool(path)
 
 

@@ -240,7 +240,7 @@ def main():
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = needed(chosen(parser, args.workloads, WORKLOADS, 'workload'))
-    if told(args.doc, lambda rows: text(rounds_of(rows), args.workloads, args.apart)):
+    if told(args.doc, COLUMNS, lambda rows: text(rounds_of(rows), args.workloads, args.apart)):
         return
     with laboratory(args) as lab:
         with rows_file(args.csv, COLUMNS) as write:

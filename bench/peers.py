@@ -106,7 +106,7 @@ def main():
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = chosen(parser, args.workloads, WORKLOADS, 'workload')
-    if told(args.doc, lambda rows: table(rows, args.workloads)):
+    if told(args.doc, marks.COLUMNS, lambda rows: table(rows, args.workloads)):
         return
     if not args.fstack:
         parser.error('--fstack DIR is needed')

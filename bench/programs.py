@@ -233,7 +233,7 @@ def main():
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = chosen(parser, args.workloads, WORKLOADS, 'workload')
-    if told(args.doc, table):
+    if told(args.doc, COLUMNS, table):
         return
     with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
         rows = compare(lab, args, write)

@@ -1,23 +1,36 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Measure what the model needs (model.py) and write it as costs.tsv: measure.py [--build DIRECTORY] [--out FILE].
+"""Measure what the model needs (model.py), and write all of it as costs.tsv: measure.py [--build DIRECTORY] [--out FILE], three to four minutes on a quiet machine.
 
-The stack sends full segments to the sink wire from inside isobench; cycles are the threads' CPU time at the TSC's rate, so that what others have of the machine is not in them, less those
-that the wire counted as its own. Of several rounds the cheapest counts. Needs no privilege, but other programs are held back only with root's.
+The stack sends full segments to the sink wire from inside isobench, set up as for the papers' figures (figures.py). Cycles are the threads' CPU time at the TSC's rate less those that the wire
+counted as its own. The wire's count runs on while a thread is kept off its CPU, so that a disturbed run makes the stack look cheap: only undisturbed runs count, and of these the median. Rounds are
+interleaved, and go on until each run has been made undisturbed often enough at one distance of the CPUs, near or else far, the same for all. Needs root, to run before other programs.
 """
-import argparse
+import collections
 import os
 import re
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
-from figures import Embedded, Figure, counter, kilobytes  # noqa: E402
-from lab import FAR_NS, Failure, Lab  # noqa: E402
+from figures import TX_SIZE, Parallel, counter, kilobytes, lock_waits  # noqa: E402
+from lab import OBSERVED, Failure, arguments, at_distance, at_least, common_distance, laboratory, median, observe, rows_file  # noqa: E402
 
-CONNECTIONS = [6, 192, 2048]
 MTU_BIG = 9000
-IDLE = 20000
+ENOUGH = 3  # undisturbed runs
+
+# Of a thread that has its CPU to itself; more of them a second on each CPU mean that somebody else had it.
+INVOLUNTARY_PER_S = 100
+
+Run = collections.namedtuple('Run', 'mode cpus connections mtu', defaults=(192, 1500))
+UP, BIG = Run('up', 1), Run('up', 1, mtu=MTU_BIG)
+UPS = [Run('up', 1, 6), UP, Run('up', 1, 2048)]
+GROUPS, GROUPS_2, FEW_GROUPS = Run('connp-l(128)', 1), Run('connp-l(128)', 2), Run('connp-l(4)', 2)
+MSGP, MSGP_2 = Run('msgp', 1), Run('msgp', 2)
+OWNERS, ISOSTACK = Run('connp-t', 2), Run('isostack', 2)
+RUNS = [*UPS, BIG, GROUPS, GROUPS_2, FEW_GROUPS, MSGP, MSGP_2, OWNERS, ISOSTACK]
+COLUMNS = ['round', *Run._fields, *OBSERVED, 'mbit', 'app', 'worker', 'wire', 'own', 'waits', 'segments', 'table_locks', 'handover', 'switches', 'packets', 'notifications', 'involuntary', 'error']
 
 
 def tsc_hz():
@@ -26,126 +39,131 @@ def tsc_hz():
         return float(re.search(r'cpu MHz\s*:\s*([0-9.]+)', f.read()).group(1)) * 1e6
 
 
-class Bench:
-    def __init__(self, lab, rounds, seconds):
-        self.lab, self.rounds, self.seconds, self.hz = lab, rounds, seconds, tsc_hz()
-        self.lines = []
+def account(results, hz):
+    """What a run has of each kind for a KB; own: the cycles of the threads that the stack runs on, without the wire's."""
+    counts = {'app': sum(results['cpu_s']) * hz, 'wire': counter(results, 'sink.cycles'), 'worker': counter(results, 'worker.busy_cycles'), 'waits': lock_waits(results),
+              'segments': counter(results, 'tcp.tx_segs'), 'table_locks': counter(results, 'lock.table.acquired'), 'handover': counter(results, 'handover.cycles'),
+              'switches': results['switches'], 'packets': counter(results, 'handover.packets'), 'notifications': counter(results, 'sock.notifications')}
+    counts['own'] = (counts['worker'] or counts['app']) - counts['wire']
+    if kilobytes(results) == 0 or counts['own'] <= 0:
+        raise Failure('the wire counted more cycles than its threads had')
+    return {name: count / kilobytes(results) for name, count in counts.items()} | {'mbit': results['bytes_per_s'] * 8 / 1e6}
+
+
+def measure_run(lab, run, seconds, hz):
+    figure = Parallel('', '', [], [], [], mtu=run.mtu)
+    results = figure.organisation(run.mode, run.cpus).run(lab, seconds, 'tx', '-c', str(run.connections), '-s', TX_SIZE)
+    row = account(results, hz)
+    row['involuntary'] = results['involuntary'] / results['seconds'] / run.cpus
+    # Where application and owner share a CPU, they take it from each other.
+    if run != OWNERS and row['involuntary'] > INVOLUNTARY_PER_S:
+        row['error'] = f'a thread lost its CPU {row["involuntary"]:.0f} times a second'
+    return row
+
+
+def measure(lab, args, write):
+    """{run: rows}, and the distance at which they count."""
+    rows, hz = {run: [] for run in RUNS}, tsc_hz()
+    end, number, distance = time.monotonic() + args.limit, 0, None
+    while number < args.rounds or distance != 'near':
+        for run in RUNS:
+            if time.monotonic() > end:
+                break
+            row = observe(lab, lambda: measure_run(lab, run, args.seconds, hz), args.patience)
+            row.update(round=number, **run._asdict())
+            rows[run].append(row)
+            write(row)
+            words = row.get('error') or f"{row['mbit']:.0f} Mb/s, {row['own']:.0f} cycles/KB"
+            print(f"{number + 1} {run.mode}, {run.cpus} CPUs, {run.connections} connections, MTU {run.mtu}: {words} ({row['distance']}, {row['foreign']:.0%} foreign)", file=sys.stderr)
+        number += 1
+        distance = common_distance(rows.values(), min(ENOUGH, args.rounds))
+        if time.monotonic() > end:
+            break
+    if distance is None:
+        few = min(rows, key=lambda run: max(len(at_distance(rows[run], d)) for d in ('near', 'far')))
+        raise Failure(f'too much else on the machine: after {number} rounds {few.mode} on {few.cpus} CPUs has not {min(ENOUGH, args.rounds)} undisturbed runs at one distance')
+    return {run: at_distance(mine, distance) for run, mine in rows.items()}, distance
+
+
+class Costs:
+    """The lines of costs.tsv, from the runs that count."""
+
+    def __init__(self, rows, distance, hz, switch_ns):
+        self.rows, self.lines = rows, []
+        line_ns = median([ns for mine in rows.values() for row in mine for ns in (row['before_ns'], row['after_ns'])]) / 2
+        self.line_cycles = line_ns * hz / 1e9
+        self.say('hz', hz, '1/s', 'TSC')
+        self.say('line_ns', line_ns, 'ns', f'bench-probe, half of there and back, around the runs that count; {distance}')
+        self.alone()
+        self.locked()
+        self.handed(switch_ns * hz / 1e9)
+        self.say('connection_bytes', 1024, 'bytes', 'the bound of an idle connection in all, which tests hold')
+        for run in RUNS:
+            if run.mtu != MTU_BIG:
+                self.say(f'point:{run.mode}:{run.cpus}:{run.connections}', self.of(run, 'mbit'), 'Mb/s', f'the wire included; {self.spread(run, "mbit")}')
 
     def say(self, name, value, unit, source):
         self.lines.append(f'{name}\t{value:.6g}\t{unit}\t{source}')
-        print(self.lines[-1].replace('\t', '  '), file=sys.stderr)
 
-    def runs(self, mode, threads, connections, workers=0, **settings):
-        figure = Figure('', '', [], [], [], **settings)
-        way = Embedded(figure, mode, threads, workers=workers, shared=workers > 1)
-        return [way.run(self.lab, self.seconds, 'tx', '-c', str(connections), '-s', '64k') for _ in range(self.rounds)]
+    def of(self, run, name):
+        return median([row[name] for row in self.rows[run]])
 
-    def cheapest(self, results, cost):
-        return min((cost(r) / kilobytes(r), i) for i, r in enumerate(results))
+    def spread(self, run, name):
+        values = [row[name] for row in self.rows[run]]
+        return f'median of {len(values)} runs, {min(values):.5g} to {max(values):.5g}'
 
-    def app_cycles(self, r):
-        return sum(r['cpu_s']) * self.hz
+    def more(self, name, run, waits, beside, unit_cycles, unit, words):
+        """What a run costs beyond another; if that is less than nothing, it is within the spread, and nothing."""
+        own = self.of(run, 'own') - (self.of(run, 'waits') if waits else 0)
+        self.say(name, max(0.0, own - self.of(beside, 'own')) / unit_cycles, unit, f'{words}: {own:.5g} ({self.spread(run, "own")}) above {self.of(beside, "own"):.5g} ({self.spread(beside, "own")})')
 
-    def own_cycles(self, r):
-        """Of the calling threads, without the wire's."""
-        return self.app_cycles(r) - counter(r, 'sink.cycles')
+    def alone(self):
+        """up: what a KB costs, and what of it goes with bytes rather than with segments."""
+        for run in UPS:
+            self.say(f'step@{run.connections}', self.of(run, 'own'), 'cycles/KB', f'up on one core: CPU time less the wire; {self.spread(run, "own")}')
+        self.say('wire', self.of(UP, 'wire'), 'cycles/KB', f'the sink wire itself; {self.spread(UP, "wire")}')
+        step, segments = self.of(UP, 'own'), self.of(UP, 'segments')
+        each = max(0.0, (step - self.of(BIG, 'own')) / (segments - self.of(BIG, 'segments')))
+        self.say('byte', max(0.0, step - each * segments), 'cycles/KB', f'what remains of a KB for no segments: MTU 1500 beside {MTU_BIG} ({self.spread(BIG, "own")})')
+        self.say('segments', segments, '1/KB', 'segments sent')
 
-    def point(self, mode, cores, connections, results):
-        mbit = max(r['bytes_per_s'] * 8 / 1e6 for r in results)
-        self.lines.append(f'point:{mode}:{cores}:{connections}\t{mbit:.6g}\tMb/s\tthe best of {len(results)} runs, since others can only lower it; the wire included')
+    def locked(self):
+        """Modes that enter domains under locks: what these cost without anybody else, and what moves between two cores."""
+        for name, one, two in (('connp-l', GROUPS, GROUPS_2), ('msgp', MSGP, MSGP_2)):
+            self.more(f'extra:{name}', one, False, UP, 1, 'cycles/KB', 'on one core, above up')
+            self.more(f'lines:{name}', two, True, one, 0.5 * self.line_cycles, '1/KB',
+                      'on two cores, less waits, above one, in transfers of a line, half of the visits finding them at home; cycles/KB')
+        self.say('locked_share', 0.7, '1', "estimate: the share of a KB's cycles that runs under a group's or a connection's lock")
+        self.say('table_locks', self.of(MSGP_2, 'table_locks'), '1/KB', "msgp: acquisitions of the table's lock")
+        self.say('table_hold', 60, 'cycles', 'estimate: a lookup whose lines are near')
 
-
-def measure_alone(b):
-    """up: what a KB costs, and what of it goes with bytes rather than with segments."""
-    for c in CONNECTIONS:
-        results = b.runs('up', 1, c)
-        cycles, i = b.cheapest(results, b.own_cycles)
-        b.say(f'step@{c}', cycles, 'cycles/KB', 'up on one core: CPU time less the wire')
-        b.point('up', 1, c, results)
-        if c == 192:
-            segments = counter(results[i], 'tcp.tx_segs') / kilobytes(results[i])
-            b.say('wire', counter(results[i], 'sink.cycles') / kilobytes(results[i]), 'cycles/KB', 'the sink wire itself')
-            b.step, b.segments = cycles, segments
-    big = b.runs('up', 1, 192, mtu=MTU_BIG)
-    cycles, i = b.cheapest(big, b.own_cycles)
-    segments = counter(big[i], 'tcp.tx_segs') / kilobytes(big[i])
-    each = max(0.0, (b.step - cycles) / (b.segments - segments))
-    b.say('byte', max(0.0, b.step - each * b.segments), 'cycles/KB', f'what remains of a KB for no segments: MTU 1500 beside {MTU_BIG}')
-    b.say('segments', b.segments, '1/KB', 'segments sent')
-
-
-def measure_locked(b, name, mode, waits):
-    """A mode that enters domains under locks: what these cost without anybody else, and what moves between two cores. waits: counters of the cycles waited."""
-    one = b.runs(mode, 1, 192)
-    alone, _ = b.cheapest(one, b.own_cycles)
-    b.say(f'extra:{name}', max(0.0, alone - b.step), 'cycles/KB', f'{mode} on one core, above up')
-    two = b.runs(mode, 2, 192)
-    both, _ = b.cheapest(two, lambda r: b.own_cycles(r) - sum(counter(r, w) for w in waits))
-    lines = max(0.0, both - alone) / (0.5 * b.line_cycles)
-    b.say(f'lines:{name}', lines, '1/KB', f'{mode} on two cores above one, less waits, in transfers of a line; half of the visits find them at home')
-    return one, two
-
-
-def measure_locks(b):
-    one, two = measure_locked(b, 'connp-l', 'connp-l,groups=128', ['lock.group.wait_cycles'])
-    b.point('connp-l(128)', 1, 192, one)
-    b.point('connp-l(128)', 2, 192, two)
-    b.point('connp-l(4)', 2, 192, b.runs('connp-l,groups=4', 2, 192))
-    b.say('locked_share', 0.7, '1', "estimate: the share of a KB's cycles that runs under a group's or a connection's lock")
-    one, two = measure_locked(b, 'msgp', 'msgp', [f'lock.{k}.wait_cycles' for k in ('table', 'connection', 'timers', 'pools', 'sndbuf', 'rcvbuf')])
-    b.point('msgp', 1, 192, one)
-    b.point('msgp', 2, 192, two)
-    b.say('table_locks', counter(two[0], 'lock.table.acquired') / kilobytes(two[0]), '1/KB', "msgp: acquisitions of the table's lock")
-    b.say('table_hold', 60, 'cycles', 'estimate: a lookup whose lines are near')
-
-
-def measure_handed(b):
-    """connp-t and isostack: hand-over, and how the work divides."""
-    two = b.runs('connp-t,steer=port', 2, 192, workers=2)
-    switch_cycles = b.lab.switch_ns() / 2 * b.hz / 1e9
-    b.say('switch', switch_cycles, 'cycles', 'bench-probe, one CPU named twice: half of there and back')
-    cycles, i = b.cheapest(two, lambda r: counter(r, 'handover.cycles') + r['switches'] * switch_cycles)
-    b.say('extra:connp-t', 2 * cycles, 'cycles/KB',
-          'putting into queues, and switches between application and owner; by a half, since every other packet is at home')
-    b.say('lines:connp-t', 2 * (counter(two[i], 'handover.packets') + counter(two[i], 'sock.notifications')) / kilobytes(two[i]), '1/KB',
-          'two lines for a packet handed over or a call')
-    b.point('connp-t', 2, 192, two)
-    iso = b.runs('isostack', 1, 192, workers=1)
-    app, i = b.cheapest(iso, b.app_cycles)
-    stack, _ = b.cheapest(iso, lambda r: counter(r, 'worker.busy_cycles') - counter(r, 'sink.cycles'))
-    b.say('stack_share', stack / (stack + app), '1', "isostack: the stack's core's share of the cycles")
-    b.say('lines:isostack', 2 * counter(iso[i], 'sock.notifications') / kilobytes(iso[i]), '1/KB', 'two lines for a notification')
-    b.say('lines:misd', 2 * b.segments, '1/KB', 'estimate: an entry of the channel for a segment, its line and its count')
-    b.point('isostack', 2, 192, iso)
+    def handed(self, switch_there_and_back):
+        """connp-t and isostack: hand-over, and how the work divides."""
+        switch = switch_there_and_back / 2
+        self.say('switch', switch, 'cycles', 'bench-probe, one CPU named twice: half of there and back')
+        self.say('extra:connp-t', 2 * (self.of(OWNERS, 'handover') + self.of(OWNERS, 'switches') * switch), 'cycles/KB',
+                 f'putting into queues, and switches between application and owner, by a half, since every other packet is at home; switches/KB: {self.spread(OWNERS, "switches")}')
+        self.say('lines:connp-t', 2 * (self.of(OWNERS, 'packets') + self.of(OWNERS, 'notifications')), '1/KB', 'two lines for a packet handed over or a call')
+        app, stack = self.of(ISOSTACK, 'app'), self.of(ISOSTACK, 'own')
+        self.say('stack_share', stack / (stack + app), '1', f"isostack: the stack's core's share of the cycles; {self.spread(ISOSTACK, 'own')} beside {app:.5g} of the application")
+        self.say('lines:isostack', 2 * self.of(ISOSTACK, 'notifications'), '1/KB', 'two lines for a notification')
+        self.say('lines:misd', 2 * self.of(UP, 'segments'), '1/KB', 'estimate: an entry of the channel for a segment, its line and its count')
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--build', default=os.path.join(HERE, '..', '..', 'build'))
-    parser.add_argument('--out', default=os.path.join(HERE, 'costs.tsv'))
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--seconds', type=float, default=2)
+    parser = arguments(__doc__, rounds=5, seconds=1.5, patience=2, doc_too=False)
+    parser.add_argument('--out', default=os.path.join(HERE, 'costs.tsv'), help='where the costs go (costs.tsv)')
+    parser.add_argument('--limit', type=at_least(1), default=220, help='begin no run after so many seconds (220)')
     args = parser.parse_args()
-    lab = Lab(args.build, sorted(os.sched_getaffinity(0))[:2])
-    b = Bench(lab, args.rounds, args.seconds)
-    try:
-        line_ns = lab.distance_ns() / 2
-        b.line_cycles = line_ns * b.hz / 1e9
-        b.say('hz', b.hz, '1/s', 'TSC')
-        b.say('line_ns', line_ns, 'ns', f'bench-probe, half of there and back; {"far" if 2 * line_ns > FAR_NS else "near"} (near is about 50, far 200 to 330)')
-        measure_alone(b)
-        measure_locks(b)
-        measure_handed(b)
-        b.say('connection_bytes', 1024, 'bytes', 'the bound of an idle connection in all, which tests hold')
-    except (Failure, OSError) as e:
-        sys.exit(f'measure.py: {e}')
-    finally:
-        lab.close()
-    with open(args.out, 'w', encoding='utf-8') as f:
-        f.write('# Costs of this stack, by bench/model/measure.py, on two CPUs. point: lines are measured throughputs, for model.py check.\n'
-                '# name\tvalue\tunit\tsource\n' + '\n'.join(b.lines) + '\n')
-    return 0
+    with laboratory(args) as lab, rows_file(args.csv, COLUMNS) as write:
+        lab.cpus = lab.cpus[:2]
+        rows, distance = measure(lab, args, write)
+        costs = Costs(rows, distance, tsc_hz(), lab.switch_ns())
+        with open(args.out, 'w', encoding='utf-8') as f:
+            f.write('# Costs of this stack, by bench/model/measure.py, on two CPUs. point: lines are the throughputs of the same runs.\n'
+                    '# name\tvalue\tunit\tsource\n' + '\n'.join(costs.lines) + '\n')
+    print('\n'.join(costs.lines).replace('\t', '  '))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -3,7 +3,7 @@
 """What each mode would carry on 1 to 64 cores, from measured costs.
 
 usage: model.py predict [--costs FILE] [--connections N]     throughput of each mode over cores
-       model.py check [--costs FILE]                         beside every point that was measured with the costs
+       model.py check [--costs FILE] [--figures FOLDER]      beside what was measured: by the runs that the costs are of, and by the papers' figures
        model.py size [--costs FILE]                          cores for 100 and 400 Gb/s, memory for ten million connections
 
 The load is that of the paper on parallel stacks: sending, full segments. All costs are cycles for each KB sent. A core that works alone needs `step`; what a mode adds is of three kinds:
@@ -18,9 +18,17 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+from lab import Failure, at_distance, at_least, label, median, read_rows  # noqa: E402
+
 CORES = [1, 2, 4, 8, 16, 32, 64]
 MODES = ['up', 'msgp', 'connp-t', 'connp-l(128)', 'connp-l(4)', 'isostack', 'misd']
 KB_MBIT = 1024 * 8 / 1e6
+
+# Figures of the same load, by the files that figures.py leaves: what they show can contradict the model, whose costs are of other runs.
+FIGURES = ['parallel-fig2.csv', 'parallel-fig3.csv', 'modes-tx.csv']
+# A factor; beyond it a cost is missing from the model.
+EXPLAINED = 1.5
 
 
 class Costs:
@@ -167,15 +175,40 @@ def print_predictions(costs, connections):
         print(f'{mode:14}' + ''.join(f'{mbit:10.0f} {f"({100 * busy:.0f}%)" if busy else "":>5}' for mbit, busy in cells))
 
 
-def print_check(costs):
-    """Returns the largest factor between prediction and measurement."""
-    worst = 1.0
-    print(f'{"mode":14}{"cores":>6}{"connections":>13}{"measured":>12}{"predicted":>12}{"ratio":>8}   Mb/s, the wire included')
-    for mode, cores, connections, measured in costs.points:
+def figure_points(path, distance):
+    """[(mode, cores, connections, median Mb/s of the undisturbed runs at that distance)] of a figure's file."""
+    groups = {}
+    for row in read_rows(path, ['series', 'x', 'cores', 'valid', 'distance', 'mbit_per_s']):
+        if row['series'] in MODES and 'mbit_per_s' in row:
+            groups.setdefault((row['series'], row['cores'], row['x']), []).append(row)
+    found = {key: at_distance(rows, distance) for key, rows in groups.items()}
+    return [(*key, median([row['mbit_per_s'] for row in rows])) for key, rows in found.items() if rows]
+
+
+def check_points(costs, points, source):
+    """Prints them beside the model. Returns the largest factor between the two, None if there are no points."""
+    factors = []
+    for mode, cores, connections, measured in points:
         mbit, _ = predict(costs, mode, cores, connections, with_wire=True)
-        worst = max(worst, mbit / measured, measured / mbit)
-        print(f'{mode:14}{cores:6}{connections:13}{measured:12.0f}{mbit:12.0f}{mbit / measured:8.2f}')
-    return worst
+        factors.append(max(mbit / measured, measured / mbit))
+        print(f'{mode:14}{cores:6}{connections:13}{measured:12.0f}{mbit:12.0f}{mbit / measured:8.2f}   {source}{" *" if factors[-1] > EXPLAINED else ""}')
+    return max(factors, default=None)
+
+
+def print_check(costs, costs_path, folder):
+    """Returns whether every point of the figures is explained."""
+    print(f'{"mode":14}{"cores":>6}{"connections":>13}{"measured":>12}{"predicted":>12}{"ratio":>8}   Mb/s, the wire included; *: beyond a factor of {EXPLAINED}')
+    name, distance = os.path.basename(costs_path), label(2 * costs['line_ns'])
+    own = check_points(costs, costs.points, name)
+    there = [file for file in FIGURES if os.path.exists(os.path.join(folder, file))]
+    factors = {file: check_points(costs, figure_points(os.path.join(folder, file), distance), file) for file in there}
+    print(f'{name}, the runs that the costs are of: within a factor of {own:.2f}' if own else f'{name}: no points')
+    for file in FIGURES:
+        if factors.get(file):
+            print(f'{file}, other runs, with {distance} CPUs as the costs: within a factor of {factors[file]:.2f}')
+        else:
+            print(f'{file}: ' + (f'no undisturbed runs with {distance} CPUs, as the costs have' if file in factors else f'not in {folder}; figures.py measures it'))
+    return max(filter(None, factors.values()), default=1) <= EXPLAINED
 
 
 def cores_for(costs, mode, mbit, connections):
@@ -196,15 +229,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('command', choices=['predict', 'check', 'size'])
     parser.add_argument('--costs', default=os.path.join(HERE, 'costs.tsv'), help='measured costs (costs.tsv)')
-    parser.add_argument('--connections', type=int, default=192)
+    parser.add_argument('--connections', type=at_least(1, int), default=192)
+    parser.add_argument('--figures', metavar='FOLDER', default=os.path.join(HERE, '..', '..', 'build', 'figures'), help='where figures.py has left its files (build/figures)')
     args = parser.parse_args()
-    costs = Costs(args.costs)
-    if args.command == 'predict':
-        print_predictions(costs, args.connections)
-    elif args.command == 'check':
-        print_check(costs)
-    else:
-        print_size(costs)
+    try:
+        costs = Costs(args.costs)
+        if args.command == 'predict':
+            print_predictions(costs, args.connections)
+        elif args.command == 'check':
+            return 0 if print_check(costs, args.costs, os.path.relpath(args.figures)) else 1
+        else:
+            print_size(costs)
+    except OSError as e:
+        sys.exit(f'model.py: {e.filename}: {e.strerror}')
+    except Failure as e:
+        sys.exit(f'model.py: {e}')
+    except (KeyError, ValueError) as e:
+        sys.exit(f'model.py: {args.costs}: not the costs of this model: {e}')
     return 0
 
 

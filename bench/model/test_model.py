@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The model's arithmetic, and whether it puts the papers' systems into the order that the papers found."""
+import contextlib
+import csv
+import io
 import itertools
 import os
 import sys
+import tempfile
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.dirname(HERE)]
-from model import MODES, Costs, cores_for, mva, occupied, predict  # noqa: E402
+import measure  # noqa: E402
+from lab import Failure  # noqa: E402
+from model import EXPLAINED, MODES, Costs, cores_for, mva, occupied, predict, print_check  # noqa: E402
 from paper import Paper  # noqa: E402
 
 CORES_OF_PAPER = 4
 # Closer than this the paper's own values leave the order open.
 TIE = 1.1
 NEAR_ENOUGH = 1.25
-# Of what was measured with the costs that are checked in; beyond it a cost is missing from the model.
-EXPLAINED = 1.5
 
 
 class Arithmetic(unittest.TestCase):
@@ -115,6 +119,78 @@ class Here(unittest.TestCase):
         need = [cores_for(self.costs, 'connp-t', gbit * 1000, 192) for gbit in (10, 100, 400)]
         self.assertEqual(need, sorted(need))
         self.assertIsNone(cores_for(self.costs, 'up', 400000, 192))
+
+
+class Measured(unittest.TestCase):
+    """How runs become costs."""
+
+    def rows(self):
+        """Three runs of each; in the middle one the stack takes 200 cycles/KB."""
+        per_kb = {'mbit': 1000, 'own': 200, 'app': 300, 'worker': 0, 'wire': 100, 'waits': 0, 'segments': 0.7, 'table_locks': 0.4, 'handover': 5, 'switches': 0.001, 'packets': 0.1,
+                  'notifications': 0.05, 'before_ns': 80, 'after_ns': 90}
+        return {run: [{**per_kb, 'own': own, 'segments': 1024 / run.mtu} for own in (150, 200, 260)] for run in measure.RUNS}
+
+    def costs(self, rows):
+        with tempfile.NamedTemporaryFile('w', suffix='.tsv') as f:
+            f.write('\n'.join(measure.Costs(rows, 'near', 1e9, 1000).lines))
+            f.flush()
+            return Costs(f.name)
+
+    def test_a_cost_is_the_median_and_not_the_least(self):
+        costs = self.costs(self.rows())
+        self.assertEqual((costs['step@6'], costs['step@192'], costs['wire'], costs['extra:msgp']), (200, 200, 100, 0))
+        self.assertEqual(costs['line_ns'], 42.5)
+        self.assertEqual(len(costs.points), len(measure.RUNS) - 1)
+
+    def test_a_mode_costs_what_it_has_above_up(self):
+        rows = self.rows()
+        rows[measure.MSGP] = [{**row, 'own': 290} for row in rows[measure.MSGP]]
+        rows[measure.MSGP_2] = [{**row, 'own': 350, 'waits': 17.5} for row in rows[measure.MSGP_2]]
+        costs = self.costs(rows)
+        self.assertEqual(costs['extra:msgp'], 90)
+        self.assertAlmostEqual(costs['lines:msgp'], (350 - 17.5 - 290) / (0.5 * 42.5), places=4)
+
+    def test_the_model_has_all_that_it_asks_for(self):
+        costs = self.costs(self.rows())
+        for mode in MODES:
+            self.assertGreater(predict(costs, mode, 4, 192)[0], 0)
+
+    def test_a_wire_that_had_more_than_its_threads_is_no_run(self):
+        results = {'cpu_s': [1.0], 'bytes': 1024, 'bytes_per_s': 1024, 'switches': 0, 'stack': {'total': {'sink.cycles': 2e9}}}
+        with self.assertRaises(Failure):
+            measure.account(results, 1e9)
+        results['stack']['total']['sink.cycles'] = 2e8
+        self.assertEqual(measure.account(results, 1e9)['own'], 8e8)
+
+
+class Check(unittest.TestCase):
+    """Figures contradict the model if they differ."""
+
+    def check(self, factor, valid=True, distance='near'):
+        path = os.path.join(HERE, 'costs.tsv')
+        costs, told = Costs(path), io.StringIO()
+        mbit = factor * predict(costs, 'msgp', 2, 192, with_wire=True)[0]
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(told):
+            with open(os.path.join(folder, 'modes-tx.csv'), 'w', newline='', encoding='utf-8') as f:
+                out = csv.writer(f)
+                out.writerow(['series', 'x', 'cores', 'valid', 'distance', 'mbit_per_s'])
+                out.writerows([['msgp', 192, 2, valid, distance, mbit], ['kernel', 192, 2, True, 'near', 1]])
+            return print_check(costs, path, folder), told.getvalue()
+
+    def test_a_figure_that_agrees(self):
+        explained, told = self.check(1.1)
+        self.assertTrue(explained)
+        self.assertIn('modes-tx.csv, other runs, with near CPUs as the costs: within a factor of 1.10', told)
+        self.assertIn('parallel-fig2.csv: not in ', told)
+
+    def test_a_figure_that_contradicts(self):
+        explained, told = self.check(2)
+        self.assertFalse(explained)
+        self.assertIn('0.50   modes-tx.csv *', told)
+
+    def test_runs_that_do_not_count(self):
+        for run in ({'valid': False}, {'distance': 'far'}):
+            self.assertTrue(self.check(2, **run)[0])
 
 
 if __name__ == '__main__':

@@ -74,9 +74,9 @@ class Runs(unittest.TestCase):
         self.assertEqual([lab.label(ns) for ns in (77, lab.FAR_NS, lab.FAR_NS + 1)], ['near', 'near', 'far'])
 
     def test_an_undisturbed_run_is_made_once(self):
-        room = Quiet([0.05, 0.5], [80, 90, 80, 90])
+        room = Quiet([0.02, 0.5], [80, 90, 80, 90])
         got = lab.observe(room, room.run, 0)
-        self.assertEqual((got['valid'], got['foreign'], got['distance'], len(room.foreign)), (True, 0.05, 'near', 1))
+        self.assertEqual((got['valid'], got['foreign'], got['distance'], len(room.foreign)), (True, 0.02, 'near', 1))
 
     def test_disturbed_runs_are_repeated_and_the_least_disturbed_counts(self):
         room = Quiet([0.5, 0.3, 0.4], [300] * 6)
@@ -107,15 +107,34 @@ class Rows(unittest.TestCase):
             wrote = [{'round': 1, 'workload': 'rr1', 'variant': 'kernel', 'valid': True, 'rate': 2.5}, {'round': 2, 'variant': 'pair', 'valid': False, 'error': 'no, "answer"'}]
             with lab.rows_file(path, marks.COLUMNS) as write:
                 write(wrote[0])
-                self.assertEqual(lab.read_rows(path), wrote[:1])  # at once
+                self.assertEqual(lab.read_rows(path, marks.COLUMNS), wrote[:1])  # at once
                 write(wrote[1])
-            self.assertEqual(lab.read_rows(path), wrote)
+            self.assertEqual(lab.read_rows(path, marks.COLUMNS), wrote)
         with self.assertRaises(lab.Failure):
-            lab.read_rows(path)
+            lab.read_rows(path, marks.COLUMNS)
+
+    def test_another_file_is_refused_in_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'rows.csv')
+            for content in (b'', b'# A title\n\nwords, words\n', b'\xff\xfe\x00,\n', b'round,workload\n1,rr1\n'):
+                with self.subTest(content=content):
+                    with open(path, 'wb') as f:
+                        f.write(content)
+                    for program in ('marks', 'compare', 'programs', 'idle', 'peers', 'flame'):
+                        told = subprocess.run([sys.executable, os.path.join(BENCH, program + '.py'), '--doc', path], capture_output=True, text=True, check=False)
+                        self.assertEqual((told.returncode, len(told.stderr.splitlines()), told.stdout), (1, 1, ''), told.stderr)
 
     def test_cells(self):
         self.assertEqual([lab.value(t) for t in ('', 'True', '7', '7.0', '1e3', 'near')], [None, True, 7, 7.0, 1000.0, 'near'])
 
+
+    def test_what_stands_together_is_at_one_distance(self):
+        near, far = row(1), row(2, distance='far')
+        self.assertEqual(lab.common_distance([[near, far], [near]]), 'near')
+        self.assertEqual(lab.common_distance([[near, far], [far]]), 'far')
+        self.assertIsNone(lab.common_distance([[near], [far]]))
+        self.assertIsNone(lab.common_distance([[near], [row(1, valid=False)]]))
+        self.assertEqual((lab.common_distance([[near, near, far]], 2), lab.common_distance([[near, far, far]], 2)), ('near', 'far'))
 
     def test_near_and_far_runs_are_not_put_together(self):
         runs = [row(1, distance='far'), row(2, valid=False), row(3), row(4, distance='moved'), row(5)]
