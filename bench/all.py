@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-from lab import HERE, Failure, read_rows
+from lab import HERE, Failure, end_by_exit, read_rows
 
 PAGE = os.path.join(HERE, '..', 'docs', 'performance.md')
 # name: (program, its arguments)
@@ -34,6 +34,16 @@ def path_of(args, name):
     return os.path.join(args.build, 'figures', name + '.csv')
 
 
+def attend(words):
+    """Run a part to its end; its status. A signal that ends this program is handed on, and what the part has made is awaited to be gone."""
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL) as part:
+        try:
+            return part.wait()
+        except SystemExit:
+            part.terminate()
+            raise
+
+
 def measure(args):
     """Returns the parts that failed."""
     os.makedirs(os.path.join(args.build, 'figures'), exist_ok=True)
@@ -46,8 +56,7 @@ def measure(args):
                 continue
             words += ['--fstack', args.fstack]
         print(f'{name}:', file=sys.stderr)
-        done = subprocess.run(command(name, '--build', args.build, '--csv', path_of(args, name), *words), stdin=subprocess.DEVNULL, check=False)
-        if done.returncode != 0:
+        if attend(command(name, '--build', args.build, '--csv', path_of(args, name), *words)) != 0:
             failed.append(name)
     return failed
 
@@ -100,6 +109,7 @@ def main():
     if unknown:
         parser.error(f"no part '{unknown[0]}': there are {', '.join(PARTS)}")
     args.parts = args.parts or list(PARTS)
+    end_by_exit()
     try:
         failed = [] if args.doc else measure(args)
         if args.doc:

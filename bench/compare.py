@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from lab import OBSERVED, Failure, arguments, at_least, laboratory, median, observe, rows_file, run, task_ns, times, told
+from lab import OBSERVED, Failure, arguments, at_least, laboratory, last_words, median, observe, rows_file, run, task_ns, times, told
 
 WORKLOADS = {
     'rr1': ['rr', '-c', '1', '-s', '64'],
@@ -69,7 +69,7 @@ class Variant:
                 last = e
                 if job.poll() is not None:
                     break
-        raise Failure(f'{self.text}: the server does not answer: {last}')
+        raise Failure(f'{self.text}: the server does not answer: {last}{last_words(job)}')
 
     def down(self):
         for job in reversed(self.measured):
@@ -254,6 +254,7 @@ def compare(lab, args, write):
                 if time.monotonic() > end:
                     print(f'stopped after {args.limit:.0f} s', file=sys.stderr)
                     return rows
+                lab.run_only(variant.measured)
                 row = observe(lab, lambda: measure(variant, workload, args.seconds), args.patience)
                 row.update(variant=variant.text, workload=workload, round=number)
                 rows.append(row)

@@ -4,6 +4,7 @@ disturbed, rows of results in CSV files, and the arguments of the programs."""
 import argparse
 import contextlib
 import csv
+import errno
 import json
 import os
 import resource
@@ -19,6 +20,12 @@ import time
 # twentieth of that one. On a quiet machine 98 runs of 100 stay below it.
 DISTURBED = 0.03
 REPEATS = 3
+
+# Until jobs that stood still have caught up with their timers.
+SETTLE_S = 0.2
+
+# Lines of the log of a server that does not start.
+LAST_WORDS = 5
 
 # Between what the same core complex and what another one takes for a cache line there and back.
 FAR_NS = 250
@@ -39,13 +46,19 @@ def raise_priority():
         pass
 
 
-def run(*command, timeout=20, urgent=False):
-    """A short command; its output, or Failure with its last words. urgent: before all others."""
+def finished(command, timeout, urgent):
+    """A command that has ended, with its output; Failure if it is not there, or does not end."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
-                              preexec_fn=raise_priority if urgent else None)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, preexec_fn=raise_priority if urgent else None)
     except subprocess.TimeoutExpired:
         raise Failure(f'{command[0]}: no end after {timeout} s') from None
+    except OSError as e:
+        raise Failure(f'{command[0]}: {"this program is missing" if e.errno == errno.ENOENT else e.strerror}') from None
+
+
+def run(*command, timeout=20, urgent=False):
+    """A short command; its output, or Failure with its last words. urgent: before all others."""
+    done = finished(command, timeout, urgent)
     if done.returncode != 0:
         words = (done.stderr.strip() or done.stdout.strip() or '-').splitlines()[-1]
         raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
@@ -62,10 +75,7 @@ def report(*command, timeout=20):
     """isobench's results, of a run before all others, and the context switches of the program. It ends with status 1 where connections failed; then they are in
     the results too."""
     before = own_switches()
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, preexec_fn=raise_priority)
-    except subprocess.TimeoutExpired:
-        raise Failure(f'{command[0]}: no end after {timeout} s') from None
+    done = finished(command, timeout, True)
     if done.returncode in (0, 1) and done.stdout.startswith('{'):
         switches, involuntary = (now - then for now, then in zip(own_switches(), before))
         return {**json.loads(done.stdout), 'switches': switches, 'involuntary': involuntary}
@@ -103,18 +113,36 @@ def own_children_ns():
     return int((t.user + t.system + t.children_user + t.children_system) * 1e9)
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_by_exit():
+    """A signal that ends this program does so by SystemExit, with one line, so that what it has made is taken away; further ones find that under way."""
+    def end(number, _):
+        ignore_ends()
+        print(f'{os.path.basename(sys.argv[0])}: stopped by {signal.Signals(number).name}', file=sys.stderr)
+        sys.exit(128 + number)
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, end)
+
+
+def ignore_ends():
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Lab:
     """What a comparison makes on the machine, and takes away again."""
 
     def __init__(self, build, cpus):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` takes it away
         self.build = os.path.abspath(build)
         self.cpus = cpus
         self.id = f'ib{os.getpid()}'
-        self.tmp = tempfile.mkdtemp(prefix='isobench.')
         self.namespaces = []
         self.jobs = []
         self.softirqs = [int(p) for cpu in cpus for p in run('pgrep', '-x', f'ksoftirqd/{cpu}').split()]
+        self.tmp = tempfile.mkdtemp(prefix='isobench.')
 
     def app(self, name):
         return os.path.join(self.build, 'apps', name)
@@ -125,8 +153,8 @@ class Lab:
 
     def namespace(self, name):
         ns = f'{self.id}{name}'
-        run('ip', 'netns', 'add', ns)
         self.namespaces.append(ns)
+        run('ip', 'netns', 'add', ns)
         run('ip', '-n', ns, 'link', 'set', 'lo', 'up')
         for knob in ('all.disable_ipv6=1', 'default.disable_ipv6=1'):
             run('ip', 'netns', 'exec', ns, 'sysctl', '-qw', f'net.ipv6.conf.{knob}')
@@ -142,8 +170,11 @@ class Lab:
         """A background job, its output in a file; urgent: before all others. Returns (process, file's name)."""
         log = os.path.join(self.tmp, name + '.log')
         with open(log, 'w') as out:
-            job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                   preexec_fn=raise_priority if urgent else os.setsid)
+            try:
+                job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=raise_priority if urgent else os.setsid)
+            except OSError as e:
+                raise Failure(f'{command[0]}: {"this program is missing" if e.errno == errno.ENOENT else e.strerror}') from None
+        job.log = log
         self.jobs.append(job)
         return job, log
 
@@ -156,7 +187,7 @@ class Lab:
         def ready():
             with open(log, encoding='utf-8') as f:
                 return 'isosockd: ready' in f.read()
-        wait_for(f'isosockd ({log})', ready, job)
+        wait_for('isosockd', ready, job)
         return job, [self.app('isosock'), '--control', control, 'run', '--']
 
     def stop(self, job):
@@ -166,6 +197,7 @@ class Lab:
         for sig, seconds in ((signal.SIGTERM, 6), (signal.SIGKILL, 5)):
             try:
                 os.killpg(job.pid, sig)
+                os.killpg(job.pid, signal.SIGCONT)
                 job.wait(seconds)
                 return
             except ProcessLookupError:
@@ -173,6 +205,13 @@ class Lab:
                 return
             except subprocess.TimeoutExpired:
                 continue
+
+    def run_only(self, jobs):
+        """Of all jobs these run from now on; the others stand still, so that they take nothing from what is measured."""
+        for job in self.jobs:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGCONT if job in jobs else signal.SIGSTOP)
+        time.sleep(SETTLE_S)
 
     def busy_ns(self):
         """How long the CPUs have been busy, and how long with other programs than this comparison's."""
@@ -206,6 +245,7 @@ class Lab:
         return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[0]), urgent=True))
 
     def close(self):
+        ignore_ends()
         for job in reversed(list(self.jobs)):
             self.stop(job)
         for ns in self.namespaces:
@@ -221,7 +261,16 @@ def wait_for(what, ready, job=None, seconds=15):
         if job is not None and job.poll() is not None:
             break
         time.sleep(0.05)
-    raise Failure(f'{what} does not start')
+    raise Failure(f'{what} does not start{last_words(job)}')
+
+
+def last_words(job):
+    """The end of what a job has said, for a message: its file goes with the laboratory."""
+    if job is None:
+        return ''
+    with open(job.log, encoding='utf-8', errors='replace') as f:
+        lines = f.read().strip().splitlines()[-LAST_WORDS:]
+    return ''.join(f'\n  {line}' for line in lines) or '; it has said nothing'
 
 
 def label(ns):
@@ -299,12 +348,16 @@ def rows_file(path, columns):
     """A function that writes a row into the CSV file at once, so that a comparison that is stopped has what it has measured. path None: nowhere."""
     with open(path or os.devnull, 'w', newline='', encoding='utf-8') as f:
         out = csv.DictWriter(f, columns, extrasaction='raise')
-        out.writeheader()
 
-        def write(row):
-            out.writerow(row)
-            f.flush()
-        yield write
+        def written(work, *row):
+            try:
+                work(*row)
+                f.flush()
+            except OSError as e:
+                raise Failure(f'{path}: {e.strerror}') from None
+
+        written(out.writeheader)
+        yield lambda row: written(out.writerow, row)
 
 
 def value(text):
@@ -400,18 +453,21 @@ def chosen(parser, names, known, what):
 
 
 @contextlib.contextmanager
-def laboratory(args, cpus='0,1'):
-    """The lab of a program, which ends with one line and status 1 if something fails. cpus: if the user has named none."""
+def laboratory(args, cpus='0,1', root=True):
+    """The lab of a program, which ends with one line and status 1 if something fails. cpus: if the user has named none; root: it makes namespaces."""
     name = os.path.basename(sys.argv[0])
-    if os.geteuid() != 0:
+    if root and os.geteuid() != 0:
         sys.exit(f'{name}: needs root, for namespaces and interfaces')
+    end_by_exit()
     lab = None
     try:
         lab = Lab(args.build, args.cpus or cpu_list(cpus))
         if not os.path.exists(lab.bench):
             raise Failure(f'{lab.bench} does not exist: build first, or name the build directory (--build)')
         yield lab
-    except (Failure, OSError, argparse.ArgumentTypeError) as e:
+    except OSError as e:
+        sys.exit(f'{name}: {e.filename or lab and lab.tmp}: {e.strerror}')
+    except (Failure, argparse.ArgumentTypeError) as e:
         sys.exit(f'{name}: {e}')
     finally:
         if lab is not None:

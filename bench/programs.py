@@ -147,9 +147,9 @@ class Host:
         variant.wires()
         variant.stacks()
         for program in programs:
-            job, log = lab.start(variant.name(program), *variant.server_prefix, 'taskset', '-c', str(lab.cpus[0]), *server(lab, variant, program), urgent=True)
+            job, _ = lab.start(variant.name(program), *variant.server_prefix, 'taskset', '-c', str(lab.cpus[0]), *server(lab, variant, program), urgent=True)
             variant.measured.append(job)
-            wait_for(f'{variant.text}: {program} ({log})', lambda: self.answers(PORTS[program]), job)
+            wait_for(f'{variant.text}: {program}', lambda: self.answers(PORTS[program]), job)
 
     def answers(self, port):
         try:
@@ -215,6 +215,7 @@ def compare(lab, args, write):
         for workload in args.workloads:
             for name in args.variants:
                 host = found[name, workload]
+                lab.run_only(host.variant.measured)
                 row = observe(lab, lambda: host.measure(workload, args.seconds), args.patience)
                 row.update(variant=host.variant.text, workload=workload, round=number_)
                 rows.append(row)

@@ -63,6 +63,49 @@ class Jobs(unittest.TestCase):
         self.assertGreater(in_all - alone, 5 * 10**6)
 
 
+    def test_only_those_that_are_measured_run(self):
+        room = Quiet([], [])
+        with tempfile.TemporaryDirectory() as room.tmp:
+            room.jobs = []
+            pair = [room.start(name, 'sh', '-c', 'while :; do :; done')[0] for name in ('one', 'other')]
+            try:
+                room.run_only(pair[:1])
+                before = [lab.task_ns(job.pid) for job in pair]
+                lab.time.sleep(0.3)
+                one, other = (lab.task_ns(job.pid) - ns for job, ns in zip(pair, before))
+                self.assertGreater(one, 0)
+                self.assertEqual(other, 0)
+            finally:
+                for job in pair:
+                    room.stop(job)
+        self.assertEqual([job.returncode for job in pair], [-signal.SIGTERM] * 2)  # one that stands still ends as quickly
+
+    def test_what_does_not_start_says_why(self):
+        room = Quiet([], [])
+        with tempfile.TemporaryDirectory() as room.tmp:
+            room.jobs = []
+            job, _ = room.start('server', 'sh', '-c', 'echo no such address; exit 1')
+            with self.assertRaisesRegex(lab.Failure, 'server does not start\n  no such address$'):
+                lab.wait_for('server', lambda: False, job)
+            for start in (lab.run, lambda program: room.start('x', program)):
+                with self.assertRaisesRegex(lab.Failure, '^no-such-program: this program is missing$'):
+                    start('no-such-program')
+
+    def test_signals_end_in_one_line_and_after_the_clearing_up(self):
+        for number in lab.ENDING:
+            with self.subTest(signal=number):
+                program = f"""import os, lab
+lab.end_by_exit()
+try:
+    os.kill(os.getpid(), {int(number)})
+finally:
+    for again in lab.ENDING:
+        os.kill(os.getpid(), again)
+    print('cleared')"""
+                told = subprocess.run([sys.executable, '-c', program], cwd=BENCH, capture_output=True, text=True, check=False)
+                self.assertEqual((told.returncode, told.stdout, len(told.stderr.splitlines())), (128 + number, 'cleared\n', 1), told.stderr)
+
+
 class Runs(unittest.TestCase):
     def setUp(self):
         self.time, lab.time = lab.time, Clock()
