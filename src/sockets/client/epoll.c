@@ -130,10 +130,8 @@ prefetch_item(uint32_t slot)
 {
     const struct obj *o = front->sock_of_slot[slot];
 
-    if (o != NULL && o->items != NULL) {
+    if (o != NULL && o->items != NULL)
         __builtin_prefetch(o->items);
-        __builtin_prefetch((const char *)o->items + sizeof(struct epitem) - 1);
-    }
 }
 
 /* Its descriptor's entry, and what the program has written down about it, if its data is a pointer. */

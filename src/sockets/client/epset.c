@@ -7,9 +7,9 @@
 #include "libc.h"
 #include "lock.h"
 
-#define BUCKETS_MIN 64u
-/* Made at a time: by itself each would take a header of the allocator's. */
-#define ITEMS_MADE 14u
+#define ITEMS_MIN 64u
+/* Made at a time: by itself each would take a header of the allocator's, and what aligns it. */
+#define ITEMS_MADE 16u
 
 /* Of each front: a late look at a set must find one of its own (sole.h). */
 static struct spare_sets {
@@ -17,14 +17,24 @@ static struct spare_sets {
     struct epset *list;
 } spare_sets[FRONT_MAX];
 
+static struct epset *
+set_alloc(void)
+{
+    struct epset *s = aligned_alloc(_Alignof(struct epset), sizeof(*s));
+
+    if (s != NULL)
+        memset(s, 0, sizeof(*s));
+    return s;
+}
+
 struct epset *
 epset_create(void)
 {
     struct spare_sets *spares = &spare_sets[front->number];
     struct epset *s = NULL;
-    struct epitem **buckets = calloc(BUCKETS_MIN, sizeof(*buckets));
+    struct epitem **items = calloc(ITEMS_MIN, sizeof(struct epitem *));
 
-    if (buckets == NULL)
+    if (items == NULL)
         return NULL;
     if (lock_acquire(&spares->lock)) {
         s = spares->list;
@@ -33,14 +43,14 @@ epset_create(void)
         lock_release(&spares->lock);
     }
     if (s == NULL)
-        s = calloc(1, sizeof(*s));
+        s = set_alloc();
     if (s == NULL) {
-        free(buckets);
+        free(items);
         return NULL;
     }
-    free(s->buckets);
-    s->buckets = buckets;
-    s->nb_buckets = BUCKETS_MIN;
+    free(s->items);
+    s->items = items;
+    s->max_items = ITEMS_MIN;
     s->has_foreign = s->has_wake = s->has_queue = s->nested = s->inherited = s->dead_seen = false;
     s->turn = s->nb_items = s->nb_ready = 0;
     s->kick_fd = -1;
@@ -67,11 +77,9 @@ void
 epset_destroy(struct epset *s)
 {
     struct spare_sets *spares = &spare_sets[front->number];
-    uint32_t i;
 
-    for (i = 0; i < s->nb_buckets; i++)
-        while (s->buckets[i] != NULL)
-            epset_remove(s, s->buckets[i]);
+    while (s->nb_items > 0)
+        epset_remove(s, s->items[s->nb_items - 1]);
     if (s->kick_fd >= 0) {
         fd_set_internal(s->kick_fd, false);
         libc()->close(s->kick_fd);
@@ -88,72 +96,61 @@ epset_destroy(struct epset *s)
     lock_release(&spares->lock);
 }
 
-static struct epitem **
-bucket_of(const struct epset *s, int fd)
-{
-    return &s->buckets[(uint32_t)fd & (s->nb_buckets - 1)];
-}
-
-static void
+/* Room for one more. */
+static bool
 grow(struct epset *s)
 {
-    struct epset bigger = { .nb_buckets = s->nb_buckets * 2 };
-    uint32_t i;
+    struct epitem **items;
 
-    bigger.buckets = calloc(bigger.nb_buckets, sizeof(*bigger.buckets));
-    if (bigger.buckets == NULL)
-        return;
-    for (i = 0; i < s->nb_buckets; i++)
-        while (s->buckets[i] != NULL) {
-            struct epitem *it = s->buckets[i], **to = bucket_of(&bigger, it->fd);
-
-            s->buckets[i] = it->hash_next;
-            it->hash_next = *to;
-            *to = it;
-        }
-    free(s->buckets);
-    s->buckets = bigger.buckets;
-    s->nb_buckets = bigger.nb_buckets;
+    if (s->nb_items < s->max_items)
+        return true;
+    items = realloc(s->items, 2 * s->max_items * sizeof(struct epitem *));
+    if (items == NULL)
+        return false;
+    s->items = items;
+    s->max_items *= 2;
+    return true;
 }
 
 struct epitem *
-epset_find(struct epset *s, int fd, const struct obj *sock)
+epset_find(struct epset *s, int fd, struct obj *sock)
 {
-    struct epitem *it = *bucket_of(s, fd);
+    struct epitem *it;
 
-    while (it != NULL && (it->fd != fd || it->sock != sock))
-        it = it->hash_next;
+    if (!lock_acquire_own(&sock->items_lock))
+        return NULL;
+    for (it = sock->items; it != NULL && (it->set != s || it->fd != fd); it = it->sock_next)
+        ;
+    lock_release_own(&sock->items_lock);
     return it;
 }
 
-/* Linked by hash_next; NULL without memory. */
+/* Linked by sock_next; NULL without memory. */
 static struct epitem *
 make_items(void)
 {
-    struct epitem *items = calloc(ITEMS_MADE, sizeof(*items));
+    struct epitem *items = aligned_alloc(_Alignof(struct epitem), ITEMS_MADE * sizeof(*items));
 
-    for (uint32_t i = 0; items != NULL && i + 1 < ITEMS_MADE; i++)
-        items[i].hash_next = &items[i + 1];
+    for (uint32_t i = 0; items != NULL && i < ITEMS_MADE; i++)
+        items[i] = (struct epitem){ .sock_next = i + 1 < ITEMS_MADE ? &items[i + 1] : NULL };
     return items;
 }
 
 struct epitem *
 epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epoll_event *ev)
 {
-    struct epitem *it = s->spare, **to;
+    struct epitem *it = s->spare != NULL ? s->spare : make_items();
 
-    if (s->nb_items >= s->nb_buckets)
-        grow(s);
-    if (it == NULL)
-        it = make_items();
     if (it == NULL)
         return NULL;
-    s->spare = it->hash_next;
-    *it = (struct epitem){ .set = s, .sock = sock, .fd = fd, .epfd = epfd, .ev = *ev };
-    to = bucket_of(s, fd);
-    it->hash_next = *to;
-    *to = it;
-    s->nb_items++;
+    s->spare = it;
+    if (!grow(s))
+        return NULL;
+    s->spare = it->sock_next;
+    *it = (struct epitem){
+        .set = s, .sock = sock, .fd = fd, .epfd = epfd, .place = s->nb_items & EPITEM_PLACE_MAX, .ev = *ev
+    };
+    s->items[s->nb_items++] = it;
     if (lock_acquire_own(&sock->items_lock)) {
         it->sock_next = sock->items;
         sock->items = it;
@@ -165,18 +162,17 @@ epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epol
 void
 epset_remove(struct epset *s, struct epitem *it)
 {
-    struct epitem **p = bucket_of(s, it->fd);
+    struct epitem *last;
 
-    while (*p != NULL && *p != it)
-        p = &(*p)->hash_next;
-    if (*p == NULL)
+    if (it->set != s)
         return;
-    *p = it->hash_next;
+    last = s->items[--s->nb_items];
+    last->place = it->place;
+    s->items[it->place] = last;
     unlink_from_sock(it);
     epset_pop_ready(s, it);
-    s->nb_items--;
     it->set = NULL;
-    it->hash_next = s->spare;
+    it->sock_next = s->spare;
     s->spare = it;
 }
 
@@ -209,13 +205,9 @@ epset_each(struct epset *s, void (*fn)(struct epset *s, struct epitem *it))
 {
     uint32_t i;
 
-    for (i = 0; i < s->nb_buckets; i++) {
-        struct epitem *it;
-
-        for (it = s->buckets[i]; it != NULL; it = it->hash_next)
-            if (it->sock->where != SOCK_KERNEL)
-                fn(s, it);
-    }
+    for (i = 0; i < s->nb_items; i++)
+        if (s->items[i]->sock->where != SOCK_KERNEL)
+            fn(s, s->items[i]);
 }
 
 void

@@ -2,6 +2,7 @@
 #ifndef SOCKETS_CLIENT_EPSET_H
 #define SOCKETS_CLIENT_EPSET_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -10,21 +11,26 @@
 
 /**
  * @file
- * The items of an epoll set: a hash by descriptor, a ready list, and for each socket the list of its items (a socket may stand in
+ * The items of an epoll set: a list of all, a list of those that are ready, and for each socket the list of its items (a socket may stand in
  * several sets, and in one by several descriptors). Lock order: set->lock, then obj->items_lock. Memory of sets and items is kept for reuse and never
  * unmapped, so that close(), which may run in a signal handler, frees nothing.
  */
 
+#define EPITEM_PLACE_MAX ((1u << 29) - 1)
+
 struct epitem {
-    struct epset *set;
+    struct epset *set; /**< NULL: none, for further use */
     struct obj *sock;
     int fd, epfd; /**< as the program named them */
-    bool in_kernel; /**< a member of the kernel's set (also) */
-    bool is_ready; /**< on the ready list */
-    bool off; /**< EPOLLONESHOT has fired */
+    uint32_t place : 29; /**< in the list of all: set->items[place] */
+    uint32_t in_kernel : 1; /**< a member of the kernel's set (also) */
+    uint32_t is_ready : 1; /**< on the ready list */
+    uint32_t off : 1; /**< EPOLLONESHOT has fired */
     struct epoll_event ev;
-    struct epitem *hash_next, *sock_next, *ready_prev, *ready_next;
-};
+    struct epitem *sock_next; /**< the socket's next item; in the list of spare ones */
+    struct epitem *ready_prev, *ready_next;
+} __attribute__((aligned(64)));
+static_assert(sizeof(struct epitem) == 64, "an event touches one line of an item");
 
 struct epset {
     uint32_t lock;
@@ -39,8 +45,8 @@ struct epset {
     int kick_fd; /**< eventfd, readable while the ready list is not empty (nested sets) */
     char queue_mark, control_mark, kick_mark,
         wake_mark; /**< their addresses are our members' data in the kernel's set */
-    uint32_t nb_items, nb_buckets, nb_ready;
-    struct epitem **buckets;
+    uint32_t nb_items, max_items, nb_ready;
+    struct epitem **items; /**< [max_items] */
     struct epitem ready; /**< list head */
     struct epitem *spare;
     struct epset *next_spare;
@@ -52,7 +58,7 @@ void epset_destroy(struct epset *s);
 
 /* The caller holds set->lock for all of these. */
 
-struct epitem *epset_find(struct epset *s, int fd, const struct obj *sock);
+struct epitem *epset_find(struct epset *s, int fd, struct obj *sock);
 /** NULL without memory. */
 struct epitem *epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epoll_event *ev);
 void epset_remove(struct epset *s, struct epitem *it);
