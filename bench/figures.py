@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 
-from lab import HERE, OBSERVED, Failure, arguments, at_least, comparable, laboratory, median, observe, report, rows_file, run, task_ns
+from lab import HERE, OBSERVED, Failure, arguments, at_distance, at_least, common_distance, comparable, laboratory, median, observe, report, rows_file, run, threads_ns
 from paper import Paper
 from svg import Panel, chart
 
@@ -37,6 +37,10 @@ class NotAvailable(Failure):
     pass
 
 
+def pins(cpus):
+    return ','.join(str(c) for c in cpus)
+
+
 class Embedded:
     """The stack inside isobench, in some mode, on the sink wire. Where the calling thread enters the stack, each CPU has one thread; where workers have CPUs of their own,
     `workers` of them stand on the first ones and `threads` of the application on the others, or on the same if there are no others."""
@@ -47,7 +51,7 @@ class Embedded:
     def places(self, cpus):
         """EAL's lcores, and the application's CPUs."""
         if self.workers == 0:
-            return ','.join(str(c) for c in cpus[:min(self.threads, len(cpus))]), cpus[:self.threads]
+            return pins(cpus[:self.threads]), cpus[:self.threads]
         app = cpus if self.shared else cpus[self.workers:] or cpus
         return f'0@{app[0]},' + ','.join(f'{i + 1}@{cpus[i % len(cpus)]}' for i in range(self.workers)), app
 
@@ -70,7 +74,7 @@ class Embedded:
         threads = min(self.threads, int(options[options.index('-c') + 1]))
         try:
             results = report(lab.app('isobench/isobench-embedded'), '--stack', path, role, f'{SINK}:{PORT}', *options, '-t', str(threads),
-                      '--pin', ','.join(str(c) for c in app), '-d', str(seconds), '--json', timeout=seconds + 60)
+                      '--pin', pins(app), '-d', str(seconds), '--json', timeout=seconds + 60)
         except Failure as e:
             if ': status 2: ' in str(e):
                 raise NotAvailable(str(e).split(': status 2: ')[1]) from None
@@ -102,7 +106,8 @@ class Pair:
 
 
 class Kernel:
-    """The kernel's stack over a veth, client and server on the same `cpus` CPUs."""
+    """The kernel's stack over a veth. Client and server have a thread each on the same `cpus` CPUs; with one thread the client has the second CPU and the server the first, as in `pair`. The
+    client may have more threads, not the server: its threads share one listener, and who gets a connection is the kernel's choice, so that their shares of the work are told."""
 
     number = 0
 
@@ -133,25 +138,27 @@ class Kernel:
     def start(self, lab):
         if self.prefixes is None:
             self.wire(lab)
-        self.cpus = lab.cpus[:self.nb_cpus]
-        self.pin = ','.join(str(c) for c in self.cpus)
-        self.threads = self.nb_threads or len(self.cpus)
-        self.server, _ = lab.start('kernel', *self.prefixes[0], lab.bench, 'serve', f'{self.net}.2:{PORT}', '-t', str(len(self.cpus)), '--pin',
-                                   self.pin, urgent=True)
+        cpus = lab.cpus[:self.nb_cpus]
+        server, client = (cpus[:1], cpus[1:2]) if self.nb_threads == 1 else (cpus, cpus)
+        self.client_pin = pins(client)
+        self.threads = self.nb_threads or len(cpus)
+        self.server, _ = lab.start('kernel', *self.prefixes[0], lab.bench, 'serve', f'{self.net}.2:{PORT}', '-t', str(len(server)), '--pin', pins(server), urgent=True)
         time.sleep(0.3)
 
     def run(self, lab, seconds, role, *options):
         if self.server is None:
             self.start(lab)
         threads = min(self.threads, int(options[options.index('-c') + 1]))
-        server_ns = task_ns(self.server.pid)
+        before_ns = threads_ns(self.server.pid)
         try:
-            results = report(*self.prefixes[1], lab.bench, role, f'{self.net}.2:{PORT}', *options, '-t', str(threads), '--pin', self.pin, '-d',
+            results = report(*self.prefixes[1], lab.bench, role, f'{self.net}.2:{PORT}', *options, '-t', str(threads), '--pin', self.client_pin, '-d',
                              str(seconds), '--json', timeout=seconds + 60)
         except Failure:
             self.close(lab)
             raise
-        results['cpu_ns'] = sum(results['cpu_s']) * 1e9 + task_ns(self.server.pid) - server_ns
+        server_ns = [ns - before_ns.get(task, 0) for task, ns in threads_ns(self.server.pid).items()]
+        results['cpu_ns'] = sum(results['cpu_s']) * 1e9 + sum(server_ns)
+        results['busiest_thread'] = max(server_ns) / max(sum(server_ns), 1)
         return results
 
     def close(self, lab):
@@ -336,7 +343,7 @@ FIGURES = {
 def measure_point(lab, figure, way, words, args):
     results = way.run(lab, args.seconds, *words)
     row = {name: METRICS[name][1](results, len(lab.cpus)) for name in figure.metrics}
-    row.update(cores=way.cores(lab.cpus), errors=results['errors'])
+    row.update(cores=way.cores(lab.cpus), errors=results['errors'], busiest_thread=results.get('busiest_thread'))
     if results['errors'] > 0:
         row['error'] = f"{results['errors']} connections failed"
     return row
@@ -371,14 +378,40 @@ def measure(lab, figure, args, write):
     return rows, missing, time.monotonic() > end
 
 
+def places(rows):
+    """{x: the distance of the CPUs at which all series are shown there}: near where each series that has undisturbed runs at x has a near one, else far alike, else None."""
+    found = {}
+    for x in dict.fromkeys(r['x'] for r in rows):
+        groups = [[r for r in rows if r['x'] == x and r['series'] == name] for name in dict.fromkeys(r['series'] for r in rows)]
+        found[x] = common_distance([group for group in groups if any(r['valid'] for r in group)])
+    return found
+
+
+def standing(rows, metric):
+    """{series: {x: (the runs that stand for it, a mark)}}: those at the place's distance, unmarked; where there is none, or they are disturbed, what there is, marked with what it is."""
+    found, distances = {}, places(rows)
+    for name in dict.fromkeys(r['series'] for r in rows):
+        for x, distance in distances.items():
+            mine = [r for r in rows if r['series'] == name and r['x'] == x and r.get(metric) is not None and 'error' not in r]
+            runs = at_distance(mine, distance) or comparable(mine)
+            if runs:
+                mark = 'disturbed' if not runs[0]['valid'] else runs[0]['distance'] if distance is None else ''
+                found.setdefault(name, {})[x] = runs, mark
+    return found
+
+
 def points(rows, metric):
     """{series: {x: the values that stand for it}}."""
+    return {name: {x: [r[metric] for r in runs] for x, (runs, _) in at.items()} for name, at in standing(rows, metric).items()}
+
+
+def marks(rows, metric):
+    """{series: {x: a word}} for the points that do not stand beside the others of their place."""
     found = {}
-    for name in dict.fromkeys(r['series'] for r in rows):
-        for x in dict.fromkeys(r['x'] for r in rows):
-            mine = [r for r in rows if r['series'] == name and r['x'] == x and r.get(metric) is not None and 'error' not in r]
-            if mine:
-                found.setdefault(name, {})[x] = [r[metric] for r in comparable(mine)]
+    for name, at in standing(rows, metric).items():
+        for x, (_, mark) in at.items():
+            if mark:
+                found.setdefault(name, {})[x] = mark
     return found
 
 
@@ -387,13 +420,32 @@ def each(found, of):
     return {name: {x: of(values) for x, values in at.items()} for name, at in found.items()}
 
 
+def placed_words(rows):
+    """Which places have far CPUs, or none in common."""
+    distances = places(rows)
+    far, mixed = ([f'{x:,}' for x, distance in distances.items() if distance == what] for what in ('far', None))
+    return (f'Far at {", ".join(far)}. ' if far else '') + (f'No distance in common at {", ".join(mixed)}. ' if mixed else '')
+
+
+def shared_out(figure, rows):
+    """How the work of the kernel's server is divided among its threads."""
+    if isinstance(figure, Iso) and figure.threads == 1:
+        return ['The paper has a thread for each connection; here the application is one thread in all series, and the kernel has one at either end, each on a CPU of its own.']
+    shares = [r['busiest_thread'] for r in rows if r['series'] == 'kernel' and r['valid']]
+    if not shares:
+        return []
+    return ["The kernel's server has a thread for each CPU on one listener, and which of them takes a connection is the kernel's choice: the busiest had "
+            f'{min(shares):.0%} to {max(shares):.0%} of the work, by median {median(shares):.0%}.']
+
+
 def limits(lab, figure, rows, missing, cut_short, args):
     """What this machine, or this run, could not show."""
     notes = list(figure.notes)
     valid = sum(r['valid'] for r in rows)
     labels = ', '.join(f"{sum(r['distance'] == label for r in rows)} {label}" for label in sorted({r['distance'] for r in rows}))
-    notes.append(f'Here: {len(lab.cpus)} CPUs, runs of {args.seconds:g} s, {args.rounds} rounds; a point is the median of its undisturbed runs with near CPUs, where there are any, '
-                 f'its line the least and the most; {labels}; {valid} of {len(rows)} runs undisturbed'
+    notes.append(f'Here: {len(lab.cpus)} CPUs, runs of {args.seconds:g} s, {args.rounds} rounds; a point is the median of its undisturbed runs, its line the least and the most. At a place on the '
+                 'axis all series have the same CPUs: near ones where each has such a run, else far ones, else the cell says what it has, as it does where others disturbed all of its runs. '
+                 f'{placed_words(rows)}Runs: {labels}; {valid} of {len(rows)} runs undisturbed'
                  + ('' if valid else ', so read no more than an order of magnitude') + '.')
     for name, why in missing.items():
         notes.append(f'{name}: not available: {why}')
@@ -409,11 +461,12 @@ def limits(lab, figure, rows, missing, cut_short, args):
     if isinstance(figure, Parallel) and len(lab.cpus) < 4:
         notes.append(f'The paper has four cores, this machine {len(lab.cpus)}: gains and contention of four cannot show.')
     if 'kernel' in {r['series'] for r in rows}:
+        notes += shared_out(figure, rows)
         notes.append("The kernel's figures hold both ends, its peer runs on the same CPUs; compare them with `pair`. The other series' peer is the sink wire.")
     return notes
 
 
-COLUMNS = ['round', 'series', 'x', 'cores', *OBSERVED, *METRICS, 'errors', 'error']
+COLUMNS = ['round', 'series', 'x', 'cores', *OBSERVED, *METRICS, 'busiest_thread', 'errors', 'error']
 
 
 def file_of(name, out, suffix):
@@ -424,13 +477,20 @@ def plain(value):
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
+def cell(panel, series, x, form):
+    """A value with its mark."""
+    if x not in panel.series[series]:
+        return '-'
+    return ' '.join([form(panel.series[series][x]), *([panel.marks[series][x]] if x in panel.marks.get(series, {}) else [])])
+
+
 def section(name, title, panels, notes):
     """The figure's part of docs/papers.md: its picture, what was measured here as tables, and what is to be said of it."""
     lines = [f'## {name}: {title}', '', f'![{name}]({PICTURES}/{file_of(name, "", ".svg")})', '']
     for panel in panels:
         if panel.title == 'here':
             lines += [f'| {panel.y_label} | ' + ' | '.join(f'{x:,}' for x in panel.xs) + f' {panel.x_label} |', '| --- ' * (len(panel.xs) + 1) + '|']
-            lines += [f'| {series} | ' + ' | '.join(plain(points[x]) if x in points else '-' for x in panel.xs) + ' |' for series, points in panel.series.items()]
+            lines += [f'| {series} | ' + ' | '.join(cell(panel, series, x, plain) for x in panel.xs) + ' |' for series in panel.series]
             lines.append('')
     return '\n'.join(lines + [f'- {note}' for note in notes] + [''])
 
@@ -446,11 +506,11 @@ def write_figure(name, title, panels, notes, out):
         print(f'  {note}')
 
 
-def print_table(found, unit, xs):
-    width = max((len(n) for n in found), default=0) + 2
-    print(f'  {unit:{width}}' + ''.join(f'{x:>12}' for x in xs))
-    for name, points in found.items():
-        print(f'  {name:{width}}' + ''.join(f'{points[x]:12.4g}' if x in points else f'{"-":>12}' for x in xs))
+def print_table(panel):
+    width = max((len(n) for n in panel.series), default=0) + 2
+    print(f'  {panel.y_label:{width}}' + ''.join(f'{x:>20}' for x in panel.xs))
+    for name in panel.series:
+        print(f'  {name:{width}}' + ''.join(f'{cell(panel, name, x, "{:.4g}".format):>20}' for x in panel.xs))
 
 
 def run_figure(lab, name, paper, args):
@@ -463,8 +523,8 @@ def run_figure(lab, name, paper, args):
         found = points(rows, metric)
         if found:
             medians = each(found, median)
-            panels.append(Panel('here', figure.x_label, METRICS[metric][0], xs, medians, spans=each(found, lambda values: (min(values), max(values)))))
-            print_table(medians, METRICS[metric][0], xs)
+            panels.append(Panel('here', figure.x_label, METRICS[metric][0], xs, medians, spans=each(found, lambda values: (min(values), max(values))), marks=marks(rows, metric)))
+            print_table(panels[-1])
     panels += paper.panels(name, figure.x_label)
     write_figure(name, figure.title, panels, paper.notes(name) + limits(lab, figure, rows, missing, cut_short, args), args.out)
 
@@ -486,8 +546,8 @@ def run_program(lab, args, paper, name, title, program, series_of, x_label, colu
         found = {}
         for r in rows:
             found.setdefault(series_of(r), {})[int(r[x_label])] = float(r[column])
-        print_table(found, label, xs)
         panels.append(Panel('here', x_label, label, xs, found))
+        print_table(panels[-1])
     disturbed = sum(float(r['cpu_share']) < 0.9 for r in rows)
     notes = paper.notes(name) + [f'Here: {rows[0]["cores"]} CPUs, a cache line there and back {before_ns:.0f} ns before and {after_ns:.0f} ns after; '
                                  f'{disturbed} of {len(rows)} lines disturbed.']
@@ -510,6 +570,11 @@ def run_fig2(lab, args, paper):
 PROGRAMS = {'dominoes/fig1b': run_fig1b, 'dominoes/fig2': run_fig2}
 QUICK = ['parallel/fig2', 'parallel/table1', 'isostack/fig9', 'dominoes/fig1b']
 ALIASES = {'parallel/fig6': 'parallel/table2'}
+
+
+def needs_root(name):
+    """The kernel's series have namespaces."""
+    return name in FIGURES and any(isinstance(way_of(FIGURES[name].xs[0]), Kernel) for way_of, _ in FIGURES[name].series(2).values())
 
 
 def chosen(parser, words):
@@ -574,7 +639,7 @@ def main():
         except (Failure, OSError) as e:
             sys.exit(f'figures.py: {e}')
         return
-    with laboratory(args, ','.join(str(c) for c in sorted(os.sched_getaffinity(0)))) as lab:
+    with laboratory(args, ','.join(str(c) for c in sorted(os.sched_getaffinity(0))), root=any(needs_root(name) for name in names)) as lab:
         os.makedirs(args.out, exist_ok=True)
         paper = Paper(os.path.join(HERE, 'papers.tsv'))
         for name in names:

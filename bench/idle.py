@@ -4,7 +4,7 @@
 
 Two daemons joined by net_memif; on either side as many programs (isobench serve, isobench idle) as the limit on descriptors asks for. All of them hold first a few connections, then all;
 the difference, divided by the number, is what one takes. Each page of each process counts once: what several map is divided among them (PSS). What the kernel has is its
-slabs and page tables, for both sides and for whatever else the machine does meanwhile. A connection has carried the few bytes by which isobench says what it
+slabs and page tables, for both sides and for whatever else the machine does meanwhile, which the same difference with nothing held tells the size of. A connection has carried the few bytes by which isobench says what it
 wants, from the client. isobench's own memory of a connection is in what the programs take.
 """
 import argparse
@@ -18,6 +18,7 @@ from lab import HERE, add_doc, at_least, cpu_list, laboratory, rows_file, run, t
 PER_PROGRAM = 16700  # connections; some descriptors are left for other things
 FIRST_PORT = 7000
 SIDES = ('server', 'client')
+LEAST = 10000  # connections: with fewer, what else the machine does outweighs them
 HOLD_SECONDS = 300
 SET_UP_SECONDS = 90
 SILENT_SECONDS = 45  # longer than --park has it by default, with the stack's look at all of them
@@ -110,13 +111,19 @@ def hold(lab, connections):
 
 def measure(lab, connections):
     """Rows of (side, whose, kind, bytes for each connection)."""
-    few, many = (hold(lab, n) for n in (max(1, -(-connections // PER_PROGRAM)), connections))
+    held, kernel = [], []
+    for n in (-(-connections // PER_PROGRAM), connections):
+        kernel.append(kernel_bytes())
+        held.append(hold(lab, n))
+    few, many = held
+    # The same difference with nothing held: what the rest of the machine did meanwhile, or has not given back yet.
+    error = abs(kernel[1] - kernel[0]) / connections
     rows = []
     for side in SIDES:
         for whose in ('stack', 'programs'):
             for kind in sorted({*few[side][whose], *many[side][whose]}):
                 rows.append((side, whose, kind, (many[side][whose][kind] - few[side][whose][kind]) / connections))
-    rows.append(('both', 'kernel', 'slabs, page tables', (many['kernel'] - few['kernel']) / connections))
+    rows.append(('both', 'kernel', f'slabs, page tables, of the whole machine: ± {error:.0f}', (many['kernel'] - few['kernel']) / connections))
     return rows
 
 
@@ -138,7 +145,7 @@ def main():
     parser.add_argument('--cpus', type=cpu_list, default=None, help="the server's and the client's CPU (0,1)")
     parser.add_argument('--csv', help='the table as a file')
     add_doc(parser)
-    parser.add_argument('connections', type=at_least(2, int), nargs='?', default=100000)
+    parser.add_argument('connections', type=at_least(LEAST, int), nargs='?', default=100000)
     args = parser.parse_args()
     if told(args.doc, COLUMNS, lambda rows: table([tuple(row[c] for c in COLUMNS) for row in rows])):
         return

@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import csv
 import errno
+import io
 import json
 import os
 import resource
@@ -83,16 +84,21 @@ def report(*command, timeout=20):
     raise Failure(f'{" ".join(command)}: status {done.returncode}: {words}')
 
 
-def task_ns(pid):
-    """CPU time of a process's threads, to the nanosecond."""
-    total = 0
+def threads_ns(pid):
+    """CPU time of a process's threads, to the nanosecond: {thread: time}."""
+    found = {}
     try:
         for task in os.listdir(f'/proc/{pid}/task'):
             with open(f'/proc/{pid}/task/{task}/schedstat') as f:
-                total += int(f.read().split()[0])
+                found[task] = int(f.read().split()[0])
     except OSError:
         pass
-    return total
+    return found
+
+
+def task_ns(pid):
+    """CPU time of all of them."""
+    return sum(threads_ns(pid).values())
 
 
 def group_of(pid):
@@ -346,18 +352,17 @@ OBSERVED = ['valid', 'foreign', 'distance', 'before_ns', 'after_ns']
 @contextlib.contextmanager
 def rows_file(path, columns):
     """A function that writes a row into the CSV file at once, so that a comparison that is stopped has what it has measured. path None: nowhere."""
-    with open(path or os.devnull, 'w', newline='', encoding='utf-8') as f:
-        out = csv.DictWriter(f, columns, extrasaction='raise')
-
-        def written(work, *row):
+    with open(path or os.devnull, 'wb', buffering=0) as f:
+        def write(row):
+            text = io.StringIO(newline='')
+            csv.DictWriter(text, columns, extrasaction='raise').writerow(row)
             try:
-                work(*row)
-                f.flush()
+                f.write(text.getvalue().encode())
             except OSError as e:
                 raise Failure(f'{path}: {e.strerror}') from None
 
-        written(out.writeheader)
-        yield lambda row: written(out.writerow, row)
+        write(dict(zip(columns, columns)))
+        yield write
 
 
 def value(text):
@@ -466,7 +471,7 @@ def laboratory(args, cpus='0,1', root=True):
             raise Failure(f'{lab.bench} does not exist: build first, or name the build directory (--build)')
         yield lab
     except OSError as e:
-        sys.exit(f'{name}: {e.filename or lab and lab.tmp}: {e.strerror}')
+        sys.exit(f'{name}: {e.filename or "a file"}: {e.strerror}')
     except (Failure, argparse.ArgumentTypeError) as e:
         sys.exit(f'{name}: {e}')
     finally:

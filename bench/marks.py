@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Fill in the table of marks: two stacks inside isobench, joined by net_memif, beside the kernel over a veth without offloads, on the same two CPUs.
 
-In each round every workload runs on every variant: the kernel, the kernel with both ends polling, the pair. A mark is a ratio, taken inside a round between two runs that others did
+In each round every workload runs on every variant: the kernel, the kernel with both ends polling, the pair; one connection also on the kernel with both ends on one CPU. A mark is a ratio, taken inside a round between two runs that others did
 not disturb and that saw the CPUs at the same distance; the table shows the medians, with the least and the most, and how many rounds they rest on. `--apart` keeps rounds with near and far CPUs in rows of their
 own. `--doc FILE` measures nothing and makes the table of a CSV file that an earlier run wrote. Needs root (namespaces, veth) and builds nothing; the programs are expected in --build.
 """
@@ -36,6 +36,7 @@ MARKS = [
     ('rr1', 'p50', 'kernel', 12, 'request/response 64 B, 1 connection: p50 at most 1/12 of the kernel'),
     ('rr1', 'p99', 'kernel', 12, 'the same: p99'),
     ('rr1', 'p50', 'spin', 3, 'the same: p50 at most 1/3 of the kernel, spinning'),
+    ('rr1', 'p50', 'one-cpu', None, 'for comparison: p50 beside the kernel with both ends on one CPU, which need not wake another'),
     ('rr64', 'rate', 'kernel', 10, '64 connections: at least 10 x the kernel'),
     ('rr256', 'rate', 'kernel', 10, '256 connections: at least 10 x the kernel'),
     ('rr16384', 'rate', 'rr64', 0.9, '16,384 connections: at least 90% of the rate with 64'),
@@ -77,15 +78,15 @@ class Marks:
     def listens(self):
         return f':{PORT}' in run('ip', 'netns', 'exec', self.server, 'ss', '-Hltn')
 
-    def kernel(self, words, mtu, extra):
+    def kernel(self, words, mtu, cpus, extra):
         for ns in (self.server, self.client):
             run('ip', '-n', ns, 'link', 'set', 'v0', 'mtu', str(mtu))
-        cpus = [str(cpu) for cpu in self.lab.cpus]
-        job, _ = self.lab.start('serve', 'ip', 'netns', 'exec', self.server, self.lab.bench, 'serve', f'{SERVER}:{PORT}', '--pin', cpus[0], *extra,
+        server_cpu, client_cpu = cpus
+        job, _ = self.lab.start('serve', 'ip', 'netns', 'exec', self.server, self.lab.bench, 'serve', f'{SERVER}:{PORT}', '--pin', str(server_cpu), *extra,
                                 urgent=True)
         try:
             wait_for('isobench serve', self.listens, job)
-            return report('ip', 'netns', 'exec', self.client, self.lab.bench, words[0], f'{SERVER}:{PORT}', *words[1:], '--pin', cpus[1], *extra,
+            return report('ip', 'netns', 'exec', self.client, self.lab.bench, words[0], f'{SERVER}:{PORT}', *words[1:], '--pin', str(client_cpu), *extra,
                           '-d', str(self.seconds), '--json', timeout=self.seconds + 90)
         finally:
             self.lab.stop(job)
@@ -114,7 +115,8 @@ class Marks:
         elif variant == 'pair':
             results = pair(self.lab, words, mtu, self.seconds)
         else:
-            results = self.kernel(words, mtu, ['--spin'] if variant == 'spin' else [])
+            cpus = self.lab.cpus[:1] * 2 if variant == 'one-cpu' else self.lab.cpus[:2]
+            results = self.kernel(words, mtu, cpus, ['--spin'] if variant == 'spin' else [])
         return figures(results, f'{workload} on {variant}')
 
 
@@ -125,7 +127,9 @@ def variants(workload):
     """The last one is what is to be better than the others."""
     if workload.startswith('bare-'):
         return ['wire']
-    return ['kernel', 'daemons'] if workload.endswith('-preloaded') else ['kernel', 'spin', 'pair']
+    if workload.endswith('-preloaded'):
+        return ['kernel', 'daemons']
+    return ['kernel', *(['one-cpu'] if workload == 'rr1' else []), 'spin', 'pair']
 
 
 def ratio(ours, theirs, what):
@@ -236,7 +240,7 @@ def needed(workloads):
 def main():
     parser = arguments(__doc__, rounds=5, patience=20)
     parser.add_argument('--apart', action='store_true', help='near and far CPUs in tables of their own')
-    parser.add_argument('--idle', type=at_least(0, int), default=0, metavar='N', help='measure the memory of N idle connections too')
+    parser.add_argument('--idle', type=at_least(idle.LEAST, int), metavar='N', help='measure the memory of N idle connections too')
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()
     args.workloads = needed(chosen(parser, args.workloads, WORKLOADS, 'workload'))

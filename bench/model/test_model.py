@@ -60,8 +60,7 @@ class Papers(unittest.TestCase):
         self.paper = Paper(os.path.join(HERE, '..', 'papers.tsv'))
 
     def predicted(self, series, connections):
-        mode = 'connp-l(128)' if series == 'connp-l' else series
-        return predict(self.costs, mode, 1 if series == 'up' else CORES_OF_PAPER, connections)[0]
+        return predict(self.costs, series, 1 if series == 'up' else CORES_OF_PAPER, connections)[0]
 
     def points(self):
         return [(s, x, v) for s, points in self.paper.values('parallel/fig2').items() for x, v in points.items()]

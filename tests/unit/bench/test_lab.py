@@ -156,6 +156,10 @@ class Rows(unittest.TestCase):
         with self.assertRaises(lab.Failure):
             lab.read_rows(path, marks.COLUMNS)
 
+    def test_a_full_disk_is_told(self):
+        with self.assertRaisesRegex(lab.Failure, '^/dev/full: No space left on device$'), lab.rows_file('/dev/full', marks.COLUMNS):
+            pass
+
     def test_another_file_is_refused_in_one_line(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, 'rows.csv')
