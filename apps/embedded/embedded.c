@@ -85,7 +85,6 @@ create_app(struct embedded *e, struct arena **arena)
 
     if (rc != 0)
         return rc;
-    arena_close_fds(*arena);
     e->app = app_create(e->host, *arena, true);
     if (e->app == NULL) {
         arena_release(*arena);
@@ -130,7 +129,9 @@ attach(struct embedded *e)
     if (e->config.own_descriptors && !fdtable_own())
         return -ENOMEM;
     front_adopt(&arena->layout, arena->front, arena->back, e->daemon.pool.base, page);
-    front_adopt_home(entry.home, entry.local, entry.doorbell, (uint16_t)member);
+    front_adopt_home(entry.home, entry.local, entry.doorbell, (uint16_t)member, arena->front_fd);
+    arena->front_fd = -1;
+    arena_close_fds(arena);
     return 0;
 }
 

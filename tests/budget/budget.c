@@ -534,7 +534,7 @@ start(void)
     fapp_attach(&peer, &lan.node[1]);
     own_ops.wake_fd = eventfd(0, EFD_CLOEXEC);
     front_adopt(&own.layout, own.front, own.back, lan.node[0].pool.base, lan.node[0].host->page);
-    front_adopt_home(&own_home, &own_ops, NULL, own.member);
+    front_adopt_home(&own_home, &own_ops, NULL, own.member, -1);
     epfd = iso_epoll_create1(EPOLL_CLOEXEC);
     sa = address_of(0, OWN_PORT);
     listener = iso_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);

@@ -25,7 +25,7 @@
 #define WELCOME_FDS_MAX (4 + SHM_MAX_INSTANCES)
 #define HIDDEN_FDS 64u /* how far below the limit of descriptors ours begin */
 
-static struct front first = { .control_fd = -1, .sole.term = SOLE_NOBODY };
+static struct front first = { .control_fd = -1, .front_fd = -1, .sole.term = SOLE_NOBODY };
 __thread struct front *front = &first;
 struct front *front_of[FRONT_MAX] = { &first };
 const struct front_plan *front_plan;
@@ -149,7 +149,7 @@ front_create(void)
 
     if (f == NULL)
         return NULL;
-    f->control_fd = -1;
+    f->control_fd = f->front_fd = -1;
     f->sole.term = SOLE_NOBODY;
     for (f->number = 1; f->number < FRONT_MAX; f->number++) {
         struct front *none = NULL;
@@ -179,9 +179,11 @@ front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *po
 }
 
 void
-front_adopt_home(const struct front_home *home, const struct front_local *local, const int *doorbell, uint16_t member)
+front_adopt_home(const struct front_home *home, const struct front_local *local, const int *doorbell, uint16_t member,
+                 int front_fd)
 {
     front->member = member;
+    front->front_fd = front_fd < 0 ? -1 : front_hide_fd(front_fd);
     front->home = home;
     front->local = local;
     if (local != NULL)
@@ -439,6 +441,27 @@ front_open_child(uint16_t *member)
     return fd;
 }
 
+static void
+close_hidden(int fd)
+{
+    fd_set_internal(fd, false);
+    libc()->close(fd);
+}
+
+/* A stack in the parent's memory stays the parent's: from here on what this process does to its sockets is seen by itself alone. */
+static void
+leave_home(void)
+{
+    if (front->front_fd >= 0) {
+        mmap(front->front, front->lay.front_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+             front->front_fd, 0);
+        close_hidden(front->front_fd);
+        front->front_fd = -1;
+    }
+    front->home = NULL;
+    front->local = NULL;
+}
+
 void
 front_become_child(int fd, uint16_t member)
 {
@@ -448,16 +471,13 @@ front_become_child(int fd, uint16_t member)
     if (front_is_planned())
         return;
     front->pid = getpid();
-    if (front->control_fd >= 0) {
-        fd_set_internal(front->control_fd, false);
-        libc()->close(front->control_fd); /* the parent's lifeline must not hang on us */
-    }
+    if (front->control_fd >= 0)
+        close_hidden(front->control_fd); /* the parent's lifeline must not hang on us */
     front->control_fd = fd;
     front->member = member;
     if (fd < 0) {
         front->dead = 1;
-        front->home = NULL; /* a stack in the parent's memory stays the parent's */
-        front->local = NULL;
+        leave_home();
         return;
     }
     front->control_fd = front_hide_fd(fd);

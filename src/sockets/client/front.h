@@ -101,6 +101,7 @@ struct front {
     uint8_t number; /**< in front_of */
     bool own_descriptors; /**< sockets are the stack's from the start: see fdtable.h */
     int control_fd;
+    int front_fd; /**< with home: the front region's, by which a forked child maps it anew; -1 = there is none */
     pid_t pid; /**< a vfork child sees another one, and keeps its hands off */
     uint16_t member;
     uint64_t family;
@@ -327,10 +328,11 @@ void front_adopt(const struct shm_layout *lay, void *f, const void *b, const voi
 
 /**
  * After front_adopt: the stack is in this process, which is thereby attached as that member. local: NULL if other threads run it, who are rung by
- * doorbell[nb_instances].
+ * doorbell[nb_instances]. front_fd, the front region's descriptor, or -1, is the front-end's from then on: what a forked child writes must not reach the
+ * parent's stack.
  */
 void front_adopt_home(const struct front_home *home, const struct front_local *local, const int *doorbell,
-                      uint16_t member);
+                      uint16_t member, int front_fd);
 
 /** Look at the control socket: has the stack gone? Sets front->dead. A system call: only after a wait has lasted suspiciously long. */
 bool front_check_alive(void);

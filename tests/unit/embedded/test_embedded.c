@@ -449,23 +449,37 @@ test_threads_meet_in_the_stack(void **state)
 static void
 test_fork(void **state)
 {
+    struct pollfd p = { .events = POLLIN };
     int fds[2], status = -1;
+    void *reserved;
     char byte;
     pid_t pid;
 
     (void)state;
     make_pair(fds);
+    assert_int_equal(iso_send(fds[0], "b", 1, 0), 1);
+    p.fd = fds[1];
+    assert_int_equal(iso_send_reserve(fds[0], &reserved, 1, 0), 1);
+    assert_int_equal(iso_poll(&p, 1, PATIENCE_MS), 1);
     pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
         bool failed = iso_send(fds[0], "c", 1, MSG_NOSIGNAL) < 0;
 
+        failed = iso_send_commit(fds[0], 1, MSG_NOSIGNAL) < 0 && failed;
+        iso_shutdown(fds[0], SHUT_RDWR);
+        iso_recv(fds[1], &byte, 1, 0);
+        iso_shutdown(fds[1], SHUT_RDWR);
         iso_close(fds[0]);
         _exit(failed && iso_stack_poll() < 0 ? 0 : 1);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    assert_int_equal(iso_send(fds[0], "p", 1, 0), 1);
+    /* Whatever it did stayed with it. */
+    memcpy(reserved, "p", 1);
+    assert_int_equal(iso_send_commit(fds[0], 1, 0), 0);
+    assert_int_equal(iso_recv(fds[1], &byte, 1, 0), 1);
+    assert_int_equal(byte, 'b');
     assert_int_equal(iso_recv(fds[1], &byte, 1, 0), 1);
     assert_int_equal(byte, 'p');
     iso_close(fds[0]);
