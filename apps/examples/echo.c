@@ -7,6 +7,9 @@
  *   embedded   cc -DEMBEDDED -include isosock/posix.h echo.c $(pkg-config --cflags --libs isosock-embedded)
  *              ./echo-embedded ADDR PORT STACK.conf          stack and server on one thread
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* accept4 */
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

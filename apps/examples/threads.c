@@ -7,6 +7,9 @@
  *   ./threads ADDR PORT THREADS
  *   ./threads-embedded ADDR PORT THREADS STACK.conf
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* sched_setaffinity */
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

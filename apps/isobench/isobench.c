@@ -68,7 +68,7 @@ run_program(struct run *run, int argc, char **argv, FILE *out)
             return 2;
         }
 #endif
-        return run_role(run, &o, out);
+        return run_check_pins(&o) == 0 ? run_role(run, &o, out) : 2;
     case OPTIONS_HELP:
         fputs(options_usage, stdout);
         return 0;

@@ -16,16 +16,38 @@ sleep_ms(long ms)
     nanosleep(&ts, NULL);
 }
 
-int
-run_pin(const struct options *o, uint32_t thread)
+static int
+pin(int cpu)
 {
     cpu_set_t set;
 
-    if (o->nb_cpus == 0)
-        return 0;
     CPU_ZERO(&set);
-    CPU_SET(o->cpus[thread % o->nb_cpus], &set);
+    CPU_SET(cpu, &set);
     return sched_setaffinity(0, sizeof(set), &set) == 0 ? 0 : -errno;
+}
+
+int
+run_pin(const struct options *o, uint32_t thread)
+{
+    return o->nb_cpus == 0 ? 0 : pin(o->cpus[thread % o->nb_cpus]);
+}
+
+/* By trying: a stack inside has put this thread on one CPU already, so its own set does not tell. */
+int
+run_check_pins(const struct options *o)
+{
+    cpu_set_t before;
+    int rc = 0;
+
+    if (o->nb_cpus == 0 || sched_getaffinity(0, sizeof(before), &before) != 0)
+        return 0;
+    for (uint32_t i = 0; i < o->nb_cpus && rc == 0; i++) {
+        rc = pin(o->cpus[i]);
+        if (rc != 0)
+            fprintf(stderr, "isobench: --pin: CPU %d: %s\n", o->cpus[i], strerror(-rc));
+    }
+    sched_setaffinity(0, sizeof(before), &before);
+    return rc == 0 ? 0 : -1;
 }
 
 static void

@@ -66,6 +66,8 @@ tally_add(uint64_t *count, uint64_t n)
  */
 int run_program(struct run *run, int argc, char **argv, FILE *out);
 
+/** May threads run on each of the CPUs that --pin names? Returns 0, or -1 after a line on standard error. */
+int run_check_pins(const struct options *o);
 /** Put the calling thread on its CPU. Returns 0, or -errno. */
 int run_pin(const struct options *o, uint32_t thread);
 

@@ -133,7 +133,7 @@ ISO_API ssize_t iso_splice(int in_fd, __off64_t *in_off, int out_fd, __off64_t *
  * fail with EBUSY. Once sent the bytes are the stack's; changing them then spoils what the peer gets.
  *
  * Any thread, one reservation for a socket at a time. -1 with errno: EOPNOTSUPP not a socket of the stack's (use iso_send), EAGAIN no room and not to wait, EBUSY there
- * is a reservation (reserve), EINVAL n is 0 (reserve), or none was made or more than it has room for (commit), EPIPE, ECONNRESET and others
+ * is a reservation (reserve), EINVAL other flags, n is 0 (reserve), or none was made or more than it has room for (commit), EPIPE, ECONNRESET and others
  * as iso_send. A reservation ends with the socket.
  */
 ISO_API ssize_t iso_send_reserve(int fd, void **at, size_t n, int flags);

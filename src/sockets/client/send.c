@@ -446,7 +446,7 @@ sock_reserve(struct obj *o, void **at, size_t n, int flags)
     unsigned starved = 0;
     ssize_t rc;
 
-    if (n == 0)
+    if (n == 0 || (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)))
         return -EINVAL;
     do {
         if (!front->page->aggregate)
@@ -473,6 +473,8 @@ sock_commit(struct obj *o, size_t n, int flags)
     uint32_t reserved;
     int rc = -EINVAL;
 
+    if (flags & ~(MSG_MORE | MSG_NOSIGNAL))
+        return -EINVAL;
     if (!lock_acquire_own(&h->lock))
         return -EAGAIN;
     reserved = (load_relaxed(&h->flags) & SLOT_RESERVED) >> SLOT_RESERVED_SHIFT;

@@ -83,7 +83,6 @@ on_no_neighbour(void *ctx, const struct ip_addr *dst, uint64_t now_us)
 int
 fixture_group_setup(void **state)
 {
-    char prefix[48];
     char *argv[] = { (char[]){ "test" },
                      (char[]){ "--no-huge" },
                      (char[]){ "--no-pci" },
@@ -93,10 +92,9 @@ fixture_group_setup(void **state)
                      (char[]){ "-m256" },
                      (char[]){ "--lcores=0" },
                      (char[]){ "--log-level=*:error" },
-                     prefix };
+                     (char[]){ "--file-prefix=isosock-ip-test" } };
 
     (void)state;
-    snprintf(prefix, sizeof(prefix), "--file-prefix=isosock-ip-test-%d", (int)getpid());
     if (rte_eal_init(RTE_DIM(argv), argv) < 0) {
         return -1;
     }

@@ -363,6 +363,8 @@ test_reserve_and_commit(void **state)
     (void)state;
     fs_assert_fails(iso_send_commit(fd, 1, 0), EINVAL);
     fs_assert_fails(iso_send_reserve(fd, &at, 0, 0), EINVAL);
+    fs_assert_fails(iso_send_reserve(fd, &at, 1, MSG_OOB), EINVAL);
+    fs_assert_fails(iso_send_commit(fd, 0, MSG_OOB), EINVAL);
     /* Up to the end of a chunk, then in the next one; what is not committed is not sent. */
     while (sent < 2 * SHM_CHUNK_BYTES) {
         ssize_t room = iso_send_reserve(fd, &at, 25000, 0);
