@@ -371,14 +371,14 @@ send_more(void)
 static uint64_t
 run_receive(void)
 {
-    uint64_t before = lan.node[1].ctr.v[CTR_TCP_TX_SEGS];
+    uint64_t before = lan.node[0].ctr.v[CTR_TCP_RX_SEGS];
 
     for (moved = 0; moved < BULK_BYTES;) {
         fapp_send(&peer, conns[0].slot, data, sizeof(data));
         peer_turn();
         counted(receive);
     }
-    return lan.node[1].ctr.v[CTR_TCP_TX_SEGS] - before;
+    return lan.node[0].ctr.v[CTR_TCP_RX_SEGS] - before; /* what the peer has sent beyond is still on the wire */
 }
 
 static uint64_t
