@@ -128,7 +128,8 @@ assert_same_news(void)
     if (twins[0].t.nb_gone != 0)
         return;
     for (unsigned k = 0; k < 2; k++)
-        tcp_tick(twins[k].t.d, &twins[k].t.env, 100); /* to tell at the same instant: they had timers at different ones */
+        tcp_tick(twins[k].t.d, &twins[k].t.env,
+                 100); /* to tell at the same instant: they had timers at different ones */
     assert_true(tcp_info(twins[0].t.d, twins[0].t.id, &x));
     assert_true(tcp_info(twins[1].t.d, twins[1].t.id, &y));
     SAME(state);
