@@ -288,9 +288,14 @@ enum table_kind { TABLE_NONE, TABLE_CONN, TABLE_HALF, TABLE_TW, TABLE_MOVED, TAB
 uint32_t table_find(const struct tcp_domain *d, const struct tcp_tuple *t);
 /** The entry of a segment's tuple, by the hash that came with it if there is one. */
 uint32_t table_find_in(const struct tcp_domain *d, const struct tcp_in *in);
+/** Load where table_find will look for t with that local port. */
+void table_prefetch_port(const struct tcp_domain *d, const struct tcp_tuple *t, uint16_t local_port);
 /** As table_find, by the hash alone, while others change the table: what is returned is a guess, and so is 0. */
 uint32_t table_peek(const struct tcp_domain *d, const struct tcp_tuple *t, unsigned max_steps);
 void table_add(struct tcp_domain *d, uint32_t ref);
+/** Load what table_remove will look at: the bucket, then, once that is there, the first of its entries. The entry is there already. */
+void table_prefetch_bucket(const struct tcp_domain *d, uint32_t ref);
+void table_prefetch_chain(const struct tcp_domain *d, uint32_t ref);
 void table_remove(struct tcp_domain *d, uint32_t ref);
 /** Another entry, whose tuple is the same, takes the place of one. */
 void table_exchange(struct tcp_domain *d, uint32_t ref, uint32_t by);

@@ -173,8 +173,11 @@ port_choose(struct tcp_domain *d, struct tcp_tuple *t, bool for_bind)
     for (uint32_t i = 0; i < range; i++) {
         uint32_t n = offset + (*counter)++;
         t->local_port = (uint16_t)(p->port_min + n % range);
-        if (is_free(d, t, for_bind))
-            return 0;
+        if (!is_free(d, t, for_bind))
+            continue;
+        if (!for_bind)
+            table_prefetch_port(d, t, (uint16_t)(t->local_port + 1)); /* who connects there again gets that one */
+        return 0;
     }
     t->local_port = 0;
     return -EADDRNOTAVAIL;

@@ -84,6 +84,15 @@ table_find(const struct tcp_domain *d, const struct tcp_tuple *t)
     return find_hashed(d, t, nh_hash(t, d->hash_key));
 }
 
+void
+table_prefetch_port(const struct tcp_domain *d, const struct tcp_tuple *t, uint16_t local_port)
+{
+    struct tcp_tuple next = *t;
+
+    next.local_port = local_port;
+    __builtin_prefetch(bucket_of(d, nh_hash(&next, d->hash_key)));
+}
+
 uint32_t
 table_find_in(const struct tcp_domain *d, const struct tcp_in *in)
 {
@@ -118,6 +127,21 @@ table_add(struct tcp_domain *d, uint32_t ref)
     uint32_t *head = bucket_of(d, l->hash);
     l->hash_next = *head;
     __atomic_store_n(head, ref, __ATOMIC_RELEASE); /* after what it leads to: table_peek */
+}
+
+void
+table_prefetch_bucket(const struct tcp_domain *d, uint32_t ref)
+{
+    __builtin_prefetch(bucket_of(d, link_of(d, ref)->hash));
+}
+
+void
+table_prefetch_chain(const struct tcp_domain *d, uint32_t ref)
+{
+    uint32_t first = *bucket_of(d, link_of(d, ref)->hash);
+
+    if (first != ref && first != 0)
+        __builtin_prefetch(link_of(d, first));
 }
 
 void
