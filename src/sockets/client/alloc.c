@@ -364,7 +364,8 @@ closing_put(const struct closing_entry *e)
 void
 slot_reap(unsigned n)
 {
-    if (load_relaxed(&front->closing.head) == load_relaxed(&front->closing.tail) || !lock_acquire(&front->closing.lock))
+    if (load_relaxed(&front->closing.head) == load_relaxed(&front->closing.tail) ||
+        !lock_acquire_own(&front->closing.lock))
         return;
     if (n > front->closing.tail - front->closing.head)
         n = front->closing.tail - front->closing.head;
@@ -375,7 +376,7 @@ slot_reap(unsigned n)
         if (!reap_one(&e))
             closing_put(&e);
     }
-    lock_release(&front->closing.lock);
+    lock_release_own(&front->closing.lock);
 }
 
 void
@@ -383,7 +384,7 @@ slot_closing(uint32_t slot)
 {
     struct closing_entry e = { slot, load_relaxed(&slot_claim(front_sock(slot))->state) };
 
-    if (!lock_acquire(&front->closing.lock))
+    if (!lock_acquire_own(&front->closing.lock))
         return; /* in a signal handler amid a reap: the sweep finds it */
     if (front->closing.entries == NULL) {
         uint32_t entries = 1;
@@ -401,7 +402,7 @@ slot_closing(uint32_t slot)
     /* A slot of ours stands here once at most, so the queue cannot be full; a stale one of another epoch is dropped when met. */
     if (front->closing.entries != NULL && front->closing.tail - front->closing.head <= front->closing.mask)
         closing_put(&e);
-    lock_release(&front->closing.lock);
+    lock_release_own(&front->closing.lock);
 }
 
 /* The list is empty: look for slots whose last owner died without closing them, or before opening them. */

@@ -89,10 +89,13 @@ lock_acquire_slow(uint32_t *word)
     return acquire_slow(word, cas_locked);
 }
 
+/* Slow, and the usual way where nobody is sole: first what mostly does, here and in the release. */
 bool
 lock_acquire_own_slow(uint32_t *word)
 {
-    return acquire_slow(word, cas_own);
+    uint32_t expected = 0;
+
+    return sole_cas32(word, &expected, lock_tid()) || acquire_slow(word, cas_own);
 }
 
 void
@@ -104,5 +107,8 @@ lock_release_slow(uint32_t *word)
 void
 lock_release_own_slow(uint32_t *word)
 {
-    release_slow(word, cas_own);
+    uint32_t expected = lock_tid_cache;
+
+    if (!sole_cas32(word, &expected, 0))
+        release_slow(word, cas_own);
 }

@@ -75,11 +75,7 @@ void lock_release_own_slow(uint32_t *word);
 static inline bool
 lock_acquire_own(uint32_t *word)
 {
-    uint32_t expected = 0;
-
-    if (__builtin_expect(sole_cas32(word, &expected, lock_tid()), 1))
-        return true;
-    return lock_acquire_own_slow(word);
+    return __builtin_expect(sole_cas32_quick(word, 0, lock_tid()), 1) || lock_acquire_own_slow(word);
 }
 
 static inline bool
@@ -93,9 +89,7 @@ lock_try_own(uint32_t *word)
 static inline void
 lock_release_own(uint32_t *word)
 {
-    uint32_t expected = lock_tid_cache;
-
-    if (__builtin_expect(!sole_cas32(word, &expected, 0), 0))
+    if (__builtin_expect(!sole_cas32_quick(word, lock_tid_cache, 0), 0))
         lock_release_own_slow(word);
 }
 

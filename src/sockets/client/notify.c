@@ -199,7 +199,7 @@ command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
 
     if (load_relaxed(&front->dead))
         return -ENETDOWN;
-    if (!lock_acquire(&slot_claim(f)->cmd_lock))
+    if (!lock_acquire_own(&slot_claim(f)->cmd_lock))
         return -EDEADLK;
     n = load_relaxed(&f->cmd_head);
     rc = command_post(slot, cmd, wait);
@@ -208,7 +208,7 @@ command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
         if (rc == 0)
             rc = __atomic_load_n(&back_sock(slot)->cmd_result[n % SHM_CMDS], __ATOMIC_RELAXED);
     }
-    lock_release(&slot_claim(f)->cmd_lock);
+    lock_release_own(&slot_claim(f)->cmd_lock);
     return rc;
 }
 

@@ -131,6 +131,22 @@ sole_cas64(uint64_t *word, uint64_t *expected, uint64_t desired)
     return same;
 }
 
+/** As sole_cas32 where this thread is sole, and without a call; false also where it is not, or may not be any more: then nothing was done. */
+static inline bool
+sole_cas32_quick(uint32_t *word, uint32_t expected, uint32_t desired)
+{
+    uint32_t term = __atomic_load_n(&front->sole.term, __ATOMIC_RELAXED);
+    bool same = false;
+
+    if (__builtin_expect(term != sole_own, 0))
+        return false;
+    SOLE_CHANGE(front->sole.inside[term], 1);
+    if (__builtin_expect(__atomic_load_n(&front->sole.term, __ATOMIC_ACQUIRE) == term, 1))
+        same = sole_cas32_inside(word, &expected, desired);
+    sole_leave(term);
+    return same;
+}
+
 /** Returns the sum. */
 static inline uint32_t
 sole_add_fetch(uint32_t *word, uint32_t change)
