@@ -500,6 +500,8 @@ const struct sock_more *sock_more_at(const struct app *app, uint32_t slot);
 /** A sock that stands for one of another domain; NULL: none left. */
 struct sock *sock_shadow(struct stack *s, struct app *app, uint32_t slot);
 void sock_shadow_free(struct stack *s, struct sock *sk);
+/** It may have no more any longer: then nobody looks there. The socket is locked. */
+void sock_more_tidy(const struct stack *s, struct sock *sk);
 /** Zero it, as in an entry that was never used. */
 void sock_reset(struct stack *s, struct sock *sk);
 

@@ -140,7 +140,10 @@ options_handed_over(struct stack *s, struct sock *sk)
     if (o == NULL || (o->set & (1u << TCP_OPT_CONGESTION)) || o->nb_md5 != 0 || o->nb_fastopen_keys != 0)
         return;
     opts_free(o);
+    sock_lock(s, sk);
     sock_more_own(s, sk)->opts = NULL;
+    sock_more_tidy(s, sk);
+    sock_unlock(s, sk);
 }
 
 /* Within the first chunk, whatever the application says. */

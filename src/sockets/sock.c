@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -128,6 +129,13 @@ sock_shadow(struct stack *s, struct app *app, uint32_t slot)
     sk->flags = SOCK_SHADOW;
     s->main->nb_shadows++;
     return sk;
+}
+
+void
+sock_more_tidy(const struct stack *s, struct sock *sk)
+{
+    if (memcmp(&s->more[sock_index(s, sk)], &sock_more_none, offsetof(struct sock_more, tx_lock)) == 0)
+        __atomic_store_n(&sk->has_more, false, __ATOMIC_RELAXED);
 }
 
 void

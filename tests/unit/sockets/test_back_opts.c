@@ -160,6 +160,10 @@ a_socket_has_no_more_than_was_set(void **state)
     assert_int_equal(fapp_value_cmd(&f->a, tuned, SHM_OP_SETOPT, SHM_OPT_RCVLOWAT, 500), 0);
     assert_ptr_equal(sock_more_at(f->a.app, plain), &sock_more_none);
     assert_ptr_equal(sock_more_at(f->a.app, tuned), &s->more[sock_index(s, sk)]);
+    assert_int_equal(fapp_value_cmd(&f->a, plain, SHM_OP_SETOPT, TCP_OPT_NODELAY, 1), 0);
+    assert_ptr_not_equal(sock_more_at(f->a.app, plain), &sock_more_none);
+    assert_int_equal(fapp_connect(&f->a, plain, &f->b.node->addr, PORT), 0);
+    assert_ptr_equal(sock_more_at(f->a.app, plain), &sock_more_none); /* it is the connection's now */
     fapp_close(&f->a, tuned, false);
     net_until(&f->net, sock_at(f->a.app, tuned) == NULL);
     again = fapp_open(&f->a);
