@@ -39,12 +39,12 @@ def tsc_hz():
         return float(re.search(r'cpu MHz\s*:\s*([0-9.]+)', f.read()).group(1)) * 1e6
 
 
-def account(results, hz):
-    """What a run has of each kind for a KB; own: the cycles of the threads that the stack runs on, without the wire's."""
+def account(results, hz, has_workers):
+    """What a run has of each kind for a KB; own: the cycles of the threads that the stack runs on, workers or the application's, without the wire's."""
     counts = {'app': sum(results['cpu_s']) * hz, 'wire': counter(results, 'sink.cycles'), 'worker': counter(results, 'worker.busy_cycles'), 'waits': lock_waits(results),
               'segments': counter(results, 'tcp.tx_segs'), 'table_locks': counter(results, 'lock.table.acquired'), 'handover': counter(results, 'handover.cycles'),
               'switches': results['switches'], 'packets': counter(results, 'handover.packets'), 'notifications': counter(results, 'sock.notifications')}
-    counts['own'] = (counts['worker'] or counts['app']) - counts['wire']
+    counts['own'] = (counts['worker'] if has_workers else counts['app']) - counts['wire']
     if kilobytes(results) == 0 or counts['own'] <= 0:
         raise Failure('the wire counted more cycles than its threads had')
     return {name: count / kilobytes(results) for name, count in counts.items()} | {'mbit': results['bytes_per_s'] * 8 / 1e6}
@@ -52,8 +52,9 @@ def account(results, hz):
 
 def measure_run(lab, run, seconds, hz):
     figure = Parallel('', '', [], [], [], mtu=run.mtu)
-    results = figure.organisation(run.mode, run.cpus).run(lab, seconds, 'tx', '-c', str(run.connections), '-s', TX_SIZE)
-    row = account(results, hz)
+    way = figure.organisation(run.mode, run.cpus)
+    results = way.run(lab, seconds, 'tx', '-c', str(run.connections), '-s', TX_SIZE)
+    row = account(results, hz, way.workers > 0)
     row['involuntary'] = results['involuntary'] / results['seconds'] / run.cpus
     # Where application and owner share a CPU, they take it from each other.
     if run != OWNERS and row['involuntary'] > INVOLUNTARY_PER_S:

@@ -157,9 +157,10 @@ class Measured(unittest.TestCase):
     def test_a_wire_that_had_more_than_its_threads_is_no_run(self):
         results = {'cpu_s': [1.0], 'bytes': 1024, 'bytes_per_s': 1024, 'switches': 0, 'stack': {'total': {'sink.cycles': 2e9}}}
         with self.assertRaises(Failure):
-            measure.account(results, 1e9)
-        results['stack']['total']['sink.cycles'] = 2e8
-        self.assertEqual(measure.account(results, 1e9)['own'], 8e8)
+            measure.account(results, 1e9, False)
+        results['stack']['total'].update({'sink.cycles': 2e8, 'worker.busy_cycles': 7e8})
+        self.assertEqual(measure.account(results, 1e9, False)['own'], 8e8)
+        self.assertEqual(measure.account(results, 1e9, True)['own'], 5e8)
 
 
 class Check(unittest.TestCase):

@@ -54,10 +54,11 @@ enum domain_array {
 
 #define TCP_HELD_MAX 512u
 
-/** A ring of connections whose ACKs wait for a ride (held.c): those before until[0] go at the end of this pass, those before until[1] at that of the next one. */
+/** A ring of connections whose ACKs wait for a ride (held.c): those before until[0] go at the end of this pass, those before until[1] at that of the next one, unless they have waited for too long. */
 struct tcp_held {
     uint32_t first, end;
     uint32_t until[TCP_HELD_PASSES];
+    uint64_t at_us[TCP_HELD_PASSES]; /**< when until[i] was set, at the end of a pass */
     uint32_t conns[TCP_HELD_MAX];
 };
 

@@ -174,8 +174,8 @@ may_park(const struct tcp_domain *d, const struct tcp_conn *c, uint64_t now_us)
     for (unsigned t = 0; t < CONN_T_COUNT; t++)
         timers |= t != CONN_T_KEEP ? c->timer_at[t] : 0;
     return silent && c->state == TCP_ST_ESTABLISHED && c->snd_una == c->snd_end && c->snd_nxt == c->snd_end &&
-           timers == 0 && c->ca_state == CONN_CA_OPEN && c->reass == 0 && c->records == 0 && c->md5 == 0 &&
-           (c->flags & (CONN_F_ORPHAN | CONN_F_PENDING | CONN_F_FO_CHILD | CONN_F_FIN_QUEUED)) == 0 &&
+           timers == 0 && !c->ack_held && c->ca_state == CONN_CA_OPEN && c->reass == 0 && c->records == 0 &&
+           c->md5 == 0 && (c->flags & (CONN_F_ORPHAN | CONN_F_PENDING | CONN_F_FO_CHILD | CONN_F_FIN_QUEUED)) == 0 &&
            !tcp_waiters_has(&d->waiters, domain_waiters(d), conn_index(d, c));
 }
 

@@ -361,8 +361,9 @@ connect_wait(uint32_t slot, int flags)
     if (rc == -EINTR)
         return rc;
     /* The handshake's last ACK may wait for what this thread sends; but a program that blocks may do so much later. */
-    for (unsigned i = 0; rc == 0 && front->local != NULL && i < TCP_HELD_PASSES; i++)
-        front->local->pass();
+    if (rc == 0 && front->local != NULL && (load_acquire(&back_sock(slot)->status) & SHM_ST_CONNECTED))
+        for (unsigned i = 0; i < TCP_HELD_PASSES; i++)
+            front->local->pass();
     rc = connect_again(slot);
     return rc == 1 ? -ENETDOWN : rc;
 }

@@ -83,6 +83,41 @@ TRACE_TEST(who_has_nothing_to_say_acknowledges_a_few_passes_later, NULL)
     expect(t, A, 1, 152, 0);
 }
 
+/* A peer's timer may be near: an application whose turns are long gets one. */
+TRACE_TEST(a_long_turn_is_the_only_one, NULL)
+{
+    connect_with_rides(t);
+    end_passes_in_silence(t, 1);
+    advance(t, 200000);
+    assert_int_equal(tcp_pass_ended(t->d, &t->env), 0);
+    expect(t, A, 1, 1, 0);
+    peer(t, A | P, 1, 1, 100);
+    end_passes_in_silence(t, 2);
+    advance(t, 5000);
+    assert_int_equal(tcp_pass_ended(t->d, &t->env), 0);
+    expect(t, A, 1, 101, 0);
+}
+
+static void
+park_soon(struct tcp_params *p)
+{
+    p->park_us = 3000000;
+}
+
+/* Its program made no call for longer than a silence lasts. */
+TRACE_TEST(who_owes_an_ack_is_not_parked, park_soon)
+{
+    connect_with_rides(t);
+    end_passes_in_silence(t, 1);
+    advance(t, 4000000);
+    assert_int_equal(tcp_pass_ended(t->d, &t->env), 0);
+    expect(t, A, 1, 1, 0);
+    assert_int_equal(t->ctr.v[CTR_TCP_PARKED], 0);
+    peer(t, A | P, 1, 1, 100);
+    assert_int_equal(end_passes(t), TCP_HELD_PASSES + 1);
+    expect(t, A, 1, 101, 0);
+}
+
 TRACE_TEST(two_full_segments_and_gaps_do_not_wait, NULL)
 {
     connect_with_rides(t);
@@ -161,6 +196,8 @@ main(void)
         cmocka_unit_test(a_short_connection_sends_nothing_bare),
         cmocka_unit_test(a_server_answers_the_first_request_at_once),
         cmocka_unit_test(who_has_nothing_to_say_acknowledges_a_few_passes_later),
+        cmocka_unit_test(a_long_turn_is_the_only_one),
+        cmocka_unit_test(who_owes_an_ack_is_not_parked),
         cmocka_unit_test(two_full_segments_and_gaps_do_not_wait),
         cmocka_unit_test(quickack_does_not_wait),
         cmocka_unit_test(after_our_fin_nothing_waits),
