@@ -761,6 +761,8 @@ void handover_unresolved(struct net *net, struct net *to, const struct ip_addr *
 void handover_ring_bells(struct net *net);
 /** With the world stopped: everything that is on its way between workers arrives. */
 void handover_settle(struct host *h, uint64_t now_us);
+/** Memory for a message of so many bytes with what follows it, zero and aligned as a socket is; NULL: none. free() ends it. */
+void *message_alloc(size_t bytes);
 /** Send a message to a domain: by its owner's queue, or into the mail. The worker is inside a pass, or has stopped the world, and net is the one by which the sender was entered. */
 void message_send(struct net *net, struct message *msg, uint32_t to);
 /** Deliver the mail; no domain is entered, or all are (host.entered). Returns how many. */

@@ -204,6 +204,17 @@ net_post_accepted(struct net *net, struct net *to, const struct app *app, uint32
     put_word(net, to, WORD_ACCEPTED, app, slot);
 }
 
+void *
+message_alloc(size_t bytes)
+{
+    size_t whole = RTE_ALIGN_CEIL(bytes, (size_t)64);
+    void *msg = aligned_alloc(64, whole);
+
+    if (msg != NULL)
+        memset(msg, 0, whole);
+    return msg;
+}
+
 void
 message_send(struct net *net, struct message *msg, uint32_t to)
 {

@@ -157,12 +157,11 @@ static bool
 give(struct stack *s, struct sock *sk, uint32_t home, uint32_t to)
 {
     size_t len = tcp_export_bytes(s->tcp, sk->tcp);
-    struct move *mv = aligned_alloc(64, RTE_ALIGN_CEIL(sizeof(*mv) + len, (size_t)64));
+    struct move *mv = message_alloc(sizeof(*mv) + len);
     struct guest *g;
 
     if (mv == NULL)
         return false;
-    memset(mv, 0, sizeof(*mv));
     mv->msg.arrive = on_move;
     mv->home = home;
     mv->from = s->number;

@@ -52,7 +52,7 @@ static struct spread_op *
 op_create(const struct stack *s, const struct sock *sk, enum spread_kind kind)
 {
     const struct sock_more *more = sock_more(s, sk);
-    struct spread_op *op = calloc(1, sizeof(*op));
+    struct spread_op *op = message_alloc(sizeof(*op));
 
     if (op == NULL)
         return NULL;
@@ -457,8 +457,15 @@ inherit(struct stack *s, struct sock *child, const struct sock *shadow)
 
     sock_back(child)->sndbuf_bytes = sock_back(shadow)->sndbuf_bytes;
     app->back_names[child->slot].rcvbuf_bytes = app->back_names[shadow->slot].rcvbuf_bytes;
-    if (memcmp(&marks, &sock_more_none, sizeof(marks)) != 0)
-        *sock_more_own(s, child) = marks;
+    if (memcmp(&marks, &sock_more_none, sizeof(marks)) == 0)
+        return;
+    /* Word by word: the child's slot is claimed, so a worker that an application sends there may hold its locks. */
+    struct sock_more *own = sock_more_own(s, child);
+    own->sndbuf = marks.sndbuf;
+    own->rcvbuf = marks.rcvbuf;
+    own->rcvlowat = marks.rcvlowat;
+    own->notsent_lowat = marks.notsent_lowat;
+    own->window_clamp = marks.window_clamp;
 }
 
 int

@@ -29,7 +29,10 @@ leave_behind(struct stack *s, struct sock *sk, const struct traveller *tv)
     struct spread *spread = tv->more.spread;
 
     sock_reset(s, sk);
-    *sk = (struct sock){ .app = tv->sock.app, .slot = tv->sock.slot, .next = tv->sock.next, .dirty = tv->sock.dirty };
+    /* What there is to publish goes along: from here it would overwrite the words of the domain that has the socket then. */
+    *sk = (struct sock){
+        .app = tv->sock.app, .slot = tv->sock.slot, .next = tv->sock.next, .dirty = tv->sock.dirty != 0 ? DIRTY_CMD : 0
+    };
     sk->flags = spread != NULL ? SOCK_SHADOW | SOCK_BOUND : SOCK_SHADOW | SOCK_CLOSING;
     s->nb_shadows++;
     if (spread != NULL)
@@ -60,7 +63,7 @@ transit_pick_up(struct stack *s, struct sock *sk, struct traveller *out)
 int
 transit_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, uint32_t to, bool tried)
 {
-    struct transit *tr = calloc(1, sizeof(*tr));
+    struct transit *tr = message_alloc(sizeof(*tr));
 
     if (tr == NULL)
         return -ENOMEM;

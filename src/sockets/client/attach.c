@@ -448,13 +448,28 @@ close_hidden(int fd)
     libc()->close(fd);
 }
 
+/* Threads of the parent may have been amid calls; they are not here to give back what they held. */
+static void
+forget_locks(int fd, struct obj *o, void *arg)
+{
+    (void)fd;
+    (void)arg;
+    if (o->kind != OBJ_SOCK || o->where == SOCK_KERNEL || o->stack != front->number)
+        return;
+    slot_hot(front_sock(o->slot))->lock = 0;
+    slot_claim(front_sock(o->slot))->cmd_lock = 0;
+}
+
 /* A stack in the parent's memory stays the parent's: from here on what this process does to its sockets is seen by itself alone. */
 static void
 leave_home(void)
 {
     if (front->front_fd >= 0) {
-        mmap(front->front, front->lay.front_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-             front->front_fd, 0);
+        void *at = mmap(front->front, front->lay.front_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, front->front_fd, 0);
+        if (at == MAP_FAILED)
+            abort(); /* what this process does next would be done to the parent's connections */
+        fdtable_each(forget_locks, NULL);
         close_hidden(front->front_fd);
         front->front_fd = -1;
     }

@@ -461,7 +461,7 @@ epoll_sock_moved(struct obj *o)
     if (!lock_acquire_own(&o->items_lock))
         return;
     for (it = o->items; it != NULL && n < MOVED_SETS_MAX; it = it->sock_next)
-        if (n == 0 || sets[n - 1] != it->set)
+        if (it->set != NULL && (n == 0 || sets[n - 1] != it->set))
             sets[n++] = it->set;
     lock_release_own(&o->items_lock);
     for (i = 0; i < n; i++) {
@@ -480,7 +480,7 @@ find_item(struct obj *o, const struct epset *of, struct epset **set)
 
     if (!lock_acquire_own(&o->items_lock))
         return NULL;
-    for (it = o->items; it != NULL && of != NULL && it->set != of; it = it->sock_next)
+    for (it = o->items; it != NULL && (it->set == NULL || (of != NULL && it->set != of)); it = it->sock_next)
         ;
     if (it != NULL)
         *set = it->set;
@@ -491,7 +491,7 @@ find_item(struct obj *o, const struct epset *of, struct epset **set)
 void
 epoll_forget_sock(struct obj *o)
 {
-    struct epset *s;
+    struct epset *s = NULL;
 
     while (find_item(o, NULL, &s) != NULL && lock_acquire_own(&s->lock)) {
         struct epset *same;

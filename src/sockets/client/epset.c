@@ -58,19 +58,21 @@ epset_create(void)
     return s;
 }
 
-static void
+/* False in a signal handler that has interrupted a walk along that very list. */
+static bool
 unlink_from_sock(struct epitem *it)
 {
     struct epitem **p;
 
     if (!lock_acquire_own(&it->sock->items_lock))
-        return;
+        return false;
     for (p = &it->sock->items; *p != NULL; p = &(*p)->sock_next)
         if (*p == it) {
             *p = it->sock_next;
             break;
         }
     lock_release_own(&it->sock->items_lock);
+    return true;
 }
 
 void
@@ -169,9 +171,10 @@ epset_remove(struct epset *s, struct epitem *it)
     last = s->items[--s->nb_items];
     last->place = it->place;
     s->items[it->place] = last;
-    unlink_from_sock(it);
     epset_pop_ready(s, it);
     it->set = NULL;
+    if (!unlink_from_sock(it))
+        return; /* it stays there, of no set, and is not used again */
     it->sock_next = s->spare;
     s->spare = it;
 }

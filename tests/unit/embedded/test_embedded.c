@@ -486,6 +486,55 @@ test_fork(void **state)
     iso_close(fds[1]);
 }
 
+struct chat {
+    int fds[2];
+    bool over; /* atomic */
+};
+
+static void *
+chat_main(void *arg)
+{
+    struct chat *c = arg;
+    char byte = 'x';
+
+    while (!__atomic_load_n(&c->over, __ATOMIC_RELAXED))
+        if (iso_send(c->fds[0], &byte, 1, 0) != 1 || iso_recv(c->fds[1], &byte, 1, 0) != 1)
+            return c;
+    return NULL;
+}
+
+/* A child that is born while a thread of its parent's is amid a call waits for nobody. */
+static void
+test_fork_amid_calls(void **state)
+{
+    struct chat c = { .over = false };
+    pthread_t thread;
+    void *failed;
+    char byte;
+
+    (void)state;
+    make_pair(c.fds);
+    assert_int_equal(pthread_create(&thread, NULL, chat_main, &c), 0);
+    for (unsigned i = 0; i < 40; i++) {
+        int status = -1;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            alarm(PATIENCE_MS / 1000);
+            iso_send(c.fds[0], "c", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+            iso_recv(c.fds[1], &byte, 1, MSG_DONTWAIT);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    __atomic_store_n(&c.over, true, __ATOMIC_RELAXED);
+    pthread_join(thread, &failed);
+    assert_null(failed);
+    iso_close(c.fds[0]);
+    iso_close(c.fds[1]);
+}
+
 /* Last: the stack has one life. */
 /* A pair as before; one end listened on the wildcard address. */
 static void
@@ -614,6 +663,7 @@ main(int argc, char **argv)
         cmocka_unit_test(test_sleeping_thread_is_woken),
         cmocka_unit_test(test_threads_meet_in_the_stack),
         cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_fork_amid_calls),
         cmocka_unit_test(test_stop),
     };
     char line[256], *words[20], *rest = line;

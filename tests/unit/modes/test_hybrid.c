@@ -259,6 +259,38 @@ packets_do_not_overtake_their_connection(void **state)
     end();
 }
 
+/* The pass that gives a connection away may have taken an acknowledgement for it: what was shown of it before must not go back. */
+static void
+acknowledgements_stay_shown(void **state)
+{
+    uint32_t shown[CONNS];
+
+    (void)state;
+    start("hybrid,threshold=1024", 2, 0);
+    for (unsigned round = 1; round <= 8; round++) {
+        for (unsigned i = 0; i < 2 * CONNS; i++)
+            stream_step(&st[i], 8000 * round);
+        for (unsigned i = 0; i < round; i++)
+            net_step(&w.net, 10);
+        run.still = 3;
+        steal(round % 2, (round + 1) % 2, 3);
+        for (unsigned i = 0; i < 8; i++)
+            net_step(&w.net, 10); /* acknowledgements come to the port */
+        for (unsigned i = 0; i < CONNS; i++)
+            shown[i] = shm_load(&fapp_back(&w.b, server[i])->tx_acked);
+        run.still = 1u << round % 2; /* the thief takes nothing in yet */
+        for (unsigned i = 0; i < 4; i++)
+            net_step(&w.net, 10);
+        for (unsigned i = 0; i < CONNS; i++)
+            assert_true((int32_t)(shm_load(&fapp_back(&w.b, server[i])->tx_acked) - shown[i]) >= 0);
+        run.still = 0;
+        transfer_all(&w.net, st, 2 * CONNS, 8000 * round);
+        net_run(&w.net, 1100000);
+    }
+    assert_true(counted(&w, 1, CTR_MOVE_IN) > 4);
+    end();
+}
+
 /* Connections change their domain while their process ends: all end in order, the peer has what was sent, and nothing is left. */
 static void
 the_owner_dies_while_connections_move(void **state)
@@ -299,6 +331,7 @@ main(void)
         cmocka_unit_test(load_spreads_and_settles),
         cmocka_unit_test(the_owner_of_a_moved_connection_dies),
         cmocka_unit_test(packets_do_not_overtake_their_connection),
+        cmocka_unit_test(acknowledgements_stay_shown),
         cmocka_unit_test(the_owner_dies_while_connections_move),
         cmocka_unit_test(domains_are_their_owners_again_after_a_stop),
     };
