@@ -494,7 +494,7 @@ void tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32
 void tcp_consumed(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_bytes);
 
 /**
- * How large a send buffer the connection could use: three windows: one is written while another is under way, and one is held up by a hole that is being repaired. A hint that takes no lock: of an id that
+ * How large a send buffer the connection could use: three windows: one is written while another is under way, and one is held up by a hole that is being repaired; 0: as large as it is, since more would stand in queues. A hint that takes no lock: of an id that
  * was given once, whatever has become of the connection.
  */
 uint32_t tcp_send_buffer(const struct tcp_domain *d, tcp_id id);

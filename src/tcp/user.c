@@ -154,11 +154,22 @@ tcp_send(struct tcp_domain *d, const struct tcp_env *env, tcp_id id, uint32_t n_
     conn_leave(env, id);
 }
 
+/*
+ * On paths shorter than this, round trips that are longer by as much are queues: those of many connections of one machine, or of its next switch. More under way would
+ * lengthen them, and leave the caches. On longer paths round trips vary for other reasons.
+ */
+#define NEAR_PATH_US 1000u
+
 uint32_t
 tcp_send_buffer(const struct tcp_domain *d, tcp_id id)
 {
     /* A hint, so whoever else is inside the connection is not waited for; it may have ended since, and another one be there. */
-    return 3 * __atomic_load_n(&conn_at(d, id & 0xffffff)->cc.cwnd_bytes, __ATOMIC_RELAXED);
+    const struct tcp_conn *c = conn_at(d, id & 0xffffff);
+    uint32_t min_us = __atomic_load_n(&c->rtt.min_us, __ATOMIC_RELAXED);
+
+    if (min_us < NEAR_PATH_US && __atomic_load_n(&c->rtt.srtt_us, __ATOMIC_RELAXED) > 2 * min_us + NEAR_PATH_US)
+        return 0;
+    return 3 * __atomic_load_n(&c->cc.cwnd_bytes, __ATOMIC_RELAXED);
 }
 
 static void

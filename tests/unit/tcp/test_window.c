@@ -50,6 +50,21 @@ TRACE_TEST(a_fin_behind_a_full_window_waits, NULL)
     peer(t, A, 1, 102, 0);
 }
 
+TRACE_TEST(a_send_buffer_does_not_grow_into_a_near_queue, NULL)
+{
+    make_established(t);
+    struct tcp_conn *c = conn_at(t->d, t->id & 0xffffff);
+    c->cc.cwnd_bytes = 100000;
+    c->rtt.min_us = 50;
+    c->rtt.srtt_us = 1000;
+    assert_int_equal(tcp_send_buffer(t->d, t->id), 300000);
+    c->rtt.srtt_us = 1200;
+    assert_int_equal(tcp_send_buffer(t->d, t->id), 0);
+    c->rtt.min_us = 5000; /* a path of some length, where round trips vary */
+    c->rtt.srtt_us = 50000;
+    assert_int_equal(tcp_send_buffer(t->d, t->id), 300000);
+}
+
 TRACE_TEST(a_syn_offers_full_segments, NULL)
 {
     accept_with_buffer(t, 20000, 13 * 1460);
@@ -145,6 +160,7 @@ main(void)
         cmocka_unit_test(one_segment_may_overrun_an_empty_buffer),
         cmocka_unit_test(what_fills_most_of_the_window_is_pushed),
         cmocka_unit_test(a_reset_tells_the_window),
+        cmocka_unit_test(a_send_buffer_does_not_grow_into_a_near_queue),
         cmocka_unit_test(a_fin_after_a_word_is_acknowledged_by_ours),
         cmocka_unit_test(a_fin_that_nobody_answers_is_acknowledged_late),
     };
