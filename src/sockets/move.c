@@ -33,6 +33,7 @@ struct move {
     struct message msg;
     struct traveller traveller;
     struct tcp_tuple tuple;
+    uint64_t now_us; /**< of the domain that sent it, up to which its times are */
     uint32_t home, from, refuser;
     bool refused; /**< it could not be taken, and goes back to where it came from */
     bool lost; /**< nor there */
@@ -148,6 +149,7 @@ stack_sweep_guests(struct stack *s, uint64_t now_us)
 static void
 send_move(struct stack *s, struct sock *sk, struct move *mv, uint32_t to)
 {
+    mv->now_us = s->env.now_us;
     transit_pick_up(s, sk, &mv->traveller);
     transit_send(s, &mv->traveller, &mv->msg, to);
 }
@@ -219,6 +221,9 @@ on_move(struct stack *s, struct message *msg)
     struct move *mv = (struct move *)msg;
     bool room = mv->refused || guests_reserve(s);
     struct sock *sk = transit_settle(s, &mv->traveller);
+
+    /* This pass may have begun before that one sent its last segments, and acknowledgements follow the connection: they must not come before what they acknowledge was sent. */
+    s->env.now_us = RTE_MAX(s->env.now_us, mv->now_us);
 
     if (sk == NULL) { /* the domain has no place for a socket: back, or to any that has one */
         uint32_t to = mv->refused ? (s->number + 1) % s->host->nb_stacks : mv->from;

@@ -249,6 +249,9 @@ rx_measure_rtt(struct rx *r, const struct tcp_sent_news *n)
     const struct tcp_params *p = &r->d->params;
     uint32_t now_us = (uint32_t)r->env->now_us;
 
+    /* A connection that has just come from another worker's domain may have been sent from later than this pass looked at the clock. */
+    if (n->has_rtt && (int32_t)(now_us - n->newest_us) < 0)
+        return;
     if (n->has_rtt && !n->retrans) {
         tcp_rtt_sample(&c->rtt, now_us - n->oldest_us, p->rto_min_us, p->rto_max_us);
         tcp_rtt_min(&c->rtt, &flow_of(r->d, c)->rtt_window, now_us - n->newest_us, now_us);

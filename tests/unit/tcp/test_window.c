@@ -50,6 +50,27 @@ TRACE_TEST(a_fin_behind_a_full_window_waits, NULL)
     peer(t, A, 1, 102, 0);
 }
 
+/* Else it would be one of 2^32 us, and the timeout of two minutes. */
+TRACE_TEST(a_clock_that_lags_gives_no_round_trip, NULL)
+{
+    struct tcp_conn_info before, after;
+
+    make_established(t);
+    app_send(t, 100);
+    expect(t, A | P, 1, 1, 100);
+    advance(t, 2000);
+    peer(t, A, 1, 101, 0);
+    app_send(t, 100);
+    expect(t, A | P, 101, 1, 100);
+    assert_true(tcp_info(t->d, t->id, &before));
+    t->env.now_us -= 700;
+    peer(t, A, 1, 201, 0);
+    assert_true(tcp_info(t->d, t->id, &after));
+    assert_int_equal(after.srtt_us, before.srtt_us);
+    assert_int_equal(after.rto_us, before.rto_us);
+    t->env.now_us += 700;
+}
+
 TRACE_TEST(a_send_buffer_does_not_grow_into_a_near_queue, NULL)
 {
     make_established(t);
@@ -160,6 +181,7 @@ main(void)
         cmocka_unit_test(one_segment_may_overrun_an_empty_buffer),
         cmocka_unit_test(what_fills_most_of_the_window_is_pushed),
         cmocka_unit_test(a_reset_tells_the_window),
+        cmocka_unit_test(a_clock_that_lags_gives_no_round_trip),
         cmocka_unit_test(a_send_buffer_does_not_grow_into_a_near_queue),
         cmocka_unit_test(a_fin_after_a_word_is_acknowledged_by_ours),
         cmocka_unit_test(a_fin_that_nobody_answers_is_acknowledged_late),
