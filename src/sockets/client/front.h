@@ -209,7 +209,6 @@ struct slot_opts {
 
 static_assert(sizeof(struct slot_hot) == sizeof(((struct shm_front_sock *)0)->private0), "slot_hot");
 static_assert(sizeof(struct slot_claim) == sizeof(((struct shm_front_sock *)0)->private1), "slot_claim");
-static_assert(sizeof(struct slot_claim) == sizeof(((struct shm_front_sock *)0)->private1), "slot_claim");
 static_assert(sizeof(struct slot_opts) <= sizeof(((struct shm_front_more *)0)->private0), "slot_opts");
 
 static inline struct shm_front_sock *
