@@ -15,7 +15,7 @@
 #define SLOT_BITS 8
 #define SLOT_MASK (WHEEL_SLOTS - 1u)
 
-/* wheel_next_us looks at no more nodes than this for an exact deadline; beyond, the slot's start has to do. */
+/* find_next_us looks at no more nodes than this for an exact deadline; beyond, the slot's start has to do. */
 #define PEEK_NODES 8
 
 static_assert(WHEEL_SLOTS == 1u << SLOT_BITS, "a slot index is one byte of the tick");
@@ -42,7 +42,6 @@ link_node(struct wheel *w, struct wheel_node *nodes, uint32_t id)
     w->head[level][pos] = id;
     w->occupied[level][pos / 64] |= UINT64_C(1) << (pos % 64);
     n->slot = 1 + level * WHEEL_SLOTS + pos;
-    w->changes++;
 }
 
 static void
@@ -61,7 +60,6 @@ unlink_node(struct wheel *w, struct wheel_node *nodes, uint32_t id)
     if (w->head[level][pos] == WHEEL_NIL)
         w->occupied[level][pos / 64] &= ~(UINT64_C(1) << (pos % 64));
     n->slot = 0;
-    w->changes++;
 }
 
 /* Distance (0..255) from position `from` round the level to its first occupied slot; WHEEL_SLOTS if all are empty. */
@@ -99,6 +97,32 @@ next_slot(const struct wheel *w, uint64_t *start_tick, unsigned *level)
     return false;
 }
 
+/* When the next advance has something to do. */
+static uint64_t
+find_next_us(const struct wheel *w, const struct wheel_node *nodes)
+{
+    uint64_t start;
+    unsigned level;
+
+    if (!next_slot(w, &start, &level))
+        return WHEEL_NEVER;
+
+    uint32_t earliest = UINT32_MAX; /* ticks after the slot's start */
+    uint32_t id = w->head[level][position((uint32_t)start, level)];
+
+    for (unsigned i = 0; id != WHEEL_NIL; i++, id = nodes[id].next) {
+        uint32_t after = nodes[id].due_tick - (uint32_t)start;
+
+        if (i == PEEK_NODES) {
+            earliest = 0;
+            break;
+        }
+        if (after < earliest)
+            earliest = after;
+    }
+    return (start + earliest) << WHEEL_TICK_SHIFT;
+}
+
 /* now_tick has just entered the slots that start with it: spread their nodes over the levels below. */
 static void
 cascade(struct wheel *w, struct wheel_node *nodes)
@@ -124,6 +148,7 @@ wheel_init(struct wheel *w, uint64_t now_us)
     memset(w, 0, sizeof(*w));
     memset(w->head, 0xff, sizeof(w->head)); /* WHEEL_NIL in each */
     w->now_tick = now_us >> WHEEL_TICK_SHIFT;
+    w->next_us = WHEEL_NEVER;
 }
 
 void
@@ -139,6 +164,8 @@ wheel_arm(struct wheel *w, struct wheel_node *nodes, uint32_t id, uint64_t deadl
     nodes[id].due_tick = (uint32_t)due;
     link_node(w, nodes, id);
     w->armed++;
+    if (due << WHEEL_TICK_SHIFT < w->next_us)
+        w->next_us = due << WHEEL_TICK_SHIFT;
 }
 
 void
@@ -173,32 +200,15 @@ wheel_advance(struct wheel *w, struct wheel_node *nodes, uint64_t now_us, uint32
     /* A full array may leave due timers behind, and now must not pass them. */
     if (n < max && target > w->now_tick)
         w->now_tick = target;
+    w->next_us = find_next_us(w, nodes);
     return n;
 }
 
 uint64_t
-wheel_next_us(const struct wheel *w, const struct wheel_node *nodes, uint64_t now_us)
+wheel_next_us(const struct wheel *w, uint64_t now_us)
 {
-    uint64_t start;
-    unsigned level;
-
-    if (!next_slot(w, &start, &level))
+    if (w->armed == 0)
         return WHEEL_NEVER;
-
-    uint32_t earliest = UINT32_MAX; /* ticks after the slot's start */
-    uint32_t id = w->head[level][position((uint32_t)start, level)];
-
-    for (unsigned i = 0; id != WHEEL_NIL; i++, id = nodes[id].next) {
-        uint32_t after = nodes[id].due_tick - (uint32_t)start;
-
-        if (i == PEEK_NODES) {
-            earliest = 0;
-            break;
-        }
-        if (after < earliest)
-            earliest = after;
-    }
-    uint64_t next_us = (start + earliest) << WHEEL_TICK_SHIFT;
-
-    return next_us > now_us ? next_us : now_us;
+    return w->next_us > now_us ? w->next_us : now_us;
 }
+

@@ -34,7 +34,7 @@ struct wheel_node {
 struct wheel {
     uint64_t now_tick; /**< every timer due before this tick has fired */
     uint32_t armed; /**< number of armed nodes */
-    uint32_t changes; /**< times that a node came into a slot or left one: while it stands, so does wheel_next_us */
+    uint64_t next_us; /**< no timer is due before; lowered by arming, raised by advancing alone */
     uint64_t occupied[WHEEL_LEVELS][WHEEL_SLOTS / 64]; /**< bit set <=> the slot's list is not empty */
     uint32_t head[WHEEL_LEVELS][WHEEL_SLOTS];
 };
@@ -64,9 +64,10 @@ wheel_is_armed(const struct wheel_node *node)
 unsigned wheel_advance(struct wheel *w, struct wheel_node *nodes, uint64_t now_us, uint32_t *due, unsigned max);
 
 /**
- * The instant at which wheel_advance must run next, never later than the earliest deadline (it may be earlier,
- * when many timers have to move down a level); now_us if that has passed, WHEEL_NEVER if none is armed.
+ * The instant at which wheel_advance must run next, never later than the earliest deadline; now_us if that has passed, WHEEL_NEVER if none is armed. It may be earlier:
+ * when many timers have to move down a level, or where the timer that it was of has been cancelled or put off meanwhile. Then the next advance finds nothing due, and the instant
+ * anew. So asking costs a look at two words, however often timers move.
  */
-uint64_t wheel_next_us(const struct wheel *w, const struct wheel_node *nodes, uint64_t now_us);
+uint64_t wheel_next_us(const struct wheel *w, uint64_t now_us);
 
 #endif /* CORE_WHEEL_H */

@@ -255,7 +255,6 @@ struct stack {
     struct shared *shared; /**< NULL = one thread at a time is inside */
     struct tcp_locks locks; /**< what the engine is given then */
     bool timers_changed; /**< shared: this worker has had the wheel's lock since it last showed when timers are due */
-    uint32_t timers_shown; /**< not shared: tcp_timer_changes when it last did */
     unsigned table_depth; /**< how often this worker has taken the table's lock */
     unsigned conns_held; /**< ... and connections' */
     bool sock_locks; /**< take the sockets' buffer locks, needed or not */

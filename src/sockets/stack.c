@@ -63,7 +63,6 @@ domain_create(struct stack *s)
     };
     if (tcp_domain_init(s->tcp, p, 1) != 0)
         return -1;
-    s->timers_shown = ~tcp_timer_changes(s->tcp); /* not yet */
     return 0;
 }
 
@@ -183,35 +182,28 @@ static void
 show_due(struct stack *s)
 {
     uint64_t *shown = &s->host->next_us[s->number];
-    uint64_t next_us;
+    uint64_t before = __atomic_load_n(shown, __ATOMIC_RELAXED), next_us = next_due_us(s);
 
-    /* Shared: seen and shown in one, or what another worker has armed meanwhile would be forgotten. */
-    if (s->shared != NULL)
-        s->locks.inner_take(s, TCP_INNER_TIMERS);
-    next_us = next_due_us(s);
+    if (next_us == before)
+        return;
     /* Whoever sees to the timers may sleep, until later than they are due now. */
-    if (next_us < __atomic_load_n(shown, __ATOMIC_RELAXED) && host_owner(s->host, s->number) != s->net)
+    if (next_us < before && host_owner(s->host, s->number) != s->net)
         s->net->ring_bells |= 1u << host_owner(s->host, s->number)->number;
     __atomic_store_n(shown, next_us, __ATOMIC_RELAXED);
-    if (s->shared != NULL) {
-        s->locks.inner_give(s, TCP_INNER_TIMERS);
-        s->timers_changed = false;
-    } else {
-        s->timers_shown = tcp_timer_changes(s->tcp);
-    }
 }
 
 /*
- * Most passes move no timer. Of a shared domain who changed the wheel has shown it, or will: the others need not take its lock. A relay's domain may
- * be another than last time.
+ * Seen and shown in one, or what another worker has armed meanwhile would be forgotten. Who changed the wheel has shown it, or will: the others need not take its lock.
  */
-static bool
-must_show_due(const struct stack *s)
+static void
+show_due_shared(struct stack *s)
 {
-    bool changed =
-        s->shared != NULL ? s->timers_changed : s->relay != NULL || tcp_timer_changes(s->tcp) != s->timers_shown;
-
-    return changed || unlikely(__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE));
+    if (!s->timers_changed && likely(!__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE)))
+        return;
+    s->locks.inner_take(s, TCP_INNER_TIMERS);
+    show_due(s);
+    s->locks.inner_give(s, TCP_INNER_TIMERS);
+    s->timers_changed = false;
 }
 
 void
@@ -221,7 +213,9 @@ stack_settle(struct stack *s)
         sock_flush(s);
     if (unlikely(s->closing))
         __atomic_store_n(&s->drained, !has_transport(s), __ATOMIC_RELEASE);
-    if (must_show_due(s))
+    if (s->shared != NULL)
+        show_due_shared(s);
+    else
         show_due(s);
 }
 

@@ -427,13 +427,7 @@ uint64_t
 tcp_next_us(const struct tcp_domain *d, uint64_t now_us)
 {
     /* Whether the port has room again the engine is not told. */
-    return tcp_waiters_any(&d->waiters) ? now_us : wheel_next_us(&d->wheel, domain_timers(d), now_us);
-}
-
-uint32_t
-tcp_timer_changes(const struct tcp_domain *d)
-{
-    return 2 * d->wheel.changes + tcp_waiters_any(&d->waiters);
+    return tcp_waiters_any(&d->waiters) ? now_us : wheel_next_us(&d->wheel, now_us);
 }
 
 void

@@ -377,11 +377,8 @@ unsigned tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budg
  */
 unsigned tcp_pass_ended(struct tcp_domain *d, const struct tcp_env *env);
 
-/** When tcp_tick must run next; UINT64_MAX if never. With locks, under TCP_INNER_TIMERS. */
+/** When tcp_tick must run next, or earlier (wheel_next_us); UINT64_MAX if never. With locks, under TCP_INNER_TIMERS. */
 uint64_t tcp_next_us(const struct tcp_domain *d, uint64_t now_us);
-
-/** Moves whenever tcp_next_us may: who has seen it stand still need not ask again. */
-uint32_t tcp_timer_changes(const struct tcp_domain *d);
 
 /* ---- events: socket commands ------------------------------------------------------------------------------------ */
 
