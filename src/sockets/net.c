@@ -242,6 +242,14 @@ net_dispatch(struct net *net, struct app *app, uint32_t slot)
 {
     struct host *h = net->host;
 
+    /* One domain and one worker: there is nowhere else to look. */
+    if (h->nb_stacks == 1 && h->nb_nets == 1) {
+        struct stack *s = stack_enter(h->stacks[0], net, net->now_us);
+
+        commands_service(s, app, slot, false);
+        stack_leave(s);
+        return;
+    }
     for (;;) {
         struct stack *s = host_stack_of(h, app, slot);
 

@@ -25,6 +25,21 @@ conn_awake(struct tcp_domain *d, tcp_id id)
     return __builtin_expect(c != NULL, 1) ? c : park_wake_by_id(d, id);
 }
 
+uint32_t
+conn_ts_offset(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t)
+{
+    if (GUARDED(env->locks))
+        return tcp_ts_offset(d->params.seed, t);
+    if (!d->last_pair.known || !ip_addr_equal(&d->last_pair.remote, &t->remote) ||
+        !ip_addr_equal(&d->last_pair.local, &t->local)) {
+        d->last_pair.local = t->local;
+        d->last_pair.remote = t->remote;
+        d->last_pair.ts_offset = tcp_ts_offset(d->params.seed, t);
+        d->last_pair.known = true;
+    }
+    return d->last_pair.ts_offset;
+}
+
 struct tcp_conn *
 conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t, const struct tcp_conn_opts *o,
          uint32_t flags)
@@ -41,7 +56,7 @@ conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple
     c->rcv_buf = o->rcv_buf_bytes;
     c->dup_thresh = 3;
     c->rcv_mss = 536; /* RFC 9293 section 3.7.1: what a sender that knows nothing sends */
-    c->ts_offset = tcp_ts_offset(d->params.seed, t);
+    c->ts_offset = conn_ts_offset(d, env, t);
     c->last_rcv_tick = c->last_snd_tick = c->last_data_tick = c->stall_tick = tick_of(d->now_us);
     c->opts.cc_id = c->cc_id = cc_for(d, o->cc_id, &t->remote);
     tcp_rtt_init(&c->rtt, d->params.rto_initial_us);

@@ -80,6 +80,12 @@ struct tcp_domain {
     uint32_t challenge_second; /**< RFC 5961 section 7: challenge ACKs are counted in this second */
     uint32_t challenge_count;
     uint32_t port_counters[PORT_COUNTERS];
+    /** Of the addresses of the connection that began last: mostly the next one's too. Not where several threads are inside. */
+    struct {
+        struct ip_addr local, remote;
+        uint32_t ts_offset;
+        bool known;
+    } last_pair;
     struct tcp_fo_keys fastopen_keys;
     uint32_t paths_told; /**< 0 = ICMP has told of no path yet: the cache is empty */
     uint64_t cookie_end_us; /**< the youngest SYN cookie is good until then; 0 = none was sent */
@@ -319,6 +325,8 @@ struct tcp_conn *conn_by_id(const struct tcp_domain *d, tcp_id id);
 struct tcp_conn *conn_awake(struct tcp_domain *d, tcp_id id);
 struct tcp_conn *conn_new(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t,
                           const struct tcp_conn_opts *o, uint32_t flags);
+/** As tcp_ts_offset, mostly without computing it. */
+uint32_t conn_ts_offset(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_tuple *t);
 void conn_set_state(const struct tcp_env *env, struct tcp_conn *c, enum tcp_state next);
 /** The peer's options and rcv_nxt are known: congestion control starts, and so may data. */
 void conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);

@@ -180,7 +180,7 @@ cookie_opts(const struct tcp_half *h)
 
 /** A half-open entry's segment: SYN-ACK, or the ACK that answers what does not fit. */
 static void
-half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h, const struct tcp_listener *l,
+half_send(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_half *h, const struct tcp_listener *l,
           bool syn)
 {
     uint32_t space = l->opts.rcv_buf_bytes;
@@ -212,7 +212,7 @@ half_send(const struct tcp_domain *d, const struct tcp_env *env, const struct tc
     }
     if (h->flags & HALF_F_TS) {
         out.opts.has_ts = true;
-        out.opts.ts_val = tcp_ts_clock(env->now_us, tcp_ts_offset(d->params.seed, &h->link.tuple));
+        out.opts.ts_val = tcp_ts_clock(env->now_us, conn_ts_offset(d, env, &h->link.tuple));
         out.opts.ts_ecr = h->ts_recent;
         if (h->flags & HALF_F_COOKIE)
             out.opts.ts_val = syncookie_stamp(out.opts.ts_val, cookie_opts(h));

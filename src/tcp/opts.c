@@ -161,9 +161,8 @@ opts_apply(const struct tcp_domain *d, struct tcp_conn_opts *o, uint32_t *flags,
     *flags = 0;
     if (so == NULL)
         return 0;
-    for (unsigned i = 0; i < TCP_OPT_COUNT; i++) {
-        if ((so->set & (1u << i)) == 0)
-            continue;
+    for (uint32_t left = so->set; left != 0; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctz(left);
         int rc = opts_set(o, flags, (enum tcp_option)i, so->value[i]);
         if (rc != 0)
             return rc;

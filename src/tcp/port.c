@@ -10,8 +10,7 @@
  * their tuple in the connection table is enough, so that a million of them cost nothing here.
  */
 
-#define TWEAK_PORT_OFFSET 0x706fu
-#define TWEAK_PORT_COUNTER 0x7063u
+#define TWEAK_PORT 0x706fu
 
 static uint32_t *
 port_head(const struct tcp_domain *d, uint16_t port)
@@ -163,13 +162,14 @@ int
 port_choose(struct tcp_domain *d, struct tcp_tuple *t, bool for_bind)
 {
     const struct tcp_params *p = &d->params;
-    const uint64_t offset_key[2] = { p->seed[0] ^ TWEAK_PORT_OFFSET, p->seed[1] };
-    const uint64_t counter_key[2] = { p->seed[0] ^ TWEAK_PORT_COUNTER, p->seed[1] };
+    const uint64_t key[2] = { p->seed[0] ^ TWEAK_PORT, p->seed[1] };
     uint32_t range = (uint32_t)p->port_max - p->port_min + 1;
 
     t->local_port = 0;
-    uint32_t offset = (uint32_t)siphash24(offset_key, t, sizeof(*t));
-    uint32_t *counter = &d->port_counters[siphash24(counter_key, t, sizeof(*t)) % PORT_COUNTERS];
+    /* The RFC's two functions F and G are halves of one: whoever knows one half learns nothing of the other. */
+    uint64_t hash = siphash24(key, t, sizeof(*t));
+    uint32_t offset = (uint32_t)hash;
+    uint32_t *counter = &d->port_counters[(hash >> 32) % PORT_COUNTERS];
     for (uint32_t i = 0; i < range; i++) {
         uint32_t n = offset + (*counter)++;
         t->local_port = (uint16_t)(p->port_min + n % range);

@@ -6,13 +6,12 @@
 #include "tcp/guard.h"
 #include "tcp/isn.h"
 
-/** Whether t's tuple may be used; one in TIME-WAIT may give way (RFC 6191). */
+/** Whether t's tuple, the port of which the user has bound, may be used; one in TIME-WAIT may give way (RFC 6191), and changes where its sequence numbers begin. */
 static int
 connect_claim(struct tcp_domain *d, const struct tcp_tuple *t, uint64_t now_us, tcp_seq *iss)
 {
     uint32_t ref = table_find(d, t);
 
-    *iss = tcp_isn(d->params.seed, t, now_us);
     if (ref == 0)
         return 0;
     if (TABLE_KIND(ref) != TABLE_TW || !timewait_can_reuse(d, TABLE_INDEX(ref), now_us))
@@ -87,11 +86,13 @@ open_active(struct tcp_domain *d, const struct tcp_env *env, struct tcp_tuple *t
         return rc;
     if (d->pools[POOL_CONN].used == d->pools[POOL_CONN].cap || !md5_has_room(d, opts))
         return -ENOMEM;
-    if (t->local_port == 0)
-        rc = port_choose(d, t, false);
+    bool chosen = t->local_port == 0;
+    if (chosen)
+        rc = port_choose(d, t, false); /* one with which the tuple is free */
     else
         bind = port_find_owned(d, &t->local, t->local_port, user);
-    if (rc == 0)
+    iss = tcp_isn(d->params.seed, t, env->now_us);
+    if (rc == 0 && !chosen)
         rc = connect_claim(d, t, env->now_us, &iss);
     if (rc != 0)
         return rc;

@@ -713,6 +713,14 @@ get_mtu(uint32_t slot, void *val, socklen_t *len)
 }
 
 static int
+get_error(uint32_t slot, void *val, socklen_t *len)
+{
+    int error = -sock_take_error(slot);
+
+    return give(val, len, &error, sizeof(error));
+}
+
+static int
 get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
 {
     struct shm_front_sock *f = front_sock(o->slot);
@@ -722,9 +730,6 @@ get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
     int v, n;
 
     switch (name) {
-    case SO_ERROR:
-        v = -sock_take_error(o->slot);
-        break;
     case SO_TYPE:
         v = SOCK_STREAM;
         break;
@@ -759,12 +764,15 @@ get_socket_level(const struct obj *o, int name, void *val, socklen_t *len)
 int
 sock_getsockopt(struct obj *o, int fd, int level, int name, void *val, socklen_t *len)
 {
-    const struct opt_row *r = find_row(level, name);
+    const struct opt_row *r;
     int32_t v;
     int holder;
 
     if (is_nowhere(val) || is_nowhere(len))
         return -EFAULT;
+    if (level == SOL_SOCKET && name == SO_ERROR) /* in no row, and asked for once by each connection */
+        return get_error(o->slot, val, len);
+    r = find_row(level, name);
     if (level == IPPROTO_TCP &&
         (name == TCP_INFO || name == TCP_CONGESTION ||
          (name == TCP_MAXSEG && (load_acquire(&back_sock(o->slot)->status) & SHM_ST_CONNECTED))))
