@@ -211,4 +211,3 @@ wheel_next_us(const struct wheel *w, uint64_t now_us)
         return WHEEL_NEVER;
     return w->next_us > now_us ? w->next_us : now_us;
 }
-
