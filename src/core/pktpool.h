@@ -31,6 +31,7 @@ struct pktpool {
     size_t bytes; /**< size of the memfd */
     uint32_t buf_bytes; /**< size of one buffer, headroom included */
     uint32_t count;
+    uint32_t nb_late; /**< received frames of this pass whose payload is still outside: see port_rx_rest */
     uint32_t held; /**< of these, what stands in the receive rings of ports: added by port_start, before packets flow */
     int fd; /**< memfd, sealed against shrinking, growing and any further writable mapping */
 };

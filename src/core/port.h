@@ -62,6 +62,8 @@ struct port_wire_ops {
     /** As rte_eth_rx_burst and rte_eth_tx_burst; q->ctr are the caller's counters. */
     uint16_t (*rx_burst)(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n, uint64_t now_us);
     uint16_t (*tx_burst)(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n);
+    /** See port_rx_rest; NULL: all frames come whole. */
+    void (*rx_rest)(struct port_queue *q);
     /** With caps.rx_intr: a descriptor that is readable as long as a frame waits in the only queue. */
     int (*rx_fd)(const struct port *p);
 };
@@ -112,6 +114,7 @@ struct port_queue {
     uint16_t queue_id;
     uint16_t tx_queue_id;
     bool receives;
+    bool rest_later; /**< who receives calls port_rx_rest, before which it reads no payload */
     uint16_t tx_count; /**< frames waiting in tx[] */
     struct rte_mbuf *tx[PORT_BURST];
     struct rte_mbuf *
@@ -166,6 +169,12 @@ void port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us);
  * taken none for PORT_HELD_US (no link, or it refuses the one in front), frames are dropped and counted.
  */
 void port_flush(struct port_queue *q, uint64_t now_us);
+
+/**
+ * With port_queue.rest_later: read the payload of frames that port_rx has left outside, if pktpool.nb_late is not 0. Until then a buffer that is still to be filled has a second
+ * reference: it may be freed, but not by rte_mbuf_raw_free. Only one worker may use the pool.
+ */
+void port_rx_rest(struct port_queue *q);
 
 /** So many bytes of held frames are enough for senders that can wait. */
 #define PORT_FULL_BYTES (1u << 20)

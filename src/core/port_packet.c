@@ -20,6 +20,7 @@
 #include <rte_memcpy.h>
 #include <rte_tcp.h>
 
+#include "core/log.h"
 #include "core/options.h"
 
 #define FRAME_MAX_BYTES (RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN + UINT16_MAX)
@@ -28,9 +29,12 @@
 /* Pieces of a frame to send: a header, and what lies in chunks or, of a copy, in receive buffers. */
 #define TX_PIECES (FRAME_BUFS + 1)
 #define MTU_MAX 9000
+/* A TCP header no longer than this has timestamps at most. */
+#define LATE_TCP_BYTES 32
 /* The ring that the kernel fills: slots that hold a frame of the MTU and what stands before it. */
 #define SLOTS 1024u
 #define SLOT_HEADER_BYTES 128u
+#define SLOT_BYTES_MAX (16u << 10)
 #define BLOCK_BYTES (64u << 10)
 /* What may wait in the kernel beside it: larger frames, and what was sent and has not left. */
 #define SOCKET_BUFFER_BYTES (8 << 20)
@@ -40,6 +44,13 @@ struct rx_large {
     struct virtio_net_hdr hdr;
     struct rte_mbuf *bufs[FRAME_BUFS];
     struct iovec iov[1 + FRAME_BUFS];
+};
+
+/* One whose beginning has been taken from its slot; the rest is still to be read. */
+struct rx_late {
+    struct rte_mbuf *rest[FRAME_BUFS];
+    unsigned nb_rest;
+    uint32_t begin_bytes, rest_bytes;
 };
 
 struct tx_frame {
@@ -56,6 +67,8 @@ struct packet {
     unsigned frame_bufs; /**< that hold the largest frame */
     uint32_t buf_room; /**< bytes in one */
     struct rx_large large;
+    struct rx_late late[PORT_BURST]; /**< pktpool.nb_late of them */
+    char again[SLOT_BYTES_MAX]; /**< what of a late frame is read a second time */
     struct mmsghdr tx_msgs[PORT_BURST]; /**< whoever sends has the queue, or the port's lock */
     struct tx_frame tx[PORT_BURST];
 };
@@ -365,18 +378,88 @@ take_chain(struct packet *w, uint32_t len, struct pktpool *pool)
     return first;
 }
 
+/* The next of the frames that no slot holds. An interface that goes down leaves an error before them, once. */
+static ssize_t
+read_frame(const struct packet *w, struct msghdr *msg)
+{
+    ssize_t len;
+
+    do
+        len = recvmsg(w->fd, msg, MSG_DONTWAIT);
+    while (len < 0 && errno == ENETDOWN);
+    return len;
+}
+
 /* NULL: dropped. */
 static struct rte_mbuf *
 take_large(struct packet *w, struct pktpool *pool)
 {
     struct rx_large *f = &w->large;
     struct msghdr msg = { .msg_iov = f->iov, .msg_iovlen = 1 + w->frame_bufs };
-    ssize_t len = recvmsg(w->fd, &msg, MSG_DONTWAIT);
+    ssize_t len = read_frame(w, &msg);
 
     /* Longer than a frame of IPv4 can be. */
     if (len <= (ssize_t)sizeof(f->hdr) || (msg.msg_flags & MSG_TRUNC) != 0)
         return NULL;
     return take_chain(w, (uint32_t)len - (uint32_t)sizeof(f->hdr), pool);
+}
+
+/*
+ * The slot has the headers, which is all that TCP needs for its answer: the call that copies the rest takes microseconds, and may follow when that has gone. Only for one segment of
+ * TCP that the kernel itself has left whole, whose sum nobody forms and which, by its length, is not signed.
+ */
+static bool
+may_come_late(const struct port_queue *q, const struct tpacket2_hdr *slot, const struct virtio_net_hdr *hdr)
+{
+    const uint8_t summed = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID;
+    const struct rte_ipv4_hdr *ip = (const void *)((const char *)slot + slot->tp_mac + RTE_ETHER_HDR_LEN);
+    const struct rte_tcp_hdr *tcp = (const void *)(ip + 1);
+
+    return q->rest_later && q->impair_rx == NULL && q->port->caps.rx_csum &&
+           (hdr->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_TCPV4 && (hdr->flags & summed) != 0 &&
+           slot->tp_len <= FRAME_MAX_BYTES && ip->version_ihl == RTE_IPV4_VHL_DEF &&
+           tcp->data_off <= LATE_TCP_BYTES / 4 << 4;
+}
+
+/* The beginning of a frame, and buffers for the rest, for which we keep a reference. NULL: there are none. */
+static struct rte_mbuf *
+take_begin(struct packet *w, struct pktpool *pool, const struct tpacket2_hdr *slot)
+{
+    struct rx_late *f = &w->late[pool->nb_late];
+    uint32_t begin = RTE_MIN(slot->tp_snaplen, w->buf_room), rest = slot->tp_len - begin;
+    struct rte_mbuf *first = rte_pktmbuf_alloc(pool->rx), **link;
+
+    *f =
+        (struct rx_late){ .nb_rest = (rest + w->buf_room - 1) / w->buf_room, .begin_bytes = begin, .rest_bytes = rest };
+    if (first == NULL || rte_pktmbuf_alloc_bulk(pool->rx, f->rest, f->nb_rest) != 0) {
+        rte_pktmbuf_free(first);
+        return NULL;
+    }
+    rte_memcpy(rte_pktmbuf_mtod(first, char *), (const char *)slot + slot->tp_mac, begin);
+    first->data_len = (uint16_t)begin;
+    first->pkt_len = slot->tp_len;
+    first->nb_segs = (uint16_t)(1 + f->nb_rest);
+    link = &first->next;
+    for (unsigned i = 0; i < f->nb_rest; i++) {
+        struct rte_mbuf *m = f->rest[i];
+
+        m->data_len = (uint16_t)RTE_MIN(rest, w->buf_room);
+        rest -= m->data_len;
+        rte_mbuf_refcnt_set(m, 2);
+        *link = m;
+        link = &m->next;
+    }
+    pool->nb_late++;
+    return first;
+}
+
+/* Frames are read in the order of their slots. */
+static struct rte_mbuf *
+take_large_now(struct packet *w, struct port_queue *q)
+{
+    if (q->pool->nb_late > 0)
+        port_rx_rest(q);
+    return take_large(w, q->pool);
 }
 
 /* NULL: dropped. */
@@ -400,20 +483,21 @@ take_small(const struct tpacket2_hdr *slot, struct pktpool *pool)
 }
 
 static struct rte_mbuf *
-take(struct packet *w, const struct port_queue *q, const struct tpacket2_hdr *slot, uint32_t status)
+take(struct packet *w, struct port_queue *q, const struct tpacket2_hdr *slot, uint32_t status)
 {
     bool large = (status & TP_STATUS_COPY) != 0;
     struct virtio_net_hdr hdr;
-    struct rte_mbuf *m = large ? take_large(w, q->pool) : take_small(slot, q->pool);
+    struct rte_mbuf *m = NULL;
 
+    memcpy(&hdr, (const char *)slot + slot->tp_mac - sizeof(hdr), sizeof(hdr)); /* at any address */
+    if (large && may_come_late(q, slot, &hdr))
+        m = take_begin(w, q->pool, slot);
+    if (m == NULL)
+        m = large ? take_large_now(w, q) : take_small(slot, q->pool);
     if (unlikely(m == NULL)) {
         counter_inc(q->ctr, CTR_PORT_DROP_NO_MBUF);
         return NULL;
     }
-    if (large)
-        hdr = w->large.hdr;
-    else
-        memcpy(&hdr, (const char *)slot + slot->tp_mac - sizeof(hdr), sizeof(hdr)); /* at any address */
     judge_sum(q->port, &hdr, m);
     return m;
 }
@@ -450,6 +534,38 @@ packet_rx_burst(struct port_queue *q, struct rte_mbuf **pkts, uint16_t max, uint
         w->next = (w->next + 1) % SLOTS;
     }
     return n;
+}
+
+/*
+ * The kernel queues a frame, and gives it its slot, under one lock, so that they come in one order. It has been acknowledged: were it another one, that could not be taken
+ * back.
+ */
+static void
+read_rest(struct packet *w, const struct rx_late *f)
+{
+    struct virtio_net_hdr hdr;
+    struct iovec iov[2 + FRAME_BUFS] = { { .iov_base = &hdr, .iov_len = sizeof(hdr) },
+                                         { .iov_base = w->again, .iov_len = f->begin_bytes } };
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 + f->nb_rest };
+
+    for (unsigned i = 0; i < f->nb_rest; i++)
+        iov[2 + i] =
+            (struct iovec){ .iov_base = (char *)f->rest[i]->buf_addr + RTE_PKTMBUF_HEADROOM, .iov_len = w->buf_room };
+    if (read_frame(w, &msg) != (ssize_t)(sizeof(hdr) + f->begin_bytes + f->rest_bytes)) {
+        LOG_ERR("port packet: the kernel keeps another frame than it has shown");
+        abort();
+    }
+    for (unsigned i = 0; i < f->nb_rest; i++)
+        rte_pktmbuf_free_seg(f->rest[i]);
+}
+
+static void
+packet_rx_rest(struct port_queue *q)
+{
+    struct packet *w = q->port->wire;
+
+    for (uint32_t i = 0; i < q->pool->nb_late; i++)
+        read_rest(w, &w->late[i]);
 }
 
 /* ---- sending ------------------------------------------------------------------------------------------------------------- */
@@ -529,5 +645,6 @@ const struct port_wire_ops packet_wire_ops = {
     .stop = packet_stop,
     .rx_burst = packet_rx_burst,
     .tx_burst = packet_tx_burst,
+    .rx_rest = packet_rx_rest,
     .rx_fd = packet_rx_fd,
 };

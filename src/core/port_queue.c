@@ -129,6 +129,13 @@ port_rx(struct port_queue *q, struct rte_mbuf **pkts, uint64_t now_us)
     return n;
 }
 
+void
+port_rx_rest(struct port_queue *q)
+{
+    q->wire_ops->rx_rest(q);
+    q->pool->nb_late = 0;
+}
+
 /* Whether some of the payload lies in memory that is not the stack's, e.g. in an application's arena. */
 static bool
 has_attached(const struct rte_mbuf *m)

@@ -90,6 +90,8 @@ common_create(const struct mode_ops *ops, const struct mode_config *cfg, const s
         common_destroy(m);
         return NULL;
     }
+    /* A packet that is handed over, and what is published in a locked domain at once, must be whole. */
+    net_queue(host_net(m->host, 0))->rest_later = shape->nb_workers == 1 && !shape->locking && ops->poll == common_poll;
     return m;
 }
 
@@ -133,6 +135,7 @@ common_poll(struct mode *m, unsigned w, uint64_t now_us)
     n = (unsigned)(m->ctr[w]->v[CTR_PORT_RX_PKTS] - frames) + received;
     if (received > 0)
         m->ops->packets(m, w, pkts, received, now_us);
+    net_receive_rest(net, now_us);
     n += net_handed(net, now_us);
     n += m->ops->commands(m, w, now_us);
     n += net_timers(net, now_us);

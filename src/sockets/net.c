@@ -214,6 +214,15 @@ net_receive(struct net *net, struct ip_packet *out, uint64_t now_us)
     return (uint16_t)(n + ip_local_input(net->ip, out + n, (uint16_t)(2 * PORT_BURST - n), now_us));
 }
 
+void
+net_receive_rest(struct net *net, uint64_t now_us)
+{
+    if (likely(net->queue.pool->nb_late == 0))
+        return;
+    port_flush(&net->queue, now_us);
+    port_rx_rest(&net->queue);
+}
+
 uint16_t
 net_sort(struct net *net, struct ip_packet *pkts, uint16_t n)
 {

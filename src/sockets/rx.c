@@ -32,15 +32,21 @@ segment_name(const struct stack *s, tcp_buf buf)
     return (uint32_t)(pktpool_offset(s->pool, segment_of(s, buf)) / SEGMENT_UNIT);
 }
 
-/* The first of the list. It is of our own pool, single, and nobody else refers to it: rx_own saw to that. */
-static void
-free_first(struct stack *s, struct sock *sk)
+static struct rte_mbuf *
+take_first(struct stack *s, struct sock *sk)
 {
     struct rte_mbuf *m = pktpool_mbuf(s->pool, sk->rx_first);
 
     sk->rx_first = m->hash.usr;
-    rte_mbuf_raw_free(m);
     count_rx_bufs(s, sk->app, -1);
+    return m;
+}
+
+/* The first of the list, which has been published. It is of our own pool, single, and nobody else refers to it: rx_own saw to that. */
+static void
+free_first(struct stack *s, struct sock *sk)
+{
+    rte_mbuf_raw_free(take_first(s, sk));
 }
 
 /* ---- from the engine --------------------------------------------------------------------------------------------------- */
@@ -55,7 +61,7 @@ coalesce(struct stack *s, struct sock *sk, const struct rte_mbuf *m, const struc
         return false;
     last = segment_of(s, sk->rx_last);
     end = SEGMENT_OFF + last->data_off + last->n_bytes;
-    if (end + data->len > s->pool->buf_bytes)
+    if (end + data->len > s->pool->buf_bytes || unlikely(s->pool->nb_late != 0))
         return false;
     memcpy(pktpool_buf(s->pool, sk->rx_last) + end, rte_pktmbuf_mtod_offset(m, const char *, data->off), data->len);
     last->n_bytes += data->len;
@@ -319,7 +325,7 @@ void
 rx_drop_all(struct stack *s, struct sock *sk)
 {
     while (sk->rx_first != PKTPOOL_NO_BUF)
-        free_first(s, sk);
+        rte_pktmbuf_free_seg(take_first(s, sk)); /* the port may still have to fill it */
     sk->rx_last = sk->rx_growing = PKTPOOL_NO_BUF;
     sk->rx_taken = sk->rx_freed = sk->rx_delivered;
 }

@@ -241,6 +241,160 @@ test_60_kb_pass_whole(void **state)
     rte_pktmbuf_free_bulk(got, 4);
 }
 
+/* A large one, that the kernel would cut. */
+static struct rte_mbuf *
+large(struct wire *w, const char *payload, uint16_t len)
+{
+    struct rte_mbuf *m = segment(w, w->port.mac, payload, len);
+
+    m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+    m->tso_segsz = 1448;
+    return m;
+}
+
+static void
+send_large(struct wire *w, const char *payload, uint16_t len, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        port_tx(&w->q, large(w, payload + i, len), 0);
+    port_flush(&w->q, 0);
+}
+
+/* Each buffer is the receiver's own. */
+static void
+single_owner(const struct rte_mbuf *m)
+{
+    for (; m != NULL; m = m->next)
+        assert_int_equal(rte_mbuf_refcnt_read(m), 1);
+}
+
+static void
+test_the_rest_of_a_large_frame_comes_later(void **state)
+{
+    struct wire *w = wire_of(state);
+    static char payload[60002];
+    struct rte_mbuf *got[4];
+
+    fill(payload, sizeof(payload));
+    w->q.rest_later = true;
+    for (uint16_t len = 60000; len > 2000; len = (uint16_t)(len - 1931)) {
+        port_tx(&w->q, segment(w, w->port.mac, payload, 10), 0);
+        send_large(w, payload, len, 3);
+        assert_int_equal(receive(w, got, 4), 4);
+        assert_int_equal(pool.nb_late, 3);
+        same_payload(got[0], payload, 10);
+        for (unsigned i = 1; i < 4; i++) {
+            assert_int_equal(rte_pktmbuf_pkt_len(got[i]), HEADERS_BYTES + len);
+            assert_true(ip_sum_is_good(got[i]));
+            assert_int_equal(got[i]->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK, RTE_MBUF_F_RX_L4_CKSUM_NONE);
+        }
+        port_rx_rest(&w->q);
+        assert_int_equal(pool.nb_late, 0);
+        for (unsigned i = 1; i < 4; i++) {
+            same_payload(got[i], payload + i - 1, len);
+            single_owner(got[i]);
+        }
+        rte_pktmbuf_free_bulk(got, 4);
+    }
+}
+
+/* A buffer that was given back is not used again before it has been filled. */
+static void
+test_a_frame_may_be_dropped_before_its_rest(void **state)
+{
+    struct wire *w = wire_of(state);
+    static char payload[60002];
+    struct rte_mbuf *got[3], *others[COUNT];
+    unsigned n = 0;
+
+    fill(payload, sizeof(payload));
+    w->q.rest_later = true;
+    send_large(w, payload, 60000, 3);
+    assert_int_equal(receive(w, got, 3), 3);
+    rte_pktmbuf_free(got[1]);
+    while ((others[n] = rte_pktmbuf_alloc(pool.rx)) != NULL)
+        memset(rte_pktmbuf_append(others[n++], 2000), 0x55, 2000);
+    port_rx_rest(&w->q);
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned k = 0; k < 2000; k++)
+            assert_int_equal(rte_pktmbuf_mtod(others[i], const uint8_t *)[k], 0x55);
+    rte_pktmbuf_free_bulk(others, n);
+    same_payload(got[0], payload, 60000);
+    same_payload(got[2], payload + 2, 60000);
+    rte_pktmbuf_free(got[0]);
+    rte_pktmbuf_free(got[2]);
+}
+
+/* What finds no buffers is dropped; those before and behind it are what they were. */
+static void
+test_late_frames_when_buffers_are_short(void **state)
+{
+    struct wire *w = wire_of(state);
+    static char payload[60002];
+    struct rte_mbuf *got[2], *others[COUNT];
+    unsigned n = 0;
+
+    fill(payload, sizeof(payload));
+    w->q.rest_later = true;
+    send_large(w, payload, 60000, 2);
+    while ((others[n] = rte_pktmbuf_alloc(pool.rx)) != NULL)
+        n++;
+    n -= 40; /* one frame's */
+    rte_pktmbuf_free_bulk(others + n, 40);
+    assert_int_equal(receive(w, got, 1), 1);
+    same_payload(got[0], payload, 60000);
+    assert_int_equal(pool.nb_late, 0);
+    rte_pktmbuf_free_bulk(others, n);
+    rte_pktmbuf_free(got[0]);
+    assert_int_equal(ctr.v[CTR_PORT_DROP_NO_MBUF], 1);
+    send_large(w, payload + 1, 60000, 1);
+    assert_int_equal(receive(w, got, 1), 1);
+    port_rx_rest(&w->q);
+    same_payload(got[0], payload + 1, 60000);
+    rte_pktmbuf_free(got[0]);
+}
+
+static void
+test_who_sums_gets_frames_whole(void **state)
+{
+    struct wire *w = wire_of(state);
+    static char payload[60000];
+    struct rte_mbuf *got[1];
+
+    fill(payload, sizeof(payload));
+    w->q.rest_later = true;
+    w->port.caps.rx_csum = false; /* as with corrupt= */
+    send_large(w, payload, sizeof(payload), 1);
+    assert_int_equal(receive(w, got, 1), 1);
+    assert_int_equal(pool.nb_late, 0);
+    same_payload(got[0], payload, sizeof(payload));
+    assert_true(tcp_sum_is_good(got[0]));
+    rte_pktmbuf_free(got[0]);
+}
+
+/* The error that an interface leaves when it goes down is no frame. */
+static void
+test_large_frames_outlive_their_interface(void **state)
+{
+    struct wire *w = wire_of(state);
+    static char payload[60002];
+    struct rte_mbuf *got[2];
+
+    fill(payload, sizeof(payload));
+    for (unsigned later = 0; later < 2; later++) {
+        w->q.rest_later = later;
+        send_large(w, payload, 60000, 2);
+        set_lo(SIOCSIFFLAGS, 0);
+        set_lo(SIOCSIFFLAGS, IFF_UP | IFF_LOOPBACK | IFF_RUNNING);
+        assert_int_equal(receive(w, got, 2), 2);
+        if (later)
+            port_rx_rest(&w->q);
+        same_payload(got[0], payload, 60000);
+        same_payload(got[1], payload + 1, 60000);
+        rte_pktmbuf_free_bulk(got, 2);
+    }
+}
+
 static void
 test_frames_of_others_stay_outside(void **state)
 {
@@ -415,6 +569,11 @@ main(void)
         cmocka_unit_test_setup_teardown(test_a_segment_passes_without_a_sum, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_sum_is_formed_for_who_checks_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_60_kb_pass_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_rest_of_a_large_frame_comes_later, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_frame_may_be_dropped_before_its_rest, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_late_frames_when_buffers_are_short, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_sums_gets_frames_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large_frames_outlive_their_interface, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_frames_of_others_stay_outside, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_frame_that_is_refused_stops_no_other, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_ring_goes_round, set_up, tear_down),
