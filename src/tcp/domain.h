@@ -62,9 +62,16 @@ struct tcp_held {
     uint32_t conns[TCP_HELD_MAX];
 };
 
+/** What a burst has told so far (tcp_in.more), and its end will answer. */
+struct tcp_burst {
+    uint32_t conn; /**< 0 = nothing is owed */
+    struct tcp_sack_block dsack; /**< what came a second time; empty if start == end */
+};
+
 struct tcp_domain {
     uint64_t now_us; /**< of the last event */
     uint64_t bytes;
+    struct tcp_burst burst;
     uint64_t at[ARRAY_COUNT]; /**< offsets of the arrays from the domain's first byte */
     struct tcp_params params;
     struct tcp_pool pools[POOL_COUNT];
@@ -435,6 +442,13 @@ void record_clear(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 void conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** The port has room, and those who waited for it before have had their turn. */
 void conn_output_in_turn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+/* ---- burst.c ---- */
+/** Whether the answer to a segment is left to the end of the burst (in->more), which is then to answer at once; dsack: what it brought a second time. */
+bool burst_waits(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+                 struct tcp_sack_block dsack);
+/** The next segment: what the burst has brought a second time so far goes into its dsack. Only with burst.conn != 0. */
+void burst_goes_on(struct tcp_domain *d, struct tcp_conn *c, struct tcp_sack_block *dsack);
+
 /* ---- held.c ---- */
 /** An ACK is due: now, or, where that is allowed, with what the application says when it has its turn. */
 void conn_ack_soon(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);

@@ -154,7 +154,10 @@ rx_answer_copy(struct rx *r)
     uint32_t recent = r->c->ts_recent, tick = r->c->ts_recent_tick;
 
     rx_timestamp(r);
-    rx_answer(r, false);
+    if (r->d->burst.conn != 0)
+        burst_goes_on(r->d, r->c, &r->dsack);
+    if (!burst_waits(r->d, r->env, r->c, r->in, r->dsack))
+        rx_answer(r, false);
     r->c->ts_recent = recent;
     r->c->ts_recent_tick = tick;
 }
@@ -971,7 +974,14 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     rx_strip_known_syn(&r, &copy);
     rx_run(&r);
     *taken = r.taken;
-    if (r.c == NULL)
+    if (r.c == NULL) {
+        if (d->burst.conn != 0) /* never where other threads are in the domain */
+            d->burst.conn = 0;
+        return;
+    }
+    if (d->burst.conn != 0)
+        burst_goes_on(d, c, &r.dsack);
+    if ((c->flags & CONN_F_ACK_NOW) != 0 && burst_waits(d, env, c, in, r.dsack))
         return;
     /* What the SACK option has to say goes on a segment of its own: data segments leave it out, so that each can be full. */
     if ((c->flags & CONN_F_ACK_NOW) != 0 && (c->reass != 0 || r.dsack.start != r.dsack.end))

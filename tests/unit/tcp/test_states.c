@@ -112,6 +112,63 @@ TRACE_TEST(a_gap_within_a_burst_is_told, NULL)
     expect(t, A, 1, 4381, 0);
 }
 
+static void
+plain_sack(struct tcp_params *p)
+{
+    p->sack = true;
+}
+
+/** Segments `from` to `to` - 1, of 1,000 bytes, as one burst. */
+static void
+burst(struct trace *t, unsigned from, unsigned to)
+{
+    t->peer_more = true;
+    for (unsigned i = from; i < to; i++) {
+        t->peer_more = i + 1 < to;
+        peer(t, A, 1 + i * 1000, 1, 1000);
+    }
+}
+
+/** The one answer, up to segment `ack`, with the block in that place. */
+static void
+expect_block(struct trace *t, unsigned ack, unsigned nb, unsigned place, unsigned from, unsigned to)
+{
+    const struct tcp_out *o = expect(t, A, 1, 1 + ack * 1000, 0);
+
+    expect_nothing(t);
+    assert_int_equal(o->opts.nb_sack, nb);
+    if (nb == 0)
+        return;
+    assert_int_equal(o->opts.sack[place].start - t->irs, 1 + from * 1000);
+    assert_int_equal(o->opts.sack[place].end - t->irs, 1 + to * 1000);
+}
+
+/** A burst beyond a gap, one that comes again, and one that fills the gap have one answer each, that tells of all of it. */
+TRACE_TEST(a_burst_out_of_order_is_told_once, plain_sack)
+{
+    make_established(t);
+    burst(t, 8, 16);
+    expect_block(t, 0, 1, 0, 8, 16);
+    burst(t, 9, 14); /* again, beyond the gap (RFC 2883 section 4.1.2) */
+    expect_block(t, 0, 2, 0, 9, 14);
+    burst(t, 0, 4);
+    t->nb_checked = t->nb_out;
+    burst(t, 0, 4); /* again, below it (section 4.1.1) */
+    expect_block(t, 4, 2, 0, 0, 4);
+    burst(t, 2, 6); /* in part */
+    expect_block(t, 6, 2, 0, 2, 4);
+    burst(t, 6, 8);
+    expect_block(t, 16, 0, 0, 0, 0);
+    assert_int_equal(t->delivered, 16000);
+    /* One whose end goes astray is told by the timer, and owes the next segment nothing but that. */
+    t->peer_more = true;
+    peer(t, A, 1 + 17000, 1, 1000);
+    peer(t, A, 1 + 18000, 1, 1000);
+    expect_nothing(t);
+    advance(t, 45000);
+    expect_block(t, 16, 1, 0, 17, 19);
+}
+
 /** Nobody leads a dialogue yet: what answers the first request is acknowledged at once, so that slow start does not wait. */
 TRACE_TEST(first_answer_is_acknowledged_at_once, NULL)
 {
@@ -577,6 +634,7 @@ main(void)
         cmocka_unit_test(quickack_may_be_switched_off),
         cmocka_unit_test(a_burst_is_acknowledged_once),
         cmocka_unit_test(a_gap_within_a_burst_is_told),
+        cmocka_unit_test(a_burst_out_of_order_is_told_once),
         cmocka_unit_test(first_answer_is_acknowledged_at_once),
         cmocka_unit_test(fin_leads_no_dialogue),
         cmocka_unit_test(reassembly_with_overlap),
