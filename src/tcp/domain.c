@@ -108,6 +108,8 @@ bucket_count(const struct tcp_params *p)
 static uint32_t
 run_count(const struct tcp_params *p)
 {
+    _Static_assert(MAX_CONNS * 5u + 8 * TCP_SENT_RUNS_MAX < 1u << TCP_SENT_INDEX_BITS,
+                   "a run's index has so many bits");
     return p->max_conns * 5 + 8 * TCP_SENT_RUNS_MAX;
 }
 
@@ -160,7 +162,6 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_TALLIES] = (p->max_conns + 1ull) * sizeof(struct tcp_tally),
         [ARRAY_PARKED] = (p->max_conns + 1ull) * sizeof(struct tcp_parked),
         [ARRAY_PARKED_BITS] = (p->max_conns / 64 + 1ull) * sizeof(uint64_t),
-        [ARRAY_MARKS] = (run_count(p) + 1ull) * sizeof(struct tcp_rate_mark),
     };
     uint64_t end = (sizeof(struct tcp_domain) + 63) & ~63ull;
 

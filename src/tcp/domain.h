@@ -39,7 +39,6 @@ enum domain_array {
     ARRAY_WAITERS,
     ARRAY_FASTOPEN,
     ARRAY_FLOWS,
-    ARRAY_MARKS,
     ARRAY_ACCECN,
     ARRAY_PATHS,
     ARRAY_PATHCACHE,
@@ -189,8 +188,7 @@ domain_waiters(const struct tcp_domain *d)
 static inline struct tcp_sent_store
 sent_store(struct tcp_domain *d, const struct tcp_locks *locks)
 {
-    return (struct tcp_sent_store){ &d->pools[POOL_SENT], domain_array(d, POOL_SENT), domain_array(d, ARRAY_MARKS),
-                                    d->params.max_conns, locks };
+    return (struct tcp_sent_store){ &d->pools[POOL_SENT], domain_array(d, POOL_SENT), d->params.max_conns, locks };
 }
 
 static inline struct tcp_reass_store

@@ -23,11 +23,6 @@ struct moving {
     uint64_t model[TCP_CC_MODEL_BYTES / 8];
 };
 
-struct moving_run {
-    struct tcp_sent_run run;
-    struct tcp_rate_mark mark;
-};
-
 static struct tcp_moved *
 moved_at(const struct tcp_domain *d, uint32_t i)
 {
@@ -120,18 +115,18 @@ tcp_export_bytes(const struct tcp_domain *d, tcp_id id)
 
     if (c == NULL)
         return 0;
-    return sizeof(struct moving) + c->sent.count * sizeof(struct moving_run) +
+    return sizeof(struct moving) + c->sent.count * sizeof(struct tcp_sent_run) +
            (c->reass != 0 ? reass_at(d, c->reass)->count : 0) * sizeof(struct tcp_reass_seg);
 }
 
 /** What is under way; the runs go back to the pool. */
 static void
-export_runs(struct tcp_domain *d, struct tcp_conn *c, struct moving_run *out)
+export_runs(struct tcp_domain *d, struct tcp_conn *c, struct tcp_sent_run *out)
 {
     struct tcp_sent_store st = sent_store(d, NULL);
 
     for (uint32_t i = c->sent.head; i != 0; i = st.runs[i].next)
-        *out++ = (struct moving_run){ st.runs[i], st.marks[i] };
+        *out++ = st.runs[i];
     tcp_sent_clear(st, &c->sent);
 }
 
@@ -159,7 +154,7 @@ tcp_export(struct tcp_domain *d, tcp_id id, uint32_t to, void *bytes, size_t len
 {
     struct tcp_conn *c = conn_by_id(d, id);
     struct moving *m = bytes;
-    struct moving_run *runs = (struct moving_run *)(m + 1);
+    struct tcp_sent_run *runs = (struct tcp_sent_run *)(m + 1);
     uint32_t i;
 
     if (c == NULL || !tcp_can_move(d, id) || len != tcp_export_bytes(d, id))
@@ -200,7 +195,7 @@ has_room(const struct tcp_domain *d, const struct moving *m)
 }
 
 static void
-import_runs(struct tcp_domain *d, struct tcp_conn *c, const struct moving_run *in, uint32_t n)
+import_runs(struct tcp_domain *d, struct tcp_conn *c, const struct tcp_sent_run *in, uint32_t n)
 {
     struct tcp_sent_store st = sent_store(d, NULL);
 
@@ -208,10 +203,12 @@ import_runs(struct tcp_domain *d, struct tcp_conn *c, const struct moving_run *i
     for (uint32_t k = 0; k < n; k++) {
         uint32_t i = tcp_pool_get(st.pool, st.runs, sizeof(*st.runs));
 
-        st.runs[i] = in[k].run;
+        st.runs[i] = in[k];
         st.runs[i].next = 0;
-        st.marks[i] = in[k].mark;
-        *(c->sent.tail != 0 ? &st.runs[c->sent.tail].next : &c->sent.head) = i;
+        if (c->sent.tail != 0)
+            st.runs[c->sent.tail].next = i & TCP_SENT_INDEX_MASK;
+        else
+            c->sent.head = i;
         c->sent.tail = i;
     }
 }
@@ -239,7 +236,7 @@ int
 tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, tcp_user user, tcp_id *id)
 {
     const struct moving *m = bytes;
-    const struct moving_run *runs = (const struct moving_run *)(m + 1);
+    const struct tcp_sent_run *runs = (const struct tcp_sent_run *)(m + 1);
     uint32_t moved = find_moved(d, &m->conn.link.tuple);
     uint32_t i;
     struct tcp_conn *c;
@@ -283,7 +280,8 @@ void
 tcp_import_give_up(const struct tcp_env *env, const void *bytes)
 {
     const struct moving *m = bytes;
-    const struct tcp_reass_seg *segs = (const struct tcp_reass_seg *)((const struct moving_run *)(m + 1) + m->nb_runs);
+    const struct tcp_reass_seg *segs =
+        (const struct tcp_reass_seg *)((const struct tcp_sent_run *)(m + 1) + m->nb_runs);
     struct tcp_conn c = m->conn;
 
     conn_send_rst(NULL, env, &c); /* it has no keys */

@@ -57,14 +57,13 @@ tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, const
         }
         t->end = end;
         t->sent_us = now_us;
-        st.marks[s->tail] = *m;
+        t->mark = *m;
         t->flags = push ? TCP_SENT_PUSH : 0;
         return;
     }
-    st.runs[i] = (struct tcp_sent_run){ .end = end, .sent_us = now_us, .flags = push ? TCP_SENT_PUSH : 0 };
-    st.marks[i] = *m;
+    st.runs[i] = (struct tcp_sent_run){ .end = end, .sent_us = now_us, .flags = push ? TCP_SENT_PUSH : 0, .mark = *m };
     if (s->tail != 0)
-        st.runs[s->tail].next = i;
+        st.runs[s->tail].next = i & TCP_SENT_INDEX_MASK;
     else
         s->head = i;
     s->tail = i;
@@ -96,7 +95,7 @@ note_delivered(struct tcp_sent_store st, uint32_t i, tcp_seq start, tcp_seq end,
         n->has_last = true;
         n->last_us = r->sent_us;
         n->last_end = end;
-        n->last_mark = st.marks[i];
+        n->last_mark = r->mark;
         n->last_retrans = (r->flags & TCP_SENT_RETRANS) != 0;
     }
 }
@@ -131,10 +130,9 @@ run_split(struct tcp_sent_store st, struct tcp_sent *s, uint32_t i, tcp_seq at)
     if (k == 0)
         return false;
     st.runs[k] = st.runs[i];
-    st.marks[k] = st.marks[i];
-    st.runs[i].next = k;
+    st.runs[i].next = k & TCP_SENT_INDEX_MASK;
     st.runs[i].end = at;
-    st.runs[i].flags &= ~TCP_SENT_PUSH;
+    st.runs[i].flags &= TCP_SENT_FLAGS & ~TCP_SENT_PUSH;
     if (s->tail == i)
         s->tail = k;
     return true;
@@ -259,7 +257,7 @@ void
 tcp_sent_unlose(struct tcp_sent_store st, struct tcp_sent *s)
 {
     for (uint32_t i = s->head; i != 0; i = st.runs[i].next)
-        st.runs[i].flags &= ~TCP_SENT_LOST;
+        st.runs[i].flags &= TCP_SENT_FLAGS & ~TCP_SENT_LOST;
     s->lost_bytes = 0;
 }
 
@@ -339,7 +337,7 @@ tcp_sent_again(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_
     uncount(s, r->flags, seq_diff(r->end, at));
     r->flags = (r->flags & TCP_SENT_PUSH) | TCP_SENT_RETRANS;
     r->sent_us = now_us;
-    st.marks[i] = *m;
+    r->mark = *m;
 }
 
 const struct tcp_rate_mark *
@@ -350,7 +348,7 @@ tcp_sent_lost_mark(struct tcp_sent_store st, const struct tcp_sent *s)
     for (uint32_t i = s->head; i != 0; i = st.runs[i].next)
         if (st.runs[i].flags & TCP_SENT_LOST)
             last = i;
-    return last != 0 ? &st.marks[last] : NULL;
+    return last != 0 ? &st.runs[last].mark : NULL;
 }
 
 uint32_t

@@ -22,19 +22,26 @@
  */
 #define TCP_SENT_RUNS_MAX 2048
 
+#define TCP_SENT_INDEX_BITS 28 /**< of a run's index */
+#define TCP_SENT_INDEX_MASK ((1u << TCP_SENT_INDEX_BITS) - 1)
+
 #define TCP_SENT_SACKED 1u /**< the peer has it, by its word */
 #define TCP_SENT_LOST 2u /**< taken for lost, and not sent again yet */
 #define TCP_SENT_RETRANS 4u /**< sent more than once: ambiguous in Karn's sense */
 #define TCP_SENT_PUSH 8u /**< PSH belongs to its last byte */
+#define TCP_SENT_FLAGS 15u
 
 struct tcp_locks;
 
+/** Half a cache line, so that an acknowledgement touches one. */
 struct tcp_sent_run {
-    uint32_t next; /**< index, 0 at the end */
+    uint32_t next : TCP_SENT_INDEX_BITS; /**< index, 0 at the end */
+    uint32_t flags : 32 - TCP_SENT_INDEX_BITS; /**< TCP_SENT_* */
     tcp_seq end; /**< it starts where the one before ends, the first at una */
     uint32_t sent_us; /**< last transmission, modulo 2^32 */
-    uint32_t flags; /**< TCP_SENT_* */
+    struct tcp_rate_mark mark; /**< what of the flow was known when it was sent */
 };
+_Static_assert(sizeof(struct tcp_sent_run) == 32, "no line has part of one, and replicas are compared by the byte");
 
 struct tcp_sent {
     uint32_t head, tail; /**< lowest and highest run; 0 <=> nothing is under way */
@@ -48,7 +55,6 @@ struct tcp_sent {
 struct tcp_sent_store {
     struct tcp_pool *pool;
     struct tcp_sent_run *runs;
-    struct tcp_rate_mark *marks; /**< of each run: what of the flow was known when it was sent */
     uint32_t reserve; /**< entries kept for the first run of each board, so that this one never fails */
     const struct tcp_locks *locks; /**< for the pool; NULL = one thread at a time */
 };

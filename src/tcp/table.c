@@ -215,9 +215,7 @@ tcp_prefetch_rest(const struct tcp_domain *d, const struct tcp_in *in)
     if (TABLE_KIND(ref) != TABLE_CONN)
         return 0;
     const struct tcp_conn *c = conn_at(d, TABLE_INDEX(ref));
-    if (c->sent.head != 0) {
+    if (c->sent.head != 0)
         __builtin_prefetch((const struct tcp_sent_run *)domain_array(d, POOL_SENT) + c->sent.head);
-        __builtin_prefetch((const struct tcp_rate_mark *)domain_array(d, ARRAY_MARKS) + c->sent.head);
-    }
     return c->user;
 }

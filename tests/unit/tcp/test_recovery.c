@@ -111,7 +111,6 @@ static void
 board_equals_a_byte_map(void **state)
 {
     static struct tcp_sent_run runs[RUNS + 1];
-    static struct tcp_rate_mark marks[RUNS + 1];
     struct tcp_pool pool;
     struct rng rng;
 
@@ -119,7 +118,7 @@ board_equals_a_byte_map(void **state)
     rng_init(&rng, 11, 0);
     for (unsigned round = 0; round < 300; round++) {
         static struct model m;
-        struct tcp_sent_store st = { &pool, runs, marks, 1, NULL };
+        struct tcp_sent_store st = { &pool, runs, 1, NULL };
         const tcp_seq base = 0xffffff80u;
         struct tcp_sent s;
         memset(&m, 0, sizeof(m));
@@ -140,14 +139,13 @@ static void
 board_survives_a_full_pool(void **state)
 {
     static struct tcp_sent_run runs[9];
-    static struct tcp_rate_mark marks[9];
     struct tcp_pool pool;
     struct rng rng;
 
     (void)state;
     rng_init(&rng, 5, 0);
     for (unsigned round = 0; round < 200; round++) {
-        struct tcp_sent_store st = { &pool, runs, marks, 2, NULL };
+        struct tcp_sent_store st = { &pool, runs, 2, NULL };
         struct tcp_sent_news n = { 0 };
         struct tcp_sent s;
         uint32_t nxt = 0;
