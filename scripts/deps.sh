@@ -10,7 +10,7 @@ set -u
 
 build="gcc libc6-dev make pkg-config meson ninja-build dpdk-dev libdpdk-dev dpdk libbsd-dev libmd-dev libcmocka-dev libpcap-dev"
 demo="nginx redis-server redis-tools curl iproute2 procps"
-tests="$demo wrk python3 spin valgrind"
+tests="$demo wrk python3 spin valgrind iputils-ping"
 bench="python3 iproute2 procps ethtool"
 
 optional=0

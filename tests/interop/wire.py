@@ -8,6 +8,7 @@
 """
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -111,6 +112,9 @@ def main():
         return send(sys.argv[2], *map(int, sys.argv[3:6]))
     if os.geteuid() != 0 or os.system('ip netns add isowireprobe 2>/dev/null && ip netns del isowireprobe') != 0:
         print('skipped: needs root and network namespaces')
+        sys.exit(77)
+    if shutil.which('ping') is None:
+        print('skipped: there is no ping here (iputils-ping)')
         sys.exit(77)
     lab = Lab(sys.argv[1], [0])
     try:
