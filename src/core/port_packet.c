@@ -6,6 +6,7 @@
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
 #include <net/if_arp.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -412,13 +413,16 @@ static bool
 may_come_late(const struct port_queue *q, const struct tpacket2_hdr *slot, const struct virtio_net_hdr *hdr)
 {
     const uint8_t summed = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID;
-    const struct rte_ipv4_hdr *ip = (const void *)((const char *)slot + slot->tp_mac + RTE_ETHER_HDR_LEN);
+    const struct rte_ether_hdr *eth = (const void *)((const char *)slot + slot->tp_mac);
+    const struct rte_ipv4_hdr *ip = (const void *)(eth + 1);
     const struct rte_tcp_hdr *tcp = (const void *)(ip + 1);
+    const uint16_t cut = rte_cpu_to_be_16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK);
 
     return q->rest_later && q->impair_rx == NULL && q->port->caps.rx_csum &&
            (hdr->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_TCPV4 && (hdr->flags & summed) != 0 &&
-           slot->tp_len <= FRAME_MAX_BYTES && ip->version_ihl == RTE_IPV4_VHL_DEF &&
-           tcp->data_off <= LATE_TCP_BYTES / 4 << 4;
+           slot->tp_len <= FRAME_MAX_BYTES && eth->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4) &&
+           ip->version_ihl == RTE_IPV4_VHL_DEF && ip->next_proto_id == IPPROTO_TCP &&
+           (ip->fragment_offset & cut) == 0 && tcp->data_off <= LATE_TCP_BYTES / 4 << 4;
 }
 
 /* The beginning of a frame, and buffers for the rest, for which we keep a reference. NULL: there are none. */
@@ -551,8 +555,10 @@ read_rest(struct packet *w, const struct rx_late *f)
     for (unsigned i = 0; i < f->nb_rest; i++)
         iov[2 + i] =
             (struct iovec){ .iov_base = (char *)f->rest[i]->buf_addr + RTE_PKTMBUF_HEADROOM, .iov_len = w->buf_room };
-    if (read_frame(w, &msg) != (ssize_t)(sizeof(hdr) + f->begin_bytes + f->rest_bytes)) {
-        LOG_ERR("port packet: the kernel keeps another frame than it has shown");
+    ssize_t len = read_frame(w, &msg), shown = (ssize_t)(sizeof(hdr) + f->begin_bytes + f->rest_bytes);
+    if (len != shown) {
+        LOG_ERR("port packet: the kernel has shown a frame of %zd bytes, and gives %zd (%s)", shown, len,
+                len < 0 ? strerror(errno) : "another one");
         abort();
     }
     for (unsigned i = 0; i < f->nb_rest; i++)

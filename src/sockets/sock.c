@@ -239,8 +239,11 @@ sock_gone(struct stack *s, struct sock *sk, int error)
         set |= SHM_ST_ERROR;
     }
     /* Behind what came before it, which would else be shown at the end of the pass: who reads meanwhile would take this for the end of the stream. */
-    if (!(sock_flags(sk) & SOCK_CLOSING))
+    if (!(sock_flags(sk) & SOCK_CLOSING)) {
+        if (unlikely(s->pool->nb_late != 0))
+            port_rx_rest(net_queue(s->net)); /* of the same burst, perhaps of this socket */
         rx_publish(s, sk);
+    }
     if (sock_flags(sk) & SOCK_FIN)
         set |= SHM_ST_FIN;
     sock_status(s, sk, set, SHM_ST_CONNECTING | SHM_ST_LISTEN);

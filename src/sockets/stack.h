@@ -71,7 +71,7 @@ void net_pause(struct net *net);
 
 /** Receive a burst, run it through the internet layer; transport packets go to out[] (room for 2 * PORT_BURST), local ones included. */
 uint16_t net_receive(struct net *net, struct ip_packet *out, uint64_t now_us);
-/** What the port has left outside (port_queue.rest_later): the answers go first, for whoever sends waits for them. Nothing is published before. */
+/** What the port has left outside (port_queue.rest_later): the answers go first, for whoever sends waits for them. Nothing is published before: what must be shown at once (sock_gone) has it read first. */
 void net_receive_rest(struct net *net, uint64_t now_us);
 
 /** Take what other workers have handed over and do it. */

@@ -90,6 +90,12 @@ tcp_accecn_received(struct tcp_accecn *a, enum tcp_ecn_codepoint cp, uint32_t pa
     return rises || a->untold >= (unacked ? MARKS_WITH_DATA : MARKS_WITHOUT_DATA);
 }
 
+bool
+tcp_accecn_is_due(const struct tcp_accecn *a)
+{
+    return a->untold >= MARKS_WITH_DATA;
+}
+
 uint16_t
 tcp_accecn_flags(struct tcp_accecn *a, bool pure)
 {

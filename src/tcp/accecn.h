@@ -61,6 +61,9 @@ bool tcp_accecn_is_mangled(enum tcp_ecn_codepoint sent, enum tcp_ecn_codepoint a
  */
 bool tcp_accecn_received(struct tcp_accecn *a, enum tcp_ecn_codepoint cp, uint32_t payload_bytes, bool unacked);
 
+/** Whether so many marks are untold that the acknowledgement may not wait for a burst's end. */
+bool tcp_accecn_is_due(const struct tcp_accecn *a);
+
 /** The flags of a segment that is sent now, which tells of everything up to here. pure: an ACK without payload, SACK blocks and FIN. */
 uint16_t tcp_accecn_flags(struct tcp_accecn *a, bool pure);
 

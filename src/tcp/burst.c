@@ -15,6 +15,9 @@ burst_waits(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c,
     /* Where other threads are in the domain the next segment may be another one's. */
     if (!in->more || (c->flags & CONN_F_SACK) == 0 || GUARDED(env->locks))
         return false;
+    /* The field that counts marks has three bits: RFC 9768 section 3.2.2.5.1 bounds how many may wait. */
+    if ((c->ecn & CONN_ECN_ACC) != 0 && tcp_accecn_is_due(accecn_of(d, c)))
+        return false;
     d->burst = (struct tcp_burst){ .conn = conn_index(d, c), .dsack = dsack };
     c->flags |= CONN_F_ACK_NOW;
     if (c->timer_at[CONN_T_DELACK] == 0) /* the end may go astray */
@@ -35,4 +38,11 @@ burst_goes_on(struct tcp_domain *d, struct tcp_conn *c, struct tcp_sack_block *d
         c->flags |= CONN_F_ACK_NOW;
     }
     b->conn = 0;
+}
+
+void
+burst_forget(struct tcp_domain *d, const struct tcp_conn *c)
+{
+    if (d->burst.conn == conn_index(d, c))
+        d->burst.conn = 0;
 }

@@ -289,6 +289,7 @@ conn_moved_out(struct tcp_domain *d, struct tcp_conn *c)
     tcp_waiters_remove(&d->waiters, domain_waiters(d), i);
     conn_cc_release(d, NULL, c);
     memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
+    burst_forget(d, c);
     tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), i);
     c->gen = gen;
 }
@@ -318,6 +319,7 @@ slot_release(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
         q->has_fin = false;
         conn_reass_drop_if_empty(d, env, c);
     }
+    burst_forget(d, c);
     tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), conn_index(d, c));
     c->gen = gen;
 }

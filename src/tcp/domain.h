@@ -446,6 +446,8 @@ bool burst_waits(struct tcp_domain *d, const struct tcp_env *env, struct tcp_con
                  struct tcp_sack_block dsack);
 /** The next segment: what the burst has brought a second time so far goes into its dsack. Only with burst.conn != 0. */
 void burst_goes_on(struct tcp_domain *d, struct tcp_conn *c, struct tcp_sack_block *dsack);
+/** The connection's slot is another's from now on, and owes nothing. */
+void burst_forget(struct tcp_domain *d, const struct tcp_conn *c);
 
 /* ---- held.c ---- */
 /** An ACK is due: now, or, where that is allowed, with what the application says when it has its turn. */

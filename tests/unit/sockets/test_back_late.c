@@ -4,6 +4,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#include <rte_ethdev.h>
 
 struct late {
     struct rte_mbuf *m; /**< a reference more than the stack knows of */
@@ -13,6 +16,7 @@ struct late {
 
 static struct late late[2 * PORT_BURST];
 static unsigned all_late; /**< in the tests' course */
+static void (*look)(void); /**< what another thread may do while something is late */
 
 /* A packet's payload, but for its first byte, moves into a buffer of its own, which stays empty. */
 static void
@@ -62,6 +66,31 @@ join(struct node *n)
     n->pool.nb_late = 0;
 }
 
+/* A wire whose driver is asked as before, but which has the rest of its frames. */
+static struct node *receiving;
+
+static void
+rest(struct port_queue *q)
+{
+    (void)q;
+    join(receiving);
+}
+
+static uint16_t
+rx_burst(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n, uint64_t now_us)
+{
+    (void)now_us;
+    return rte_eth_rx_burst(q->port->port_id, q->queue_id, pkts, n);
+}
+
+static uint16_t
+tx_burst(struct port_queue *q, struct rte_mbuf **pkts, uint16_t n)
+{
+    return rte_eth_tx_burst(q->port->port_id, q->tx_queue_id, pkts, n);
+}
+
+static const struct port_wire_ops wire = { .rx_burst = rx_burst, .tx_burst = tx_burst, .rx_rest = rest };
+
 static unsigned
 poll_late(struct node *n)
 {
@@ -71,6 +100,8 @@ poll_late(struct node *n)
     uint16_t received;
     unsigned done;
 
+    net_queue(net)->wire_ops = &wire;
+    receiving = n;
     net_begin(net);
     done = received = net_receive(net, pkts, now_us);
     for (uint16_t i = 0; i < received; i++)
@@ -78,6 +109,8 @@ poll_late(struct node *n)
     stack_enter(n->stack, net, now_us);
     stack_segments(n->stack, pkts, received);
     stack_leave(n->stack);
+    if (look != NULL)
+        look();
     join(n);
     done += net_commands(net, 256, now_us);
     done += net_timers(net, now_us);
@@ -98,6 +131,7 @@ setup(void **state)
     fapp_attach(&f.a, &f.net.node[0]);
     fapp_attach(&f.b, &f.net.node[1]);
     all_late = 0;
+    look = NULL;
     *state = &f;
     return 0;
 }
@@ -148,6 +182,50 @@ a_reset_takes_what_is_late(void **state)
     net_run(&f->net, 1000000);
 }
 
+static struct fapp *reader;
+static uint32_t read_from, read_bytes;
+
+static void
+read_meanwhile(void)
+{
+    uint8_t buf[4000];
+    uint32_t n = fapp_recv(reader, read_from, buf, sizeof(buf));
+
+    for (uint32_t i = 0; i < n; i++)
+        assert_int_equal(buf[i], pair_byte(read_bytes + i));
+    read_bytes += n;
+}
+
+/* What ends a connection is shown in the middle of a pass, and what came before it with it: read by then. */
+static void
+the_last_bytes_are_there_when_they_are_shown(void **state)
+{
+    struct pair *f = *state;
+
+    for (int reset = 0; reset < 2; reset++) {
+        uint32_t client, listener;
+        uint8_t buf[3000];
+
+        fapp_pair(&f->a, &f->b, (uint16_t)(PORT + reset), &client, &listener, &read_from);
+        assert_int_equal(fapp_value_cmd(&f->b, read_from, SHM_OP_SHUTDOWN, 0, SHUT_WR), 0);
+        net_run(&f->net, 100000);
+        reader = &f->b;
+        read_bytes = 0;
+        look = read_meanwhile;
+        pair_pattern(buf, 0, sizeof(buf));
+        assert_int_equal(fapp_send(&f->a, client, buf, sizeof(buf)), sizeof(buf));
+        node_poll(f->a.node);
+        assert_int_equal(fapp_close(&f->a, client, reset != 0), 0);
+        net_run(&f->net, 1000000);
+        read_meanwhile();
+        look = NULL;
+        assert_int_equal(read_bytes, sizeof(buf));
+        assert_int_equal(fapp_close(&f->b, read_from, false), 0);
+        assert_int_equal(fapp_close(&f->b, listener, false), 0);
+        net_run(&f->net, 1000000);
+    }
+}
+
 int
 main(void)
 {
@@ -155,6 +233,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         T(bytes_come_as_they_were_sent),
         T(a_reset_takes_what_is_late),
+        T(the_last_bytes_are_there_when_they_are_shown),
     };
 
     return net_eal_start() != 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

@@ -665,21 +665,54 @@ cutting_spares_the_count(void **state)
     trace_fini(&t);
 }
 
+/** Section 3.2.2.5.1: however many come at once, no more than the field can count wait for one acknowledgement. */
+static void
+marks_of_a_burst_do_not_wrap(void **state)
+{
+    static struct trace t;
+    unsigned acks;
+
+    (void)state;
+    make_client(&t, accurate_bare);
+    t.nb_checked = t.nb_out;
+    t.peer_tos = TCP_TOS_CE;
+    for (unsigned i = 0; i < 16; i++) {
+        t.peer_more = i < 15;
+        peer(&t, A | ACE(5), 1 + 100 * i, 1, 100);
+    }
+    acks = t.nb_out - t.nb_checked;
+    assert_in_range(acks, 3, 9);
+    t.nb_checked = t.nb_out;
+    trace_fini(&t);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_of_the_handshake),         cmocka_unit_test(wraps_are_judged),
-        cmocka_unit_test(counters_of_24_bits_wrap),       cmocka_unit_test(the_option_yields),
-        cmocka_unit_test(a_client_takes_what_it_gets),    cmocka_unit_test(a_server_gives_what_is_asked),
-        cmocka_unit_test(each_setting_asks_and_agrees),   cmocka_unit_test(handshakes_reflect_their_marks),
-        cmocka_unit_test(the_third_ack_is_read),          cmocka_unit_test(lost_syns_give_up_asking),
-        cmocka_unit_test(lost_syn_acks_give_up),          cmocka_unit_test(later_syns_change_no_mode),
-        cmocka_unit_test(cookies_need_not_remember),      cmocka_unit_test(simultaneous_opens_agree_too),
-        cmocka_unit_test(marks_are_counted_and_told),     cmocka_unit_test(marks_reduce_once_for_a_window),
-        cmocka_unit_test(overtaken_feedback_is_ignored),  cmocka_unit_test(dctcp_takes_the_bytes),
-        cmocka_unit_test(the_option_waits_for_the_peers), cmocka_unit_test(the_option_ends_where_it_is_dropped),
-        cmocka_unit_test(impossible_feedback_ends_ect),   cmocka_unit_test(cutting_spares_the_count),
+        cmocka_unit_test(marks_of_a_burst_do_not_wrap),
+        cmocka_unit_test(codes_of_the_handshake),
+        cmocka_unit_test(wraps_are_judged),
+        cmocka_unit_test(counters_of_24_bits_wrap),
+        cmocka_unit_test(the_option_yields),
+        cmocka_unit_test(a_client_takes_what_it_gets),
+        cmocka_unit_test(a_server_gives_what_is_asked),
+        cmocka_unit_test(each_setting_asks_and_agrees),
+        cmocka_unit_test(handshakes_reflect_their_marks),
+        cmocka_unit_test(the_third_ack_is_read),
+        cmocka_unit_test(lost_syns_give_up_asking),
+        cmocka_unit_test(lost_syn_acks_give_up),
+        cmocka_unit_test(later_syns_change_no_mode),
+        cmocka_unit_test(cookies_need_not_remember),
+        cmocka_unit_test(simultaneous_opens_agree_too),
+        cmocka_unit_test(marks_are_counted_and_told),
+        cmocka_unit_test(marks_reduce_once_for_a_window),
+        cmocka_unit_test(overtaken_feedback_is_ignored),
+        cmocka_unit_test(dctcp_takes_the_bytes),
+        cmocka_unit_test(the_option_waits_for_the_peers),
+        cmocka_unit_test(the_option_ends_where_it_is_dropped),
+        cmocka_unit_test(impossible_feedback_ends_ect),
+        cmocka_unit_test(cutting_spares_the_count),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
