@@ -440,6 +440,7 @@ void record_clear(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 void conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** The port has room, and those who waited for it before have had their turn. */
 void conn_output_in_turn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
+
 /* ---- burst.c ---- */
 /** Whether the answer to a segment is left to the end of the burst (in->more), which is then to answer at once; dsack: what it brought a second time. */
 bool burst_waits(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,

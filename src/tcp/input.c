@@ -974,12 +974,9 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     rx_strip_known_syn(&r, &copy);
     rx_run(&r);
     *taken = r.taken;
-    if (r.c == NULL) {
-        if (d->burst.conn != 0) /* never where other threads are in the domain */
-            d->burst.conn = 0;
-        return;
-    }
-    if (d->burst.conn != 0)
+    if (r.c == NULL)
+        return; /* with its slot went what its burst owed */
+    if (d->burst.conn != 0) /* never where other threads are in the domain */
         burst_goes_on(d, c, &r.dsack);
     if ((c->flags & CONN_F_ACK_NOW) != 0 && burst_waits(d, env, c, in, r.dsack))
         return;
