@@ -19,6 +19,7 @@ PAGE = os.path.join(HERE, '..', 'docs', 'performance.md')
 PARTS = {
     'marks': ('marks.py', ['--rounds', '4', '--seconds', '2', '--patience', '5']),
     'peers': ('peers.py', ['--rounds', '4', '--seconds', '2', '--patience', '5']),
+    'where': ('where.py', ['--rounds', '3', '--seconds', '2', '--patience', '5']),
     'idle': ('idle.py', ['100000']),
     'compare': ('compare.py', ['--rounds', '2', '--seconds', '1', '--patience', '5', '--workloads', 'rr1,rr64,crr16,tx1,rx1,msg64']),
     'programs': ('programs.py', ['--rounds', '2', '--seconds', '2', '--patience', '5']),
