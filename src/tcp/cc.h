@@ -29,8 +29,8 @@ struct tcp_cc_event {
     uint32_t min_rtt_us; /**< UINT32_MAX: no sample yet */
     uint32_t rtt_us; /**< measured by this ACK; 0 = none */
     tcp_seq una, snd_nxt; /**< after the ACK: they tell rounds apart */
-    bool cwnd_limited; /**< it was the congestion window that held data back (RFC 7661: else it does not grow) */
     /* The rest is for controls with a model. */
+    bool cwnd_limited; /**< it was the congestion window that held data back (RFC 7661) */
     uint32_t pipe_bytes; /**< thought to be on the way now */
     uint32_t lost_bytes; /**< newly taken for lost; on_ack only, as are: */
     const struct tcp_rate_mark *lost_mark; /**< of the last of them; NULL: none */
@@ -49,7 +49,10 @@ struct tcp_cc_ops {
      *  state the connection is in, and sets cwnd by itself: no reduction is carried out for it. */
     bool has_model;
     void (*init)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
-    void (*on_ack)(struct tcp_cc *cc, const struct tcp_cc_event *ev); /**< outside of a reduction: cwnd grows */
+    /** Outside of a reduction, and the window was what held data back: cwnd grows. */
+    void (*on_ack)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
+    void (*on_unused)(
+        struct tcp_cc *cc); /**< as that, but the window was not used (RFC 7661): it does not grow. May be NULL */
     /** A reduction begins: ssthresh is its goal; cwnd comes down to it by PRR, which is not the control's doing. */
     void (*on_loss)(struct tcp_cc *cc, const struct tcp_cc_event *ev);
     /** The same, for congestion that was marked, not lost (RFC 3168). NULL: as on_loss. */

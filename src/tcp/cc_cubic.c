@@ -119,10 +119,6 @@ cubic_on_ack(struct tcp_cc *cc, const struct tcp_cc_event *ev)
     struct cubic *q = cubic_of(cc);
     uint32_t acked = ev->acked_bytes;
 
-    if (!ev->cwnd_limited) {
-        q->epoch_ms = 0; /* time in which the window was not used earns no growth (section 5.8) */
-        return;
-    }
     if (cc->cwnd_bytes < cc->ssthresh_bytes) {
         switch (tcp_hystart_on_ack(&q->hystart, ev)) {
         case TCP_HYSTART_LEAVE:
@@ -139,6 +135,13 @@ cubic_on_ack(struct tcp_cc *cc, const struct tcp_cc_event *ev)
             return;
     }
     cubic_avoid(cc, ev, acked);
+}
+
+/** Time in which the window was not used earns no growth (section 5.8). */
+static void
+cubic_on_unused(struct tcp_cc *cc)
+{
+    cubic_of(cc)->epoch_ms = 0;
 }
 
 static void
@@ -179,6 +182,7 @@ const struct tcp_cc_ops tcp_cc_cubic = {
     .name = "cubic",
     .init = cubic_init,
     .on_ack = cubic_on_ack,
+    .on_unused = cubic_on_unused,
     .on_loss = cubic_on_loss,
     .on_rto = cubic_on_rto,
     .on_idle = cubic_on_idle,

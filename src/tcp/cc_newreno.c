@@ -13,7 +13,7 @@ newreno_init(struct tcp_cc *cc, const struct tcp_cc_event *ev)
 static void
 newreno_on_ack(struct tcp_cc *cc, const struct tcp_cc_event *ev)
 {
-    if (!ev->cwnd_limited || cc->cwnd_bytes >= TCP_CWND_MAX_BYTES)
+    if (cc->cwnd_bytes >= TCP_CWND_MAX_BYTES)
         return;
     uint32_t acked = tcp_cc_slow_start(cc, ev->acked_bytes);
     cc->priv[PRIV_ACKED] += acked;

@@ -33,9 +33,6 @@ cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_en
               uint32_t acked)
 {
     struct tcp_flow *f = flow_of(d, c);
-    /* RFC 7661's question: was the window used? In slow start it may be twice what was (it doubles in a round trip). */
-    bool used = (c->flags & CONN_F_CWND_LIMITED) != 0 ||
-                (c->cc.cwnd_bytes < c->cc.ssthresh_bytes && c->cc.cwnd_bytes < 2ull * f->usage_bytes);
 
     *ev = (struct tcp_cc_event){
         .now_us = env->now_us,
@@ -44,7 +41,7 @@ cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_en
         .mss_bytes = c->mss,
         .srtt_us = c->rtt.srtt_us,
         .min_rtt_us = c->rtt.min_us,
-        .cwnd_limited = used,
+        .cwnd_limited = conn_cwnd_is_used(c, f),
         .una = c->snd_una,
         .snd_nxt = c->snd_nxt,
     };

@@ -512,6 +512,14 @@ void ecn_info(const struct tcp_conn *c, const struct tcp_accecn *a, struct tcp_c
 bool ecn_may_be_cut(const struct tcp_domain *d, const struct tcp_conn *c);
 
 /* ---- control.c ---- */
+/** RFC 7661's question: was the window used? In slow start it may be twice what was (it doubles in a round trip). */
+static inline bool
+conn_cwnd_is_used(const struct tcp_conn *c, const struct tcp_flow *f)
+{
+    return (c->flags & CONN_F_CWND_LIMITED) != 0 ||
+           (c->cc.cwnd_bytes < c->cc.ssthresh_bytes && c->cc.cwnd_bytes < 2ull * f->usage_bytes);
+}
+
 void cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
                    uint32_t acked);
 /** The control of connections with remote, where id says that it is not the user's choice (TCP_CC_BY_ROUTE). */
@@ -563,6 +571,11 @@ struct ack_news {
     uint32_t flight_before;
     uint32_t excused_bytes; /**< of what it shows to be lost: not lost to congestion */
 };
+/** Whether the flow is without trouble: SACK is agreed, nothing is SACKed, lost, doubted or marked, nobody paces it, and its control asks for growth alone. */
+bool recovery_is_plain(const struct tcp_conn *c);
+/** What is left of recovery_on_ack then, when bytes that were sent once have been acknowledged. */
+void recovery_on_plain_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t acked,
+                           const struct tcp_sent_once *once);
 void recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
                         struct ack_news *n);
 void recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n);

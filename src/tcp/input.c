@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
 
-#include "tcp/domain.h"
 #include "tcp/fastopen.h"
 #include "tcp/isn.h"
+#include "tcp/rx.h"
 
 /**
  * @file
@@ -18,28 +18,14 @@
 /** After this long without a word a timestamp proves nothing (RFC 7323 section 5.5; ticks wrap after three days). */
 #define PAWS_IDLE_US (24ull * 3600 * 1000000)
 
-/** A segment on its way through the steps. */
-struct rx {
-    struct tcp_domain *d;
-    const struct tcp_env *env;
-    struct tcp_conn *c; /**< NULL once it has ended */
-    const struct tcp_in *in;
-    tcp_seq seq; /**< after trimming, as are data and fin */
-    struct tcp_data data;
-    bool fin;
-    bool taken; /**< the buffer has been passed on */
-    struct tcp_sack_block dsack; /**< a duplicate to report; empty if start == end */
-};
-
-static void
+void
 rx_end(struct rx *r, int err)
 {
     conn_end(r->d, r->env, r->c, err);
     r->c = NULL;
 }
 
-/** An unacceptable segment is answered by an ACK, limited in rate unless it may be a peer's retransmission. */
-static void
+void
 rx_answer(struct rx *r, bool limited)
 {
     if (!limited || challenge_allowed(r->d, r->env, &r->c->challenge_tick))
@@ -128,19 +114,6 @@ rx_trim_back(struct rx *r)
         r->data.len = room;
     /* A FIN may follow the last byte of a full window: it takes no buffer. */
     r->fin = r->fin && r->data.len == r->in->data.len && room == 0 && r->seq == c->rcv_nxt;
-}
-
-/** RFC 7323 section 4.3 (2): only a segment that spans the last ACK sent may move ts_recent. */
-static void
-rx_timestamp(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-
-    if ((c->flags & CONN_F_TS) != 0 && r->in->opts.has_ts && seq_leq(r->in->seq, c->rcv_acked) &&
-        (int32_t)(r->in->opts.ts_val - c->ts_recent) >= 0) {
-        c->ts_recent = r->in->opts.ts_val;
-        c->ts_recent_tick = tick_of(r->env->now_us);
-    }
 }
 
 /**
@@ -240,258 +213,6 @@ rx_syn(struct rx *r)
     counter_inc(r->env->ctr, CTR_TCP_DROP_FLAGS);
     rx_answer(r, true);
     return false;
-}
-
-/* ---- step 4: ACK ---------------------------------------- */
-
-/** RFC 6298, by the times that the send records hold; by timestamps where those are ambiguous (RFC 7323 section 4). */
-static void
-rx_measure_rtt(struct rx *r, const struct tcp_sent_news *n)
-{
-    struct tcp_conn *c = r->c;
-    const struct tcp_params *p = &r->d->params;
-    uint32_t now_us = (uint32_t)r->env->now_us;
-
-    /* A connection that has just come from another worker's domain may have been sent from later than this pass looked at the clock. */
-    if (n->has_rtt && (int32_t)(now_us - n->newest_us) < 0)
-        return;
-    if (n->has_rtt && !n->retrans) {
-        tcp_rtt_sample(&c->rtt, now_us - n->oldest_us, p->rto_min_us, p->rto_max_us);
-        tcp_rtt_min(&c->rtt, &flow_of(r->d, c)->rtt_window, now_us - n->newest_us, now_us);
-    } else if (n->delivered_bytes > 0 && (c->flags & CONN_F_TS) != 0 && r->in->opts.ts_ecr != 0) {
-        uint32_t ms = tcp_ts_clock(r->env->now_us, c->ts_offset) - r->in->opts.ts_ecr;
-        if (ms > 0 && ms <= p->rto_max_us / 1000)
-            tcp_rtt_sample(&c->rtt, ms * 1000, p->rto_min_us, p->rto_max_us);
-    }
-}
-
-static void
-rx_ack_advance(struct rx *r, struct ack_news *n)
-{
-    struct tcp_conn *c = r->c;
-    tcp_seq ack = r->in->ack;
-    bool fin_acked = conn_fin_sent(c) && seq_gt(ack, c->snd_end);
-    uint32_t bytes = seq_diff(ack, c->snd_una) - fin_acked;
-
-    n->acked = seq_diff(ack, c->snd_una);
-    tcp_sent_ack(sent_store(r->d, r->env->locks), &c->sent, ack, &n->sent);
-    c->snd_una = ack;
-    if ((c->path & (CONN_PATH_PROBE | CONN_PATH_DOUBT)) != 0 ||
-        ((c->path & CONN_PATH_PROVEN) == 0 && n->acked >= c->mss))
-        path_on_ack(r->d, r->env, c, ack - n->acked);
-    if (seq_lt(c->snd_sml, ack))
-        c->snd_sml = ack;
-    c->bytes_acked += bytes;
-    /* MSG_MORE holds data back in its own call alone; from the next ACK on Nagle's rule is what counts, as in Linux. */
-    if ((c->flags & (CONN_F_MORE | CONN_F_CORK)) == CONN_F_MORE &&
-        ((c->flags & CONN_F_NODELAY) != 0 || !seq_gt(c->snd_sml, ack)))
-        c->flags |= CONN_F_PUSH;
-    c->retries = c->backoff = 0;
-    c->soft_err = 0;
-    c->stall_tick = tick_of(r->env->now_us);
-    if (bytes > 0 && c->user != 0)
-        r->env->sink->acked(r->env->sink->ctx, c->user, bytes);
-}
-
-/** RFC 9293 section 3.10.7.4: only a segment newer than the last that changed the window may change it. */
-static void
-rx_window(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-    uint32_t wnd = (uint32_t)r->in->window << c->snd_wscale;
-
-    if (!seq_lt(c->snd_wl1, r->in->seq) && !(c->snd_wl1 == r->in->seq && seq_leq(c->snd_wl2, r->in->ack)))
-        return;
-    c->snd_wnd = wnd;
-    c->snd_wl1 = r->in->seq;
-    c->snd_wl2 = r->in->ack;
-    if (wnd > c->snd_wnd_max)
-        c->snd_wnd_max = wnd;
-    if ((c->flags & CONN_F_PERSIST) != 0) {
-        /* The peer lives. A window again means that the probing is over. */
-        c->retries = 0;
-        if (wnd >= c->mss || wnd >= c->snd_wnd_max / 2) {
-            c->flags &= ~CONN_F_PERSIST;
-            c->backoff = 0;
-            conn_timer_off(c, CONN_T_RTX);
-        }
-    } else if (wnd == 0) {
-        c->retries = 0; /* it shrank below what is under way: it is slow, not dead */
-    }
-}
-
-/** Our SYN is acknowledged, and maybe data that went with it. */
-static bool
-ack_covers_syn(const struct tcp_conn *c, tcp_seq ack)
-{
-    return seq_gt(ack, c->iss) && seq_leq(ack, c->snd_nxt);
-}
-
-/** snd_una moves over our SYN. Data that went with it and was not taken is to be sent again. */
-static void
-active_syn_acked(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-    tcp_seq ack = r->in->ack;
-    uint32_t data_acked = seq_diff(ack, c->iss + 1);
-
-    if (c->flags & CONN_F_FO_DATA) {
-        bool all = ack == c->snd_nxt;
-        counter_inc(r->env->ctr, all ? CTR_TCP_FASTOPEN_ACTIVE : CTR_TCP_FASTOPEN_ACTIVE_FAIL);
-        c->flags |= all ? CONN_F_SYN_DATA : 0;
-        if (!all)
-            c->fastopen_fail = c->retries > 0 ? CONN_FO_SYN_AGAIN : CONN_FO_NOT_ACKED;
-    }
-    c->snd_una = c->snd_nxt = ack;
-    c->syn_acked = true;
-    c->bytes_acked += data_acked;
-    flow_of(r->d, c)->delivered_segs = 1;
-    if (data_acked > 0 && c->user != 0)
-        r->env->sink->acked(r->env->sink->ctx, c->user, data_acked);
-}
-
-/** A listener's child by Fast Open: the ACK of its SYN, which may cover data too, proves the peer's address. */
-static bool
-rx_child_syn_acked(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-    const struct tcp_params *p = &r->d->params;
-
-    if (!ack_covers_syn(c, r->in->ack)) {
-        counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
-        reply_rst(r->env, r->in);
-        return false;
-    }
-    if (c->retries == 0)
-        tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->syn_at_us, p->rto_min_us, p->rto_max_us);
-    fastopen_child_done(r->d, c);
-    flow_of(r->d, c)->delivered_segs++;
-    c->retries = c->backoff = 0;
-    if (c->snd_una == c->snd_nxt)
-        conn_timer_off(c, CONN_T_RTX);
-    else
-        conn_arm_rtx(r->d, r->env, c);
-    if (c->state == TCP_ST_SYN_RECEIVED)
-        conn_set_state(r->env, c, TCP_ST_ESTABLISHED);
-    return true;
-}
-
-/** Simultaneous open: the peer acknowledges our SYN. */
-static bool
-rx_ack_of_syn(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-
-    if (!ack_covers_syn(c, r->in->ack)) {
-        counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
-        reply_rst(r->env, r->in);
-        return false;
-    }
-    active_syn_acked(r);
-    c->snd_wl1 = r->in->seq;
-    c->snd_wl2 = r->in->ack;
-    c->snd_wnd = c->snd_wnd_max = (uint32_t)r->in->window << c->snd_wscale;
-    conn_established(r->d, r->env, c);
-    if (r->dsack.start != r->dsack.end)
-        c->flags |= CONN_F_ACK_NOW; /* its SYN came again: it may not have seen our answer */
-    else if ((c->ecn & CONN_ECN_ACC) != 0 && (c->flags & CONN_F_ACK_NOW) == 0)
-        ecn_on_third_ack(r->d, c, r->in);
-    conn_event(r->env, c, TCP_EVENT_CONNECTED, 0);
-    return true;
-}
-
-/** Whether the ACK field lies where an honest peer's can (RFC 5961 section 5.2). */
-static bool
-rx_ack_acceptable(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-    tcp_seq oldest = c->snd_una - c->snd_wnd_max;
-
-    if (!seq_gt(r->in->ack, c->snd_nxt) && !seq_lt(r->in->ack, oldest))
-        return true;
-    counter_inc(r->env->ctr, CTR_TCP_DROP_ACK);
-    rx_answer(r, true);
-    return false;
-}
-
-static bool
-rx_ack(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-    const struct tcp_in *in = r->in;
-
-    if ((in->flags & TCP_FLAG_ACK) == 0) {
-        counter_inc(r->env->ctr, CTR_TCP_DROP_FLAGS);
-        return false;
-    }
-    if (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0) {
-        rx_timestamp(r);
-        return rx_ack_of_syn(r);
-    }
-    if (!rx_ack_acceptable(r))
-        return false;
-    rx_timestamp(r); /* not before: a forged segment with a timestamp of the future would end the connection */
-    if ((c->flags & CONN_F_FO_CHILD) != 0 && !rx_child_syn_acked(r))
-        return false;
-
-    uint32_t wnd_before = c->snd_wnd;
-    struct ack_news n = {
-        .sent = { .recover = c->recover, .prior_fack = c->sent.fack, .had_sacked = c->sent.sacked_bytes > 0 },
-        .has_ecr = (c->flags & CONN_F_TS) != 0,
-        .ts_ecr = in->opts.ts_ecr,
-        .flight_before = seq_diff(c->snd_nxt, c->snd_una),
-    };
-    /* An ACK that was overtaken may still bring the news of what lies above (RFC 2018 section 4). */
-    if ((c->flags & CONN_F_SACK) != 0 && in->opts.nb_sack > 0)
-        recovery_take_sack(r->d, r->env, c, in, &n);
-    rx_window(r);
-    if (seq_gt(in->ack, c->snd_una)) {
-        rx_ack_advance(r, &n);
-    } else {
-        bool bare =
-            in->data.len == 0 && (in->flags & TCP_FLAG_FIN) == 0 && in->ack == c->snd_una && n.flight_before > 0;
-        n.is_dup = bare && (c->flags & CONN_F_SACK ? n.sacked_bytes > 0 : c->snd_wnd == wnd_before);
-        n.is_pure_dup = bare && n.sacked_bytes == 0 && c->snd_wnd == wnd_before;
-    }
-    if (c->ecn != 0)
-        ecn_on_ack(r->d, c, in, &n);
-    rx_measure_rtt(r, &n.sent);
-    recovery_on_ack(r->d, r->env, c, &n);
-    return true;
-}
-
-/** What our FIN's acknowledgement changes. */
-static bool
-rx_fin_acked(struct rx *r)
-{
-    struct tcp_conn *c = r->c;
-
-    if (!conn_fin_sent(c) || !seq_gt(c->snd_una, c->snd_end))
-        return true;
-    switch (c->state) {
-    case TCP_ST_FIN_WAIT_1:
-        conn_set_state(r->env, c, TCP_ST_FIN_WAIT_2);
-        if ((c->flags & CONN_F_ORPHAN) == 0)
-            return true;
-        if (c->opts.linger2_s == TCP_LINGER2_NONE) {
-            reply_rst(r->env, r->in);
-            rx_end(r, 0);
-            return false;
-        }
-        conn_timer_set(r->d, r->env, c, CONN_T_KEEP,
-                       r->env->now_us +
-                           (c->opts.linger2_s != 0 ? c->opts.linger2_s * 1000000ull : r->d->params.fin_wait2_us));
-        return true;
-    case TCP_ST_CLOSING:
-        conn_time_wait(r->d, r->env, c);
-        r->c = NULL;
-        return false;
-    case TCP_ST_LAST_ACK:
-        rx_end(r, 0);
-        return false;
-    default:
-        return true;
-    }
 }
 
 /* ---- step 5: data ---------------------------------------- */
@@ -649,12 +370,13 @@ rx_make_room(struct rx *r)
 static bool
 rx_data(struct rx *r)
 {
+    const uint32_t states = 1u << TCP_ST_ESTABLISHED | 1u << TCP_ST_FIN_WAIT_1 | 1u << TCP_ST_FIN_WAIT_2;
     struct tcp_conn *c = r->c;
 
     if (r->data.len == 0)
         return true;
     bool child = c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) != 0;
-    if (c->state != TCP_ST_ESTABLISHED && c->state != TCP_ST_FIN_WAIT_1 && c->state != TCP_ST_FIN_WAIT_2 && !child)
+    if ((states >> c->state & 1) == 0 && !child)
         return true; /* after its FIN a peer has nothing to say (section 3.10.7.4, seventh) */
     if (c->flags & CONN_F_ORPHAN) {
         /* RFC 2525 section 2.17: nobody will read this, and the peer must learn it. What it acknowledges is what it expects
@@ -936,13 +658,38 @@ rx_strip_known_syn(struct rx *r, struct tcp_in *copy)
 static void
 rx_run(struct rx *r)
 {
-    if (!rx_is_expected(r) && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
+    bool expected = rx_is_expected(r);
+
+    if (!expected && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
         return;
     if (r->c->ecn != 0)
         ecn_on_segment(r->d, r->env, r->c, r->in);
-    if (!rx_ack(r) || !rx_fin_acked(r) || !rx_data(r))
+    if (!(expected && rx_ack_plain(r)) && (!rx_ack(r) || !rx_fin_acked(r)))
         return;
-    rx_fin(r);
+    if (rx_data(r))
+        rx_fin(r);
+}
+
+/** Before the handshake is complete on both sides; true if that was all. */
+static __attribute__((noinline)) bool
+rx_handshake(struct rx *r, struct tcp_in *copy)
+{
+    struct tcp_conn *c = r->c;
+    const struct tcp_in *in = r->in;
+
+    if (c->state == TCP_ST_SYN_SENT) {
+        syn_sent_input(r);
+        return true;
+    }
+    if ((c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0) &&
+        (in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN && in->seq == c->irs) {
+        if (c->ecn & CONN_ECN_ACC)
+            ecn_on_syn_again(r->d, c, in);
+        conn_send_syn(r->d, r->env, c); /* its SYN again: our answer was lost */
+        return true;
+    }
+    rx_strip_known_syn(r, copy);
+    return false;
 }
 
 void
@@ -950,6 +697,7 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
 {
     struct tcp_in copy;
     struct rx r = { .d = d, .env = env, .c = c, .in = in, .seq = in->seq, .data = in->data };
+    bool over = false;
 
     r.fin = (in->flags & TCP_FLAG_FIN) != 0;
     c->segs_in++;
@@ -959,22 +707,12 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
         c->last_data_tick = c->last_rcv_tick;
     }
     c->keep_probes = 0;
-    if (c->state == TCP_ST_SYN_SENT) {
-        syn_sent_input(&r);
-        *taken = r.taken;
-        return;
-    }
-    if ((c->state == TCP_ST_SYN_RECEIVED || (c->flags & CONN_F_FO_CHILD) != 0) &&
-        (in->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN && in->seq == c->irs) {
-        if (c->ecn & CONN_ECN_ACC)
-            ecn_on_syn_again(d, c, in);
-        conn_send_syn(d, env, c); /* its SYN again: our answer was lost */
-        return;
-    }
-    rx_strip_known_syn(&r, &copy);
-    rx_run(&r);
+    if (__builtin_expect(c->state != TCP_ST_ESTABLISHED || (c->flags & CONN_F_FO_CHILD) != 0, 0))
+        over = rx_handshake(&r, &copy);
+    if (!over)
+        rx_run(&r);
     *taken = r.taken;
-    if (r.c == NULL)
+    if (over || r.c == NULL)
         return; /* with its slot went what its burst owed */
     if (d->burst.conn != 0) /* never where other threads are in the domain */
         burst_goes_on(d, c, &r.dsack);

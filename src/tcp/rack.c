@@ -24,11 +24,7 @@ tcp_rack_delivered(struct tcp_rack *r, const struct tcp_sent_news *n, uint32_t n
     /* An answer that came sooner than any other answers an earlier copy. */
     if (n->last_retrans && min_rtt_us != UINT32_MAX && rtt_us < min_rtt_us)
         return;
-    if (r->rtt_us != 0 && !tcp_sent_after(n->last_us, n->last_end, r->sent_us, r->end))
-        return;
-    r->rtt_us = rtt_us > 0 ? rtt_us : 1;
-    r->sent_us = n->last_us;
-    r->end = n->last_end;
+    tcp_rack_latest(r, n->last_us, n->last_end, now_us);
 }
 
 void

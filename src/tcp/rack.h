@@ -27,6 +27,17 @@ void tcp_rack_init(struct tcp_rack *r);
 /** Steps 1 and 2 of section 6.2: n has arrived. min_rtt_us: UINT32_MAX if unknown. */
 void tcp_rack_delivered(struct tcp_rack *r, const struct tcp_sent_news *n, uint32_t now_us, uint32_t min_rtt_us);
 
+/** What was sent at sent_us and ends at end has arrived: is it what was sent last of all that has? */
+static inline void
+tcp_rack_latest(struct tcp_rack *r, uint32_t sent_us, tcp_seq end, uint32_t now_us)
+{
+    if (r->rtt_us != 0 && !tcp_sent_after(sent_us, end, r->sent_us, r->end))
+        return;
+    r->rtt_us = now_us != sent_us ? now_us - sent_us : 1;
+    r->sent_us = sent_us;
+    r->end = end;
+}
+
 /** A DSACK came while snd_una was una: reordering was taken for loss (step 4, RACK.dsack_round). */
 void tcp_rack_dsack(struct tcp_rack *r, tcp_seq una, tcp_seq snd_nxt);
 

@@ -266,18 +266,20 @@ rtt_of(const struct tcp_env *env, const struct ack_news *n)
 }
 
 static void
-grow(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct ack_news *n,
-     uint32_t delivered_bytes)
+grow(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t delivered_bytes, uint32_t rtt_us)
 {
+    const struct tcp_cc_ops *ops = control_of(c);
     struct tcp_cc_event ev;
 
-    if (control_of(c)->has_model)
+    if (ops->has_model)
         return;
-    cc_event_fill(&ev, d, env, c, delivered_bytes);
-    ev.rtt_us = rtt_of(env, n);
-    if (c->ca_state == CONN_CA_LOSS)
-        ev.cwnd_limited = true;
-    control_of(c)->on_ack(&c->cc, &ev);
+    if (c->ca_state == CONN_CA_LOSS || conn_cwnd_is_used(c, flow_of(d, c))) {
+        cc_event_fill(&ev, d, env, c, delivered_bytes);
+        ev.rtt_us = rtt_us;
+        ops->on_ack(&c->cc, &ev);
+    } else if (ops->on_unused != NULL) {
+        ops->on_unused(&c->cc);
+    }
 }
 
 /** A control with a model hears of everything, when everything is known. */
@@ -314,7 +316,7 @@ ack_while_open(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn 
         }
         set_open(c);
         if (n->acked > 0)
-            grow(d, env, c, n, delivered_bytes);
+            grow(d, env, c, delivered_bytes, rtt_of(env, n));
         return;
     }
     if (enter_recovery(d, env, c))
@@ -388,7 +390,7 @@ ack_after_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     if (try_undo(d, env, c, n) || forward_rto(d, env, c, n))
         return;
     if (n->acked > 0)
-        grow(d, env, c, n, delivered_bytes);
+        grow(d, env, c, delivered_bytes, rtt_of(env, n));
     if (seq_geq(c->snd_una, c->recover))
         leave_recovery(d, env, c);
 }
@@ -460,6 +462,44 @@ rearm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const
     }
 }
 
+/** Of how many segments they are worth; a division is dear. */
+static uint32_t
+segs_in(const struct tcp_conn *c, uint32_t bytes)
+{
+    return bytes <= c->mss ? bytes > 0 : (bytes + c->mss - 1) / c->mss;
+}
+
+bool
+recovery_is_plain(const struct tcp_conn *c)
+{
+    const uint32_t odd = CONN_F_FO_CHILD | CONN_F_PERSIST | CONN_F_TLP | CONN_F_REO | CONN_F_PACED;
+    const struct tcp_cc_ops *ops = control_of(c);
+    uint32_t trouble = ((c->flags ^ CONN_F_SACK) & (odd | CONN_F_SACK)) | c->ca_state | c->ecn |
+                       (c->path & (CONN_PATH_PROBE | CONN_PATH_DOUBT)) | c->sent.sacked_bytes | c->sent.lost_bytes;
+
+    /* A reduction may still be there to be undone: only a DSACK could, the echoes of what was sent before it have come. */
+    return trouble == 0 && !ops->has_model && ops->on_feedback == NULL;
+}
+_Static_assert(CONN_CA_OPEN == 0, "any other state is trouble");
+
+void
+recovery_on_plain_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t acked,
+                      const struct tcp_sent_once *once)
+{
+    struct tcp_flow *f = flow_of(d, c);
+    uint32_t now_us = (uint32_t)env->now_us;
+    struct tcp_rate_sample sample;
+
+    tcp_rack_latest(&c->rack, once->newest_us, c->snd_una, now_us);
+    f->delivered_segs += segs_in(c, acked);
+    grow(d, env, c, acked, now_us - once->newest_us);
+    tcp_rate_on_ack(&f->rate, &once->last_mark, once->newest_us, acked, c->rtt.min_us, now_us, &sample);
+    if (c->snd_una == c->snd_nxt)
+        conn_timer_off(c, CONN_T_RTX);
+    else
+        conn_arm_rtx(d, env, c);
+}
+
 void
 recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n)
 {
@@ -479,7 +519,7 @@ recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     note_reordering(d, c, n);
     judge_probe(d, env, c, n);
     uint32_t delivered_bytes = count_delivered(c, n);
-    f->delivered_segs += (delivered_bytes + c->mss - 1) / c->mss;
+    f->delivered_segs += segs_in(c, delivered_bytes);
     take_marks(d, env, c, n, delivered_bytes);
     uint32_t lost_before = c->sent.lost_bytes;
     if (c->sent.sacked_bytes > 0 || c->ca_state != CONN_CA_OPEN)
