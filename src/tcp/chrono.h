@@ -12,21 +12,27 @@ enum tcp_limit { TCP_LIMIT_IDLE, TCP_LIMIT_BUSY, TCP_LIMIT_WINDOW, TCP_LIMIT_BUF
 
 struct tcp_chrono {
     uint64_t spent_us[TCP_LIMIT_COUNT - 1]; /**< busy, and of that by the peer's window and by the send buffer alone */
-    uint64_t since_us : 62;
-    uint64_t now : 2; /**< enum tcp_limit */
+    uint64_t state; /**< since when, in microseconds, above two bits of enum tcp_limit */
 };
-_Static_assert(TCP_LIMIT_COUNT <= 4, "tcp_chrono.now");
+_Static_assert(TCP_LIMIT_COUNT <= 4, "tcp_chrono.state");
+
+static inline enum tcp_limit
+tcp_chrono_now(const struct tcp_chrono *l)
+{
+    return (enum tcp_limit)(l->state & 3);
+}
 
 /** From now on it is `limit`. */
 static inline void
 tcp_chrono_set(struct tcp_chrono *l, enum tcp_limit limit, uint64_t now_us)
 {
-    if (l->now == (unsigned)limit)
+    enum tcp_limit was = tcp_chrono_now(l);
+
+    if (was == limit)
         return;
-    if (l->now != TCP_LIMIT_IDLE)
-        l->spent_us[l->now - 1] += now_us - l->since_us;
-    l->now = (unsigned)limit & 3u;
-    l->since_us = now_us & (UINT64_MAX >> 2);
+    if (was != TCP_LIMIT_IDLE)
+        l->spent_us[was - 1] += now_us - (l->state >> 2);
+    l->state = now_us << 2 | limit;
 }
 
 /** Microseconds spent at `limit` until now_us; for TCP_LIMIT_BUSY those of all the others too. */
@@ -37,7 +43,7 @@ tcp_chrono_spent_us(const struct tcp_chrono *l, enum tcp_limit limit, uint64_t n
 
     for (unsigned i = TCP_LIMIT_BUSY; i < TCP_LIMIT_COUNT; i++)
         if (limit == TCP_LIMIT_BUSY || i == (unsigned)limit)
-            sum += l->spent_us[i - 1] + (l->now == i ? now_us - l->since_us : 0);
+            sum += l->spent_us[i - 1] + (tcp_chrono_now(l) == i ? now_us - (l->state >> 2) : 0);
     return sum;
 }
 

@@ -160,36 +160,15 @@ conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t events,
     env->sink->event(env->sink->ctx, c->user, events, events & TCP_EVENT_ERROR ? err : 0);
 }
 
-/* A node armed too early fires in vain and is armed anew: moving a deadline back costs nothing here. */
-static inline void
-node_arm_by(struct tcp_domain *d, uint32_t node, uint32_t tick, uint64_t at_us)
+void
+conn_node_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t node, uint32_t tick, uint64_t at_us)
 {
     struct wheel_node *nodes = domain_timers(d);
 
-    if (!wheel_is_armed(&nodes[node]) || (int32_t)(nodes[node].due_tick - tick) > 0)
+    guard_inner(env->locks, TCP_INNER_TIMERS);
+    if (conn_node_is_late(&nodes[node], tick))
         wheel_arm(&d->wheel, nodes, node, at_us);
-}
-
-static __attribute__((noinline)) void
-node_arm_by_guarded(struct tcp_domain *d, const struct tcp_locks *l, uint32_t node, uint32_t tick, uint64_t at_us)
-{
-    guard_inner(l, TCP_INNER_TIMERS);
-    node_arm_by(d, node, tick, at_us);
-    unguard_inner(l, TCP_INNER_TIMERS);
-}
-
-void
-conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t, uint64_t at_us)
-{
-    uint32_t tick = tick_of(at_us + WHEEL_TICK_US - 1);
-
-    if (tick == 0)
-        tick = 1;
-    c->timer_at[t] = tick;
-    if (GUARDED(env->locks))
-        node_arm_by_guarded(d, env->locks, conn_index(d, c), tick, at_us);
-    else
-        node_arm_by(d, conn_index(d, c), tick, at_us);
+    unguard_inner(env->locks, TCP_INNER_TIMERS);
 }
 
 struct tcp_tally *

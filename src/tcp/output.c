@@ -613,6 +613,18 @@ output_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     return len != 0;
 }
 
+/** New data has been sent: the timer runs for it, or the probe from now on. */
+static void
+output_arm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    if (c->timer_at[CONN_T_RTX] != 0 && (c->flags & (CONN_F_PERSIST | CONN_F_PTO)) == 0)
+        return;
+    if (c->flags & CONN_F_PERSIST)
+        c->retries = c->backoff = 0;
+    c->flags &= ~CONN_F_PERSIST;
+    conn_arm_rtx(d, env, c);
+}
+
 /** Send a burst of new data, at most max_bytes of it; false if none may go. */
 static bool
 output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t pipe, uint32_t max_bytes)
@@ -621,15 +633,9 @@ output_new(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
 
     if ((c->path & CONN_PATH_SEARCH) == 0 || !output_probe(d, env, c, pipe, &sent))
         sent = output_burst(d, env, c, pipe, max_bytes);
-    if (!sent)
-        return false;
-    if (c->timer_at[CONN_T_RTX] == 0 || (c->flags & (CONN_F_PERSIST | CONN_F_PTO)) != 0) {
-        if (c->flags & CONN_F_PERSIST)
-            c->retries = c->backoff = 0;
-        c->flags &= ~CONN_F_PERSIST;
-        conn_arm_rtx(d, env, c);
-    }
-    return true;
+    if (sent)
+        output_arm(d, env, c);
+    return sent;
 }
 
 void
@@ -715,9 +721,9 @@ output_after_idle(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 
 /** RFC 7661 wants to know whether cwnd was what held data back; it is judged over a window. */
 static void
-note_cwnd_use(struct tcp_conn *c, struct tcp_flow *f)
+note_cwnd_use(struct tcp_conn *c, struct tcp_flow *f, uint32_t pipe)
 {
-    bool limited = conn_pipe(c) + c->mss > c->cc.cwnd_bytes;
+    bool limited = pipe + c->mss > c->cc.cwnd_bytes;
     uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
 
     if (seq_lt(c->snd_una, f->usage_seq) && !limited &&
@@ -774,25 +780,36 @@ output_port_is_full(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
 
 /** Everything has been sent and the window has room: samples from here on tell of the application. */
 static void
-note_app_limited(const struct tcp_conn *c, struct tcp_flow *f)
+note_app_limited(const struct tcp_conn *c, struct tcp_flow *f, uint32_t pipe)
 {
-    uint32_t pipe = conn_pipe(c);
-
     if (!seq_gt(c->snd_end, c->snd_nxt) && c->sent.lost_bytes == 0 && pipe < c->cc.cwnd_bytes)
         tcp_rate_app_limited(&f->rate, pipe);
 }
 
-/** Send what may go: first what is lost, then new data. False if it waits for the port. */
+/**
+ * Whether what is queued is one segment at most, nothing is lost, and nothing holds it back: mostly so for a request, an answer, a message behind others. Then this is all that
+ * output_all would find.
+ */
 static bool
-output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+output_is_one(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c)
+{
+    const uint32_t odd = CONN_F_FIN_QUEUED | CONN_F_CORK | CONN_F_MORE | CONN_F_PACED | CONN_F_PERSIST;
+    uint32_t len = seq_diff(c->snd_end, c->snd_nxt), flight = seq_diff(c->snd_nxt, c->snd_una);
+    uint32_t trouble = (c->flags & odd) | c->ca_state | (c->path & CONN_PATH_SEARCH) | c->records |
+                       c->sent.sacked_bytes | c->sent.lost_bytes;
+
+    if (trouble != 0 || len > c->mss || flight + len > c->snd_wnd || (flight > 0 && flight + len > c->cc.cwnd_bytes))
+        return false;
+    return (len == c->mss || may_send_partial(c)) && !env->tx_full && !tcp_waiters_any(&d->waiters);
+}
+
+/** First what is lost, then new data. False if it waits for the port. */
+static bool
+output_all(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     uint32_t budget = (uint32_t)BURST_SEGS * c->mss;
-    tcp_seq first = c->snd_nxt;
     bool waits = false;
 
-    if (c->path & CONN_PATH_LOWERED)
-        path_grow_old(d, env, c);
-    output_after_idle(d, env, c);
     while (has_to_send(c) && !output_paced_out(d, env, c)) {
         waits = output_port_is_full(d, env, c);
         if (waits)
@@ -811,21 +828,42 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         if (budget < c->mss)
             budget = c->mss;
     }
-    c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
+    return !waits;
+}
+
+/** Send what may go, if there is something to send. False if it waits for the port. */
+static bool
+output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    tcp_seq first = c->snd_nxt;
+    bool done = true;
+
+    if (c->path & CONN_PATH_LOWERED)
+        path_grow_old(d, env, c);
+    output_after_idle(d, env, c);
+    if (output_is_one(d, env, c)) {
+        uint32_t len = seq_diff(c->snd_end, c->snd_nxt);
+        send_new(d, env, c, len, false, len > c->snd_wnd_max / 2);
+        output_arm(d, env, c);
+    } else {
+        done = output_all(d, env, c);
+    }
     if (c->snd_nxt != first) {
         struct tcp_flow *f = flow_of(d, c);
-        note_cwnd_use(c, f);
-        note_app_limited(c, f);
+        uint32_t pipe = conn_pipe(c);
+        note_cwnd_use(c, f, pipe);
+        note_app_limited(c, f, pipe);
     }
-    return !waits;
+    return done;
 }
 
 void
 conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (can_send_data(c)) {
-        if (output_data(d, env, c))
+        if (has_to_send(c) && output_data(d, env, c))
             output_arm_held(d, env, c);
+        c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
         tcp_chrono_set(&flow_of(d, c)->chrono, limit_of(c), env->now_us);
     }
     if (c->flags & CONN_F_ACK_NOW)

@@ -208,8 +208,8 @@ settle(struct tcp_conn *c, struct tcp_flow *f)
     f->rate.delivered_us = f->rate.first_sent_us = 0;
     f->tune.window_at_us = f->tune.round_at_us = f->tune.taken_bytes = 0;
     f->tune.window_end = 0;
-    if (f->chrono.now == TCP_LIMIT_IDLE)
-        f->chrono.since_us = 0;
+    if (tcp_chrono_now(&f->chrono) == TCP_LIMIT_IDLE)
+        f->chrono.state = 0;
 }
 
 /** Are all entries of [first, last] parked? */
