@@ -57,11 +57,10 @@ eth_parse(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t *l2_len, bool *t
 void
 eth_prepend(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_addr *dst, uint16_t type)
 {
-    struct rte_ether_hdr *eth = (struct rte_ether_hdr *)rte_pktmbuf_prepend(m, ETH_HDR_LEN);
+    char *hdr = rte_pktmbuf_prepend(m, ETH_HDR_LEN);
 
     if (dst != NULL) {
-        eth->dst_addr = *dst;
+        ((struct rte_ether_hdr *)hdr)->dst_addr = *dst;
     }
-    eth->src_addr = ip->q->port->mac;
-    eth->ether_type = rte_cpu_to_be_16(type);
+    eth_write(ip, hdr, type);
 }

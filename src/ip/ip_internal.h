@@ -252,6 +252,16 @@ ip_caps(const struct ip_ctx *ip)
     return &ip->q->port->caps;
 }
 
+/** An Ethernet header with our source, but for the destination. */
+static inline void
+eth_write(const struct ip_ctx *ip, char *hdr, uint16_t type)
+{
+    struct rte_ether_hdr *eth = (struct rte_ether_hdr *)hdr;
+
+    eth->src_addr = ip->q->port->mac;
+    eth->ether_type = rte_cpu_to_be_16(type);
+}
+
 static inline void
 drop(struct ip_ctx *ip, struct rte_mbuf *m, enum counter_id why)
 {

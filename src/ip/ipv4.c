@@ -83,23 +83,25 @@ header_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const void
 }
 
 /** Lengths, version, checksum, options (RFC 1122 section 3.2.1). Fills v; false if the packet must be dropped (counted). */
-static bool
+static inline bool
 check_header(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l3_off, struct ipv4_view *v)
 {
     const struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l3_off);
     unsigned hdr_len, total_len;
+    bool plain;
 
     if (rte_pktmbuf_data_len(m) < l3_off + IPV4_HDR_MIN) {
         counter_inc(ip->ctr, CTR_IP_DROP_SHORT);
         return false;
     }
-    hdr_len = rte_ipv4_hdr_len(hdr);
+    plain = likely(hdr->version_ihl == RTE_IPV4_VHL_DEF);
+    hdr_len = plain ? IPV4_HDR_MIN : rte_ipv4_hdr_len(hdr);
     total_len = rte_be_to_cpu_16(hdr->total_length);
-    if (hdr->version_ihl >> 4 != IPVERSION || hdr_len < IPV4_HDR_MIN || total_len < hdr_len) {
+    if ((!plain && (hdr->version_ihl >> 4 != IPVERSION || hdr_len < IPV4_HDR_MIN)) || total_len < hdr_len) {
         counter_inc(ip->ctr, CTR_IP_DROP_HEADER);
         return false;
     }
-    if (rte_pktmbuf_data_len(m) < l3_off + hdr_len || rte_pktmbuf_pkt_len(m) < l3_off + total_len) {
+    if ((!plain && rte_pktmbuf_data_len(m) < l3_off + hdr_len) || rte_pktmbuf_pkt_len(m) < l3_off + total_len) {
         counter_inc(ip->ctr, CTR_IP_DROP_SHORT);
         return false;
     }
@@ -107,8 +109,7 @@ check_header(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l3_off, struct ipv4
         counter_inc(ip->ctr, CTR_IP_DROP_CHECKSUM);
         return false;
     }
-    if (unlikely(hdr_len > IPV4_HDR_MIN) &&
-        !check_options(ip, (const uint8_t *)hdr + IPV4_HDR_MIN, hdr_len - IPV4_HDR_MIN)) {
+    if (!plain && !check_options(ip, (const uint8_t *)hdr + IPV4_HDR_MIN, hdr_len - IPV4_HDR_MIN)) {
         return false;
     }
     if (rte_pktmbuf_pkt_len(m) > l3_off + total_len) {
@@ -149,14 +150,13 @@ check_addresses(struct ip_ctx *ip, const struct ipv4_view *v, bool to_group)
 bool
 ip_tcp_csum_ok(const void *segment, uint16_t len, const struct ip_addr *src, const struct ip_addr *dst)
 {
-    uint64_t pseudo =
-        (uint64_t)ip_addr_to_v4(src) + ip_addr_to_v4(dst) + rte_cpu_to_be_16(IPPROTO_TCP) + rte_cpu_to_be_16(len);
+    uint64_t pseudo = (uint64_t)ip_addr_to_v4(src) + ip_addr_to_v4(dst) + sum_of_be16(IPPROTO_TCP + len);
 
     return sum_fold(pseudo + sum_add(segment, len)) == 0xffff;
 }
 
 /** The TCP checksum: by the port, or here. *good: false = the caller has to see to it. */
-static bool
+static inline bool
 tcp_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct ipv4_view *v, bool *good)
 {
     uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
@@ -171,19 +171,20 @@ tcp_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct 
 }
 
 /** The header must lie whole in the first segment: a first fragment too small for it is an attack (RFC 1858 section 3). */
-static bool
+static inline bool
 tcp_input(struct ip_ctx *ip, struct rte_mbuf *m, const struct ipv4_view *v, struct ip_packet *out)
 {
     const struct rte_tcp_hdr *tcp = rte_pktmbuf_mtod_offset(m, const struct rte_tcp_hdr *, v->l4_off);
+    unsigned there = RTE_MIN((unsigned)rte_pktmbuf_data_len(m), (unsigned)v->l4_off + v->l4_len);
     unsigned hdr_len;
     bool good = true;
 
-    if (v->l4_len < sizeof(*tcp) || rte_pktmbuf_data_len(m) < v->l4_off + sizeof(*tcp)) {
+    if (there < v->l4_off + sizeof(*tcp)) {
         drop(ip, m, CTR_TCP_DROP_SHORT);
         return false;
     }
     hdr_len = (tcp->data_off >> 4) * 4u;
-    if (hdr_len < sizeof(*tcp) || hdr_len > v->l4_len || rte_pktmbuf_data_len(m) < v->l4_off + hdr_len) {
+    if (hdr_len < sizeof(*tcp) || there < v->l4_off + hdr_len) {
         drop(ip, m, CTR_TCP_DROP_SHORT);
         return false;
     }
@@ -242,17 +243,12 @@ view_whole(const struct rte_mbuf *m, struct ipv4_view *v)
     v->reassembled = true;
 }
 
-bool
-ipv4_input(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l2_len, bool to_group, struct ip_packet *out,
-           uint64_t now_us)
+/** A fragment, or no TCP: apart, and with a view of its own, so that the others' stays in registers. */
+static __rte_noinline bool
+input_other(struct ip_ctx *ip, struct rte_mbuf *m, struct ipv4_view v, bool fragment, struct ip_packet *out,
+            uint64_t now_us)
 {
-    struct ipv4_view v;
-
-    if (!check_header(ip, m, l2_len, &v) || !check_addresses(ip, &v, to_group)) {
-        rte_pktmbuf_free(m);
-        return false;
-    }
-    if (unlikely(rte_ipv4_frag_pkt_is_fragmented(rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l2_len)))) {
+    if (fragment) {
         m = frag_input(ip, m, &v, now_us);
         if (m == NULL) {
             return false;
@@ -275,4 +271,23 @@ ipv4_input(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l2_len, bool to_group
         break;
     }
     return false;
+}
+
+bool
+ipv4_input(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l2_len, bool to_group, struct ip_packet *out,
+           uint64_t now_us)
+{
+    struct ipv4_view v;
+    bool fragment;
+
+    if (unlikely(!check_header(ip, m, l2_len, &v) || !check_addresses(ip, &v, to_group))) {
+        rte_pktmbuf_free(m);
+        return false;
+    }
+    fragment = rte_ipv4_frag_pkt_is_fragmented(rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l2_len));
+    if (unlikely(fragment || v.proto != IPPROTO_TCP)) {
+        return input_other(ip, m, v, fragment, out, now_us);
+    }
+    counter_inc(ip->ctr, CTR_IP_RX);
+    return tcp_input(ip, m, &v, out);
 }

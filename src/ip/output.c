@@ -50,7 +50,7 @@ l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off
 {
     /* Not by rte_ipv4_phdr_cksum: the header's total length is not to be trusted after reassembly. */
     uint64_t pseudo =
-        (uint64_t)ip_hdr->src_addr + ip_hdr->dst_addr + rte_cpu_to_be_16(ip_hdr->next_proto_id) + rte_cpu_to_be_16(len);
+        (uint64_t)ip_hdr->src_addr + ip_hdr->dst_addr + sum_of_be16((uint32_t)ip_hdr->next_proto_id + len);
 
     return sum_fold(pseudo + chain_add(m, off, len));
 }
@@ -142,22 +142,42 @@ find_hop(struct ip_ctx *ip, uint32_t dst, uint64_t now_us)
     return r != NULL ? neigh_get(ip, r->next_hop != 0 ? r->next_hop : dst, now_us) : NULL;
 }
 
-/** As that, remembering it, where no other worker takes entries away. */
-static struct neigh *
-next_hop(struct ip_ctx *ip, uint32_t dst, uint64_t now_us)
+static inline struct hop *
+hop_of(struct ip_ctx *ip, uint32_t dst)
 {
-    struct hop *h = &ip->hop[(rte_be_to_cpu_32(dst) ^ dst) & (HOP_CACHE - 1)];
-    const struct ip_tables *t = ip->tables;
+    return &ip->hop[(rte_be_to_cpu_32(dst) ^ dst) & (HOP_CACHE - 1)];
+}
 
-    if (likely(h->dst == dst && h->neigh != NULL && h->route_generation == t->routes.generation &&
-               h->neigh_generation == t->arp.generation)) {
-        return h->neigh;
+/** The neighbour that was remembered for dst, which is not our own address; NULL: find_way has to look. */
+static inline struct neigh *
+way_known(struct ip_ctx *ip, const struct ip_addr *dst)
+{
+    const struct ip_tables *t = ip->tables;
+    const struct hop *h = hop_of(ip, ip_addr_to_v4(dst));
+    bool good = h->dst == ip_addr_to_v4(dst) && h->route_generation == t->routes.generation &&
+                h->neigh_generation == t->arp.generation && ip_addr_is_v4(dst);
+
+    return likely(good) ? h->neigh : NULL;
+}
+
+/** Is there a route? The neighbour is remembered where no other worker takes entries away; elsewhere it stays NULL. */
+static bool
+find_way(struct ip_ctx *ip, const struct ip_addr *dst, struct neigh **n, uint64_t now_us)
+{
+    const struct ip_tables *t = ip->tables;
+    uint32_t addr = ip_addr_to_v4(dst);
+
+    if (!ip_addr_is_v4(dst)) {
+        return false;
     }
-    h->neigh = find_hop(ip, dst, now_us);
-    h->dst = dst;
-    h->route_generation = t->routes.generation;
-    h->neigh_generation = t->arp.generation;
-    return h->neigh;
+    if (ip->shared) {
+        return route_lookup(&t->routes, addr) != NULL;
+    }
+    *n = find_hop(ip, addr, now_us);
+    *hop_of(ip, addr) = (struct hop){
+        .dst = addr, .route_generation = t->routes.generation, .neigh_generation = t->arp.generation, .neigh = *n
+    };
+    return *n != NULL;
 }
 
 /**
@@ -215,22 +235,22 @@ output_local(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
     counter_inc(ip->ctr, CTR_IP_LOCAL);
 }
 
-/** Prepend the IPv4 header, without its checksum. m starts with the transport header. */
-static void
-prepend_ipv4(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
+/** An IPv4 header without its checksum. */
+static inline void
+write_ipv4(struct ip_ctx *ip, char *hdr, const struct ip_send *s, uint64_t total_len)
 {
-    uint64_t total_len = rte_pktmbuf_pkt_len(m) + IPV4_HDR_MIN;
-    /* Random, so that it tells nobody how much we send; RFC 6864 lets it be anything where DF is set. */
-    uint64_t id = rte_be_to_cpu_16((uint16_t)rng_next(&ip->rng));
-    /* TCP finds out the path's MTU (RFC 1191), unless it is told not to; an echo reply must get through. */
-    uint64_t frag = s->proto == IPPROTO_TCP && !s->may_be_cut ? RTE_IPV4_HDR_DF_FLAG : 0;
+    /*
+     * TCP finds out the path's MTU (RFC 1191), unless it is told not to; an echo reply must get through. With DF the identification is 0, by which receivers that gather segments
+     * know those of one stream (RFC 6864 lets it be anything); else random, so that it tells nobody how much we send.
+     */
+    bool df = s->proto == IPPROTO_TCP && !s->may_be_cut;
+    uint64_t frag = likely(df) ? RTE_IPV4_HDR_DF_FLAG : (uint64_t)(uint16_t)rng_next(&ip->rng) << 16;
     uint64_t ttl = s->ttl != 0 ? s->ttl : IP_DEFAULT_TTL;
     /* RFC 791 figure 4 in words of eight bytes, as the checksum reads them in a moment: a load that needs the bytes of two stores waits until both have left the store buffer. */
     uint64_t words[2] = {
-        rte_cpu_to_be_64((uint64_t)RTE_IPV4_VHL_DEF << 56 | (uint64_t)s->tos << 48 | total_len << 32 | id << 16 | frag),
+        rte_cpu_to_be_64((uint64_t)RTE_IPV4_VHL_DEF << 56 | (uint64_t)s->tos << 48 | total_len << 32 | frag),
         rte_cpu_to_be_64(ttl << 56 | (uint64_t)s->proto << 48 | rte_be_to_cpu_32(ip_addr_to_v4(&s->src))),
     };
-    char *hdr = rte_pktmbuf_prepend(m, IPV4_HDR_MIN);
     uint32_t dst = ip_addr_to_v4(&s->dst);
 
     memcpy(hdr, &words[0], sizeof(words[0]));
@@ -286,41 +306,36 @@ int
 ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64_t now_us)
 {
     bool tcp = s->proto == IPPROTO_TCP;
-    uint32_t dst = ip_addr_to_v4(&s->dst);
-    struct neigh *n = NULL;
-    bool way;
+    uint32_t dst = ip_addr_to_v4(&s->dst), len = rte_pktmbuf_pkt_len(m);
+    struct neigh *n = way_known(ip, &s->dst);
+    char *hdr;
 
-    if (is_too_big(ip, m, s)) {
+    if (unlikely(is_too_big(ip, m, s))) {
         drop(ip, m, CTR_IP_DROP_TOO_BIG);
         return -EMSGSIZE;
     }
-    if (ip_is_local(ip, &s->dst)) {
-        output_local(ip, m, s);
-        return 0;
-    }
-    if (likely(!ip->shared)) {
-        n = ip_addr_is_v4(&s->dst) ? next_hop(ip, dst, now_us) : NULL;
-        way = n != NULL;
-    } else {
-        way = ip_addr_is_v4(&s->dst) && route_lookup(&ip->tables->routes, dst) != NULL;
-    }
-    if (unlikely(!way)) {
-        drop(ip, m, CTR_IP_DROP_NO_ROUTE);
-        return -EHOSTUNREACH;
+    if (unlikely(n == NULL)) {
+        if (ip_is_local(ip, &s->dst)) {
+            output_local(ip, m, s);
+            return 0;
+        }
+        if (!find_way(ip, &s->dst, &n, now_us)) {
+            drop(ip, m, CTR_IP_DROP_NO_ROUTE);
+            return -EHOSTUNREACH;
+        }
     }
     counter_inc(ip->ctr, CTR_IP_TX);
     /* What the port said about a packet that we turn round (an echo) says nothing about the packet that we send. */
     m->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
-    prepend_ipv4(ip, m, s);
-    if (unlikely(!tcp && rte_pktmbuf_pkt_len(m) > ip->q->port->mtu)) {
+    if (unlikely(!tcp && len + IPV4_HDR_MIN > ip->q->port->mtu)) {
+        write_ipv4(ip, rte_pktmbuf_prepend(m, IPV4_HDR_MIN), s, len + IPV4_HDR_MIN);
         return output_fragments(ip, m, n, dst, now_us);
     }
-    eth_prepend(ip, m, NULL, RTE_ETHER_TYPE_IPV4);
-    m->tx_offload = 0;
-    m->l2_len = ETH_HDR_LEN;
-    m->l3_len = IPV4_HDR_MIN;
-    m->l4_len = s->l4_hdr_len;
-    if (s->gso_size != 0 && rte_pktmbuf_pkt_len(m) - HEADERS_LEN - s->l4_hdr_len > s->gso_size) {
+    hdr = rte_pktmbuf_prepend(m, HEADERS_LEN);
+    write_ipv4(ip, hdr + ETH_HDR_LEN, s, len + IPV4_HDR_MIN);
+    eth_write(ip, hdr, RTE_ETHER_TYPE_IPV4);
+    m->tx_offload = rte_mbuf_tx_offload(ETH_HDR_LEN, IPV4_HDR_MIN, s->l4_hdr_len, 0, 0, 0, 0);
+    if (s->gso_size != 0 && len - s->l4_hdr_len > s->gso_size) {
         m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_SEG;
         m->tso_segsz = s->gso_size;
     }

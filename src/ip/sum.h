@@ -26,6 +26,17 @@ sum_carry(uint64_t a, uint64_t b)
     return a + (a < b);
 }
 
+/** A 16-bit number as the sum has it that stands in the packet in network order: modulo 0xffff a multiplication by 256 turns its bytes round. */
+static inline uint64_t
+sum_of_be16(uint32_t x)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (uint64_t)x << 8;
+#else
+    return x;
+#endif
+}
+
 /** sum_add of 20 bytes: an IPv4 header without options. */
 static inline uint64_t
 sum_add_20(const void *bytes)
