@@ -316,7 +316,7 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
 static bool
 continues(const struct tcp_in *in, const struct tcp_in *next)
 {
-    return is_plain(in) && is_plain(next) && next->opts.md5_off == in->opts.md5_off &&
+    return next->hash == in->hash && is_plain(in) && is_plain(next) && next->opts.md5_off == in->opts.md5_off &&
            next->seq == in->seq + in->data.len && memcmp(&in->tuple, &next->tuple, sizeof(in->tuple)) == 0;
 }
 

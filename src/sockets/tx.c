@@ -15,6 +15,7 @@
 
 /* Below this a copy costs less than another buffer in the chain. */
 #define COPY_BYTES 256u
+static_assert(TCP_HDR_MAX + COPY_BYTES <= PKTPOOL_TX_ROOM, "it goes where the header is");
 
 /* ---- from the application ---------------------------------------------------------------------------------------------------- */
 
@@ -112,16 +113,22 @@ stream_at(struct stream st, uint32_t pos, uint32_t max, uint32_t *len)
     return app->chunks + (size_t)chunk * SHM_CHUNK_BYTES + off;
 }
 
+/* Behind the header, in the same buffer, which has room for as much. */
 static bool
 payload_copy(struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes)
 {
+    char *to = rte_pktmbuf_mtod_offset(m, char *, m->data_len);
+
+    m->data_len = (uint16_t)(m->data_len + n_bytes);
+    m->pkt_len += n_bytes;
     while (n_bytes > 0) {
         uint32_t len;
         const char *from = stream_at(st, pos, n_bytes, &len);
 
         if (from == NULL)
             return false;
-        memcpy(rte_pktmbuf_append(m, (uint16_t)len), from, len);
+        memcpy(to, from, len);
+        to += len;
         pos += len;
         n_bytes -= len;
     }
