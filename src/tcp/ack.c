@@ -9,7 +9,7 @@
  */
 
 /** RFC 6298: what is acknowledged was sent once, between these instants. */
-static void
+static inline __attribute__((always_inline)) void
 rx_sample_rtt(struct rx *r, uint32_t oldest_us, uint32_t newest_us)
 {
     struct tcp_conn *c = r->c;
@@ -42,7 +42,7 @@ rx_measure_rtt(struct rx *r, const struct tcp_sent_news *n)
 }
 
 /** snd_una moves on, over so many bytes of payload and perhaps our FIN; the send records have been told. */
-static void
+static inline __attribute__((always_inline)) void
 rx_advance_una(struct rx *r, uint32_t bytes)
 {
     struct tcp_conn *c = r->c;

@@ -298,16 +298,13 @@ tcp_state_name(enum tcp_state s)
     return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : names[0];
 }
 
-/** To the entry that it is for. */
+/** To the entry that it is for, which is no connection. */
 static void
 deal_with(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in, bool *taken)
 {
     tcp_seq iss_floor;
 
     switch (TABLE_KIND(ref)) {
-    case TABLE_CONN:
-        conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in, taken);
-        break;
     case TABLE_HALF:
         half_input(d, env, TABLE_INDEX(ref), in, taken);
         break;
@@ -341,8 +338,12 @@ tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *
         if (__builtin_expect(TABLE_KIND(ref) == TABLE_PARKED, 0))
             ref = TABLE_REF(TABLE_CONN, conn_index(d, park_wake(d, TABLE_INDEX(ref))));
     }
-    if (md5_admits(d, env, ref, in))
-        deal_with(d, env, ref, in, &taken);
+    if (md5_admits(d, env, ref, in)) {
+        if (__builtin_expect(TABLE_KIND(ref) == TABLE_CONN, 1))
+            conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in, &taken);
+        else
+            deal_with(d, env, ref, in, &taken);
+    }
     if (GUARDED(env->locks))
         guard_give(env, &hold);
     if (!taken)

@@ -257,7 +257,7 @@ rx_keep(struct rx *r)
 }
 
 /** rcv_nxt moves over n bytes that are delivered or held. */
-static void
+static inline void
 rx_advance(struct rx *r, uint32_t n)
 {
     struct tcp_conn *c = r->c;
@@ -664,9 +664,12 @@ rx_run(struct rx *r)
         return;
     if (r->c->ecn != 0)
         ecn_on_segment(r->d, r->env, r->c, r->in);
-    if (!(expected && rx_ack_plain(r)) && (!rx_ack(r) || !rx_fin_acked(r)))
+    if (expected && rx_ack_plain(r)) {
+        if (r->data.len > 0 && rx_in_order(r) && r->fin)
+            rx_fin(r); /* it came before, and waited behind a gap */
         return;
-    if (rx_data(r))
+    }
+    if (rx_ack(r) && rx_fin_acked(r) && rx_data(r))
         rx_fin(r);
 }
 

@@ -151,7 +151,7 @@ put_sack_blocks(struct tcp_domain *d, const struct tcp_conn *c, const struct tcp
 }
 
 /** What every segment of a connection has in common; the connection's books are kept too. */
-static void
+static inline __attribute__((always_inline)) void
 emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_out *out)
 {
     out->tuple = &c->link.tuple;
@@ -336,15 +336,13 @@ conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
 }
 
 /** What is to be noted with bytes that are sent now. */
-static struct tcp_rate_mark
-rate_mark(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes)
+static inline void
+rate_mark(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes,
+          struct tcp_rate_mark *m)
 {
-    struct tcp_rate_mark m;
-
     /* What was acknowledged out of order and what is lost is under way no more, but the flight has not ended. */
     uint32_t under_way = c->snd_una == c->snd_nxt ? 0 : conn_pipe(c);
-    tcp_rate_on_send(&flow_of(d, c)->rate, &m, bytes, under_way, (uint32_t)env->now_us);
-    return m;
+    tcp_rate_on_send(&flow_of(d, c)->rate, m, bytes, under_way, (uint32_t)env->now_us);
 }
 
 static void
@@ -384,7 +382,8 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
     };
     if (c->path & CONN_PATH_PROBE)
         path_on_retransmission(d, c, start, start + len);
-    struct tcp_rate_mark mark = rate_mark(d, env, c, len + fin);
+    struct tcp_rate_mark mark;
+    rate_mark(d, env, c, len + fin, &mark);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
     note_paced(env, c, len);
     c->undo_bytes += len + fin;
@@ -506,7 +505,8 @@ send_sized(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
             out.flags |= TCP_FLAG_CWR;
         c->ecn &= (uint8_t)~CONN_ECN_CWR;
     }
-    struct tcp_rate_mark mark = rate_mark(d, env, c, len + fin);
+    struct tcp_rate_mark mark;
+    rate_mark(d, env, c, len + fin, &mark);
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
@@ -548,7 +548,8 @@ conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp
     if (c->snd_nxt == start)
         return;
     c->snd_sml = sml; /* it was sent before: Nagle's rule is about new segments */
-    struct tcp_rate_mark mark = rate_mark(d, env, c, 0);
+    struct tcp_rate_mark mark;
+    rate_mark(d, env, c, 0, &mark);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, c->snd_nxt, &mark, (uint32_t)env->now_us);
     conn_arm_rtx(d, env, c);
 }
@@ -831,8 +832,8 @@ output_all(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     return !waits;
 }
 
-/** Send what may go, if there is something to send. False if it waits for the port. */
-static bool
+/** Something is to be sent: send what may go. False if it waits for the port. Mostly there is nothing, so of its own. */
+static __attribute__((noinline)) bool
 output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     tcp_seq first = c->snd_nxt;
@@ -843,7 +844,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     output_after_idle(d, env, c);
     if (output_is_one(d, env, c)) {
         uint32_t len = seq_diff(c->snd_end, c->snd_nxt);
-        send_new(d, env, c, len, false, len > c->snd_wnd_max / 2);
+        send_sized(d, env, c, len, 0, false, len > c->snd_wnd_max / 2);
         output_arm(d, env, c);
     } else {
         done = output_all(d, env, c);

@@ -265,21 +265,28 @@ rtt_of(const struct tcp_env *env, const struct ack_news *n)
     return n->sent.has_rtt ? (uint32_t)env->now_us - n->sent.newest_us : 0;
 }
 
-static void
+static __attribute__((noinline)) void
+grow_used(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t delivered_bytes,
+          uint32_t rtt_us)
+{
+    struct tcp_cc_event ev;
+
+    cc_event_fill(&ev, d, env, c, delivered_bytes);
+    ev.rtt_us = rtt_us;
+    control_of(c)->on_ack(&c->cc, &ev);
+}
+
+static inline void
 grow(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t delivered_bytes, uint32_t rtt_us)
 {
     const struct tcp_cc_ops *ops = control_of(c);
-    struct tcp_cc_event ev;
 
     if (ops->has_model)
         return;
-    if (c->ca_state == CONN_CA_LOSS || conn_cwnd_is_used(c, flow_of(d, c))) {
-        cc_event_fill(&ev, d, env, c, delivered_bytes);
-        ev.rtt_us = rtt_us;
-        ops->on_ack(&c->cc, &ev);
-    } else if (ops->on_unused != NULL) {
+    if (c->ca_state == CONN_CA_LOSS || conn_cwnd_is_used(c, flow_of(d, c)))
+        grow_used(d, env, c, delivered_bytes, rtt_us);
+    else if (ops->on_unused != NULL)
         ops->on_unused(&c->cc);
-    }
 }
 
 /** A control with a model hears of everything, when everything is known. */

@@ -42,9 +42,9 @@ link_of(const struct tcp_domain *d, uint32_t ref)
 {
     uint32_t i = TABLE_INDEX(ref);
 
-    switch (TABLE_KIND(ref)) {
-    case TABLE_CONN:
+    if (__builtin_expect(TABLE_KIND(ref) == TABLE_CONN, 1))
         return &conn_at(d, i)->link;
+    switch (TABLE_KIND(ref)) {
     case TABLE_HALF:
         return &half_at(d, i)->link;
     case TABLE_TW:
