@@ -322,14 +322,15 @@ static bool
 slot_give(uint32_t slot, uint32_t state)
 {
     struct slot_hot *h = slot_hot(front_sock(slot));
+    uint32_t term;
     bool given;
 
-    if (!lock_acquire_own(&h->lock))
+    if (!lock_acquire_brief(&h->lock, &term))
         return false;
     given = slot_change(slot, state, SLOT_FREE);
     if (given)
         free_chunks_of(slot);
-    lock_release_own(&h->lock);
+    lock_release_brief(&h->lock, term);
     if (given)
         list_give(&private_head()->slots, slot_next(), slot);
     return given;
@@ -364,8 +365,10 @@ closing_put(const struct closing_entry *e)
 void
 slot_reap(unsigned n)
 {
+    uint32_t term;
+
     if (load_relaxed(&front->closing.head) == load_relaxed(&front->closing.tail) ||
-        !lock_acquire_own(&front->closing.lock))
+        !lock_acquire_brief(&front->closing.lock, &term))
         return;
     if (n > front->closing.tail - front->closing.head)
         n = front->closing.tail - front->closing.head;
@@ -376,15 +379,16 @@ slot_reap(unsigned n)
         if (!reap_one(&e))
             closing_put(&e);
     }
-    lock_release_own(&front->closing.lock);
+    lock_release_brief(&front->closing.lock, term);
 }
 
 void
 slot_closing(uint32_t slot)
 {
     struct closing_entry e = { slot, load_relaxed(&slot_claim(front_sock(slot))->state) };
+    uint32_t term;
 
-    if (!lock_acquire_own(&front->closing.lock))
+    if (!lock_acquire_brief(&front->closing.lock, &term))
         return; /* in a signal handler amid a reap: the sweep finds it */
     if (front->closing.entries == NULL) {
         uint32_t entries = 1;
@@ -402,7 +406,7 @@ slot_closing(uint32_t slot)
     /* A slot of ours stands here once at most, so the queue cannot be full; a stale one of another epoch is dropped when met. */
     if (front->closing.entries != NULL && front->closing.tail - front->closing.head <= front->closing.mask)
         closing_put(&e);
-    lock_release_own(&front->closing.lock);
+    lock_release_brief(&front->closing.lock, term);
 }
 
 /* The list is empty: look for slots whose last owner died without closing them, or before opening them. */
@@ -427,12 +431,13 @@ sweep_orphans(void)
 static void
 clear_hot(struct slot_hot *h)
 {
-    bool locked = lock_acquire_own(&h->lock);
+    uint32_t term;
+    bool locked = lock_acquire_brief(&h->lock, &term);
 
     static_assert(offsetof(struct slot_hot, lock) == 0, "clear_hot");
     memset((char *)h + sizeof(h->lock), 0, sizeof(((struct shm_front_sock *)0)->private0) - sizeof(h->lock));
     if (locked)
-        lock_release_own(&h->lock);
+        lock_release_brief(&h->lock, term);
 }
 
 static void

@@ -121,13 +121,48 @@ send_message(struct obj *o, const struct msghdr *msg, int flags)
     return rc != 0 ? rc : send_iov(o, msg->msg_iov, msg->msg_iovlen, flags);
 }
 
+/*
+ * What most calls are, done without waiting where one thread alone uses the front-end; else, and if there is something to find out, nothing is done, and the long way follows.
+ */
+static inline ssize_t
+recv_at_once(int fd, void *buf, size_t n, int flags)
+{
+    uint32_t term;
+    struct obj *o = fd_enter_stack(fd, &term);
+    ssize_t got;
+
+    if (o == NULL)
+        return 0;
+    got = sock_recv_at_once(o->slot, buf, n, flags);
+    fd_leave(o, term);
+    return got;
+}
+
+static inline bool
+send_at_once(int fd, const void *buf, size_t n, int flags)
+{
+    uint32_t term;
+    struct obj *o = fd_enter_stack(fd, &term);
+    bool sent;
+
+    if (o == NULL)
+        return false;
+    sent = sock_send_at_once(o->slot, buf, n, flags);
+    fd_leave(o, term);
+    return sent;
+}
+
 /* ---- receiving ---------------------------------------------------------------------------------------------------------- */
 
 ssize_t
 iso_read(int fd, void *buf, size_t n)
 {
-    struct obj *o = fd_get_stack(fd);
+    ssize_t got = recv_at_once(fd, buf, n, 0);
+    struct obj *o;
 
+    if (FRONT_LIKELY(got > 0))
+        return got;
+    o = fd_get_stack(fd);
     return o == NULL ? libc()->read(fd, buf, n) : recv_flat(o, buf, n, 0);
 }
 
@@ -144,8 +179,12 @@ iso_readv(int fd, const struct iovec *iov, int iovcnt)
 ssize_t
 iso_recv(int fd, void *buf, size_t n, int flags)
 {
-    struct obj *o = fd_get_stack(fd);
+    ssize_t got = recv_at_once(fd, buf, n, flags);
+    struct obj *o;
 
+    if (FRONT_LIKELY(got > 0))
+        return got;
+    o = fd_get_stack(fd);
     return o == NULL ? libc()->recv(fd, buf, n, flags) : recv_flat(o, buf, n, flags);
 }
 
@@ -217,8 +256,11 @@ iso_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespe
 ssize_t
 iso_write(int fd, const void *buf, size_t n)
 {
-    struct obj *o = fd_get_stack(fd);
+    struct obj *o;
 
+    if (FRONT_LIKELY(send_at_once(fd, buf, n, 0)))
+        return (ssize_t)n;
+    o = fd_get_stack(fd);
     return o == NULL ? libc()->write(fd, buf, n) : send_flat(o, buf, n, 0);
 }
 
@@ -235,8 +277,11 @@ iso_writev(int fd, const struct iovec *iov, int iovcnt)
 ssize_t
 iso_send(int fd, const void *buf, size_t n, int flags)
 {
-    struct obj *o = fd_get_stack(fd);
+    struct obj *o;
 
+    if (FRONT_LIKELY(send_at_once(fd, buf, n, flags)))
+        return (ssize_t)n;
+    o = fd_get_stack(fd);
     return o == NULL ? libc()->send(fd, buf, n, flags) : send_flat(o, buf, n, flags);
 }
 

@@ -160,12 +160,28 @@ prefetch_socks(const uint32_t *slots, unsigned n)
                 steps[k](slots[i]);
 }
 
+/* Where this thread is sole: returns how many of the slots, moved to the front, need more than that. */
+static unsigned
+push_at_once(struct epset *s, uint32_t *slots, unsigned n)
+{
+    uint32_t term = sole_try_enter();
+    unsigned left = 0;
+
+    if (term == SOLE_NOBODY)
+        return n;
+    for (unsigned i = 0; i < n; i++)
+        if (!epset_push_inside(s, slots[i]))
+            slots[left++] = slots[i];
+    sole_leave(term);
+    return left;
+}
+
 /* Events go to the ready list. */
 static void
 take_events(struct epset *s)
 {
     uint32_t slots[TAKE_MAX];
-    unsigned i, n;
+    unsigned i, n, left;
     bool all = false;
 
     if (load_relaxed(&front->dead) && !s->dead_seen) {
@@ -180,7 +196,8 @@ take_events(struct epset *s)
         n = evq_take(&s->q, slots, TAKE_MAX, &all);
         if (n > 1 && s->nb_items > PREFETCH_ITEMS && __atomic_load_n(&front->sock_of_slot, __ATOMIC_ACQUIRE) != NULL)
             prefetch_socks(slots, n);
-        for (i = 0; i < n; i++) {
+        left = push_at_once(s, slots, n);
+        for (i = 0; i < left; i++) {
             struct obj *o = slots[i] < front->lay.max_socks ? evq_get_sock(slots[i]) : NULL;
 
             if ((o == NULL || !epset_push_sock(s, o)) && slots[i] < front->lay.max_socks)
@@ -316,6 +333,18 @@ rebuild(struct obj *set, int epfd)
     epset_each(s, subscribe_item);
 }
 
+static void
+rebuild_inherited(struct obj *set, int epfd)
+{
+    struct epset *s = set->set;
+
+    if (FRONT_LIKELY(s == NULL || !s->inherited) || !lock_acquire_own(&s->lock))
+        return;
+    if (s->inherited)
+        rebuild(set, epfd);
+    lock_release_own(&s->lock);
+}
+
 /* ---- epoll_ctl ------------------------------------------------------------------------------------------------------------ */
 
 static struct epset *
@@ -397,11 +426,7 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         obj_put(target);
         return rc;
     }
-    if (s != NULL && lock_acquire_own(&s->lock)) {
-        if (s->inherited)
-            rebuild(set, epfd);
-        lock_release_own(&s->lock);
-    }
+    rebuild_inherited(set, epfd);
     /* Where waits run the stack, asking the kernel is most of their cost: it is left out while there is nobody to ask for. */
     if ((front->local != NULL || front_plan != NULL) && op == EPOLL_CTL_ADD &&
         (target == NULL || target->kind == OBJ_EPOLL)) {
@@ -477,14 +502,15 @@ static struct epitem *
 find_item(struct obj *o, const struct epset *of, struct epset **set)
 {
     struct epitem *it;
+    uint32_t term;
 
-    if (!lock_acquire_own(&o->items_lock))
+    if (!lock_acquire_brief(&o->items_lock, &term))
         return NULL;
     for (it = o->items; it != NULL && (it->set == NULL || (of != NULL && it->set != of)); it = it->sock_next)
         ;
     if (it != NULL)
         *set = it->set;
-    lock_release_own(&o->items_lock);
+    lock_release_brief(&o->items_lock, term);
     return it;
 }
 
@@ -728,11 +754,7 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
 
     if (max <= 0)
         return -EINVAL;
-    if (s != NULL && s->inherited && lock_acquire_own(&s->lock)) {
-        if (s->inherited)
-            rebuild(set, epfd);
-        lock_release_own(&s->lock);
-    }
+    rebuild_inherited(set, epfd);
     recv_flush_notice();
     if (front->local != NULL)
         return wait_local(set, epfd, out, max, timeout_us, mask);

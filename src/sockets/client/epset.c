@@ -63,15 +63,16 @@ static bool
 unlink_from_sock(struct epitem *it)
 {
     struct epitem **p;
+    uint32_t term;
 
-    if (!lock_acquire_own(&it->sock->items_lock))
+    if (!lock_acquire_brief(&it->sock->items_lock, &term))
         return false;
     for (p = &it->sock->items; *p != NULL; p = &(*p)->sock_next)
         if (*p == it) {
             *p = it->sock_next;
             break;
         }
-    lock_release_own(&it->sock->items_lock);
+    lock_release_brief(&it->sock->items_lock, term);
     return true;
 }
 
@@ -118,12 +119,13 @@ struct epitem *
 epset_find(struct epset *s, int fd, struct obj *sock)
 {
     struct epitem *it;
+    uint32_t term;
 
-    if (!lock_acquire_own(&sock->items_lock))
+    if (!lock_acquire_brief(&sock->items_lock, &term))
         return NULL;
     for (it = sock->items; it != NULL && (it->set != s || it->fd != fd); it = it->sock_next)
         ;
-    lock_release_own(&sock->items_lock);
+    lock_release_brief(&sock->items_lock, term);
     return it;
 }
 
@@ -142,6 +144,7 @@ struct epitem *
 epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epoll_event *ev)
 {
     struct epitem *it = s->spare != NULL ? s->spare : make_items();
+    uint32_t term;
 
     if (it == NULL)
         return NULL;
@@ -153,10 +156,10 @@ epset_add(struct epset *s, int epfd, int fd, struct obj *sock, const struct epol
         .set = s, .sock = sock, .fd = fd, .epfd = epfd, .place = s->nb_items & EPITEM_PLACE_MAX, .ev = *ev
     };
     s->items[s->nb_items++] = it;
-    if (lock_acquire_own(&sock->items_lock)) {
+    if (lock_acquire_brief(&sock->items_lock, &term)) {
         it->sock_next = sock->items;
         sock->items = it;
-        lock_release_own(&sock->items_lock);
+        lock_release_brief(&sock->items_lock, term);
     }
     return it;
 }
@@ -219,19 +222,41 @@ epset_push_all(struct epset *s)
     epset_each(s, epset_push_ready);
 }
 
-bool
-epset_push_sock(struct epset *s, struct obj *sock)
+/* The caller holds the socket's list. */
+static inline bool
+push_items(struct epset *s, const struct obj *sock)
 {
-    struct epitem *it;
     bool found = false;
 
-    if (!lock_acquire_own(&sock->items_lock))
-        return true;
-    for (it = sock->items; it != NULL; it = it->sock_next)
+    for (struct epitem *it = sock->items; it != NULL; it = it->sock_next)
         if (it->set == s) {
             found = true;
             epset_push_ready(s, it);
         }
+    return found;
+}
+
+bool
+epset_push_sock(struct epset *s, struct obj *sock)
+{
+    bool found;
+
+    if (!lock_acquire_own(&sock->items_lock))
+        return true;
+    found = push_items(s, sock);
     lock_release_own(&sock->items_lock);
+    return found;
+}
+
+bool
+epset_push_inside(struct epset *s, uint32_t slot)
+{
+    struct obj *o = evq_peek_sock(slot);
+    bool found;
+
+    if (o == NULL || o->slot != slot || !lock_try_inside(&o->items_lock))
+        return false;
+    found = push_items(s, o);
+    lock_release_inside(&o->items_lock);
     return found;
 }

@@ -67,6 +67,8 @@ void epset_pop_ready(struct epset *s, struct epitem *it);
 void epset_push_all(struct epset *s);
 /** Items of this set for a socket go to the ready list; false if there is none. */
 bool epset_push_sock(struct epset *s, struct obj *sock);
+/** The same for the socket in a slot, inside (sole.h); false also if that needs more. */
+bool epset_push_inside(struct epset *s, uint32_t slot);
 void epset_each(struct epset *s, void (*fn)(struct epset *s, struct epitem *it));
 
 #endif /* SOCKETS_CLIENT_EPSET_H */

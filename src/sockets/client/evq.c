@@ -38,14 +38,11 @@ evq_set_sock(uint32_t slot, struct obj *o)
 struct obj *
 evq_get_sock(uint32_t slot)
 {
-    struct obj **map = __atomic_load_n(&front->sock_of_slot, __ATOMIC_ACQUIRE), *o;
+    struct obj *o = evq_peek_sock(slot);
 
-    if (map == NULL || slot >= front->lay.max_socks)
-        return NULL;
-    o = __atomic_load_n(&map[slot], __ATOMIC_ACQUIRE);
     if (o == NULL || !obj_try_hold(o))
         return NULL;
-    if (__atomic_load_n(&map[slot], __ATOMIC_ACQUIRE) == o && o->slot == slot)
+    if (evq_peek_sock(slot) == o && o->slot == slot)
         return o;
     obj_put(o);
     return NULL;

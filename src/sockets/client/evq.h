@@ -44,6 +44,13 @@ void evq_drain_fd(const struct evq *q);
 
 /** Which object of this process a slot is; NULL: none. */
 void evq_set_sock(uint32_t slot, struct obj *o);
+static inline struct obj *
+evq_peek_sock(uint32_t slot)
+{
+    struct obj **map = __atomic_load_n(&front->sock_of_slot, __ATOMIC_ACQUIRE);
+
+    return map != NULL && slot < front->lay.max_socks ? __atomic_load_n(&map[slot], __ATOMIC_ACQUIRE) : NULL;
+}
 /** Held (obj_put), or NULL. */
 struct obj *evq_get_sock(uint32_t slot);
 

@@ -152,6 +152,39 @@ fd_get_stack(int fd)
     return fd_get_slow(fd); /* it is being closed, or has become another */
 }
 
+/**
+ * As fd_get_stack, for a call that does not wait: the thread is inside (sole.h) until fd_leave. NULL also if it is not sole, or something is the matter with the descriptor, which
+ * fd_get_stack finds out.
+ */
+static inline struct obj *
+fd_enter_stack(int fd, uint32_t *term)
+{
+    struct obj **entry = fd_entry(fd), *o = entry != NULL ? __atomic_load_n(entry, __ATOMIC_ACQUIRE) : NULL;
+
+    if (o == NULL)
+        return NULL;
+    *term = sole_try_enter();
+    if (FRONT_UNLIKELY(*term == SOLE_NOBODY))
+        return NULL;
+    if (FRONT_LIKELY(__atomic_load_n(entry, __ATOMIC_ACQUIRE) == o && o->kind == OBJ_SOCK && o->where != SOCK_KERNEL &&
+                     o->stack == front->number && load_relaxed(&o->users) != 0)) {
+        SOLE_CHANGE(o->users, 1); /* a signal handler may close it meanwhile */
+        return o;
+    }
+    sole_leave(*term);
+    return NULL;
+}
+
+static inline void
+fd_leave(struct obj *o, uint32_t term)
+{
+    bool last = sole_add_fetch_inside(&o->users, UINT32_MAX) == 0;
+
+    sole_leave(term);
+    if (FRONT_UNLIKELY(last))
+        obj_end(o);
+}
+
 /** Let the descriptor name the object; what it named before is released (its close went past us). Takes over one user. */
 bool fd_install(int fd, struct obj *o);
 /** The object's own descriptor, by which it is named from now on. Takes over one user. */

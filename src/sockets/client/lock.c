@@ -54,7 +54,7 @@ acquire_slow(uint32_t *word, cas_fn cas)
                 return true;
             continue;
         }
-        if ((v & ~LOCK_WAITERS) == self)
+        if ((v & ~LOCK_WAITERS) == self || (cas == cas_own && sole_is_inside()))
             return false;
         if (i < SPINS) {
             if (i % 16 == 15)

@@ -67,7 +67,10 @@ lock_release(uint32_t *word)
         lock_release_slow(word);
 }
 
-/* The same for a word of the front that the calling thread uses, by plain instructions where a thread is sole: for such a word either these or the above, never both. */
+/*
+ * The same for a word of the front that the calling thread uses, by plain instructions where a thread is sole: for such a word either these or the above, never both. False also
+ * inside (sole_enter), instead of waiting.
+ */
 
 bool lock_acquire_own_slow(uint32_t *word);
 void lock_release_own_slow(uint32_t *word);
@@ -91,6 +94,50 @@ lock_release_own(uint32_t *word)
 {
     if (__builtin_expect(!sole_cas32_quick(word, lock_tid_cache, 0), 0))
         lock_release_own_slow(word);
+}
+
+/** Inside, and given back there: no other thread sees it taken, nor waits for it. False: somebody has it. */
+static inline bool
+lock_try_inside(uint32_t *word)
+{
+    if (__builtin_expect(__atomic_load_n(word, __ATOMIC_RELAXED) != 0, 0))
+        return false;
+    __atomic_store_n(word, lock_tid(), __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return true;
+}
+
+static inline void
+lock_release_inside(uint32_t *word)
+{
+    __atomic_store_n(word, 0, __ATOMIC_RELEASE);
+}
+
+/**
+ * As lock_acquire_own, for a moment in which nothing is waited for: where this thread is sole it is inside until lock_release_brief, which is to get *term.
+ */
+static inline bool
+lock_acquire_brief(uint32_t *word, uint32_t *term)
+{
+    *term = sole_try_enter();
+    if (__builtin_expect(*term != SOLE_NOBODY, 1)) {
+        if (lock_try_inside(word))
+            return true;
+        sole_leave(*term);
+        *term = SOLE_NOBODY;
+    }
+    return lock_acquire_own(word);
+}
+
+static inline void
+lock_release_brief(uint32_t *word, uint32_t term)
+{
+    if (__builtin_expect(term == SOLE_NOBODY, 0)) {
+        lock_release_own(word);
+        return;
+    }
+    lock_release_inside(word);
+    sole_leave(term);
 }
 
 #endif /* SOCKETS_CLIENT_LOCK_H */

@@ -169,7 +169,7 @@ static int
 command_post(uint32_t slot, const struct shm_cmd *cmd, bool wait)
 {
     struct shm_front_sock *f = front_sock(slot);
-    uint32_t n = load_relaxed(&f->cmd_head);
+    uint32_t n = load_relaxed(&f->cmd_head), term;
     int rc;
 
     if (!command_has_room(slot)) {
@@ -179,12 +179,12 @@ command_post(uint32_t slot, const struct shm_cmd *cmd, bool wait)
     }
     f->cmd[n % SHM_CMDS] = *cmd;
     f->cmd[n % SHM_CMDS].member = front->member;
-    if (!lock_acquire_own(&slot_hot(f)->lock))
+    if (!lock_acquire_brief(&slot_hot(f)->lock, &term))
         return -EDEADLK;
     store_release(&f->cmd_head, n + 1);
     if (front->local == NULL || !wait)
         notify_stack(slot);
-    lock_release_own(&slot_hot(f)->lock);
+    lock_release_brief(&slot_hot(f)->lock, term);
     if (front->local != NULL && wait)
         front->local->serve(slot);
     return 0;
@@ -204,7 +204,7 @@ command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
     n = load_relaxed(&f->cmd_head);
     rc = command_post(slot, cmd, wait);
     if (rc == 0 && wait) {
-        rc = wait_sock(slot, WAIT_CMD, all_commands_done, WAIT_FOREVER);
+        rc = all_commands_done(slot) ? 0 : wait_sock(slot, WAIT_CMD, all_commands_done, WAIT_FOREVER);
         if (rc == 0)
             rc = __atomic_load_n(&back_sock(slot)->cmd_result[n % SHM_CMDS], __ATOMIC_RELAXED);
     }

@@ -18,7 +18,7 @@
 /*
  * A server reads a request and then writes the answer: the notification about the bytes it took can travel with that about the answer. So a small one
  * is held back, one for each thread, until this thread sends on that socket (it is carried), or is about to
- * wait, finds nothing more to read or reads from another socket (it is flushed).
+ * wait, finds nothing more to read or reads from another socket (it is flushed). Where the calling thread runs the stack, a notification waits for its next pass anyway.
  */
 static __thread struct {
     uint32_t slot;
@@ -64,7 +64,8 @@ tell_taken(uint32_t slot)
     struct shm_front_sock *f = front_sock(slot);
     struct slot_hot *h = slot_hot(f);
 
-    if (f->rx_head - h->rx_told >= NOTICE_BYTES || (uint16_t)(h->train - h->trains_told) >= NOTICE_TRAINS) {
+    if (front->local != NULL || f->rx_head - h->rx_told >= NOTICE_BYTES ||
+        (uint16_t)(h->train - h->trains_told) >= NOTICE_TRAINS) {
         recv_notice_carried(slot);
         notify_stack(slot);
     } else if (f->rx_head != h->rx_told) {
@@ -121,25 +122,6 @@ next_piece(struct cursor *c, const struct shm_back_sock *b, size_t n, const char
     return (ssize_t)part;
 }
 
-/* Take up to n bytes to dst (NULL: drop them). */
-static ssize_t
-copy_out(struct cursor *c, const struct shm_back_sock *b, char *dst, size_t n)
-{
-    size_t done = 0;
-
-    while (done < n) {
-        const char *at;
-        ssize_t part = next_piece(c, b, n - done, &at);
-
-        if (part < 0)
-            return part;
-        if (dst != NULL)
-            memcpy(dst + done, at, (size_t)part);
-        done += (size_t)part;
-    }
-    return (ssize_t)done;
-}
-
 /* Where in the user's memory the next byte goes; or where it is told where the bytes lie. */
 struct target {
     const struct iovec *iov;
@@ -172,21 +154,22 @@ copy_to_iov(struct cursor *c, const struct shm_back_sock *b, struct target *t, s
     size_t done = 0, n = avail < t->left ? avail : t->left;
 
     while (done < n) {
-        size_t part = t->iov->iov_len - t->iov_off;
-        ssize_t got;
+        size_t room = t->iov->iov_len - t->iov_off;
+        const char *at;
+        ssize_t part = next_piece(c, b, room > n - done ? n - done : room, &at);
 
-        part = part > n - done ? n - done : part;
-        got = copy_out(c, b, drop ? NULL : (char *)t->iov->iov_base + t->iov_off, part);
-        if (got < 0)
-            return got;
-        done += part;
-        t->left -= part;
-        t->iov_off += part;
+        if (part < 0)
+            return part;
+        if (!drop)
+            memcpy((char *)t->iov->iov_base + t->iov_off, at, (size_t)part);
+        done += (size_t)part;
+        t->iov_off += (size_t)part;
         if (t->iov_off == t->iov->iov_len) {
             t->iov++;
             t->iov_off = 0;
         }
     }
+    t->left -= done;
     return (ssize_t)done;
 }
 
@@ -209,7 +192,7 @@ take(uint32_t slot, struct target *t, int flags)
     t->at_us = c.at_us;
     if (n <= 0 || (flags & MSG_PEEK))
         return n;
-    h->rx_pos = c.pos;
+    store_relaxed(&h->rx_pos, c.pos); /* looked at without the lock, too */
     h->rx_segment = c.segment;
     h->rx_off = c.off;
     h->train = c.train;
@@ -219,6 +202,28 @@ take(uint32_t slot, struct target *t, int flags)
         tell_taken(slot);
     }
     return n;
+}
+
+static bool
+is_held(uint32_t slot)
+{
+    return load_acquire(&back_sock(slot)->rx_held) != 0;
+}
+
+ssize_t
+sock_recv_at_once(uint32_t slot, void *buf, size_t n, int flags)
+{
+    struct slot_hot *h = slot_hot(front_sock(slot));
+    struct iovec iov = { buf, n };
+    struct target t = { .iov = &iov, .left = n };
+    ssize_t got;
+
+    if ((load_relaxed(&h->flags) & SLOT_OPTS) || (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) || buf == NULL ||
+        sock_rx_bytes(slot) == 0 || is_held(slot) || !lock_try_inside(&h->lock))
+        return 0;
+    got = take(slot, &t, 0);
+    lock_release_inside(&h->lock);
+    return got > 0 ? got : 0;
 }
 
 /* In this order: bytes that are shown leave rx_held after they have come to rx_tail. */
@@ -275,12 +280,6 @@ held_is_shown(uint32_t slot)
 }
 
 static bool
-is_held(uint32_t slot)
-{
-    return load_acquire(&back_sock(slot)->rx_held) != 0;
-}
-
-static bool
 wait_for_held(uint32_t slot, const struct target *t, int flags)
 {
     if (t->left == 0 || (flags & MSG_PEEK))
@@ -302,10 +301,13 @@ recv_loop(uint32_t slot, struct target *t, int flags)
     for (;;) {
         /* Before and after: what is shown while we take had arrived before this call, too. */
         held = is_held(slot);
-        if (!lock_acquire_own(&h->lock))
-            return got > 0 ? got : -EAGAIN;
-        n = take(slot, t, flags);
-        lock_release_own(&h->lock);
+        n = 0;
+        if (sock_rx_bytes(slot) != 0) {
+            if (!lock_acquire_own(&h->lock))
+                return got > 0 ? got : -EAGAIN;
+            n = take(slot, t, flags);
+            lock_release_own(&h->lock);
+        }
         if (n < 0)
             return got > 0 ? got : n;
         got += n;

@@ -268,6 +268,33 @@ append(uint32_t slot, struct tx_source *src, int flags, uint32_t marks, bool *en
     return done > 0 ? done : (n < 0 ? n : SEND_WOULD_BLOCK);
 }
 
+/* Not what a usual send has to do with: by sock flags, and by those of the call. */
+#define SLOT_UNUSUAL (SLOT_SHUT_WR | SLOT_DEFERRED | SLOT_STAGED | SLOT_RESERVED | SLOT_OPTS)
+#define USUAL_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)
+
+bool
+sock_send_at_once(uint32_t slot, const void *buf, size_t n, int flags)
+{
+    const uint32_t ends = SHM_ST_ERROR | SHM_ST_GONE;
+    struct shm_front_sock *f = front_sock(slot);
+    struct slot_hot *h = slot_hot(f);
+    size_t part = n;
+    char *at;
+
+    if ((load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTED | ends)) != SHM_ST_CONNECTED ||
+        (load_relaxed(&h->flags) & SLOT_UNUSUAL) || (flags & ~USUAL_FLAGS) || load_relaxed(&front->dead) ||
+        !front->page->aggregate || n - 1 >= sock_tx_space(slot) || buf == NULL || !lock_try_inside(&h->lock))
+        return false;
+    at = tail_at(slot, &part);
+    if (FRONT_LIKELY(at != NULL && part == n)) {
+        memcpy(at, buf, n);
+        store_relaxed(&f->tx_flags, tx_flags_for(slot, flags));
+        tail_moves(slot, (uint32_t)n);
+    }
+    lock_release_inside(&h->lock);
+    return at != NULL && part == n;
+}
+
 /*
  * Iso-Basic, and before a record while the end of another is pending: wait until the stack has taken the last piece. It does so within its poll;
  * nothing wakes us, so no sleep.

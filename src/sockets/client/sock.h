@@ -107,6 +107,8 @@ struct tx_source {
 ssize_t fill_from_iov(struct tx_source *s, char *dst, size_t n);
 
 ssize_t sock_sendv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
+/** The usual one: all of it in one piece, on a connection that nothing is the matter with. Inside (sole.h); false: nothing was sent. */
+bool sock_send_at_once(uint32_t slot, const void *buf, size_t n, int flags);
 /** MSG_FASTOPEN, on a socket of the stack's: connect with the first bytes, then send the others. */
 ssize_t sock_sendv_fast(struct obj *o, int fd, const struct iovec *iov, size_t iovcnt, int flags,
                         const struct sockaddr *sa, socklen_t len);
@@ -126,6 +128,8 @@ int sock_commit(struct obj *o, size_t n, int flags);
 
 /** Returns bytes, 0 at the end of the stream, or -errno. flags: MSG_*. */
 ssize_t sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
+/** The usual one: what is there. Inside (sole.h); 0: nothing was taken. */
+ssize_t sock_recv_at_once(uint32_t slot, void *buf, size_t n, int flags);
 /** Where the stream's next bytes lie, as iso_recv_borrow; they stay until sock_return, or a read. */
 ssize_t sock_borrow(struct obj *o, struct iovec *iov, int *iovcnt, int flags);
 int sock_return(struct obj *o, size_t n);

@@ -55,13 +55,19 @@ change_term(uint32_t shown, bool for_good)
         sole_own = next;
 }
 
+bool
+sole_is_inside(void)
+{
+    return sole_own != NO_TERM && __atomic_load_n(&front->sole.inside[sole_own], __ATOMIC_RELAXED) > 0;
+}
+
 uint32_t
 sole_enter_slow(void)
 {
     uint32_t own = sole_own, term = __atomic_load_n(&front->sole.term, __ATOMIC_ACQUIRE);
 
     /* Whoever ends our term still waits for us. */
-    if (own != NO_TERM && __atomic_load_n(&front->sole.inside[own], __ATOMIC_RELAXED) > 0) {
+    if (sole_is_inside()) {
         __atomic_store_n(&front->sole.inside[own], front->sole.inside[own] + 1, __ATOMIC_RELAXED);
         return own;
     }

@@ -17,6 +17,9 @@
  * for all (a system call, membarrier, sees to it that the sole one knows), and is then sole itself. After SOLE_TERMS such terms the program is taken
  * to have several threads indeed: nobody is sole any more, and everything is locked as across processes.
  *
+ * A call that neither waits nor finds anything unusual is inside from its begin to its end (fd_enter_stack), and one that takes a lock for a moment, as long as it has that
+ * (lock_acquire_brief): the plain instructions then need no terms of their own.
+ *
  * Only where the stack is in the program (sole_begin); not for other CPUs than x86-64, nor under the thread sanitizer, which cannot see plain instructions' order.
  */
 
@@ -24,6 +27,8 @@
 extern __thread uint32_t sole_own;
 
 uint32_t sole_enter_slow(void);
+/** Between sole_enter and sole_leave, perhaps of what a signal handler has interrupted. */
+bool sole_is_inside(void);
 
 /** This thread is sole on its front from now on, if the system can do it. */
 void sole_begin(void);
@@ -41,23 +46,32 @@ void sole_enter_front(void);
 #define SOLE_CHANGE(word, by) __atomic_fetch_add(&(word), (uint32_t)(by), __ATOMIC_ACQ_REL)
 #endif
 
+/** As sole_enter, but nobody is waited for: SOLE_NOBODY also where this thread is not sole, or may not be any more. */
+static inline uint32_t
+sole_try_enter(void)
+{
+    uint32_t term = __atomic_load_n(&front->sole.term, __ATOMIC_RELAXED);
+
+    if (__builtin_expect(term != sole_own, 0))
+        return SOLE_NOBODY;
+    SOLE_CHANGE(front->sole.inside[term], 1);
+    /* Whoever ends the term has a barrier executed here, between ending it and looking whether we are inside. */
+    if (__builtin_expect(__atomic_load_n(&front->sole.term, __ATOMIC_ACQUIRE) == term, 1))
+        return term;
+    SOLE_CHANGE(front->sole.inside[term], -1);
+    return SOLE_NOBODY;
+}
+
 /**
- * The caller alone is in here until sole_leave, which is to get the result. May be nested, and nothing in it sleeps. SOLE_NOBODY: there are others, and always
- * will be.
+ * The caller alone is in here until sole_leave, which is to get the result. May be nested, and nothing in it sleeps or waits for a lock, whose holder may have to wait for
+ * us. SOLE_NOBODY: there are others, and always will be.
  */
 static inline uint32_t
 sole_enter(void)
 {
-    uint32_t term = __atomic_load_n(&front->sole.term, __ATOMIC_RELAXED);
+    uint32_t term = sole_try_enter();
 
-    if (__builtin_expect(term == sole_own, 1)) {
-        SOLE_CHANGE(front->sole.inside[term], 1);
-        /* Whoever ends the term has a barrier executed here, between ending it and looking whether we are inside. */
-        if (__builtin_expect(__atomic_load_n(&front->sole.term, __ATOMIC_ACQUIRE) == term, 1))
-            return term;
-        SOLE_CHANGE(front->sole.inside[term], -1);
-    }
-    return sole_enter_slow();
+    return __builtin_expect(term != SOLE_NOBODY, 1) ? term : sole_enter_slow();
 }
 
 static inline void
@@ -105,6 +119,16 @@ sole_cas64_inside(uint64_t *word, uint64_t *expected, uint64_t desired)
     SOLE_CAS("q");
 }
 
+/** Returns the sum. */
+static inline uint32_t
+sole_add_fetch_inside(uint32_t *word, uint32_t change)
+{
+    uint32_t added = change;
+
+    SOLE_ADD;
+    return change + added;
+}
+
 static inline bool
 sole_cas32(uint32_t *word, uint32_t *expected, uint32_t desired)
 {
@@ -135,14 +159,12 @@ sole_cas64(uint64_t *word, uint64_t *expected, uint64_t desired)
 static inline bool
 sole_cas32_quick(uint32_t *word, uint32_t expected, uint32_t desired)
 {
-    uint32_t term = __atomic_load_n(&front->sole.term, __ATOMIC_RELAXED);
-    bool same = false;
+    uint32_t term = sole_try_enter();
+    bool same;
 
-    if (__builtin_expect(term != sole_own, 0))
+    if (__builtin_expect(term == SOLE_NOBODY, 0))
         return false;
-    SOLE_CHANGE(front->sole.inside[term], 1);
-    if (__builtin_expect(__atomic_load_n(&front->sole.term, __ATOMIC_ACQUIRE) == term, 1))
-        same = sole_cas32_inside(word, &expected, desired);
+    same = sole_cas32_inside(word, &expected, desired);
     sole_leave(term);
     return same;
 }
@@ -151,13 +173,13 @@ sole_cas32_quick(uint32_t *word, uint32_t expected, uint32_t desired)
 static inline uint32_t
 sole_add_fetch(uint32_t *word, uint32_t change)
 {
-    uint32_t added = change, term = sole_enter();
+    uint32_t sum, term = sole_enter();
 
     if (__builtin_expect(term == SOLE_NOBODY, 0))
-        return __atomic_add_fetch(word, added, __ATOMIC_ACQ_REL);
-    SOLE_ADD;
+        return __atomic_add_fetch(word, change, __ATOMIC_ACQ_REL);
+    sum = sole_add_fetch_inside(word, change);
     sole_leave(term);
-    return change + added;
+    return sum;
 }
 
 #undef SOLE_CAS
