@@ -382,12 +382,27 @@ slot_reap(unsigned n)
     lock_release_brief(&front->closing.lock, term);
 }
 
+/* Its slot may be reaped much later. */
+static void
+give_small_back(uint32_t slot)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    uint32_t term;
+
+    if (f->tx_small == 0 || load_relaxed(&back_sock(slot)->tx_acked) != f->tx_tail ||
+        !lock_acquire_brief(&slot_hot(f)->lock, &term))
+        return;
+    slot_free_acked(slot);
+    lock_release_brief(&slot_hot(f)->lock, term);
+}
+
 void
 slot_closing(uint32_t slot)
 {
     struct closing_entry e = { slot, load_relaxed(&slot_claim(front_sock(slot))->state) };
     uint32_t term;
 
+    give_small_back(slot);
     if (!lock_acquire_brief(&front->closing.lock, &term))
         return; /* in a signal handler amid a reap: the sweep finds it */
     if (front->closing.entries == NULL) {

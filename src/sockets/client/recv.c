@@ -196,7 +196,9 @@ take(uint32_t slot, struct target *t, int flags)
     h->rx_segment = c.segment;
     h->rx_off = c.off;
     h->train = c.train;
-    slot_free_acked(slot);
+    /* A small block stays for the next answer; a sweep takes it where they are short, and before a sleep. */
+    if (FRONT_UNLIKELY(f->tx_chunk != 0 || h->tx_low != 0))
+        slot_free_acked(slot);
     if (c.segment_done || c.pos == rx_tail) {
         store_release(&f->rx_head, c.pos);
         tell_taken(slot);
