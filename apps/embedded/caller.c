@@ -160,13 +160,7 @@ serve_pending(struct seat *seat, uint64_t now_us)
     uint32_t n = seat->nb_pending;
 
     net_begin(seat->net);
-    for (uint32_t i = 0; i < n; i++) {
-        if (i + 2 < n) {
-            rte_prefetch0(front_sock(seat->pending[i + 2]));
-            rte_prefetch0(back_sock(seat->pending[i + 2]));
-        }
-        app_serve(seat->net, c->e->app, seat->pending[i], now_us);
-    }
+    app_serve(seat->net, c->e->app, seat->pending, n, now_us);
     seat->nb_pending = 0;
     if (unlikely(load_relaxed(&c->lost)) && __atomic_exchange_n(&c->lost, 0, __ATOMIC_ACQ_REL))
         app_serve_all(seat->net, c->e->app, now_us);
@@ -266,17 +260,18 @@ static void
 local_notify(uint32_t slot)
 {
     struct seat *seat = own_seat();
+    uint32_t term;
 
-    /* False: in a signal handler that interrupted this thread inside the stack. */
-    if (!lock_acquire_own(&seat->lock)) {
+    /* False: in a signal handler that interrupted this thread inside the stack; or inside (sole.h), where no other thread is waited for. */
+    if (likely(lock_acquire_brief(&seat->lock, &term))) {
+        if (likely(seat->nb_pending < seat->of->capacity))
+            seat->pending[seat->nb_pending++] = slot;
+        else
+            __atomic_store_n(&seat->of->lost, 1, __ATOMIC_RELEASE);
+        lock_release_brief(&seat->lock, term);
+    } else {
         __atomic_store_n(&seat->of->lost, 1, __ATOMIC_RELEASE);
-        return;
     }
-    if (likely(seat->nb_pending < seat->of->capacity))
-        seat->pending[seat->nb_pending++] = slot;
-    else
-        __atomic_store_n(&seat->of->lost, 1, __ATOMIC_RELEASE);
-    lock_release_own(&seat->lock);
     wake_others(seat);
 }
 
@@ -291,7 +286,7 @@ local_serve(uint32_t slot)
     know_thread();
     term = go_in(seat);
     net_begin(seat->net);
-    app_serve(seat->net, seat->of->e->app, slot, clock_now_us());
+    app_serve(seat->net, seat->of->e->app, &slot, 1, clock_now_us());
     net_pause(seat->net);
     go_out(term);
     lock_release_own(&seat->lock);

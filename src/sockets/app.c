@@ -305,16 +305,16 @@ serve_slots(struct net *net, struct app *app, bool all)
         if (all && (unserved || sock_at(app, slot) != NULL))
             commands_service(host_stack_of(app->host, app, slot), app, slot, true);
         else if (unserved)
-            net_dispatch(net, app, slot);
+            net_dispatch(net, app, &slot, 1);
     }
 }
 
 void
-app_serve(struct net *net, struct app *app, uint32_t slot, uint64_t now_us)
+app_serve(struct net *net, struct app *app, const uint32_t *slots, unsigned n, uint64_t now_us)
 {
     net->now_us = now_us;
-    counter_inc(net->ctr, CTR_SOCK_NOTIFICATIONS);
-    net_dispatch(net, app, slot);
+    counter_add(net->ctr, CTR_SOCK_NOTIFICATIONS, n);
+    net_dispatch(net, app, slots, n);
 }
 
 void
@@ -400,20 +400,18 @@ serve_ring(struct net *net, struct app *app, struct ring_view *v, unsigned budge
     unsigned total = 0;
 
     while (total < budget) {
-        unsigned n = ring_pop(net, app, v, slots, RTE_MIN(POP_BURST, budget - total));
+        unsigned n = ring_pop(net, app, v, slots, RTE_MIN(POP_BURST, budget - total)), good = 0;
 
         for (unsigned i = 0; i < n; i++) {
             if (likely(slots[i] < app->max_socks)) {
                 rte_prefetch0(&app->front[slots[i]]);
                 rte_prefetch0(&app->back[slots[i]]);
+                slots[good++] = slots[i];
+            } else {
+                counter_inc(net->ctr, CTR_SOCK_DROP_QUEUE);
             }
         }
-        for (unsigned i = 0; i < n; i++) {
-            if (likely(slots[i] < app->max_socks))
-                net_dispatch(net, app, slots[i]);
-            else
-                counter_inc(net->ctr, CTR_SOCK_DROP_QUEUE);
-        }
+        net_dispatch(net, app, slots, good);
         total += n;
         if (n < POP_BURST)
             break;

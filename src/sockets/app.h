@@ -43,10 +43,10 @@ void app_member_set_pid(struct app *app, uint16_t member, pid_t pid);
 void app_member_leave(struct app *app, uint16_t member);
 
 /**
- * The application runs on a thread that has the worker's side, and names a socket of its that has something for the stack: what a notification by ring does,
- * without the ring; between net_begin and net_pause. slot below the arena's max_socks.
+ * The application runs on a thread that has the worker's side, and names sockets of its that have something for the stack: what notifications by ring do,
+ * without the ring; between net_begin and net_pause. slots below the arena's max_socks.
  */
-void app_serve(struct net *net, struct app *app, uint32_t slot, uint64_t now_us);
+void app_serve(struct net *net, struct app *app, const uint32_t *slots, unsigned n, uint64_t now_us);
 
 /** The same for each socket that stands notified. */
 void app_serve_all(struct net *net, struct app *app, uint64_t now_us);

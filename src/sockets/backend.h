@@ -662,8 +662,8 @@ int commands_connect(struct stack *s, struct sock *sk, const struct shm_cmd *cmd
 /** The answer to net_post_accept has come. */
 void commands_accepted(struct stack *s, struct app *app, uint32_t slot);
 
-/** Serve the slot wherever its socket lives; hand it over if that is another worker's domain. */
-void net_dispatch(struct net *net, struct app *app, uint32_t slot);
+/** Serve the slots (< max_socks), each wherever its socket lives; hand it over if that is another worker's domain. */
+void net_dispatch(struct net *net, struct app *app, const uint32_t *slots, unsigned n);
 
 /** Remember a slot for the pass's end, when every domain is entered in order. Where domains have locks. */
 void net_leave_for_later(struct net *net, const struct app *app, uint32_t slot);

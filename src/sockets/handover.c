@@ -300,7 +300,7 @@ take_word(struct net *net, uint64_t word, uint64_t now_us)
         return;
     switch ((enum word_kind)(word & 15)) {
     case WORD_NOTIFY:
-        net_dispatch(net, app, slot);
+        net_dispatch(net, app, &slot, 1);
         break;
     case WORD_ACCEPT:
         serve_accept(net, app, slot, now_us);

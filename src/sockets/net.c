@@ -246,19 +246,12 @@ net_sort(struct net *net, struct ip_packet *pkts, uint16_t n)
     return own;
 }
 
-void
-net_dispatch(struct net *net, struct app *app, uint32_t slot)
+/* Serve it where it lives, or have its owner do so. */
+static void
+dispatch(struct net *net, struct app *app, uint32_t slot)
 {
     struct host *h = net->host;
 
-    /* One domain and one worker: there is nowhere else to look. */
-    if (h->nb_stacks == 1 && h->nb_nets == 1) {
-        struct stack *s = stack_enter(h->stacks[0], net, net->now_us);
-
-        commands_service(s, app, slot, false);
-        stack_leave(s);
-        return;
-    }
     for (;;) {
         struct stack *s = host_stack_of(h, app, slot);
 
@@ -275,6 +268,27 @@ net_dispatch(struct net *net, struct app *app, uint32_t slot)
         }
         stack_leave(s);
     }
+}
+
+void
+net_dispatch(struct net *net, struct app *app, const uint32_t *slots, unsigned n)
+{
+    struct host *h = net->host;
+    bool single = h->nb_stacks == 1 && h->nb_nets == 1; /* one domain and one worker: there is nowhere else to look */
+    struct stack *s = single && n > 0 ? stack_enter(h->stacks[0], net, net->now_us) : NULL;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (i + 2 < n) {
+            rte_prefetch0(&app->front[slots[i + 2]]);
+            rte_prefetch0(&app->back[slots[i + 2]]);
+        }
+        if (likely(s != NULL))
+            commands_service(s, app, slots[i], false);
+        else
+            dispatch(net, app, slots[i]);
+    }
+    if (likely(s != NULL))
+        stack_leave(s);
 }
 
 unsigned

@@ -62,7 +62,7 @@ own_serve(uint32_t slot)
     uint32_t term = sole_enter();
 
     net_set_alone(net, term != SOLE_NOBODY);
-    app_serve(net, own.app, slot, lan.now_us);
+    app_serve(net, own.app, &slot, 1, lan.now_us);
     if (term != SOLE_NOBODY)
         sole_leave(term);
 }
@@ -76,8 +76,7 @@ own_pass(void)
     uint16_t n;
 
     net_set_alone(net, term != SOLE_NOBODY);
-    for (unsigned i = 0; i < nb_pending; i++)
-        app_serve(net, own.app, pending[i], lan.now_us);
+    app_serve(net, own.app, pending, nb_pending, lan.now_us);
     nb_pending = 0;
     net_begin(net);
     n = net_receive(net, pkts, lan.now_us);
