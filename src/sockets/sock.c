@@ -500,20 +500,16 @@ flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
     return dirty;
 }
 
-static void
-wake_one(struct net *net, const struct wake *w)
+/* Returns what else has become dirty. */
+static uint32_t
+wake_sleepers(struct net *net, struct app *app, uint32_t slot, uint32_t dirty, uint32_t sleepers)
 {
-    struct shm_back_sock *b = &w->app->back[w->slot];
-    uint32_t sleepers = shm_load(&w->app->front[w->slot].sleepers);
-    uint32_t dirty = w->dirty;
     uint32_t due = 0;
 
     if ((dirty & DIRTY_SPACE) && (sleepers & (SHM_SLEEP_WRITE | SHM_WANT_SPACE))) {
-        bump_event_seq(w->app, w->slot);
+        bump_event_seq(app, slot);
         dirty |= DIRTY_WRITE;
     }
-    if ((dirty & (DIRTY_READ | DIRTY_WRITE)) && __atomic_load_n(&w->app->slot_subs[w->slot], __ATOMIC_RELAXED) != 0)
-        events_append(net, w->app, w->slot);
     if (dirty & DIRTY_READ)
         due |= SHM_SLEEP_READ;
     if (dirty & DIRTY_WRITE)
@@ -522,8 +518,20 @@ wake_one(struct net *net, const struct wake *w)
         due |= SHM_SLEEP_CMD;
     if (sleepers & due) {
         counter_inc(net->ctr, CTR_SOCK_WAKEUPS);
-        futex_wake(&b->event_seq);
+        futex_wake(&app->back[slot].event_seq);
     }
+    return dirty;
+}
+
+static inline void
+wake(struct net *net, struct app *app, uint32_t slot, uint32_t dirty)
+{
+    uint32_t sleepers = shm_load(&app->front[slot].sleepers);
+
+    if (unlikely(sleepers != 0))
+        dirty = wake_sleepers(net, app, slot, dirty, sleepers);
+    if ((dirty & (DIRTY_READ | DIRTY_WRITE)) && __atomic_load_n(&app->slot_subs[slot], __ATOMIC_RELAXED) != 0)
+        events_append(net, app, slot);
 }
 
 /* The fence stands between the stores of flush_words and the look for sleepers: Dekker's with the front-end. */
@@ -532,19 +540,22 @@ net_wake_all(struct net *net)
 {
     unsigned n = net->nb_wakes;
 
-    if (n == 0)
-        return;
-    if (!net->alone)
+    if (n > 0 && !net->alone)
         shm_fence();
     net->nb_wakes = 0;
     for (unsigned i = 0; i < n; i++)
-        wake_one(net, &net->wakes[i]);
+        wake(net, net->wakes[i].app, net->wakes[i].slot, net->wakes[i].dirty);
     events_wake(net);
 }
 
-static void
+static inline void
 wake_add(struct net *net, struct app *app, uint32_t slot, uint32_t dirty)
 {
+    /* No other thread is about to sleep: there is no fence to share with others, and it is done here and now. */
+    if (net->alone) {
+        wake(net, app, slot, dirty);
+        return;
+    }
     net->wakes[net->nb_wakes++] = (struct wake){ .app = app, .slot = slot, .dirty = dirty };
     if (net->nb_wakes == WAKE_BATCH)
         net_wake_all(net);
