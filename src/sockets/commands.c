@@ -572,10 +572,10 @@ static const command_fn command_table[SHM_OP_COUNT] = {
     [SHM_OP_CONNECT_FAST] = do_connect_fast,
 };
 
+/* sk: the socket in the slot, or NULL. */
 static int
-execute(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd)
+execute(struct stack *s, struct app *app, uint32_t slot, struct sock *sk, const struct shm_cmd *cmd)
 {
-    struct sock *sk = sock_in(s, app, slot);
     bool in_use = sk != NULL && !(sock_flags(sk) & SOCK_CLOSING);
 
     if (cmd->op >= SHM_OP_COUNT) {
@@ -654,7 +654,7 @@ execute_shared(struct stack *s, struct app *app, uint32_t slot, const struct shm
 
     if (table)
         table_take(s);
-    rc = execute(s, app, slot, cmd);
+    rc = execute(s, app, slot, sock_in(s, app, slot), cmd);
     if (table)
         table_give(s);
     return rc;
@@ -664,15 +664,16 @@ execute_shared(struct stack *s, struct app *app, uint32_t slot, const struct shm
 static int
 try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd, bool all)
 {
-    struct sock *sk = sock_in(s, app, slot);
+    struct sock *sk;
 
     if (s->shared != NULL)
         return execute_shared(s, app, slot, cmd);
+    sk = sock_in(s, app, slot);
     if (s->host->nb_stacks == 1 || sk == NULL || (sock_flags(sk) & SOCK_CLOSING))
-        return execute(s, app, slot, cmd);
+        return execute(s, app, slot, sk, cmd);
     if (cmd->op == SHM_OP_ACCEPT && sock_spread(s, sk) != NULL)
         return accept_anywhere(s, sk, cmd, all);
-    return execute(s, app, slot, cmd);
+    return execute(s, app, slot, sk, cmd);
 }
 
 static void
