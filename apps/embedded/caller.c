@@ -176,12 +176,12 @@ pass_locked(struct seat *seat)
 {
     struct caller *c = seat->of;
     uint64_t start = clock_cycles(), now_us = clock_us_at(start);
-    unsigned did = seat->nb_pending;
+    unsigned did = seat->nb_pending + (unlikely(load_relaxed(&c->lost)) ? 1 : 0);
     uint32_t term = go_in(seat);
 
     __atomic_store_n(&seat->shared, term == SOLE_NOBODY, __ATOMIC_RELAXED);
     __atomic_store_n(&seat->passed_at_us, now_us, __ATOMIC_RELAXED);
-    if (did > 0 || unlikely(load_relaxed(&c->lost)))
+    if (did > 0)
         serve_pending(seat, now_us);
     did += c->e->ops->poll(c->e->mode, (unsigned)(seat - c->seats), now_us);
     counter_inc(seat->ctr, CTR_WORKER_POLLS);

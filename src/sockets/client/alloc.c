@@ -382,17 +382,18 @@ slot_reap(unsigned n)
     lock_release_brief(&front->closing.lock, term);
 }
 
-/* Its slot may be reaped much later. */
+/* Its slot may be reaped much later. Or now, by another thread that needs one: then it is in another state. */
 static void
-give_small_back(uint32_t slot)
+give_small_back(const struct closing_entry *e)
 {
-    struct shm_front_sock *f = front_sock(slot);
+    struct shm_front_sock *f = front_sock(e->slot);
     uint32_t term;
 
-    if (f->tx_small == 0 || load_relaxed(&back_sock(slot)->tx_acked) != f->tx_tail ||
+    if (f->tx_small == 0 || load_relaxed(&back_sock(e->slot)->tx_acked) != f->tx_tail ||
         !lock_acquire_brief(&slot_hot(f)->lock, &term))
         return;
-    slot_free_acked(slot);
+    if (load_relaxed(&slot_claim(f)->state) == e->state && f->tx_small != 0)
+        slot_free_acked(e->slot);
     lock_release_brief(&slot_hot(f)->lock, term);
 }
 
@@ -402,7 +403,7 @@ slot_closing(uint32_t slot)
     struct closing_entry e = { slot, load_relaxed(&slot_claim(front_sock(slot))->state) };
     uint32_t term;
 
-    give_small_back(slot);
+    give_small_back(&e);
     if (!lock_acquire_brief(&front->closing.lock, &term))
         return; /* in a signal handler amid a reap: the sweep finds it */
     if (front->closing.entries == NULL) {

@@ -152,29 +152,7 @@ fd_get_stack(int fd)
     return fd_get_slow(fd); /* it is being closed, or has become another */
 }
 
-/**
- * As fd_get_stack, for a call that does not wait: the thread is inside (sole.h) until fd_leave. NULL also if it is not sole, or something is the matter with the descriptor, which
- * fd_get_stack finds out.
- */
-static inline struct obj *
-fd_enter_stack(int fd, uint32_t *term)
-{
-    struct obj **entry = fd_entry(fd), *o = entry != NULL ? __atomic_load_n(entry, __ATOMIC_ACQUIRE) : NULL;
-
-    if (o == NULL)
-        return NULL;
-    *term = sole_try_enter();
-    if (FRONT_UNLIKELY(*term == SOLE_NOBODY))
-        return NULL;
-    if (FRONT_LIKELY(__atomic_load_n(entry, __ATOMIC_ACQUIRE) == o && o->kind == OBJ_SOCK && o->where != SOCK_KERNEL &&
-                     o->stack == front->number && load_relaxed(&o->users) != 0)) {
-        SOLE_CHANGE(o->users, 1); /* a signal handler may close it meanwhile */
-        return o;
-    }
-    sole_leave(*term);
-    return NULL;
-}
-
+/** What fd_enter_stack returned. */
 static inline void
 fd_leave(struct obj *o, uint32_t term)
 {
@@ -183,6 +161,34 @@ fd_leave(struct obj *o, uint32_t term)
     sole_leave(term);
     if (FRONT_UNLIKELY(last))
         obj_end(o);
+}
+
+/**
+ * As fd_get_stack, for a call that does not wait: the thread is inside (sole.h) until fd_leave. NULL also if it is not sole, or something is the matter with the descriptor, which
+ * fd_get_stack finds out.
+ */
+static inline struct obj *
+fd_enter_stack(int fd, uint32_t *term)
+{
+    struct obj **entry = fd_entry(fd), *o = entry != NULL ? __atomic_load_n(entry, __ATOMIC_ACQUIRE) : NULL;
+    uint32_t n;
+
+    if (o == NULL)
+        return NULL;
+    *term = sole_try_enter();
+    if (FRONT_UNLIKELY(*term == SOLE_NOBODY))
+        return NULL;
+    /* Held before it is looked at: a signal handler may close the descriptor between any two of these lines, and then we are the last. */
+    n = o->stack == front->number ? load_relaxed(&o->users) : 0;
+    if (FRONT_LIKELY(n != 0 && sole_cas32_inside(&o->users, &n, n + 1))) {
+        if (FRONT_LIKELY(__atomic_load_n(entry, __ATOMIC_ACQUIRE) == o && o->kind == OBJ_SOCK &&
+                         o->where != SOCK_KERNEL))
+            return o;
+        fd_leave(o, *term);
+        return NULL;
+    }
+    sole_leave(*term);
+    return NULL;
 }
 
 /** Let the descriptor name the object; what it named before is released (its close went past us). Takes over one user. */

@@ -196,7 +196,7 @@ take(uint32_t slot, struct target *t, int flags)
     h->rx_segment = c.segment;
     h->rx_off = c.off;
     h->train = c.train;
-    /* A small block stays for the next answer; a sweep takes it where they are short, and before a sleep. */
+    /* A small block stays for the next answer; a sweep takes it where they are short, and before a sleep in which others run the stack. */
     if (FRONT_UNLIKELY(f->tx_chunk != 0 || h->tx_low != 0))
         slot_free_acked(slot);
     if (c.segment_done || c.pos == rx_tail) {

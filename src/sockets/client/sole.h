@@ -18,7 +18,8 @@
  * to have several threads indeed: nobody is sole any more, and everything is locked as across processes.
  *
  * A call that neither waits nor finds anything unusual is inside from its begin to its end (fd_enter_stack), and one that takes a lock for a moment, as long as it has that
- * (lock_acquire_brief): the plain instructions then need no terms of their own.
+ * (lock_acquire_brief): the plain instructions then need no terms of their own. The program's buffer is copied in there, so that a signal handler which leaves such a call
+ * by siglongjmp keeps other threads out for good.
  *
  * Only where the stack is in the program (sole_begin); not for other CPUs than x86-64, nor under the thread sanitizer, which cannot see plain instructions' order.
  */

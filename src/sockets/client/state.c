@@ -143,7 +143,7 @@ unusual_events(uint32_t slot, uint32_t st, uint32_t flags)
         return EPOLLOUT | EPOLLWRNORM | EPOLLHUP; /* as in Linux it is like new */
     if ((flags & SLOT_LISTENER) && !(st & SHM_ST_ERROR))
         return load_relaxed(&back_sock(slot)->accept_ready) != 0 ? EPOLLIN | EPOLLRDNORM : 0;
-    if ((flags & SLOT_DEFERRED) && !(st & SHM_ST_ERROR))
+    if ((flags & SLOT_DEFERRED) && !(st & (SHM_ST_CONNECTED | SHM_ST_ERROR)))
         return EPOLLOUT | EPOLLWRNORM; /* the write that connects */
     if ((flags & SLOT_CONNECT_FAILED) || !(st & (SHM_ST_CONNECTED | SHM_ST_CONNECTING | SHM_ST_ERROR)))
         return EPOLLOUT | EPOLLWRNORM | EPOLLHUP | (flags & SLOT_SHUT_RD ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0);
