@@ -27,7 +27,7 @@ static struct twin twins[2]; /* the first one parks */
 
 /* What a round is about; adjust reads it. */
 static struct {
-    bool parks, timestamps, pacing, keepalive;
+    bool parks, timestamps, sack, pacing, keepalive;
     uint8_t congestion;
     uint32_t loss_percent;
 } world;
@@ -37,6 +37,7 @@ adjust(struct tcp_params *p)
 {
     p->window_scaling = true;
     p->timestamps = world.timestamps;
+    p->sack = world.sack;
     p->pacing = world.pacing;
     p->congestion = world.congestion;
     p->park_us = world.parks ? PARK_US : 0;
@@ -85,7 +86,9 @@ meet(struct twin *w)
     w->peer_sent = 0;
     w->peer_received = 1;
     w->t.env.now_us += TRIP_US;
-    w->t.peer_opts = (struct tcp_options){ .has_mss = true, .mss = TRACE_MSS, .has_wscale = true, .wscale = 3 };
+    w->t.peer_opts = (struct tcp_options){
+        .has_mss = true, .mss = TRACE_MSS, .has_wscale = true, .wscale = 3, .sack_permitted = world.sack
+    };
     say(w, S | A, 0);
     w->peer_sent = 1;
     w->t.nb_out = w->t.nb_checked = 0;
@@ -243,6 +246,7 @@ twins_agree(void **state)
         struct rng rng;
         rng_init(&rng, 7, round);
         world.timestamps = rng_below(&rng, 2) != 0;
+        world.sack = rng_below(&rng, 2) != 0; /* without it no ACK goes by rx_ack_plain */
         world.pacing = rng_below(&rng, 2) != 0;
         world.keepalive = rng_below(&rng, 2) != 0;
         world.congestion = (uint8_t)rng_below(&rng, TCP_CC_COUNT);
