@@ -92,6 +92,11 @@ struct tcp_domain {
         uint32_t ts_offset;
         bool known;
     } last_pair;
+    struct {
+        struct tcp_tuple dest; /**< without a local port */
+        uint64_t hash;
+        bool known;
+    } last_dest; /**< of port_choose: who connects somewhere mostly does so again */
     struct tcp_fo_keys fastopen_keys;
     uint32_t paths_told; /**< 0 = ICMP has told of no path yet: the cache is empty */
     uint64_t cookie_end_us; /**< the youngest SYN cookie is good until then; 0 = none was sent */

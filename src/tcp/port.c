@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <errno.h>
+#include <string.h>
 
 #include "tcp/domain.h"
 #include "tcp/siphash.h"
@@ -158,16 +159,28 @@ is_free(const struct tcp_domain *d, const struct tcp_tuple *t, bool for_bind)
     return for_bind || table_find(d, t) == 0;
 }
 
+/* The RFC's two functions F and G are halves of one: whoever knows one half learns nothing of the other. */
+static uint64_t
+dest_hash(struct tcp_domain *d, const struct tcp_tuple *dest)
+{
+    const uint64_t key[2] = { d->params.seed[0] ^ TWEAK_PORT, d->params.seed[1] };
+
+    if (!d->last_dest.known || memcmp(&d->last_dest.dest, dest, sizeof(*dest)) != 0) {
+        d->last_dest.dest = *dest;
+        d->last_dest.hash = siphash24(key, dest, sizeof(*dest));
+        d->last_dest.known = true;
+    }
+    return d->last_dest.hash;
+}
+
 int
 port_choose(struct tcp_domain *d, struct tcp_tuple *t, bool for_bind)
 {
     const struct tcp_params *p = &d->params;
-    const uint64_t key[2] = { p->seed[0] ^ TWEAK_PORT, p->seed[1] };
     uint32_t range = (uint32_t)p->port_max - p->port_min + 1;
 
     t->local_port = 0;
-    /* The RFC's two functions F and G are halves of one: whoever knows one half learns nothing of the other. */
-    uint64_t hash = siphash24(key, t, sizeof(*t));
+    uint64_t hash = dest_hash(d, t);
     uint32_t offset = (uint32_t)hash;
     uint32_t *counter = &d->port_counters[(hash >> 32) % PORT_COUNTERS];
     for (uint32_t i = 0; i < range; i++) {
