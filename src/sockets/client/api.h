@@ -25,7 +25,7 @@ fd_get_kind(int fd, enum obj_kind kind)
 
     if (FRONT_LIKELY(o == NULL) || o->kind != kind)
         return NULL;
-    return fd_get_slow(fd);
+    return fd_hold(fd, o);
 }
 
 #endif /* SOCKETS_CLIENT_API_H */

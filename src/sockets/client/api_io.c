@@ -122,33 +122,44 @@ send_message(struct obj *o, const struct msghdr *msg, int flags)
 }
 
 /*
- * What most calls are, done without waiting where one thread alone uses the front-end; else, and if there is something to find out, nothing is done, and the long way follows.
+ * What most calls are, done without waiting where one thread alone uses the front-end; else, and if there is something to find out, nothing is done, and the long way follows, with
+ * *o, held; NULL: the socket is the kernel's.
  */
 static inline ssize_t
-recv_at_once(int fd, void *buf, size_t n, int flags)
+recv_at_once(int fd, void *buf, size_t n, int flags, struct obj **o)
 {
     uint32_t term;
-    struct obj *o = fd_enter_stack(fd, &term);
     ssize_t got;
 
-    if (o == NULL)
+    *o = fd_enter_stack(fd, &term);
+    if (*o == NULL) {
+        *o = fd_get_stack(fd);
         return 0;
-    got = sock_recv_at_once(o->slot, buf, n, flags);
-    fd_leave(o, term);
+    }
+    got = sock_recv_at_once((*o)->slot, buf, n, flags);
+    if (FRONT_LIKELY(got > 0))
+        fd_leave(*o, term);
+    else
+        sole_leave(term);
     return got;
 }
 
 static inline bool
-send_at_once(int fd, const void *buf, size_t n, int flags)
+send_at_once(int fd, const void *buf, size_t n, int flags, struct obj **o)
 {
     uint32_t term;
-    struct obj *o = fd_enter_stack(fd, &term);
     bool sent;
 
-    if (o == NULL)
+    *o = fd_enter_stack(fd, &term);
+    if (*o == NULL) {
+        *o = fd_get_stack(fd);
         return false;
-    sent = sock_send_at_once(o->slot, buf, n, flags);
-    fd_leave(o, term);
+    }
+    sent = sock_send_at_once((*o)->slot, buf, n, flags);
+    if (FRONT_LIKELY(sent))
+        fd_leave(*o, term);
+    else
+        sole_leave(term);
     return sent;
 }
 
@@ -157,12 +168,11 @@ send_at_once(int fd, const void *buf, size_t n, int flags)
 ssize_t
 iso_read(int fd, void *buf, size_t n)
 {
-    ssize_t got = recv_at_once(fd, buf, n, 0);
     struct obj *o;
+    ssize_t got = recv_at_once(fd, buf, n, 0, &o);
 
     if (FRONT_LIKELY(got > 0))
         return got;
-    o = fd_get_stack(fd);
     return o == NULL ? libc()->read(fd, buf, n) : recv_flat(o, buf, n, 0);
 }
 
@@ -179,12 +189,11 @@ iso_readv(int fd, const struct iovec *iov, int iovcnt)
 ssize_t
 iso_recv(int fd, void *buf, size_t n, int flags)
 {
-    ssize_t got = recv_at_once(fd, buf, n, flags);
     struct obj *o;
+    ssize_t got = recv_at_once(fd, buf, n, flags, &o);
 
     if (FRONT_LIKELY(got > 0))
         return got;
-    o = fd_get_stack(fd);
     return o == NULL ? libc()->recv(fd, buf, n, flags) : recv_flat(o, buf, n, flags);
 }
 
@@ -258,9 +267,8 @@ iso_write(int fd, const void *buf, size_t n)
 {
     struct obj *o;
 
-    if (FRONT_LIKELY(send_at_once(fd, buf, n, 0)))
+    if (FRONT_LIKELY(send_at_once(fd, buf, n, 0, &o)))
         return (ssize_t)n;
-    o = fd_get_stack(fd);
     return o == NULL ? libc()->write(fd, buf, n) : send_flat(o, buf, n, 0);
 }
 
@@ -279,9 +287,8 @@ iso_send(int fd, const void *buf, size_t n, int flags)
 {
     struct obj *o;
 
-    if (FRONT_LIKELY(send_at_once(fd, buf, n, flags)))
+    if (FRONT_LIKELY(send_at_once(fd, buf, n, flags, &o)))
         return (ssize_t)n;
-    o = fd_get_stack(fd);
     return o == NULL ? libc()->send(fd, buf, n, flags) : send_flat(o, buf, n, flags);
 }
 

@@ -182,19 +182,17 @@ note_high(int fd)
 }
 
 struct obj *
-fd_get_slow(int fd)
+fd_hold(int fd, struct obj *o)
 {
-    for (;;) {
-        struct obj *o = fd_peek(fd);
-
-        if (o == NULL || o == &internal_obj || o->stack != front->number)
-            return NULL;
-        if (!obj_try_hold(o))
-            continue; /* it is being closed: the entry changes soon, or has changed */
-        if (fd_peek(fd) == o)
-            return o;
-        obj_put(o);
+    while (o != NULL && o != &internal_obj && o->stack == front->number) {
+        if (obj_try_hold(o)) {
+            if (FRONT_LIKELY(fd_peek(fd) == o))
+                return o;
+            obj_put(o);
+        }
+        o = fd_peek(fd); /* it is being closed: the entry changes soon, or has changed */
     }
+    return NULL;
 }
 
 static void
@@ -205,7 +203,7 @@ drop_fd(struct obj *o)
     if (o == NULL || o == &internal_obj)
         return;
     was = enter_stack_of(o);
-    if (__atomic_sub_fetch(&o->nb_fds, 1, __ATOMIC_ACQ_REL) == 0 && o->kind == OBJ_SOCK)
+    if (sole_add_fetch(&o->nb_fds, UINT32_MAX) == 0 && o->kind == OBJ_SOCK)
         epoll_forget_sock(o);
     obj_put(o);
     leave_stack(was);
@@ -218,7 +216,7 @@ fd_install(int fd, struct obj *o)
 
     if (entry == NULL)
         return false;
-    __atomic_add_fetch(&o->nb_fds, 1, __ATOMIC_RELAXED);
+    sole_add_fetch(&o->nb_fds, 1);
     note_high(fd);
     drop_fd(__atomic_exchange_n(entry, o, __ATOMIC_ACQ_REL));
     return true;

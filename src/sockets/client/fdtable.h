@@ -126,13 +126,16 @@ obj_put(struct obj *o)
         obj_end(o);
 }
 
-struct obj *fd_get_slow(int fd);
+/** What the descriptor named a moment ago, held; if that is being closed, what it has become. NULL as fd_get. */
+struct obj *fd_hold(int fd, struct obj *o);
 
 /** The object behind a descriptor, held until obj_put; NULL: only the kernel knows it, or it is another stack's. */
 static inline struct obj *
 fd_get(int fd)
 {
-    return FRONT_LIKELY(fd_peek(fd) == NULL) ? NULL : fd_get_slow(fd);
+    struct obj *o = fd_peek(fd);
+
+    return FRONT_LIKELY(o == NULL) ? NULL : fd_hold(fd, o);
 }
 
 /** The same, but only if it is (also) the stack's socket. */
@@ -144,12 +147,7 @@ fd_get_stack(int fd)
     if (FRONT_LIKELY(o == NULL) || o->kind != OBJ_SOCK || o->where == SOCK_KERNEL ||
         FRONT_UNLIKELY(o->stack != front->number))
         return NULL;
-    if (FRONT_LIKELY(obj_try_hold(o))) {
-        if (FRONT_LIKELY(fd_peek(fd) == o))
-            return o;
-        obj_put(o);
-    }
-    return fd_get_slow(fd); /* it is being closed, or has become another */
+    return fd_hold(fd, o);
 }
 
 /** What fd_enter_stack returned. */
