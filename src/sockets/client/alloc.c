@@ -362,24 +362,33 @@ closing_put(const struct closing_entry *e)
     store_relaxed(&front->closing.tail, front->closing.tail + 1);
 }
 
-void
-slot_reap(unsigned n)
+/* Behind the first that the stack has not finished with are younger ones: an allocation looks no further, since it would find them so again and again. */
+static void
+reap(unsigned n, bool to_the_end)
 {
     uint32_t term;
+    bool gone = true;
 
     if (load_relaxed(&front->closing.head) == load_relaxed(&front->closing.tail) ||
         !lock_acquire_brief(&front->closing.lock, &term))
         return;
     if (n > front->closing.tail - front->closing.head)
         n = front->closing.tail - front->closing.head;
-    while (n-- > 0) {
+    while (n-- > 0 && (gone || to_the_end)) {
         struct closing_entry e = front->closing.entries[front->closing.head & front->closing.mask];
 
         store_relaxed(&front->closing.head, front->closing.head + 1);
-        if (!reap_one(&e))
+        gone = reap_one(&e);
+        if (!gone)
             closing_put(&e);
     }
     lock_release_brief(&front->closing.lock, term);
+}
+
+void
+slot_reap(unsigned n)
+{
+    reap(n, true);
 }
 
 /* Its slot may be reaped much later. Or now, by another thread that needs one: then it is in another state. */
@@ -482,7 +491,7 @@ slot_alloc(void)
     uint32_t slot;
 
     static_assert(sizeof(struct private_head) <= 65536u, "private_head");
-    slot_reap(4);
+    reap(4, false);
     slot = list_take(l, slot_next(), front->lay.max_socks);
     if (slot == SHM_NO_SLOT) {
         slot_reap(UINT32_MAX);

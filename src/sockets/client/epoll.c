@@ -519,7 +519,9 @@ epoll_forget_sock(struct obj *o)
 {
     struct epset *s = NULL;
 
-    while (find_item(o, NULL, &s) != NULL && lock_acquire_own(&s->lock)) {
+    /* An item that a signal handler had to leave there stays, of no set. */
+    while (__atomic_load_n(&o->items, __ATOMIC_RELAXED) != NULL && find_item(o, NULL, &s) != NULL &&
+           lock_acquire_own(&s->lock)) {
         struct epset *same;
         struct epitem *it = find_item(o, s, &same);
 
