@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 import marks
+from flame import plain
 from lab import OBSERVED, Failure, arguments, chosen, laboratory, median, observe, report, rows_file, run, told
 
 HERTZ = 3997  # beside the timers of the kernel
@@ -127,7 +128,7 @@ def divided(unit_ns, taken, layers):
 
 
 def tell_functions(end, unit_ns, taken):
-    own = collections.Counter(re.sub(r'\.(constprop|isra|part|cold|lto_priv)\b.*', '', function) for _, function, _ in taken)
+    own = collections.Counter(plain(function) for _, function, _ in taken)
     print(f'  {end}: ' + ', '.join(f'{name} {unit_ns * n / len(taken):.0f}' for name, n in own.most_common(16)), file=sys.stderr)
 
 
