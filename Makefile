@@ -68,7 +68,7 @@ bench: all
 	ninja -C $(BUILD) bench/dominoes/replicated_work bench/dominoes/ring_rate
 	bench/figures.py --build $(BUILD) $(BENCH_ARGS) $(FIG)
 
-# Everything that docs/performance.md has tables of, each run written to $(BUILD)/figures as it ends: about twenty minutes on a quiet machine. Needs root. bench-docs then writes
+# Everything that docs/performance.md has tables of, each run written to $(BUILD)/figures as it ends: about twenty-five minutes on a quiet machine. Needs root. bench-docs then writes
 # these tables into the page; those that were not measured stay as they are.
 marks: all
 	scripts/deps.sh bench

@@ -3,7 +3,7 @@
 """Measure everything that docs/performance.md has tables of, or write these tables from what was measured.
 
 Each part is a program of this folder that writes its runs into a CSV file as they end (figures/ of the build directory), so that a part that is stopped leaves what it has. With --doc nothing is measured:
-for each part whose file is there, the block of the page between `<!-- NAME -->` and `<!-- end NAME -->` is written anew, with how many of its runs others disturbed. Twenty minutes on a
+for each part whose file is there, the block of the page between `<!-- NAME -->` and `<!-- end NAME -->` is written anew, with how many of its runs others disturbed. Twenty-five minutes on a
 quiet machine; needs root. The part that compares with F-Stack is measured only where --fstack names it.
 """
 import argparse
