@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-from lab import HERE, Failure, end_by_exit, read_rows
+from lab import DISTANCES, HERE, Failure, end_by_exit, read_rows
 
 PAGE = os.path.join(HERE, '..', 'docs', 'performance.md')
 # name: (program, its arguments)
@@ -67,8 +67,8 @@ def disturbance(rows):
     runs = [row for row in rows if 'valid' in row]
     if not runs:
         return ''
-    near, far = (sum(row['valid'] and row['distance'] == d for row in runs) for d in ('near', 'far'))
-    return f'{near + far} of {len(runs)} runs were undisturbed, {near} with near CPUs and {far} with far ones.'
+    near, far, crowded = (sum(row['valid'] and row['distance'] == d for row in runs) for d in DISTANCES)
+    return f'{near + far} of {len(runs)} runs were undisturbed, {near} with near CPUs and {far} with far ones' + (f'; {crowded} more were on crowded ones.' if crowded else '.')
 
 
 def with_block(page, name, text):

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from lab import OBSERVED, Failure, arguments, at_least, laboratory, last_words, median, observe, rows_file, run, task_ns, times, told
+from lab import OBSERVED, Failure, arguments, at_least, circumstances, laboratory, last_words, median, observe, rows_file, run, task_ns, times, told
 
 WORKLOADS = {
     'rr1': ['rr', '-c', '1', '-s', '64'],
@@ -261,7 +261,7 @@ def compare(lab, args, write):
                 write(row)
                 print(f"round {number} {workload} {variant.text}: " +
                       (row['error'] if 'error' in row else f"{row['messages_per_s']:.0f}/s {row['gbit_per_s']:.2f} Gb/s") +
-                      f" ({row['distance']}, {row['foreign']:.0%} foreign)", file=sys.stderr)
+                      f" ({circumstances(row)})", file=sys.stderr)
     return rows
 
 

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 
-from lab import HERE, OBSERVED, Failure, arguments, at_distance, at_least, common_distance, comparable, laboratory, median, observe, report, rows_file, run, threads_ns
+from lab import HERE, OBSERVED, Failure, arguments, at_distance, at_least, circumstances, common_distance, comparable, laboratory, median, observe, report, rows_file, run, threads_ns
 from paper import Paper
 from svg import Panel, chart
 
@@ -371,7 +371,7 @@ def measure(lab, figure, args, write):
                     missing[name] = row['error']
                 rows.append(row)
                 write(row)
-                print(f"  round {number}, {name}, {figure.x_label} {x}: {show_row(row)} ({row['distance']}, {row['foreign']:.0%} foreign)",
+                print(f"  round {number}, {name}, {figure.x_label} {x}: {show_row(row)} ({circumstances(row)})",
                       file=sys.stderr)
     for way_of, _ in series.values():
         way_of(figure.xs[0]).close(lab)
@@ -379,7 +379,7 @@ def measure(lab, figure, args, write):
 
 
 def places(rows):
-    """{x: the distance of the CPUs at which all series are shown there}: near where each series that has undisturbed runs at x has a near one, else far alike, else None."""
+    """{x: the distance of the CPUs at which all series are shown there}: near where each series that has undisturbed runs at x has a near one, else far or crowded alike, else None."""
     found = {}
     for x in dict.fromkeys(r['x'] for r in rows):
         groups = [[r for r in rows if r['x'] == x and r['series'] == name] for name in dict.fromkeys(r['series'] for r in rows)]
@@ -421,10 +421,10 @@ def each(found, of):
 
 
 def placed_words(rows):
-    """Which places have far CPUs, or none in common."""
+    """Which places have far or crowded CPUs, or none in common."""
     distances = places(rows)
-    far, mixed = ([f'{x:,}' for x, distance in distances.items() if distance == what] for what in ('far', None))
-    return (f'Far at {", ".join(far)}. ' if far else '') + (f'No distance in common at {", ".join(mixed)}. ' if mixed else '')
+    far, crowded, mixed = ([f'{x:,}' for x, distance in distances.items() if distance == what] for what in ('far', 'crowded', None))
+    return (f'Far at {", ".join(far)}. ' if far else '') + (f'Crowded at {", ".join(crowded)}. ' if crowded else '') + (f'No distance in common at {", ".join(mixed)}. ' if mixed else '')
 
 
 def shared_out(figure, rows):
@@ -444,7 +444,7 @@ def limits(lab, figure, rows, missing, cut_short, args):
     valid = sum(r['valid'] for r in rows)
     labels = ', '.join(f"{sum(r['distance'] == label for r in rows)} {label}" for label in sorted({r['distance'] for r in rows}))
     notes.append(f'Here: {len(lab.cpus)} CPUs, runs of {args.seconds:g} s, {args.rounds} rounds; a point is the median of its undisturbed runs, its line the least and the most. At a place on the '
-                 'axis all series have the same CPUs: near ones where each has such a run, else far ones, else the cell says what it has, as it does where others disturbed all of its runs. '
+                 'axis all series have the same CPUs: near ones where each has such a run, else far ones, else crowded ones, else the cell says what it has, as it does where others disturbed all of its runs. '
                  f'{placed_words(rows)}Runs: {labels}; {valid} of {len(rows)} runs undisturbed'
                  + ('' if valid else ', so read no more than an order of magnitude') + '.')
     for name, why in missing.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What all measurements have in common: a laboratory of namespaces and processes that vanishes at its end, the probing of the CPUs' distance, the judgement whether a run was
+"""What all measurements have in common: a laboratory of namespaces and processes that vanishes at its end, the probing of the CPUs' distance and speed, the judgement whether a run was
 disturbed, rows of results in CSV files, and the arguments of the programs."""
 import argparse
 import contextlib
@@ -20,6 +20,11 @@ import time
 # A run during which other programs had more of the CPUs than this says little: it is repeated, and gives no ratio. All of it may have been the one CPU's that the run waits for: of two, a
 # twentieth of that one. On a quiet machine 98 runs of 100 stay below it.
 DISTURBED = 0.03
+# A run in which a CPU was slow for more than this: another guest of the host then had the other thread of its core. It is repeated as well; if none is better, it stands apart as one with far
+# CPUs does.
+CROWDED = 0.15
+# A sample is slow that takes so many times as long as the fastest one.
+SLOW = 1.25
 REPEATS = 3
 
 # Until jobs that stood still have caught up with their timers.
@@ -30,6 +35,8 @@ LAST_WORDS = 5
 
 # Between what the same core complex and what another one takes for a cache line there and back.
 FAR_NS = 250
+# What the CPUs of a run may be like; it says nothing beside one in which they were otherwise.
+DISTANCES = ('near', 'far', 'crowded')
 
 
 class Failure(Exception):
@@ -147,6 +154,7 @@ class Lab:
         self.id = f'ib{os.getpid()}'
         self.namespaces = []
         self.jobs = []
+        self.fastest_ns = None
         self.softirqs = [int(p) for cpu in cpus for p in run('pgrep', '-x', f'ksoftirqd/{cpu}').split()]
         self.tmp = tempfile.mkdtemp(prefix='isobench.')
 
@@ -250,6 +258,20 @@ class Lab:
         """For the scheduler, from one thread to another of the first CPU and back."""
         return float(run(self.app('isobench/bench-probe'), str(self.cpus[0]), str(self.cpus[0]), urgent=True))
 
+    def crowded(self, work):
+        """Calls work(). Returns what that returns, and for which share of the time the slower CPU was slow meanwhile, beside the fastest that any of them has been seen to be."""
+        with subprocess.Popen([self.app('isobench/bench-speed'), *map(str, self.cpus)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=raise_priority) as speed:
+            try:
+                row = work()
+            finally:
+                cpus = [[int(word) for word in line.split()] for line in speed.communicate()[0].splitlines()]
+        return row, max(self.slow_shares(cpus), default=0.0)
+
+    def slow_shares(self, cpus):
+        """cpus: the samples of each CPU that has some."""
+        self.fastest_ns = min([ns for samples in cpus for ns in samples] + ([self.fastest_ns] if self.fastest_ns else []), default=None)
+        return [sum(ns > SLOW * self.fastest_ns for ns in samples) / len(samples) for samples in cpus]
+
     def close(self):
         ignore_ends()
         for job in reversed(list(self.jobs)):
@@ -283,18 +305,28 @@ def label(ns):
     return 'far' if ns > FAR_NS else 'near'
 
 
+def circumstance(before_ns, after_ns, crowded):
+    """One of DISTANCES, or 'moved', which is none."""
+    if label(before_ns) != label(after_ns):
+        return 'moved'
+    return 'crowded' if crowded > CROWDED else label(before_ns)
+
+
 def observe_once(lab, work):
     before_ns = lab.distance_ns()
     begin, (_, foreign_ns) = time.monotonic_ns(), lab.busy_ns()
-    try:
-        row = work()
-    except (Failure, ValueError) as e:
-        row = {'error': str(e)}
+
+    def attempt():
+        try:
+            return work()
+        except (Failure, ValueError) as e:
+            return {'error': str(e)}
+    row, crowded = lab.crowded(attempt)
     foreign_ns = lab.busy_ns()[1] - foreign_ns
+    row['crowded'] = round(crowded, 3)
     row['foreign'] = round(max(0, foreign_ns) / (len(lab.cpus) * (time.monotonic_ns() - begin)), 3)
     after_ns = lab.distance_ns()
-    labels = {label(before_ns), label(after_ns)}
-    row.update(before_ns=before_ns, after_ns=after_ns, distance=labels.pop() if len(labels) == 1 else 'moved')
+    row.update(before_ns=before_ns, after_ns=after_ns, distance=circumstance(before_ns, after_ns, crowded))
     return row
 
 
@@ -305,12 +337,22 @@ def observe(lab, work, patience):
     for _ in range(REPEATS):
         lab.await_quiet(patience)
         row = observe_once(lab, work)
-        if best is None or row['foreign'] < best['foreign']:
+        if best is None or disturbance(row) < disturbance(best):
             best = row
-        if 'error' in row or best['foreign'] <= DISTURBED:
+        if 'error' in row or disturbance(best) <= 1:
             break
     best['valid'] = best['foreign'] <= DISTURBED and best['distance'] != 'moved' and 'error' not in best
     return best
+
+
+def disturbance(row):
+    """Above 1 the run is repeated."""
+    return max(row['foreign'] / DISTURBED, row['crowded'] / CROWDED)
+
+
+def circumstances(row):
+    """Of a run, for its line of progress."""
+    return f"{row['distance']}, {row['foreign']:.0%} foreign, {row['crowded']:.0%} crowded"
 
 
 def median(values):
@@ -319,17 +361,17 @@ def median(values):
 
 
 def times(by_distance):
-    """Ratios as the tables show them: {distance: [ratio of a round]} as median (least to most), near ones first."""
+    """Ratios as the tables show them: {distance: [ratio of a round]} as median (least to most), in the order of DISTANCES."""
     def words(values):
         values = sorted(values)
         return f'{median(values):.2f}' + (f' ({values[0]:.2f} to {values[-1]:.2f})' if len(values) > 1 else '')
-    return ', '.join(f'{words(by_distance[distance])} {distance}' for distance in sorted(by_distance, reverse=True)) or '-'
+    return ', '.join(f'{words(by_distance[distance])} {distance}' for distance in sorted(by_distance, key=DISTANCES.index)) or '-'
 
 
 def comparable(rows):
-    """Of runs that stand for one figure those that may be put together: undisturbed ones, with near CPUs if there are any, else the others; of disturbed ones alike where all are."""
+    """Of runs that stand for one figure those that may be put together: undisturbed ones, with near CPUs if there are any, else with far ones, else the others; of disturbed ones alike where all are."""
     rows = [row for row in rows if row['valid']] or rows
-    return [row for row in rows if row['distance'] == 'near'] or rows
+    return next((alike for alike in ([row for row in rows if row['distance'] == distance] for distance in DISTANCES) if alike), rows)
 
 
 def at_distance(rows, distance):
@@ -338,15 +380,15 @@ def at_distance(rows, distance):
 
 
 def common_distance(groups, least=1):
-    """Groups of runs that stand beside each other: the distance at which each group has undisturbed runs, near if there is such, else far, else None."""
+    """Groups of runs that stand beside each other: the distance at which each group has undisturbed runs, the first such of DISTANCES, or None."""
     groups = list(groups)
-    return next((distance for distance in ('near', 'far') if all(len(at_distance(rows, distance)) >= least for rows in groups)), None)
+    return next((distance for distance in DISTANCES if all(len(at_distance(rows, distance)) >= least for rows in groups)), None)
 
 
 # ---- rows of results --------------------------------------------------------------------------------------------------------
 
 # What observe adds to a row.
-OBSERVED = ['valid', 'foreign', 'distance', 'before_ns', 'after_ns']
+OBSERVED = ['valid', 'foreign', 'crowded', 'distance', 'before_ns', 'after_ns']
 
 
 @contextlib.contextmanager

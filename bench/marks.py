@@ -3,14 +3,14 @@
 """Fill in the table of marks: two stacks inside isobench, joined by net_memif, beside the kernel over a veth without offloads, on the same two CPUs.
 
 In each round every workload runs on every variant: the kernel, the kernel with both ends polling, the pair; one connection also on the kernel with both ends on one CPU. A mark is a ratio, taken inside a round between two runs that others did
-not disturb and that saw the CPUs at the same distance; the table shows the medians, with the least and the most, and how many rounds they rest on. `--apart` keeps rounds with near and far CPUs in rows of their
-own. `--doc FILE` measures nothing and makes the table of a CSV file that an earlier run wrote. Needs root (namespaces, veth) and builds nothing; the programs are expected in --build.
+not disturb and that saw the CPUs at the same distance; the table shows the medians, with the least and the most, and how many rounds they rest on. `--apart` keeps rounds with near, far and crowded CPUs in
+tables of their own. `--doc FILE` measures nothing and makes the table of a CSV file that an earlier run wrote. Needs root (namespaces, veth) and builds nothing; the programs are expected in --build.
 """
 import sys
 
 import idle
 from compare import Memif
-from lab import OBSERVED, Failure, arguments, at_least, chosen, comparable, laboratory, median, observe, report, rows_file, run, times, told, wait_for
+from lab import DISTANCES, OBSERVED, Failure, arguments, at_least, chosen, circumstances, comparable, laboratory, median, observe, report, rows_file, run, times, told, wait_for
 
 SERVER, CLIENT, PORT = '10.78.0.2', '10.78.0.1', 7000
 MTU = 1500
@@ -152,7 +152,7 @@ def shown(row, what):
 
 
 def middle(rounds, workload, variant):
-    """Of the runs with near CPUs where there are some: with far ones these are another machine."""
+    """Of the runs with near CPUs where there are some: with far or crowded ones these are another machine."""
     rows = [r[workload, variant] for r in rounds if r.get((workload, variant), {}).get('valid')]
     if not rows:
         return None
@@ -182,7 +182,7 @@ def line(rounds, ours, beside, what, least, words):
         value = ratio(r.get(ours), r.get(beside), what)
         if value is not None:
             found.setdefault(r[ours]['distance'], []).append(value)
-    medians = {distance: median(found[distance]) for distance in sorted(found, reverse=True)}
+    medians = {distance: median(found[distance]) for distance in DISTANCES if distance in found}
     return (f'| {words} | {shown(middle(rounds, *ours), what)} | {shown(middle(rounds, *beside), what)} | {times(found)} '
             f'| {sum(len(v) for v in found.values())} of {len(rounds)} | {verdict(medians, least)} |')
 
@@ -213,7 +213,7 @@ def rounds_of(rows):
 def text(rounds, workloads, apart):
     if not apart:
         return table(rounds, workloads)
-    return '\n\n'.join(f'{distance}:\n\n' + table([{k: v for k, v in r.items() if v['distance'] == distance} for r in rounds], workloads) for distance in ('near', 'far'))
+    return '\n\n'.join(f'{distance}:\n\n' + table([{k: v for k, v in r.items() if v['distance'] == distance} for r in rounds], workloads) for distance in DISTANCES)
 
 
 def measure(args, lab, write, work, variants_of):
@@ -227,7 +227,7 @@ def measure(args, lab, write, work, variants_of):
                 rows.append(row)
                 write(row)
                 words = row.get('error') or f'{row["rate"]:.0f}/s {row["gbits"]:.2f} Gb/s p50 {row.get("p50")}'
-                print(f'{number + 1} {workload:14} {variant:8} {row["distance"]:6}{100 * row["foreign"]:4.0f}% others  {words}', file=sys.stderr)
+                print(f'{number + 1} {workload:14} {variant:8} {words} ({circumstances(row)})', file=sys.stderr)
     return rows
 
 
@@ -239,7 +239,7 @@ def needed(workloads):
 
 def main():
     parser = arguments(__doc__, rounds=5, patience=20)
-    parser.add_argument('--apart', action='store_true', help='near and far CPUs in tables of their own')
+    parser.add_argument('--apart', action='store_true', help='near, far and crowded CPUs in tables of their own')
     parser.add_argument('--idle', type=at_least(idle.LEAST, int), metavar='N', help='measure the memory of N idle connections too')
     parser.add_argument('workloads', nargs='*', help=f'of {", ".join(WORKLOADS)} (all)')
     args = parser.parse_args()

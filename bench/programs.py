@@ -14,7 +14,7 @@ import re
 import sys
 
 from compare import Kernel, Packet, Plain, Wire, ratios
-from lab import OBSERVED, Failure, arguments, chosen, jobs_ns, laboratory, median, observe, own_children_ns, rows_file, run, task_ns, times, told, wait_for
+from lab import OBSERVED, Failure, arguments, chosen, circumstances, jobs_ns, laboratory, median, observe, own_children_ns, rows_file, run, task_ns, times, told, wait_for
 
 PAGE_BYTES = 600
 NGINX_PORT, REDIS_PORT, SOCKPERF_PORT, IPERF_PORT = 8080, 6379, 11111, 5201
@@ -221,7 +221,7 @@ def compare(lab, args, write):
                 rows.append(row)
                 write(row)
                 print(f"{number_ + 1} {workload} {host.variant.text}: " + (row.get('error') or f"{row['rate']:.0f}/s, {row['busy']:.0%} busy") +
-                      f" ({row['distance']}, {row['foreign']:.0%} foreign)", file=sys.stderr)
+                      f" ({circumstances(row)})", file=sys.stderr)
     return rows
 
 

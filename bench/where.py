@@ -15,7 +15,7 @@ import sys
 
 import marks
 from flame import plain
-from lab import OBSERVED, Failure, arguments, chosen, laboratory, median, observe, report, rows_file, run, told
+from lab import OBSERVED, Failure, arguments, chosen, circumstances, laboratory, median, observe, report, rows_file, run, told
 
 HERTZ = 3997  # beside the timers of the kernel
 # workload of marks.py: what a unit is, and its bytes where it is not a message
@@ -157,7 +157,7 @@ def measure(args, lab, write):
             for end in ENDS:
                 rows.append({'round': number + 1, 'workload': workload, 'end': end, **row, **ends.get(end, {})})
                 write(rows[-1])
-            print(f'{number + 1} {workload:10} {row["distance"]:6}{100 * row["foreign"]:4.0f}% others  {row.get("error", "")}', file=sys.stderr)
+            print(f'{number + 1} {workload:10} {row.get("error", "")} ({circumstances(row)})', file=sys.stderr)
     return rows
 
 

@@ -15,7 +15,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 from figures import TX_SIZE, Parallel, counter, kilobytes, lock_waits  # noqa: E402
-from lab import OBSERVED, Failure, arguments, at_distance, at_least, common_distance, laboratory, median, observe, rows_file  # noqa: E402
+from lab import DISTANCES, OBSERVED, Failure, arguments, at_distance, at_least, circumstances, common_distance, laboratory, median, observe, rows_file  # noqa: E402
 
 MTU_BIG = 9000
 ENOUGH = 3  # undisturbed runs
@@ -75,13 +75,13 @@ def measure(lab, args, write):
             rows[run].append(row)
             write(row)
             words = row.get('error') or f"{row['mbit']:.0f} Mb/s, {row['own']:.0f} cycles/KB"
-            print(f"{number + 1} {run.mode}, {run.cpus} CPUs, {run.connections} connections, MTU {run.mtu}: {words} ({row['distance']}, {row['foreign']:.0%} foreign)", file=sys.stderr)
+            print(f"{number + 1} {run.mode}, {run.cpus} CPUs, {run.connections} connections, MTU {run.mtu}: {words} ({circumstances(row)})", file=sys.stderr)
         number += 1
         distance = common_distance(rows.values(), min(ENOUGH, args.rounds))
         if time.monotonic() > end:
             break
     if distance is None:
-        few = min(rows, key=lambda run: max(len(at_distance(rows[run], d)) for d in ('near', 'far')))
+        few = min(rows, key=lambda run: max(len(at_distance(rows[run], d)) for d in DISTANCES))
         raise Failure(f'too much else on the machine: after {number} rounds {few.mode} on {few.cpus} CPUs has not {min(ENOUGH, args.rounds)} undisturbed runs at one distance')
     return {run: at_distance(mine, distance) for run, mine in rows.items()}, distance
 

@@ -23,10 +23,14 @@ def row(rate, valid=True, distance='near', **more):
 
 
 class Quiet(lab.Lab):
-    """A laboratory that makes nothing. foreign: which share of the CPUs others have in each run; distances: what each probe says."""
+    """A laboratory that makes nothing. foreign: which share of the CPUs others have in each run; distances: what each probe says; slow: for which share of each run the CPUs were slow."""
 
-    def __init__(self, foreign, distances):
-        self.cpus, self.foreign, self.distances, self.now_ns = [0, 1], list(foreign), list(distances), 0
+    def __init__(self, foreign, distances, slow=()):
+        self.cpus, self.foreign, self.distances, self.slow, self.now_ns = [0, 1], list(foreign), list(distances), list(slow), 0
+        self.fastest_ns = None
+
+    def crowded(self, work):
+        return work(), self.slow.pop(0) if self.slow else 0.0
 
     def await_quiet(self, seconds):
         pass
@@ -115,6 +119,7 @@ class Runs(unittest.TestCase):
 
     def test_distance_has_two_names(self):
         self.assertEqual([lab.label(ns) for ns in (77, lab.FAR_NS, lab.FAR_NS + 1)], ['near', 'near', 'far'])
+        self.assertEqual([lab.circumstance(before, after, 0.5) for before, after in ((77, 80), (300, 300), (77, 300))], ['crowded', 'crowded', 'moved'])
 
     def test_an_undisturbed_run_is_made_once(self):
         room = Quiet([0.02, 0.5], [80, 90, 80, 90])
@@ -125,6 +130,21 @@ class Runs(unittest.TestCase):
         room = Quiet([0.5, 0.3, 0.4], [300] * 6)
         got = lab.observe(room, room.run, 0)
         self.assertEqual((got['valid'], got['foreign'], got['rate'], got['distance']), (False, 0.3, 1, 'far'))
+
+    def test_runs_on_slow_cpus_are_repeated_as_well(self):
+        room = Quiet([0.0, 0.02, 0.0], [80] * 6, slow=[0.5, 0.16, 0.2])
+        got = lab.observe(room, room.run, 0)
+        self.assertEqual((got['valid'], got['distance'], got['crowded'], got['rate']), (True, 'crowded', 0.16, 1))
+        room = Quiet([0.0, 0.0, 0.0], [80] * 6, slow=[0.5, 0.15, 0.0])
+        got = lab.observe(room, room.run, 0)
+        self.assertEqual((got['valid'], got['distance'], got['crowded'], got['rate']), (True, 'near', 0.15, 1))
+
+    def test_a_cpu_is_slow_beside_the_fastest_sample_of_all(self):
+        room = Quiet([], [])
+        self.assertEqual(room.slow_shares([[4000, 5000, 5001, 8000], [5100, 5200]]), [0.5, 1.0])
+        self.assertEqual(room.slow_shares([[5001]]), [1.0])
+        self.assertEqual(room.slow_shares([[3000, 3700], [3800]]), [0.0, 1.0])
+        self.assertEqual(room.slow_shares([]), [])
 
     def test_moved_cpus_do_not_count(self):
         room = Quiet([0.0], [80, 300])
@@ -188,6 +208,7 @@ class Rows(unittest.TestCase):
         self.assertEqual([r['rate'] for r in lab.comparable(runs)], [3, 5])
         self.assertEqual([r['rate'] for r in lab.comparable(runs[:2])], [1])
         self.assertEqual([r['rate'] for r in lab.comparable(runs[1:2])], [2])
+        self.assertEqual([r['rate'] for r in lab.comparable([row(6, distance='crowded'), runs[0]])], [1])
         self.assertEqual(lab.comparable([]), [])
 
 
@@ -260,6 +281,7 @@ class Page(unittest.TestCase):
     def test_disturbed_runs_are_told(self):
         rows = [row(1), row(1, distance='far'), row(1, valid=False), row(1, valid=False, distance='moved')]
         self.assertEqual(self.all.disturbance(rows), '2 of 4 runs were undisturbed, 1 with near CPUs and 1 with far ones.')
+        self.assertEqual(self.all.disturbance([*rows, {'valid': True, 'distance': 'crowded'}]), '2 of 5 runs were undisturbed, 1 with near CPUs and 1 with far ones; 1 more were on crowded ones.')
         self.assertEqual(self.all.disturbance([{'bytes': 1}]), '')
 
 
