@@ -164,23 +164,25 @@ unusual_events(uint32_t slot, uint32_t st, uint32_t flags)
 
 /* Apart, so that the usual look need not save registers for it. */
 static __attribute__((noinline)) uint32_t
-all_events(uint32_t slot, uint32_t st, uint32_t flags)
+all_events(uint32_t slot, uint32_t flags, uint32_t wanted)
 {
-    return unusual_events(slot, st, flags) | (error_queue_has_some(slot) ? EPOLLERR : 0);
+    return (unusual_events(slot, status_of(slot), flags) | (error_queue_has_some(slot) ? EPOLLERR : 0)) & wanted;
 }
 
 uint32_t
 sock_events(uint32_t slot, uint32_t wanted)
 {
-    const uint32_t ends = SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE;
+    const uint32_t connected = SHM_ST_CONNECTED, state = connected | SHM_ST_FIN | SHM_ST_ERROR | SHM_ST_GONE;
     const uint32_t unusual = SLOT_LISTENER | SLOT_CONNECT_FAILED | SLOT_SHUT_RD | SLOT_SHUT_WR | SLOT_OPTS;
-    uint32_t st = status_of(slot), flags = load_relaxed(&slot_hot(front_sock(slot))->flags);
+    const struct shm_back_sock *b = back_sock(slot);
+    const struct slot_hot *h = slot_hot(front_sock(slot));
+    uint32_t st = load_acquire(&b->status), flags = load_relaxed(&h->flags);
 
     /* Of an open connection without options, to one who does not ask whether it can be written to. */
-    if (FRONT_LIKELY((st & (SHM_ST_CONNECTED | ends)) == SHM_ST_CONNECTED && !(flags & unusual) &&
-                     !(wanted & (EPOLLOUT | EPOLLWRNORM))))
-        return sock_rx_bytes(slot) != 0 ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
-    return all_events(slot, st, flags) & wanted;
+    if (FRONT_LIKELY((((st ^ connected) & state) | (flags & unusual) | (wanted & (EPOLLOUT | EPOLLWRNORM)) |
+                      load_relaxed(&front->dead)) == 0))
+        return load_acquire(&b->rx_tail) != load_relaxed(&h->rx_pos) ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
+    return all_events(slot, flags, wanted);
 }
 
 int
