@@ -122,22 +122,10 @@ list_count(const struct number_list *l, const uint32_t *next, uint32_t count, ui
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------------- */
 
-char *
-chunk_at(uint32_t chunk)
-{
-    return front->front + front->lay.front_chunks_off + (uint64_t)chunk * SHM_CHUNK_BYTES;
-}
-
 void
 chunk_free(uint32_t chunk)
 {
     list_give(&private_head()->chunks, chunk_next(), chunk);
-}
-
-char *
-small_at(uint32_t small)
-{
-    return front->front + front->lay.front_smalls_off + (uint64_t)small * SHM_SMALL_BYTES;
 }
 
 void

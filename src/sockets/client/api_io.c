@@ -123,7 +123,7 @@ send_message(struct obj *o, const struct msghdr *msg, int flags)
 
 /*
  * What most calls are, done without waiting where one thread alone uses the front-end; else, and if there is something to find out, nothing is done, and the long way follows, with
- * *o, held; NULL: the socket is the kernel's.
+ * *o, held, or NULL if that is not known. The long ways are apart, so that the short ones keep no registers for them.
  */
 static inline ssize_t
 recv_at_once(int fd, void *buf, size_t n, int flags, struct obj **o)
@@ -132,10 +132,8 @@ recv_at_once(int fd, void *buf, size_t n, int flags, struct obj **o)
     ssize_t got;
 
     *o = fd_enter_stack(fd, &term);
-    if (*o == NULL) {
-        *o = fd_get_stack(fd);
+    if (*o == NULL)
         return 0;
-    }
     got = sock_recv_at_once((*o)->slot, buf, n, flags);
     if (FRONT_LIKELY(got > 0))
         fd_leave(*o, term);
@@ -151,16 +149,48 @@ send_at_once(int fd, const void *buf, size_t n, int flags, struct obj **o)
     bool sent;
 
     *o = fd_enter_stack(fd, &term);
-    if (*o == NULL) {
-        *o = fd_get_stack(fd);
+    if (*o == NULL)
         return false;
-    }
     sent = sock_send_at_once((*o)->slot, buf, n, flags);
     if (FRONT_LIKELY(sent))
         fd_leave(*o, term);
     else
         sole_leave(term);
     return sent;
+}
+
+#define APART static __attribute__((noinline)) ssize_t
+
+APART
+read_long(struct obj *held, int fd, void *buf, size_t n)
+{
+    struct obj *o = held != NULL ? held : fd_get_stack(fd);
+
+    return o == NULL ? libc()->read(fd, buf, n) : recv_flat(o, buf, n, 0);
+}
+
+APART
+recv_long(struct obj *held, int fd, void *buf, size_t n, int flags)
+{
+    struct obj *o = held != NULL ? held : fd_get_stack(fd);
+
+    return o == NULL ? libc()->recv(fd, buf, n, flags) : recv_flat(o, buf, n, flags);
+}
+
+APART
+write_long(struct obj *held, int fd, const void *buf, size_t n)
+{
+    struct obj *o = held != NULL ? held : fd_get_stack(fd);
+
+    return o == NULL ? libc()->write(fd, buf, n) : send_flat(o, buf, n, 0);
+}
+
+APART
+send_long(struct obj *held, int fd, const void *buf, size_t n, int flags)
+{
+    struct obj *o = held != NULL ? held : fd_get_stack(fd);
+
+    return o == NULL ? libc()->send(fd, buf, n, flags) : send_flat(o, buf, n, flags);
 }
 
 /* ---- receiving ---------------------------------------------------------------------------------------------------------- */
@@ -171,9 +201,7 @@ iso_read(int fd, void *buf, size_t n)
     struct obj *o;
     ssize_t got = recv_at_once(fd, buf, n, 0, &o);
 
-    if (FRONT_LIKELY(got > 0))
-        return got;
-    return o == NULL ? libc()->read(fd, buf, n) : recv_flat(o, buf, n, 0);
+    return FRONT_LIKELY(got > 0) ? got : read_long(o, fd, buf, n);
 }
 
 ssize_t
@@ -192,9 +220,7 @@ iso_recv(int fd, void *buf, size_t n, int flags)
     struct obj *o;
     ssize_t got = recv_at_once(fd, buf, n, flags, &o);
 
-    if (FRONT_LIKELY(got > 0))
-        return got;
-    return o == NULL ? libc()->recv(fd, buf, n, flags) : recv_flat(o, buf, n, flags);
+    return FRONT_LIKELY(got > 0) ? got : recv_long(o, fd, buf, n, flags);
 }
 
 /* A connected TCP socket names no sender. */
@@ -267,9 +293,7 @@ iso_write(int fd, const void *buf, size_t n)
 {
     struct obj *o;
 
-    if (FRONT_LIKELY(send_at_once(fd, buf, n, 0, &o)))
-        return (ssize_t)n;
-    return o == NULL ? libc()->write(fd, buf, n) : send_flat(o, buf, n, 0);
+    return FRONT_LIKELY(send_at_once(fd, buf, n, 0, &o)) ? (ssize_t)n : write_long(o, fd, buf, n);
 }
 
 ssize_t
@@ -287,9 +311,7 @@ iso_send(int fd, const void *buf, size_t n, int flags)
 {
     struct obj *o;
 
-    if (FRONT_LIKELY(send_at_once(fd, buf, n, flags, &o)))
-        return (ssize_t)n;
-    return o == NULL ? libc()->send(fd, buf, n, flags) : send_flat(o, buf, n, flags);
+    return FRONT_LIKELY(send_at_once(fd, buf, n, flags, &o)) ? (ssize_t)n : send_long(o, fd, buf, n, flags);
 }
 
 /* MSG_FASTOPEN: it connects too, so a socket of the kernel's may have to change sides. */

@@ -167,6 +167,8 @@ front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *po
 {
     front->lay = *lay;
     front->front = f;
+    front->chunks = (char *)f + lay->front_chunks_off;
+    front->smalls = (char *)f + lay->front_smalls_off;
     front->back = b;
     front->pool = pool;
     front->page = page;
@@ -175,6 +177,7 @@ front_adopt(const struct shm_layout *lay, void *f, const void *b, const void *po
     front->bsocks = (const struct shm_back_sock *)(const void *)((const char *)b + lay->back_socks_off);
     front->bmore = (const struct shm_back_more *)(const void *)((const char *)b + lay->back_more_off);
     front->bnames = (const struct shm_back_name *)(const void *)((const char *)b + lay->back_names_off);
+    front->sock_side = (struct obj){ .kind = OBJ_SOCK, .where = SOCK_STACK, .stack = front->number }.side;
     front->pid = getpid();
 }
 
@@ -186,7 +189,7 @@ front_adopt_home(const struct front_home *home, const struct front_local *local,
     front->front_fd = front_fd < 0 ? -1 : front_hide_fd(front_fd);
     front->home = home;
     front->local = local;
-    if (local != NULL)
+    if (local != NULL && front->page->aggregate)
         sole_begin();
     if (front->number == 0)
         fork_watch();

@@ -40,15 +40,21 @@ struct obj {
     uint32_t users; /**< descriptors and calls inside; 0 = in the pool */
     uint32_t nb_fds; /**< descriptors alone */
     uint32_t next; /**< in the pool's list: index + 1 */
-    uint8_t kind, where;
+    union {
+        struct {
+            uint8_t kind, where;
+            uint8_t
+                stack; /**< number of the front that it belongs to: threads of others do not see it, but for closing it */
+            uint8_t promised; /**< bound or listening in a stack that has not started, or did not keep it: promise.h */
+        };
+        uint32_t side; /**< all of these in one word */
+    };
     uint8_t v6; /**< AF_INET6 */
     uint8_t wildcard; /**< bound in the kernel to 0.0.0.0 or :: */
     uint8_t settled; /**< the kernel's for good: bound or connected where the stack is not */
     uint8_t accept_turn; /**< SOCK_BOTH: whose turn it is to be asked first */
     uint8_t nonblock; /**< socket() was asked for O_NONBLOCK */
     uint8_t used_by_kernel; /**< the kernel's socket is no longer as socket() made it, options apart: see spare.h */
-    uint8_t stack; /**< number of the front that it belongs to: threads of others do not see it, but for closing it */
-    uint8_t promised; /**< bound or listening in a stack that has not started, or did not keep it: promise.h */
     uint8_t spare; /**< 1 + its place among the kernel's sockets that are used again; 0 = its own */
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */
@@ -154,7 +160,7 @@ fd_get_stack(int fd)
 static inline void
 fd_leave(struct obj *o, uint32_t term)
 {
-    bool last = sole_add_fetch_inside(&o->users, UINT32_MAX) == 0;
+    bool last = sole_drop_inside(&o->users);
 
     sole_leave(term);
     if (FRONT_UNLIKELY(last))
@@ -171,16 +177,15 @@ fd_enter_stack(int fd, uint32_t *term)
     struct obj **entry = fd_entry(fd), *o = entry != NULL ? __atomic_load_n(entry, __ATOMIC_ACQUIRE) : NULL;
     uint32_t n;
 
-    if (o == NULL)
+    if (o == NULL || load_relaxed(&o->side) != front->sock_side)
         return NULL;
     *term = sole_try_enter();
     if (FRONT_UNLIKELY(*term == SOLE_NOBODY))
         return NULL;
-    /* Held before it is looked at: a signal handler may close the descriptor between any two of these lines, and then we are the last. */
-    n = o->stack == front->number ? load_relaxed(&o->users) : 0;
+    /* Held before it is looked at again: a signal handler may close the descriptor between any two of these lines, and then we are the last. */
+    n = load_relaxed(&o->users);
     if (FRONT_LIKELY(n != 0 && sole_cas32_inside(&o->users, &n, n + 1))) {
-        if (FRONT_LIKELY(__atomic_load_n(entry, __ATOMIC_ACQUIRE) == o && o->kind == OBJ_SOCK &&
-                         o->where != SOCK_KERNEL))
+        if (FRONT_LIKELY(__atomic_load_n(entry, __ATOMIC_ACQUIRE) == o && load_relaxed(&o->side) == front->sock_side))
             return o;
         fd_leave(o, *term);
         return NULL;

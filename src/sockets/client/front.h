@@ -98,6 +98,7 @@ struct front {
         uint32_t inside[2 * SOLE_TERMS]; /**< of each term: how deep its thread is between enter and leave */
     } sole;
     void *owner; /**< with home: whoever started it */
+    uint32_t sock_side; /**< obj.side of its sockets, but for what few have */
     uint8_t number; /**< in front_of */
     bool own_descriptors; /**< sockets are the stack's from the start: see fdtable.h */
     int control_fd;
@@ -106,7 +107,7 @@ struct front {
     uint16_t member;
     uint64_t family;
     struct shm_layout lay;
-    char *front;
+    char *front, *chunks, *smalls;
     const char *back, *pool;
     const struct shm_stack_page *page;
     struct shm_front_more *fmore;
@@ -369,11 +370,19 @@ void slot_forget_closing(void);
 /** A transmit chunk, SHM_NO_CHUNK if all are taken. */
 uint32_t chunk_alloc(void);
 void chunk_free(uint32_t chunk);
-char *chunk_at(uint32_t chunk);
+static inline char *
+chunk_at(uint32_t chunk)
+{
+    return front->chunks + (uint64_t)chunk * SHM_CHUNK_BYTES;
+}
 /** A small block, UINT32_MAX if all are taken. */
 uint32_t small_alloc(void);
 void small_free(uint32_t small);
-char *small_at(uint32_t small);
+static inline char *
+small_at(uint32_t small)
+{
+    return front->smalls + (uint64_t)small * SHM_SMALL_BYTES;
+}
 /** Before a sleep, at an instant of wait_now_us: what a burst of sending took goes back to the kernel, little by little. */
 void chunks_trim(uint64_t now_us);
 /** Give back the chunks of a socket that the peer has acknowledged entirely. The caller holds its lock. */
@@ -396,6 +405,24 @@ void opts_clear(uint32_t slot);
 
 /** Tell the stack, by the rule in shm.h, that the socket has something for it. The caller holds the socket's lock. */
 void notify_stack(uint32_t slot);
+
+/** Count a notification; false: one is pending, and the stack will see this too. */
+static inline bool
+notify_begins(struct shm_front_sock *f, const struct shm_back_sock *b)
+{
+    if (load_relaxed(&b->serviced) != f->notified)
+        return false;
+    store_release(&f->notified, f->notified + 1);
+    return true;
+}
+
+/** As notify_stack, inside (sole.h). */
+static inline void
+notify_inside(uint32_t slot, struct shm_front_sock *f, const struct shm_back_sock *b)
+{
+    if (notify_begins(f, b))
+        front->local->notify(slot);
+}
 
 /**
  * Post a command. With wait, waits for its result (never interrupted by signals; commands take microseconds) and returns it; without,

@@ -96,14 +96,21 @@ lock_release_own(uint32_t *word)
         lock_release_own_slow(word);
 }
 
-/** Inside, and given back there: no other thread sees it taken, nor waits for it. False: somebody has it. */
+/** Inside, and given back there: no other thread sees it taken, nor waits for it. It is free: a signal handler in between leaves it so. */
+static inline void
+lock_take_inside(uint32_t *word)
+{
+    __atomic_store_n(word, lock_tid_cache, __ATOMIC_RELAXED); /* whoever is sole has asked for it */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/** False: somebody has it. */
 static inline bool
 lock_try_inside(uint32_t *word)
 {
     if (__builtin_expect(__atomic_load_n(word, __ATOMIC_RELAXED) != 0, 0))
         return false;
-    __atomic_store_n(word, lock_tid(), __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    lock_take_inside(word);
     return true;
 }
 

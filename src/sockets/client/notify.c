@@ -139,12 +139,9 @@ enqueue_safely(uint32_t slot)
 void
 notify_stack(uint32_t slot)
 {
-    struct shm_front_sock *f = front_sock(slot);
-
     sole_fence();
-    if (load_relaxed(&back_sock(slot)->serviced) != f->notified)
-        return; /* it stands in a ring already: the stack will see this too */
-    store_release(&f->notified, f->notified + 1);
+    if (!notify_begins(front_sock(slot), back_sock(slot)))
+        return;
     if (front->local != NULL)
         front->local->notify(slot);
     else if (FRONT_LIKELY(!load_relaxed(&front->dead)))

@@ -64,8 +64,9 @@ tell_taken(uint32_t slot)
     struct shm_front_sock *f = front_sock(slot);
     struct slot_hot *h = slot_hot(f);
 
-    if (front->local != NULL || f->rx_head - h->rx_told >= NOTICE_BYTES ||
-        (uint16_t)(h->train - h->trains_told) >= NOTICE_TRAINS) {
+    if (front->local != NULL) {
+        notify_stack(slot);
+    } else if (f->rx_head - h->rx_told >= NOTICE_BYTES || (uint16_t)(h->train - h->trains_told) >= NOTICE_TRAINS) {
         recv_notice_carried(slot);
         notify_stack(slot);
     } else if (f->rx_head != h->rx_told) {
@@ -173,14 +174,41 @@ copy_to_iov(struct cursor *c, const struct shm_back_sock *b, struct target *t, s
     return (ssize_t)done;
 }
 
+static inline struct cursor
+cursor_of(const struct slot_hot *h)
+{
+    return (struct cursor){ h->rx_pos, h->rx_segment, h->rx_off, h->train, 0, false };
+}
+
+static inline void
+cursor_keep(struct slot_hot *h, const struct cursor *c)
+{
+    store_relaxed(&h->rx_pos, c->pos); /* looked at without the lock, too */
+    h->rx_segment = c->segment;
+    h->rx_off = c->off;
+    h->train = c->train;
+}
+
+/* What is before the cursor has been copied, of the bytes up to rx_tail. Whether the stack is to be told. */
+static inline bool
+taken_to(uint32_t slot, struct shm_front_sock *f, const struct cursor *c, uint32_t rx_tail)
+{
+    /* A small block stays for the next answer; a sweep takes it where they are short, and before a sleep in which others run the stack. */
+    if (FRONT_UNLIKELY(f->tx_chunk != 0 || slot_hot(f)->tx_low != 0))
+        slot_free_acked(slot);
+    if (!c->segment_done && c->pos != rx_tail)
+        return false;
+    store_release(&f->rx_head, c->pos);
+    return true;
+}
+
 /* Take what is there. The caller holds the lock. */
 static ssize_t
 take(uint32_t slot, struct target *t, int flags)
 {
     struct shm_front_sock *f = front_sock(slot);
     const struct shm_back_sock *b = back_sock(slot);
-    struct slot_hot *h = slot_hot(f);
-    struct cursor c = { h->rx_pos, h->rx_segment, h->rx_off, h->train, 0, false };
+    struct cursor c = cursor_of(slot_hot(f));
     uint32_t rx_tail = load_acquire(&b->rx_tail), avail = rx_tail - c.pos;
     ssize_t n;
 
@@ -192,17 +220,9 @@ take(uint32_t slot, struct target *t, int flags)
     t->at_us = c.at_us;
     if (n <= 0 || (flags & MSG_PEEK))
         return n;
-    store_relaxed(&h->rx_pos, c.pos); /* looked at without the lock, too */
-    h->rx_segment = c.segment;
-    h->rx_off = c.off;
-    h->train = c.train;
-    /* A small block stays for the next answer; a sweep takes it where they are short, and before a sleep in which others run the stack. */
-    if (FRONT_UNLIKELY(f->tx_chunk != 0 || h->tx_low != 0))
-        slot_free_acked(slot);
-    if (c.segment_done || c.pos == rx_tail) {
-        store_release(&f->rx_head, c.pos);
+    cursor_keep(slot_hot(f), &c);
+    if (taken_to(slot, f, &c, rx_tail))
         tell_taken(slot);
-    }
     return n;
 }
 
@@ -212,18 +232,50 @@ is_held(uint32_t slot)
     return load_acquire(&back_sock(slot)->rx_held) != 0;
 }
 
+/* From several buffers. */
+static __attribute__((noinline)) ssize_t
+take_flat(uint32_t slot, void *buf, size_t n)
+{
+    struct iovec iov = { buf, n };
+    struct target t = { .iov = &iov, .left = n };
+
+    return take(slot, &t, 0);
+}
+
+/* Most often what is there lies together. */
+static inline ssize_t
+take_inside(uint32_t slot, struct shm_front_sock *f, const struct shm_back_sock *b, void *buf, size_t n)
+{
+    struct cursor c = cursor_of(slot_hot(f));
+    uint32_t rx_tail = load_acquire(&b->rx_tail), avail = rx_tail - c.pos;
+    size_t all = avail < n ? avail : n;
+    const char *at;
+
+    if (all == 0)
+        return 0;
+    if (next_piece(&c, b, all, &at) != (ssize_t)all)
+        return take_flat(slot, buf, n);
+    cursor_keep(slot_hot(f), &c);
+    memcpy(buf, at, all);
+    if (taken_to(slot, f, &c, rx_tail))
+        notify_inside(slot, f, b);
+    return (ssize_t)all;
+}
+
 ssize_t
 sock_recv_at_once(uint32_t slot, void *buf, size_t n, int flags)
 {
-    struct slot_hot *h = slot_hot(front_sock(slot));
-    struct iovec iov = { buf, n };
-    struct target t = { .iov = &iov, .left = n };
+    struct shm_front_sock *f = front_sock(slot);
+    const struct shm_back_sock *b = back_sock(slot);
+    struct slot_hot *h = slot_hot(f);
+    uint32_t unusual = (load_relaxed(&h->flags) & SLOT_OPTS) | load_relaxed(&h->lock) | load_acquire(&b->rx_held) |
+                       ((uint32_t)flags & ~(uint32_t)(MSG_DONTWAIT | MSG_NOSIGNAL));
     ssize_t got;
 
-    if ((load_relaxed(&h->flags) & SLOT_OPTS) || (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) || buf == NULL ||
-        sock_rx_bytes(slot) == 0 || is_held(slot) || !lock_try_inside(&h->lock))
+    if (FRONT_UNLIKELY(unusual != 0 || buf == NULL))
         return 0;
-    got = take(slot, &t, 0);
+    lock_take_inside(&h->lock);
+    got = take_inside(slot, f, b, buf, n);
     lock_release_inside(&h->lock);
     return got > 0 ? got : 0;
 }

@@ -59,65 +59,90 @@ check_sendable(uint32_t slot)
     return st & SHM_ST_CONNECTING ? SEND_WOULD_BLOCK : -EPIPE;
 }
 
+static __attribute__((noinline)) bool
+take_small(struct shm_front_sock *f)
+{
+    uint32_t small = small_alloc();
+
+    if (small == UINT32_MAX)
+        return false;
+    store_relaxed16(&f->tx_small, small + 1);
+    return true;
+}
+
 /*
  * Nothing is outstanding: the next bytes, n of them, need not lie behind the last. Few go into a small block; who has a chunk, or sends more, goes to the beginning of that.
+ * Returns their distance.
  */
-static void
-begin_anew(uint32_t slot, size_t n)
+static inline uint32_t
+begin_anew(uint32_t slot, struct shm_front_sock *f, size_t n)
 {
-    struct shm_front_sock *f = front_sock(slot);
-    uint32_t small, distance = SHM_SMALL_BYTES;
+    uint32_t tail = f->tx_tail, distance = 0;
 
-    if (slot_hot(f)->tx_low != 0 || f->tx_tail - f->tx_base >= SHM_CHUNK_BYTES)
+    if (FRONT_UNLIKELY(tail - f->tx_base >= SHM_CHUNK_BYTES))
         slot_free_acked(slot); /* at 64 KiB a second chunk may be named with no byte in it yet */
-    if (n <= SHM_SMALL_BYTES && f->tx_chunk == 0) {
-        small = f->tx_small != 0 ? f->tx_small - 1u : small_alloc();
-        if (FRONT_LIKELY(small != UINT32_MAX)) {
-            store_relaxed16(&f->tx_small, small + 1);
-            distance = 0;
-        }
-    }
-    store_relaxed(&f->tx_base, f->tx_tail - distance);
+    if (n > SHM_SMALL_BYTES || f->tx_chunk != 0 || (f->tx_small == 0 && !take_small(f)))
+        distance = SHM_SMALL_BYTES;
+    store_relaxed(&f->tx_base, tail - distance);
+    return distance;
 }
 
-static bool
-all_is_acked(uint32_t slot)
+/* Bytes behind tx_acked. */
+static inline uint32_t
+outstanding(const struct shm_front_sock *f, const struct shm_back_sock *b)
 {
-    return load_acquire(&back_sock(slot)->tx_acked) == front_sock(slot)->tx_tail;
+    return load_relaxed(&f->tx_tail) - load_acquire(&b->tx_acked);
 }
 
-/* Where the stream's next bytes go, of *n of them so many as lie together. NULL: there is no memory for them. The caller holds the lock. */
-static char *
-tail_at(uint32_t slot, size_t *n)
+/* A chunk for this place in the stream; 0: there is none. */
+static __attribute__((noinline)) uint32_t
+chunk_for(uint16_t *place)
 {
-    struct shm_front_sock *f = front_sock(slot);
-    bool anew = all_is_acked(slot);
-    uint32_t distance, off;
-    uint16_t *chunk;
+    uint32_t c = chunk_alloc();
+
+    if (c == SHM_NO_CHUNK)
+        return 0;
+    store_relaxed16(place, c + 1);
+    return c + 1;
+}
+
+/*
+ * Where the stream's next bytes go, of *n of them so many as lie together. NULL: there is no memory for them. used: how many are outstanding. The caller holds the lock.
+ */
+static inline char *
+tail_at(uint32_t slot, struct shm_front_sock *f, const struct shm_back_sock *b, uint32_t used, size_t *n)
+{
+    uint32_t distance = f->tx_tail - f->tx_base, off, chunk;
+    uint16_t *place;
 
     /* The space grows while we append, perhaps by a whole round: what stood in this place must be given back before it is used again. */
-    if (!anew && (f->tx_tail - f->tx_base) % SHM_CHUNK_BYTES == 0) {
+    if (used != 0 && FRONT_UNLIKELY(distance % SHM_CHUNK_BYTES == 0)) {
         slot_free_acked(slot);
-        anew = all_is_acked(slot);
+        used = outstanding(f, b);
     }
-    if (anew)
-        begin_anew(slot, *n);
-    distance = f->tx_tail - f->tx_base;
+    if (used == 0)
+        distance = begin_anew(slot, f, *n);
     if (distance < SHM_SMALL_BYTES && f->tx_small != 0) {
         *n = *n > SHM_SMALL_BYTES - distance ? SHM_SMALL_BYTES - distance : *n;
         return small_at(f->tx_small - 1u) + distance;
     }
     off = distance % SHM_CHUNK_BYTES;
-    chunk = tx_chunk(slot, distance);
-    if (*chunk == 0) {
-        uint32_t c = chunk_alloc();
-
-        if (c == SHM_NO_CHUNK)
-            return NULL;
-        store_relaxed16(chunk, c + 1);
-    }
+    place = tx_chunk(slot, distance);
+    chunk = FRONT_LIKELY(*place != 0) ? *place : chunk_for(place);
+    if (FRONT_UNLIKELY(chunk == 0))
+        return NULL;
     *n = *n > SHM_CHUNK_BYTES - off ? SHM_CHUNK_BYTES - off : *n;
-    return chunk_at(*chunk - 1u) + off;
+    return chunk_at(chunk - 1) + off;
+}
+
+/* The same, for who has not looked yet. */
+static char *
+tail_of(uint32_t slot, size_t *n)
+{
+    struct shm_front_sock *f = front_sock(slot);
+    const struct shm_back_sock *b = back_sock(slot);
+
+    return tail_at(slot, f, b, outstanding(f, b), n);
 }
 
 __attribute__((no_sanitize("thread"))) void
@@ -142,7 +167,7 @@ send_stage(uint32_t slot, const struct tx_source *src)
 
     if (src->fill != fill_from_iov || n == 0 || !lock_acquire_own(&slot_hot(f)->lock))
         return 0;
-    at = f->tx_tail == 0 ? tail_at(slot, &n) : NULL;
+    at = f->tx_tail == 0 ? tail_of(slot, &n) : NULL;
     if (at != NULL) {
         fill_from_iov(&copy, at, n);
         __atomic_or_fetch(&slot_hot(f)->flags, SLOT_STAGED, __ATOMIC_RELAXED);
@@ -176,16 +201,21 @@ send_staged(uint32_t slot, struct tx_source *src, uint32_t n)
     }
 }
 
-static void
-tail_moves(uint32_t slot, uint32_t n)
+/* n bytes more stand behind the tail, of which the stack is about to be told. */
+static inline void
+tail_moves(struct shm_front_sock *f, uint32_t n)
 {
-    struct shm_front_sock *f = front_sock(slot);
-
     store_release(&f->tx_tail, f->tx_tail + n);
+    if (FRONT_UNLIKELY(load_relaxed(&f->sleepers) & SHM_WANT_SPACE))
+        __atomic_and_fetch(&f->sleepers, ~SHM_WANT_SPACE, __ATOMIC_RELAXED);
+}
+
+static void
+tail_moves_told(uint32_t slot, uint32_t n)
+{
+    tail_moves(front_sock(slot), n);
     recv_notice_carried(slot);
     notify_stack(slot);
-    if (load_relaxed(&f->sleepers) & SHM_WANT_SPACE)
-        __atomic_and_fetch(&f->sleepers, ~SHM_WANT_SPACE, __ATOMIC_RELAXED);
 }
 
 /* Of the bytes before `end`, which the next tx_tail tells of. */
@@ -209,7 +239,7 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space, uint32_t mark
 {
     struct shm_front_sock *f = front_sock(slot);
     size_t n = src->left < space ? src->left : space;
-    char *at = tail_at(slot, &n);
+    char *at = tail_of(slot, &n);
     ssize_t got;
 
     if (at == NULL)
@@ -221,7 +251,7 @@ append_piece(uint32_t slot, struct tx_source *src, uint32_t space, uint32_t mark
     if (FRONT_UNLIKELY(marks != 0) && (src->left == 0 || ((marks & MARK_PARTIAL) && (size_t)got == space)))
         mark_end(slot, f->tx_tail + (uint32_t)got,
                  src->left == 0 ? marks & (SHM_TX_EOR | SHM_TX_STAMPS) : marks & SHM_TX_STAMPS);
-    tail_moves(slot, (uint32_t)got);
+    tail_moves_told(slot, (uint32_t)got);
     return got;
 }
 
@@ -268,28 +298,42 @@ append(uint32_t slot, struct tx_source *src, int flags, uint32_t marks, bool *en
     return done > 0 ? done : (n < 0 ? n : SEND_WOULD_BLOCK);
 }
 
-/* Not what a usual send has to do with: by sock flags, and by those of the call. */
+/* What a usual send has nothing to do with: by sock flags, by those of the call, and by marks that the stack may not have seen yet. */
 #define SLOT_UNUSUAL (SLOT_SHUT_WR | SLOT_DEFERRED | SLOT_STAGED | SLOT_RESERVED | SLOT_OPTS)
 #define USUAL_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)
+
+static inline bool
+is_usual(const struct shm_front_sock *f, const struct shm_back_sock *b, const struct slot_hot *h, int flags)
+{
+    const uint32_t connected = SHM_ST_CONNECTED, state = connected | SHM_ST_ERROR | SHM_ST_GONE;
+
+    return (((load_acquire(&b->status) ^ connected) & state) | (load_relaxed(&h->flags) & SLOT_UNUSUAL) |
+            ((uint32_t)flags & ~(uint32_t)USUAL_FLAGS) | (load_relaxed(&f->tx_flags) & (SHM_TX_EOR | SHM_TX_STAMPS)) |
+            load_relaxed(&h->lock)) == 0;
+}
 
 bool
 sock_send_at_once(uint32_t slot, const void *buf, size_t n, int flags)
 {
-    const uint32_t ends = SHM_ST_ERROR | SHM_ST_GONE;
     struct shm_front_sock *f = front_sock(slot);
+    const struct shm_back_sock *b = back_sock(slot);
     struct slot_hot *h = slot_hot(f);
+    uint32_t used, limit;
     size_t part = n;
-    char *at;
+    char *at = NULL;
 
-    if ((load_acquire(&back_sock(slot)->status) & (SHM_ST_CONNECTED | ends)) != SHM_ST_CONNECTED ||
-        (load_relaxed(&h->flags) & SLOT_UNUSUAL) || (flags & ~USUAL_FLAGS) || load_relaxed(&front->dead) ||
-        !front->page->aggregate || n - 1 >= sock_tx_space(slot) || buf == NULL || !lock_try_inside(&h->lock))
+    if (FRONT_UNLIKELY(!is_usual(f, b, h, flags) || buf == NULL))
         return false;
-    at = tail_at(slot, &part);
+    lock_take_inside(&h->lock);
+    used = outstanding(f, b);
+    limit = load_relaxed(&b->sndbuf_bytes);
+    if (FRONT_LIKELY(used < limit && n - 1 < limit - used))
+        at = tail_at(slot, f, b, used, &part);
     if (FRONT_LIKELY(at != NULL && part == n)) {
         memcpy(at, buf, n);
-        store_relaxed(&f->tx_flags, tx_flags_for(slot, flags));
-        tail_moves(slot, (uint32_t)n);
+        store_relaxed(&f->tx_flags, flags & MSG_MORE ? SHM_TX_MORE : 0);
+        tail_moves(f, (uint32_t)n);
+        notify_inside(slot, f, b);
     }
     lock_release_inside(&h->lock);
     return at != NULL && part == n;
@@ -457,7 +501,7 @@ reserve(uint32_t slot, void **at, size_t n)
     if (room == 0)
         return SEND_WOULD_BLOCK;
     room = room < n ? room : n;
-    *at = tail_at(slot, &room);
+    *at = tail_of(slot, &room);
     if (*at == NULL)
         return -ENOBUFS;
     __atomic_or_fetch(&slot_hot(front_sock(slot))->flags, (uint32_t)room << SLOT_RESERVED_SHIFT, __ATOMIC_RELAXED);
@@ -511,7 +555,7 @@ sock_commit(struct obj *o, size_t n, int flags)
     }
     if (rc > 0 && n > 0) {
         store_relaxed(&f->tx_flags, tx_flags_for(o->slot, flags));
-        tail_moves(o->slot, (uint32_t)n);
+        tail_moves_told(o->slot, (uint32_t)n);
     }
     lock_release_own(&h->lock);
     return rc > 0 ? 0 : rc;

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "libc.h"
+#include "lock.h"
 
 /* Neither a term, nor one that is being ended, nor nobody's. */
 #define NO_TERM (SOLE_NOBODY - 1)
@@ -29,6 +30,7 @@ sole_begin(void)
     /* Once: who has heard that nobody is sole does not ask again. */
     if (__atomic_exchange_n(&front->sole.begun, 1, __ATOMIC_ACQ_REL) != 0 || !has_membarrier())
         return;
+    lock_tid();
     sole_own = 1;
     __atomic_store_n(&front->sole.term, 1, __ATOMIC_RELEASE);
 }
@@ -49,6 +51,7 @@ change_term(uint32_t shown, bool for_good)
         sched_yield();
     if (for_good || next >= 2 * SOLE_TERMS)
         next = SOLE_NOBODY;
+    lock_tid();
     /* A signal handler that comes between the two finds a term that is not ours, which is always safe. */
     if (__atomic_compare_exchange_n(&front->sole.term, &ending, next, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) &&
         next != SOLE_NOBODY)

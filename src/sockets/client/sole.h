@@ -21,7 +21,8 @@
  * (lock_acquire_brief): the plain instructions then need no terms of their own. The program's buffer is copied in there, so that a signal handler which leaves such a call
  * by siglongjmp keeps other threads out for good.
  *
- * Only where the stack is in the program (sole_begin); not for other CPUs than x86-64, nor under the thread sanitizer, which cannot see plain instructions' order.
+ * Only where the stack is in the program, run by the threads that call it (sole_begin): who is sole has front->local, a stack that lives, and sends that may pile up. Not for other
+ * CPUs than x86-64, nor under the thread sanitizer, which cannot see plain instructions' order.
  */
 
 /** front->sole.term while this thread is sole there. */
@@ -57,8 +58,11 @@ sole_try_enter(void)
         return SOLE_NOBODY;
     SOLE_CHANGE(front->sole.inside[term], 1);
     /* Whoever ends the term has a barrier executed here, between ending it and looking whether we are inside. */
-    if (__builtin_expect(__atomic_load_n(&front->sole.term, __ATOMIC_ACQUIRE) == term, 1))
+    if (__builtin_expect(__atomic_load_n(&front->sole.term, __ATOMIC_ACQUIRE) == term, 1)) {
+        if (term == SOLE_NOBODY)
+            __builtin_unreachable(); /* sole_own never is */
         return term;
+    }
     SOLE_CHANGE(front->sole.inside[term], -1);
     return SOLE_NOBODY;
 }
@@ -102,10 +106,16 @@ sole_fence(void)
                      : "memory");                                                                                      \
     return same
 #define SOLE_ADD __asm__ volatile("xaddl %0, %1" : "+r"(change), "+m"(*word) : : "memory")
+#define SOLE_DROP                                                                                                      \
+    bool none;                                                                                                         \
+                                                                                                                       \
+    __asm__ volatile("subl $1, %1" : "=@ccz"(none), "+m"(*word) : : "memory");                                         \
+    return none
 #else
 #define SOLE_CAS(suffix)                                                                                               \
     return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 #define SOLE_ADD change = __atomic_fetch_add(word, change, __ATOMIC_ACQ_REL)
+#define SOLE_DROP return __atomic_sub_fetch(word, 1, __ATOMIC_ACQ_REL) == 0
 #endif
 
 static inline bool
@@ -120,14 +130,11 @@ sole_cas64_inside(uint64_t *word, uint64_t *expected, uint64_t desired)
     SOLE_CAS("q");
 }
 
-/** Returns the sum. */
-static inline uint32_t
-sole_add_fetch_inside(uint32_t *word, uint32_t change)
+/** One less. Returns whether that is 0. */
+static inline bool
+sole_drop_inside(uint32_t *word)
 {
-    uint32_t added = change;
-
-    SOLE_ADD;
-    return change + added;
+    SOLE_DROP;
 }
 
 static inline bool
@@ -174,16 +181,17 @@ sole_cas32_quick(uint32_t *word, uint32_t expected, uint32_t desired)
 static inline uint32_t
 sole_add_fetch(uint32_t *word, uint32_t change)
 {
-    uint32_t sum, term = sole_enter();
+    uint32_t term = sole_enter(), added = change;
 
     if (__builtin_expect(term == SOLE_NOBODY, 0))
         return __atomic_add_fetch(word, change, __ATOMIC_ACQ_REL);
-    sum = sole_add_fetch_inside(word, change);
+    SOLE_ADD;
     sole_leave(term);
-    return sum;
+    return change + added;
 }
 
 #undef SOLE_CAS
 #undef SOLE_ADD
+#undef SOLE_DROP
 
 #endif /* SOCKETS_CLIENT_SOLE_H */
