@@ -263,6 +263,15 @@ free_taken(struct stack *s, struct sock *sk)
 {
     struct shm_back_sock *b = sock_back(sk);
 
+    /* All that there is: nothing need be added up. */
+    if (likely(sk->rx_taken == sk->rx_delivered)) {
+        sk->train_head = (uint8_t)b->train_tail;
+        sk->train_base = sk->rx_freed = sk->rx_taken;
+        while (sk->rx_first != PKTPOOL_NO_BUF)
+            free_first(s, sk);
+        sk->rx_last = PKTPOOL_NO_BUF;
+        return;
+    }
     while (nb_trains(sk) != 0) {
         uint32_t n_bytes = b->trains[sk->train_head % SHM_TRAINS].n_bytes;
 
