@@ -494,13 +494,3 @@ app_next_us(const struct net *net, const struct app *app)
             next = RTE_MIN(next, rings[i].stuck_at_us != 0 ? rings[i].stuck_at_us + STUCK_US : 0);
     return next;
 }
-
-uint32_t
-app_rx_bufs(const struct app *app)
-{
-    int32_t sum = 0;
-
-    for (uint32_t i = 0; i < app->host->nb_nets; i++)
-        sum += __atomic_load_n(&app->rx_bufs[i].n, __ATOMIC_RELAXED);
-    return sum > 0 ? (uint32_t)sum : 0; /* parts are read at different instants */
-}

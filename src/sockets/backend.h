@@ -493,6 +493,13 @@ struct sock *sock_at(const struct app *app, uint32_t slot);
 /** The same, but NULL for a socket of another domain. */
 struct sock *sock_in(const struct stack *s, const struct app *app, uint32_t slot);
 
+/** The same by what app.slot_ref says. */
+static inline struct sock *
+sock_of_ref(const struct stack *s, uint64_t ref)
+{
+    return ref == 0 || (ref & SLOT_TRANSIT) || ref >> 32 != s->number ? NULL : &s->socks[(uint32_t)ref];
+}
+
 /** What the socket in a slot has more, whichever domain it lives in. Any worker; to read words that may be changing. */
 const struct sock_more *sock_more_at(const struct app *app, uint32_t slot);
 
@@ -817,7 +824,15 @@ void net_note_unresolved(struct net *net, const struct ip_addr *dst);
 
 struct app *host_find_app(const struct host *h, uint64_t id);
 uint32_t host_rx_bufs(const struct host *h);
-uint32_t app_rx_bufs(const struct app *app);
+static inline uint32_t
+app_rx_bufs(const struct app *app)
+{
+    int32_t sum = __atomic_load_n(&app->rx_bufs[0].n, __ATOMIC_RELAXED);
+
+    for (uint32_t i = 1; i < app->host->nb_nets; i++)
+        sum += __atomic_load_n(&app->rx_bufs[i].n, __ATOMIC_RELAXED);
+    return sum > 0 ? (uint32_t)sum : 0; /* parts are read at different instants */
+}
 
 /** Domains and workers read a count that they only sum: each adds to its own part. */
 static inline void

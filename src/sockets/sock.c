@@ -59,9 +59,7 @@ sock_more_at(const struct app *app, uint32_t slot)
 struct sock *
 sock_in(const struct stack *s, const struct app *app, uint32_t slot)
 {
-    uint64_t ref = __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE);
-
-    return ref == 0 || (ref & SLOT_TRANSIT) || ref >> 32 != s->number ? NULL : &s->socks[(uint32_t)ref];
+    return sock_of_ref(s, __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE));
 }
 
 /* Two domains may be asked for the same free slot at once, by an application that does not keep to the rules: one gets it. */
@@ -297,17 +295,29 @@ sock_close(struct stack *s, struct sock *sk, bool reset)
 
 /* ---- what the engine tells ----------------------------------------------------------------------------------------- */
 
+/* Where others may be at the socket, or somebody may want to know. */
+static __attribute__((noinline)) void
+acked_with_more(struct stack *s, struct sock *sk, uint32_t n_bytes)
+{
+    sock_lock_tx(s, sk);
+    sk->tx_acked += n_bytes;
+    if (unlikely(sock_more(s, sk)->stamps != NULL))
+        stamp_on_acked(s, sk);
+    sock_unlock_tx(s, sk);
+    sock_mark(s, sk, DIRTY_ACKED);
+}
+
 void
 sock_on_acked(void *ctx, tcp_user user, uint32_t n_bytes)
 {
     struct stack *s = ctx;
     struct sock *sk = &s->socks[user];
 
-    sock_lock_tx(s, sk);
+    if (unlikely(s->sock_locks || sk->has_more)) {
+        acked_with_more(s, sk, n_bytes);
+        return;
+    }
     sk->tx_acked += n_bytes;
-    if (unlikely(sock_more(s, sk)->stamps != NULL))
-        stamp_on_acked(s, sk);
-    sock_unlock_tx(s, sk);
     sock_mark(s, sk, DIRTY_ACKED);
 }
 
@@ -427,11 +437,9 @@ has_space(const struct stack *s, const struct sock *sk)
 
 /* Several domains tell of one listener, and the worker's pass adds to it when no domain is entered. */
 static void
-bump_event_seq(struct app *app, uint32_t slot)
+bump_event_seq(const struct net *net, struct shm_back_sock *b)
 {
-    struct shm_back_sock *b = &app->back[slot];
-
-    if (app->host->nb_nets > 1)
+    if (net->host->nb_nets > 1)
         __atomic_add_fetch(&b->event_seq, 1, __ATOMIC_SEQ_CST);
     else
         shm_store(&b->event_seq, b->event_seq + 1);
@@ -470,12 +478,19 @@ flush_received(struct stack *s, struct sock *sk)
 }
 
 static uint32_t
-flush_acked(struct stack *s, struct sock *sk)
+flush_acked(struct stack *s, struct sock *sk, struct shm_back_sock *b)
 {
     bool space;
 
     sock_lock_tx(s, sk);
-    shm_store(&sock_back(sk)->tx_acked, sk->tx_acked);
+    space = sk->tx_tail - b->tx_acked < b->sndbuf_bytes / 4;
+    shm_store(&b->tx_acked, sk->tx_acked);
+    sock_unlock_tx(s, sk);
+    /* Who used less than a quarter of the buffer since the last look needs no larger one, and has space in this one. */
+    if (likely(space && !__atomic_load_n(&sk->has_more, __ATOMIC_RELAXED)))
+        return DIRTY_SPACE;
+    grow_sndbuf(s, sk);
+    sock_lock_tx(s, sk);
     space = has_space(s, sk);
     sock_unlock_tx(s, sk);
     return space ? DIRTY_SPACE : 0;
@@ -485,9 +500,11 @@ flush_acked(struct stack *s, struct sock *sk)
 static uint32_t
 flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
 {
+    struct shm_back_sock *b = sock_back(sk);
+
     dirty &= ~DIRTY_SPACE;
     if (dirty & DIRTY_ACKED)
-        dirty |= flush_acked(s, sk);
+        dirty |= flush_acked(s, sk, b);
     if (dirty & (DIRTY_TRAIN | DIRTY_READ))
         dirty |= flush_received(s, sk);
     if ((dirty & DIRTY_READ) && (sock_flags(sk) & SOCK_LISTENER)) {
@@ -496,7 +513,7 @@ flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
         table_give(s);
     }
     if (dirty & (DIRTY_READ | DIRTY_WRITE | DIRTY_CMD))
-        bump_event_seq(sk->app, sk->slot);
+        bump_event_seq(s->net, b);
     return dirty;
 }
 
@@ -507,7 +524,7 @@ wake_sleepers(struct net *net, struct app *app, uint32_t slot, uint32_t dirty, u
     uint32_t due = 0;
 
     if ((dirty & DIRTY_SPACE) && (sleepers & (SHM_SLEEP_WRITE | SHM_WANT_SPACE))) {
-        bump_event_seq(app, slot);
+        bump_event_seq(net, &app->back[slot]);
         dirty |= DIRTY_WRITE;
     }
     if (dirty & DIRTY_READ)
@@ -564,7 +581,7 @@ wake_add(struct net *net, struct app *app, uint32_t slot, uint32_t dirty)
 void
 sock_wake_slot(struct net *net, struct app *app, uint32_t slot)
 {
-    bump_event_seq(app, slot);
+    bump_event_seq(net, &app->back[slot]);
     wake_add(net, app, slot, DIRTY_CMD);
 }
 
@@ -641,8 +658,6 @@ sock_flush(struct stack *s)
 
         if (dirty & FLUSH_ENGINE)
             flush_engine(s, sk, dirty);
-        if (dirty & DIRTY_ACKED)
-            grow_sndbuf(s, sk);
         dirty = flush_words(s, sk, dirty);
         flush_end(s, sk);
         wake_add(s->net, app, slot, dirty);
