@@ -216,18 +216,31 @@ app_member_holds(const struct app *app, uint16_t member, uint32_t slot)
     return (__atomic_load_n(&app->members[member - 1].holds[slot / 64], __ATOMIC_RELAXED) >> (slot % 64) & 1) != 0;
 }
 
+/* Slots of one word may live in domains of several workers. */
+static void
+set_hold(struct app *app, uint16_t member, uint32_t slot, bool holds)
+{
+    uint64_t *word = &app->members[member - 1].holds[slot / 64], bit = UINT64_C(1) << (slot % 64);
+
+    if (app->host->nb_nets == 1)
+        __atomic_store_n(word, holds ? *word | bit : *word & ~bit, __ATOMIC_RELAXED);
+    else if (holds)
+        __atomic_fetch_or(word, bit, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(word, ~bit, __ATOMIC_RELAXED);
+}
+
 void
 app_member_hold(struct app *app, uint16_t member, uint32_t slot)
 {
-    /* Slots of one word may live in different domains. */
-    __atomic_fetch_or(&app->members[member - 1].holds[slot / 64], UINT64_C(1) << (slot % 64), __ATOMIC_RELAXED);
+    set_hold(app, member, slot, true);
     sock_at(app, slot)->holders++;
 }
 
 void
 app_member_drop(struct app *app, uint16_t member, uint32_t slot)
 {
-    __atomic_fetch_and(&app->members[member - 1].holds[slot / 64], ~(UINT64_C(1) << (slot % 64)), __ATOMIC_RELAXED);
+    set_hold(app, member, slot, false);
     sock_at(app, slot)->holders--;
 }
 

@@ -458,6 +458,19 @@ sock_set_tcp(struct sock *sk, tcp_id id)
     __atomic_store_n(&sk->tcp, id, __ATOMIC_RELAXED);
 }
 
+/** Add to a word that any worker may add to: by a locked instruction only where there are several. Returns the sum. */
+static inline uint32_t
+host_add(const struct host *h, uint32_t *word, uint32_t by)
+{
+    uint32_t sum;
+
+    if (h->nb_nets > 1)
+        return __atomic_add_fetch(word, by, __ATOMIC_SEQ_CST);
+    sum = *word + by;
+    __atomic_store_n(word, sum, __ATOMIC_RELEASE);
+    return sum;
+}
+
 extern const struct sock_more sock_more_none;
 
 /** To read. */

@@ -62,16 +62,22 @@ sock_in(const struct stack *s, const struct app *app, uint32_t slot)
     return sock_of_ref(s, __atomic_load_n(&app->slot_ref[slot], __ATOMIC_ACQUIRE));
 }
 
-/* Two domains may be asked for the same free slot at once, by an application that does not keep to the rules: one gets it. */
+/* Two workers may be asked for the same free slot at once, by an application that does not keep to the rules: one gets it. */
 static bool
 slot_claim(struct stack *s, struct app *app, uint32_t slot, const struct sock *sk)
 {
     uint64_t ref = (uint64_t)s->number << 32 | sock_index(s, sk);
-    uint64_t none = 0;
+    uint64_t *at = &app->slot_ref[slot], none = 0;
     uint32_t used = __atomic_load_n(&app->slots_used, __ATOMIC_RELAXED);
 
-    if (!__atomic_compare_exchange_n(&app->slot_ref[slot], &none, ref, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-        return false;
+    if (s->host->nb_nets > 1) {
+        if (!__atomic_compare_exchange_n(at, &none, ref, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return false;
+    } else {
+        if (*at != 0)
+            return false;
+        __atomic_store_n(at, ref, __ATOMIC_RELEASE);
+    }
     while (used <= slot &&
            !__atomic_compare_exchange_n(&app->slots_used, &used, slot + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
@@ -108,7 +114,7 @@ sock_open(struct stack *s, struct app *app, uint32_t slot, uint16_t member)
         sock_shadow_free(s, sk);
         return NULL;
     }
-    __atomic_add_fetch(&app->nb_socks, 1, __ATOMIC_RELAXED);
+    host_add(s->host, &app->nb_socks, 1);
     app_member_hold(app, member, slot);
     back_init(s, sk);
     sock_status(s, sk, SHM_ST_OPEN, ~0u);
@@ -177,9 +183,9 @@ sock_free(struct stack *s, struct sock *sk)
     /* Stored before the slot is given up: its next user writes the same words. */
     sock_status(s, sk, SHM_ST_DRAINED, ~0u);
     __atomic_store_n(&app->slot_ref[sk->slot], 0, __ATOMIC_RELEASE);
-    __atomic_add_fetch(&b->event_seq, 1, __ATOMIC_SEQ_CST);
+    host_add(s->host, &b->event_seq, 1);
     sock_shadow_free(s, sk);
-    if (__atomic_sub_fetch(&app->nb_socks, 1, __ATOMIC_ACQ_REL) == 0 && app->live_members == 0)
+    if (host_add(s->host, &app->nb_socks, UINT32_MAX) == 0 && app->live_members == 0)
         host_want_stop(s->host);
 }
 
@@ -439,10 +445,7 @@ has_space(const struct stack *s, const struct sock *sk)
 static void
 bump_event_seq(const struct net *net, struct shm_back_sock *b)
 {
-    if (net->host->nb_nets > 1)
-        __atomic_add_fetch(&b->event_seq, 1, __ATOMIC_SEQ_CST);
-    else
-        shm_store(&b->event_seq, b->event_seq + 1);
+    host_add(net->host, &b->event_seq, 1);
 }
 
 /* The word is the sum over the domains: each adds what its own part has changed by. */
@@ -456,7 +459,7 @@ flush_ready(struct stack *s, struct sock *sk)
     more->ready = ready;
     if (more->spread != NULL)
         __atomic_store_n(&more->spread->in[s->number].ready, ready, __ATOMIC_RELEASE);
-    __atomic_add_fetch(&sock_back(sk)->accept_ready, change, __ATOMIC_RELEASE);
+    host_add(s->host, &sock_back(sk)->accept_ready, change);
 }
 
 /* The receiving side's words, and the end of the peer's stream behind the last of them. */
