@@ -447,25 +447,23 @@ inherit(struct stack *s, struct sock *child, const struct sock *shadow)
 {
     const struct sock_more *listener = sock_more_at(shadow->app, shadow->slot);
     const struct app *app = child->app; /* both are of one */
-    const struct sock_more marks = {
-        .sndbuf = __atomic_load_n(&listener->sndbuf, __ATOMIC_RELAXED),
-        .rcvbuf = __atomic_load_n(&listener->rcvbuf, __ATOMIC_RELAXED),
-        .rcvlowat = __atomic_load_n(&listener->rcvlowat, __ATOMIC_RELAXED),
-        .notsent_lowat = __atomic_load_n(&listener->notsent_lowat, __ATOMIC_RELAXED),
-        .window_clamp = __atomic_load_n(&listener->window_clamp, __ATOMIC_RELAXED),
-    };
+    int32_t sndbuf = __atomic_load_n(&listener->sndbuf, __ATOMIC_RELAXED);
+    int32_t rcvbuf = __atomic_load_n(&listener->rcvbuf, __ATOMIC_RELAXED);
+    uint32_t rcvlowat = __atomic_load_n(&listener->rcvlowat, __ATOMIC_RELAXED);
+    uint32_t notsent_lowat = __atomic_load_n(&listener->notsent_lowat, __ATOMIC_RELAXED);
+    uint32_t window_clamp = __atomic_load_n(&listener->window_clamp, __ATOMIC_RELAXED);
 
     sock_back(child)->sndbuf_bytes = sock_back(shadow)->sndbuf_bytes;
     app->back_names[child->slot].rcvbuf_bytes = app->back_names[shadow->slot].rcvbuf_bytes;
-    if (memcmp(&marks, &sock_more_none, sizeof(marks)) == 0)
+    if (((uint32_t)sndbuf | (uint32_t)rcvbuf | rcvlowat | notsent_lowat | window_clamp) == 0)
         return;
     /* Word by word: the child's slot is claimed, so a worker that an application sends there may hold its locks. */
     struct sock_more *own = sock_more_own(s, child);
-    own->sndbuf = marks.sndbuf;
-    own->rcvbuf = marks.rcvbuf;
-    own->rcvlowat = marks.rcvlowat;
-    own->notsent_lowat = marks.notsent_lowat;
-    own->window_clamp = marks.window_clamp;
+    own->sndbuf = sndbuf;
+    own->rcvbuf = rcvbuf;
+    own->rcvlowat = rcvlowat;
+    own->notsent_lowat = notsent_lowat;
+    own->window_clamp = window_clamp;
 }
 
 int
