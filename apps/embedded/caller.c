@@ -135,24 +135,40 @@ own_seat(void)
     return own.seat;
 }
 
-/* Before the stack is entered and behind it. The seat's lock is held; nothing in between sleeps. */
-static uint32_t
-go_in(struct seat *seat)
+/*
+ * Before the stack is entered: the seat's lock, and where this thread is sole it is inside (sole.h) from here to leave_seat; nothing in between sleeps. False only in a signal
+ * handler that interrupted this thread there.
+ */
+static bool
+take_seat(struct seat *seat, uint32_t *term)
 {
-    uint32_t term = sole_enter();
+    *term = sole_enter();
+    if (!lock_acquire_too(&seat->lock, term))
+        return false;
+    net_set_alone(seat->net, *term != SOLE_NOBODY);
+    return true;
+}
 
-    net_set_alone(seat->net, term != SOLE_NOBODY);
-    return term;
+/* The same if nobody has it. */
+static bool
+try_seat(struct seat *seat, uint32_t *term)
+{
+    *term = sole_enter();
+    if (!(likely(*term != SOLE_NOBODY) ? lock_try_inside(&seat->lock) : lock_try_own(&seat->lock))) {
+        lock_stay_outside(term);
+        return false;
+    }
+    net_set_alone(seat->net, *term != SOLE_NOBODY);
+    return true;
 }
 
 static void
-go_out(uint32_t term)
+leave_seat(struct seat *seat, uint32_t term)
 {
-    if (term != SOLE_NOBODY)
-        sole_leave(term);
+    lock_release_brief(&seat->lock, term);
 }
 
-/* What the seat's sockets were notified of. The seat's lock is held. */
+/* What the seat's sockets were notified of. The seat is taken. */
 static void
 serve_pending(struct seat *seat, uint64_t now_us)
 {
@@ -170,16 +186,14 @@ serve_pending(struct seat *seat, uint64_t now_us)
     net_pause(seat->net);
 }
 
-/* The seat's lock is held. */
+/* The seat is taken. */
 static unsigned
-pass_locked(struct seat *seat)
+pass_taken(struct seat *seat)
 {
     struct caller *c = seat->of;
     uint64_t start = clock_cycles(), now_us = clock_us_at(start);
     unsigned did = seat->nb_pending + (unlikely(load_relaxed(&c->lost)) ? 1 : 0);
-    uint32_t term = go_in(seat);
 
-    __atomic_store_n(&seat->shared, term == SOLE_NOBODY, __ATOMIC_RELAXED);
     __atomic_store_n(&seat->passed_at_us, now_us, __ATOMIC_RELAXED);
     if (did > 0)
         serve_pending(seat, now_us);
@@ -196,7 +210,6 @@ pass_locked(struct seat *seat)
         if (seat->idle_since_us == 0)
             __atomic_store_n(&seat->idle_since_us, now_us, __ATOMIC_RELAXED);
     }
-    go_out(term);
     return did;
 }
 
@@ -212,11 +225,13 @@ static unsigned
 try_pass(struct seat *seat)
 {
     unsigned did;
+    uint32_t term;
 
-    if (!lock_try_own(&seat->lock))
+    if (!try_seat(seat, &term))
         return 0;
-    did = pass_locked(seat);
-    lock_release_own(&seat->lock);
+    __atomic_store_n(&seat->shared, term == SOLE_NOBODY, __ATOMIC_RELAXED);
+    did = pass_taken(seat);
+    leave_seat(seat, term);
     if (did > 0)
         wake_others(seat);
     return did;
@@ -281,15 +296,13 @@ local_serve(uint32_t slot)
     struct seat *seat = own_seat();
     uint32_t term;
 
-    if (!lock_acquire_own(&seat->lock))
-        return;
     know_thread();
-    term = go_in(seat);
+    if (!take_seat(seat, &term))
+        return;
     net_begin(seat->net);
     app_serve(seat->net, seat->of->e->app, &slot, 1, clock_now_us());
     net_pause(seat->net);
-    go_out(term);
-    lock_release_own(&seat->lock);
+    leave_seat(seat, term);
 }
 
 /* ---- sleeping ----------------------------------------------------------------------------------------------------------- */
@@ -317,7 +330,7 @@ is_quiet(struct seat *seat, bool first, uint64_t now_us, uint64_t *next_us)
         net_set_sleeping(seat->net, true);
         seat->armed = seat->has_intr && port_intr_arm(net_queue(seat->net)) == 0;
     }
-    quiet = pass_locked(seat) == 0 && seat->nb_pending == 0 && !net_has_work(seat->net);
+    quiet = pass_taken(seat) == 0 && seat->nb_pending == 0 && !net_has_work(seat->net);
     *next_us = RTE_MIN(*next_us, net_next_us(seat->net, now_us));
     return quiet;
 }
@@ -332,16 +345,17 @@ sleep_time(struct caller *c)
 
     for (uint32_t i = 0; i < c->nb_seats; i++) {
         struct seat *seat = &c->seats[i];
+        uint32_t term;
         bool quiet;
 
         /* Somebody is in it and sees to it; but he may leave the stack to compute. */
-        if (!lock_try_own(&seat->lock)) {
+        if (!try_seat(seat, &term)) {
             all_armed = false;
             continue;
         }
         quiet = is_quiet(seat, first, now_us, &next_us);
         all_armed &= seat->armed;
-        lock_release_own(&seat->lock);
+        leave_seat(seat, term);
         if (!quiet)
             return 0;
     }
@@ -525,11 +539,17 @@ caller_start(struct embedded *e, struct embedded_entry *entry)
     return rc;
 }
 
+/* Every seat's lock is held. */
 static void
 pass_all(struct caller *c)
 {
-    for (uint32_t i = 0; i < c->nb_seats; i++)
-        pass_locked(&c->seats[i]);
+    for (uint32_t i = 0; i < c->nb_seats; i++) {
+        uint32_t term = sole_enter();
+
+        net_set_alone(c->seats[i].net, term != SOLE_NOBODY);
+        pass_taken(&c->seats[i]);
+        lock_stay_outside(&term);
+    }
 }
 
 bool

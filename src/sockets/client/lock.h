@@ -120,6 +120,34 @@ lock_release_inside(uint32_t *word)
     __atomic_store_n(word, 0, __ATOMIC_RELEASE);
 }
 
+/** What a term was entered for takes longer than a moment: other threads may come. Locks that were taken in it stay taken. */
+static inline void
+lock_stay_outside(uint32_t *term)
+{
+    if (*term != SOLE_NOBODY)
+        sole_leave(*term);
+    *term = SOLE_NOBODY;
+}
+
+/** As lock_acquire_own, by somebody who is inside by *term, if it is not SOLE_NOBODY, and may not be thereafter; for lock_release_too. */
+static inline bool
+lock_acquire_too(uint32_t *word, uint32_t *term)
+{
+    if (__builtin_expect(*term != SOLE_NOBODY, 1) && lock_try_inside(word))
+        return true;
+    lock_stay_outside(term);
+    return lock_acquire_own(word);
+}
+
+static inline void
+lock_release_too(uint32_t *word, uint32_t term)
+{
+    if (__builtin_expect(term == SOLE_NOBODY, 0))
+        lock_release_own(word);
+    else
+        lock_release_inside(word);
+}
+
 /**
  * As lock_acquire_own, for a moment in which nothing is waited for: where this thread is sole it is inside until lock_release_brief, which is to get *term.
  */
@@ -127,24 +155,15 @@ static inline bool
 lock_acquire_brief(uint32_t *word, uint32_t *term)
 {
     *term = sole_try_enter();
-    if (__builtin_expect(*term != SOLE_NOBODY, 1)) {
-        if (lock_try_inside(word))
-            return true;
-        sole_leave(*term);
-        *term = SOLE_NOBODY;
-    }
-    return lock_acquire_own(word);
+    return lock_acquire_too(word, term);
 }
 
 static inline void
 lock_release_brief(uint32_t *word, uint32_t term)
 {
-    if (__builtin_expect(term == SOLE_NOBODY, 0)) {
-        lock_release_own(word);
-        return;
-    }
-    lock_release_inside(word);
-    sole_leave(term);
+    lock_release_too(word, term);
+    if (__builtin_expect(term != SOLE_NOBODY, 1))
+        sole_leave(term);
 }
 
 #endif /* SOCKETS_CLIENT_LOCK_H */

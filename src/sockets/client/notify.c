@@ -162,50 +162,57 @@ command_has_room(uint32_t slot)
     return load_relaxed(&front_sock(slot)->cmd_head) - load_acquire(&back_sock(slot)->cmd_done) < SHM_CMDS;
 }
 
+/* As number n, within *term. */
 static int
-command_post(uint32_t slot, const struct shm_cmd *cmd, bool wait)
+command_post(uint32_t slot, uint32_t n, const struct shm_cmd *cmd, bool wait, uint32_t *term)
 {
     struct shm_front_sock *f = front_sock(slot);
-    uint32_t n = load_relaxed(&f->cmd_head), term;
-    int rc;
 
-    if (!command_has_room(slot)) {
-        rc = wait_sock(slot, WAIT_CMD, command_has_room, WAIT_FOREVER);
+    if (FRONT_UNLIKELY(!command_has_room(slot))) {
+        lock_stay_outside(term);
+        int rc = wait_sock(slot, WAIT_CMD, command_has_room, WAIT_FOREVER);
         if (rc != 0)
             return rc;
     }
     f->cmd[n % SHM_CMDS] = *cmd;
     f->cmd[n % SHM_CMDS].member = front->member;
-    if (!lock_acquire_brief(&slot_hot(f)->lock, &term))
+    if (!lock_acquire_too(&slot_hot(f)->lock, term))
         return -EDEADLK;
     store_release(&f->cmd_head, n + 1);
     if (front->local == NULL || !wait)
         notify_stack(slot);
-    lock_release_brief(&slot_hot(f)->lock, term);
-    if (front->local != NULL && wait)
-        front->local->serve(slot);
+    lock_release_too(&slot_hot(f)->lock, *term);
     return 0;
+}
+
+static int
+command_result(uint32_t slot, uint32_t n)
+{
+    int rc;
+
+    if (front->local != NULL)
+        front->local->serve(slot);
+    rc = all_commands_done(slot) ? 0 : wait_sock(slot, WAIT_CMD, all_commands_done, WAIT_FOREVER);
+    return rc != 0 ? rc : __atomic_load_n(&back_sock(slot)->cmd_result[n % SHM_CMDS], __ATOMIC_RELAXED);
 }
 
 int
 command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
 {
-    struct shm_front_sock *f = front_sock(slot);
-    uint32_t n;
+    uint32_t *lock = &slot_claim(front_sock(slot))->cmd_lock, n, term;
     int rc;
 
     if (load_relaxed(&front->dead))
         return -ENETDOWN;
-    if (!lock_acquire_own(&slot_claim(f)->cmd_lock))
+    if (!lock_acquire_brief(lock, &term))
         return -EDEADLK;
-    n = load_relaxed(&f->cmd_head);
-    rc = command_post(slot, cmd, wait);
+    n = load_relaxed(&front_sock(slot)->cmd_head);
+    rc = command_post(slot, n, cmd, wait, &term);
     if (rc == 0 && wait) {
-        rc = all_commands_done(slot) ? 0 : wait_sock(slot, WAIT_CMD, all_commands_done, WAIT_FOREVER);
-        if (rc == 0)
-            rc = __atomic_load_n(&back_sock(slot)->cmd_result[n % SHM_CMDS], __ATOMIC_RELAXED);
+        lock_stay_outside(&term);
+        rc = command_result(slot, n);
     }
-    lock_release_own(&slot_claim(f)->cmd_lock);
+    lock_release_brief(lock, term);
     return rc;
 }
 
