@@ -291,8 +291,7 @@ slot_forget_closing(void)
 static bool
 slot_change(uint32_t slot, uint32_t from, enum slot_state to)
 {
-    return __atomic_compare_exchange_n(&slot_claim(front_sock(slot))->state, &from, (from & ~3u) | to, false,
-                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    return sole_cas32(&slot_claim(front_sock(slot))->state, &from, (from & ~3u) | to);
 }
 
 static bool

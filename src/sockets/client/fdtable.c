@@ -225,9 +225,13 @@ fd_install(int fd, struct obj *o)
 int
 fd_install_own(struct obj *o)
 {
-    int fd = (int)(FD_OWN_BASE + (uint32_t)(o - pool.objs));
+    uint32_t n = (uint32_t)(o - pool.objs);
+    int fd = (int)(FD_OWN_BASE + n);
 
-    fd_install(fd, o);
+    /* No other object ever has that descriptor, and nobody can name this one yet. */
+    o->nb_fds = 1;
+    note_high(fd);
+    __atomic_store_n(&fdtable.own[n], o, __ATOMIC_RELEASE);
     return fd;
 }
 
@@ -241,16 +245,30 @@ fd_install_dup(int fd, struct obj *o)
     return false;
 }
 
+/* An own descriptor names its object or nothing, so it is of that object's stack. */
+static bool
+remove_own(struct obj **entry, struct obj *o)
+{
+    struct front *was = enter_stack_of(o);
+    uint64_t named = (uintptr_t)o;
+    bool removed = sole_cas64((uint64_t *)(void *)entry, &named, 0);
+
+    leave_stack(was);
+    return removed;
+}
+
 bool
 fd_remove(int fd)
 {
     struct obj **entry = fd_entry(fd), *o = fd_peek(fd);
 
     while (o != NULL && o != &internal_obj) {
-        if (__atomic_compare_exchange_n(entry, &o, NULL, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        if (fd_is_own(fd) ? remove_own(entry, o)
+                          : __atomic_compare_exchange_n(entry, &o, NULL, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
             drop_fd(o);
             return true;
         }
+        o = fd_peek(fd);
     }
     return false;
 }
