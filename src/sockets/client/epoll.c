@@ -567,12 +567,25 @@ report_ready(struct epset *s, struct epoll_event *out, int max)
     return n;
 }
 
+static bool
+set_has_news(const struct epset *s)
+{
+    return (s->has_queue && evq_has_entries(&s->q)) || load_relaxed(&front->dead) != s->dead_seen;
+}
+
+/* Most looks find this. Whoever holds the lock reports what he takes from the queue. */
+static bool
+set_is_quiet(const struct epset *s)
+{
+    return load_relaxed(&s->nb_ready) == 0 && s->has_queue && !s->nested && !set_has_news(s);
+}
+
 static int
 collect(struct epset *s, struct epoll_event *out, int max)
 {
     int n;
 
-    if (!lock_acquire_own(&s->lock))
+    if (set_is_quiet(s) || !lock_acquire_own(&s->lock))
         return 0;
     if (s->nested && s->has_queue)
         evq_drain_fd(&s->q);
@@ -669,11 +682,9 @@ timeout_ms(const struct epset *s, uint64_t deadline_us)
 }
 
 static bool
-set_has_news(void *arg)
+spun_for(void *set)
 {
-    const struct epset *s = arg;
-
-    return (s->has_queue && evq_has_entries(&s->q)) || load_relaxed(&front->dead) != s->dead_seen;
+    return set_has_news(set);
 }
 
 /* Sleep in the kernel's wait, unless something came while we announced it. */
@@ -742,7 +753,7 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
         k = n > 0 ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : idle_local(s, epfd, out, max, deadline_us, mask);
         if (n > 0 || k != 0 || timeout_us == 0)
             return k > 0 ? n + k : (n > 0 ? n : k);
-        if (deadline_us != WAIT_FOREVER && i % CLOCK_EVERY_PASS == 0 && wait_now_us() >= deadline_us)
+        if (deadline_us != WAIT_FOREVER && (i + 1) % CLOCK_EVERY_PASS == 0 && wait_now_us() >= deadline_us)
             return collect(s, out, max);
     }
 }
@@ -763,7 +774,7 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
     n = collect(s, out, max);
     if (n == 0) {
         deadline_us = deadline_after(timeout_us);
-        if (timeout_us != 0 && s->has_queue && wait_spin(set_has_news, s))
+        if (timeout_us != 0 && s->has_queue && wait_spin(spun_for, s))
             n = collect(s, out, max);
     }
     for (;;) {

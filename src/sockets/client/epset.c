@@ -121,7 +121,8 @@ epset_find(struct epset *s, int fd, struct obj *sock)
     struct epitem *it;
     uint32_t term;
 
-    if (!lock_acquire_brief(&sock->items_lock, &term))
+    /* Others may be adding to it meanwhile, but not for this set. */
+    if (__atomic_load_n(&sock->items, __ATOMIC_RELAXED) == NULL || !lock_acquire_brief(&sock->items_lock, &term))
         return NULL;
     for (it = sock->items; it != NULL && (it->set != s || it->fd != fd); it = it->sock_next)
         ;
