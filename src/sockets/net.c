@@ -302,6 +302,8 @@ net_commands(struct net *net, unsigned budget, uint64_t now_us)
     net->now_us = now_us;
     if (count == 0)
         return 0;
+    if (likely(count == 1))
+        return app_poll(net, h->apps[0], budget, now_us);
     net->next_app = net->next_app + 1 < count ? net->next_app + 1 : 0;
     /* Each gets its share first, so that one that floods its rings does not starve the others. */
     share = RTE_MAX(budget / count, 16u);
@@ -399,7 +401,8 @@ net_end(struct net *net, uint64_t now_us)
         for (uint32_t i = net->number; i < h->nb_stacks; i += h->nb_nets)
             n += stack_end_pass(h->stacks[i], now_us);
     }
-    net_wake_all(net);
+    if (net->nb_wakes + net->nb_touched > 0)
+        net_wake_all(net);
     port_flush(&net->queue, now_us);
     if (h->nb_nets > 1) {
         handover_ring_bells(net);

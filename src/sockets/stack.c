@@ -217,6 +217,15 @@ stack_settle(struct stack *s)
         show_due_shared(s);
     else
         show_due(s);
+    s->entered = false;
+}
+
+/* Nobody has been inside since it was settled, and the pass's end is nothing to it. */
+static bool
+is_quiet(const struct stack *s)
+{
+    return !s->entered && s->dirty_first == SOCK_NONE && s->relay == NULL && !tcp_holds_acks(s->tcp) &&
+           !__atomic_load_n(&s->host->closing, __ATOMIC_ACQUIRE);
 }
 
 unsigned
@@ -224,6 +233,8 @@ stack_end_pass(struct stack *s, uint64_t now_us)
 {
     unsigned held = 0;
 
+    if (is_quiet(s))
+        return 0;
     s->env.now_us = RTE_MAX(s->env.now_us, now_us);
     if (s->relay == NULL)
         held = tcp_pass_ended(s->tcp, &s->env);

@@ -27,6 +27,12 @@ conn_ack_soon(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     h->conns[h->end++ % TCP_HELD_MAX] = conn_index(d, c);
 }
 
+bool
+tcp_holds_acks(const struct tcp_domain *d)
+{
+    return d->held.first != d->held.end;
+}
+
 unsigned
 tcp_pass_ended(struct tcp_domain *d, const struct tcp_env *env)
 {

@@ -377,6 +377,9 @@ unsigned tcp_tick(struct tcp_domain *d, const struct tcp_env *env, unsigned budg
  */
 unsigned tcp_pass_ended(struct tcp_domain *d, const struct tcp_env *env);
 
+/** Whether any does. */
+bool tcp_holds_acks(const struct tcp_domain *d);
+
 /** When tcp_tick must run next, or earlier (wheel_next_us); UINT64_MAX if never. With locks, under TCP_INNER_TIMERS. */
 uint64_t tcp_next_us(const struct tcp_domain *d, uint64_t now_us);
 
