@@ -304,35 +304,52 @@ stack_is_done(uint32_t slot)
            load_relaxed(&b->serviced) == load_relaxed(&f->notified);
 }
 
-/* From that state, if it still is in it: its memory first, under the lock, since a sweep may be at it. False: somebody else gave it, or this thread is amid a call with it. */
+/*
+ * From that state, if it still is in it, to the caller: its memory first, under the lock, since a sweep may be at it. False: somebody else has freed it, or this thread is amid a
+ * call with it.
+ */
 static bool
-slot_give(uint32_t slot, uint32_t state)
+slot_take_back(uint32_t slot, uint32_t state)
 {
     struct slot_hot *h = slot_hot(front_sock(slot));
     uint32_t term;
-    bool given;
+    bool taken;
 
     if (!lock_acquire_brief(&h->lock, &term))
         return false;
-    given = slot_change(slot, state, SLOT_FREE);
-    if (given)
+    taken = slot_change(slot, state, SLOT_FREE);
+    if (taken)
         free_chunks_of(slot);
     lock_release_brief(&h->lock, term);
+    return taken;
+}
+
+static bool
+slot_give(uint32_t slot, uint32_t state)
+{
+    bool given = slot_take_back(slot, state);
+
     if (given)
         list_give(&private_head()->slots, slot_next(), slot);
     return given;
 }
 
-/* One closed slot. True if it needs no further look. */
+/* One closed slot. True if it needs no further look. It goes to *wanted where there is none yet, or to the free ones. */
 static bool
-reap_one(const struct closing_entry *e)
+reap_one(const struct closing_entry *e, uint32_t *wanted)
 {
     struct shm_front_sock *f = front_sock(e->slot);
 
     if (load_relaxed(&slot_claim(f)->state) != e->state)
         return true; /* another process of the family has reaped it */
-    if (stack_is_done(e->slot))
-        return slot_give(e->slot, e->state);
+    if (stack_is_done(e->slot)) {
+        if (wanted == NULL || *wanted != SHM_NO_SLOT)
+            return slot_give(e->slot, e->state);
+        if (!slot_take_back(e->slot, e->state))
+            return false;
+        *wanted = e->slot;
+        return true;
+    }
     if ((load_acquire(&back_sock(e->slot)->status) & SHM_ST_DRAINED) && lock_acquire_own(&slot_hot(f)->lock)) {
         if (load_relaxed(&slot_claim(f)->state) == e->state)
             free_chunks_of(e->slot);
@@ -351,7 +368,7 @@ closing_put(const struct closing_entry *e)
 
 /* Behind the first that the stack has not finished with are younger ones: an allocation looks no further, since it would find them so again and again. */
 static void
-reap(unsigned n, bool to_the_end)
+reap(unsigned n, bool to_the_end, uint32_t *wanted)
 {
     uint32_t term;
     bool gone = true;
@@ -365,7 +382,7 @@ reap(unsigned n, bool to_the_end)
         struct closing_entry e = front->closing.entries[front->closing.head & front->closing.mask];
 
         store_relaxed(&front->closing.head, front->closing.head + 1);
-        gone = reap_one(&e);
+        gone = reap_one(&e, wanted);
         if (!gone)
             closing_put(&e);
     }
@@ -375,7 +392,7 @@ reap(unsigned n, bool to_the_end)
 void
 slot_reap(unsigned n)
 {
-    reap(n, true);
+    reap(n, true, NULL);
 }
 
 /* Its slot may be reaped much later. Or now, by another thread that needs one: then it is in another state. */
@@ -475,11 +492,12 @@ uint32_t
 slot_alloc(void)
 {
     struct number_list *l = &private_head()->slots;
-    uint32_t slot;
+    uint32_t slot = SHM_NO_SLOT;
 
     static_assert(sizeof(struct private_head) <= 65536u, "private_head");
-    reap(4, false);
-    slot = list_take(l, slot_next(), front->lay.max_socks);
+    reap(4, false, &slot);
+    if (slot == SHM_NO_SLOT)
+        slot = list_take(l, slot_next(), front->lay.max_socks);
     if (slot == SHM_NO_SLOT) {
         slot_reap(UINT32_MAX);
         sweep_orphans();

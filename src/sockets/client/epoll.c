@@ -519,16 +519,18 @@ epoll_forget_sock(struct obj *o)
 {
     struct epset *s = NULL;
 
+    uint32_t term;
+
     /* An item that a signal handler had to leave there stays, of no set. */
     while (__atomic_load_n(&o->items, __ATOMIC_RELAXED) != NULL && find_item(o, NULL, &s) != NULL &&
-           lock_acquire_own(&s->lock)) {
+           lock_acquire_brief(&s->lock, &term)) {
         struct epset *same;
         struct epitem *it = find_item(o, s, &same);
 
-        /* Meanwhile it may have left the set with its descriptor, or the set may be gone. */
+        /* Meanwhile it may have left the set with its descriptor, or the set may be gone; or another thread has the socket's list, which is not waited for inside. */
         if (it != NULL)
             epset_remove(s, it);
-        lock_release_own(&s->lock);
+        lock_release_brief(&s->lock, term);
     }
 }
 

@@ -193,7 +193,7 @@ epset_push_ready(struct epset *s, struct epitem *it)
     it->ready_prev = s->ready.ready_prev;
     s->ready.ready_prev->ready_next = it;
     s->ready.ready_prev = it;
-    s->nb_ready++;
+    store_relaxed(&s->nb_ready, s->nb_ready + 1);
 }
 
 void
@@ -204,7 +204,7 @@ epset_pop_ready(struct epset *s, struct epitem *it)
     it->is_ready = false;
     it->ready_prev->ready_next = it->ready_next;
     it->ready_next->ready_prev = it->ready_prev;
-    s->nb_ready--;
+    store_relaxed(&s->nb_ready, s->nb_ready - 1);
 }
 
 void

@@ -45,7 +45,8 @@ struct epset {
     int kick_fd; /**< eventfd, readable while the ready list is not empty (nested sets) */
     char queue_mark, control_mark, kick_mark,
         wake_mark; /**< their addresses are our members' data in the kernel's set */
-    uint32_t nb_items, max_items, nb_ready;
+    uint32_t nb_items, max_items;
+    uint32_t nb_ready; /**< atomic for those who look without the lock */
     struct epitem **items; /**< [max_items] */
     struct epitem ready; /**< list head */
     struct epitem *spare;
