@@ -340,7 +340,8 @@ void
 port_flush(struct port_queue *q, uint64_t now_us)
 {
     if (likely(q->ordered == NULL)) {
-        flush(q, q->ctr, now_us);
+        if (q->tx_count > 0 || q->held_head != q->held_tail || q->impair_tx != NULL)
+            flush(q, q->ctr, now_us);
         return;
     }
     lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);

@@ -211,7 +211,7 @@ take_events(struct epset *s)
 }
 
 /* What an item has to say now. */
-static uint32_t
+static inline uint32_t
 item_events(const struct epitem *it)
 {
     uint32_t slot = it->sock->slot, wanted = it->ev.events | EPOLLERR | EPOLLHUP;
@@ -348,19 +348,25 @@ rebuild_inherited(struct obj *set, int epfd)
 /* ---- epoll_ctl ------------------------------------------------------------------------------------------------------------ */
 
 static struct epset *
-set_of(struct obj *set)
+make_set(struct obj *set)
 {
-    struct epset *s = __atomic_load_n(&set->set, __ATOMIC_ACQUIRE), *fresh;
+    struct epset *s = NULL, *fresh = epset_create();
 
-    if (s != NULL)
-        return s;
-    fresh = epset_create();
     if (fresh == NULL)
         return NULL;
     if (__atomic_compare_exchange_n(&set->set, &s, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         return fresh;
     epset_destroy(fresh);
     return s;
+}
+
+/* NULL without memory. */
+static inline struct epset *
+set_of(struct obj *set)
+{
+    struct epset *s = __atomic_load_n(&set->set, __ATOMIC_ACQUIRE);
+
+    return FRONT_LIKELY(s != NULL) ? s : make_set(set);
 }
 
 static int
@@ -583,11 +589,11 @@ set_is_quiet(const struct epset *s)
 }
 
 static int
-collect(struct epset *s, struct epoll_event *out, int max)
+take_and_report(struct epset *s, struct epoll_event *out, int max)
 {
     int n;
 
-    if (set_is_quiet(s) || !lock_acquire_own(&s->lock))
+    if (!lock_acquire_own(&s->lock))
         return 0;
     if (s->nested && s->has_queue)
         evq_drain_fd(&s->q);
@@ -595,6 +601,12 @@ collect(struct epset *s, struct epoll_event *out, int max)
     n = report_ready(s, out, max);
     lock_release_own(&s->lock);
     return n;
+}
+
+static int
+collect(struct epset *s, struct epoll_event *out, int max)
+{
+    return set_is_quiet(s) ? 0 : take_and_report(s, out, max);
 }
 
 bool
