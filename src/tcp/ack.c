@@ -20,7 +20,7 @@ rx_sample_rtt(struct rx *r, uint32_t oldest_us, uint32_t newest_us)
     if ((int32_t)(now_us - newest_us) < 0)
         return;
     tcp_rtt_sample(&c->rtt, now_us - oldest_us, p->rto_min_us, p->rto_max_us);
-    tcp_rtt_min(&c->rtt, &flow_of(r->d, c)->rtt_window, now_us - newest_us, now_us);
+    tcp_rtt_min(&c->rtt, &flow_of(c)->rtt_window, now_us - newest_us, now_us);
 }
 
 /** By the times that the send records hold; by timestamps where those are ambiguous (RFC 7323 section 4). */
@@ -128,7 +128,7 @@ active_syn_acked(struct rx *r)
     c->snd_una = c->snd_nxt = ack;
     c->syn_acked = true;
     c->bytes_acked += data_acked;
-    flow_of(r->d, c)->delivered_segs = 1;
+    flow_of(c)->delivered_segs = 1;
     if (data_acked > 0 && c->user != 0)
         r->env->sink->acked(r->env->sink->ctx, c->user, data_acked);
 }
@@ -148,7 +148,7 @@ rx_child_syn_acked(struct rx *r)
     if (c->retries == 0)
         tcp_rtt_sample(&c->rtt, (uint32_t)r->env->now_us - c->syn_at_us, p->rto_min_us, p->rto_max_us);
     fastopen_child_done(r->d, c);
-    flow_of(r->d, c)->delivered_segs++;
+    flow_of(c)->delivered_segs++;
     c->retries = c->backoff = 0;
     if (c->snd_una == c->snd_nxt)
         conn_timer_off(c, CONN_T_RTX);

@@ -126,7 +126,7 @@ conn_ready(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     /* Data that went with the SYN belongs to the first run that follows. */
     tcp_sent_init(&c->sent, c->snd_una);
     tcp_rack_init(&c->rack);
-    flow_of(d, c)->usage_seq = c->snd_una;
+    flow_of(c)->usage_seq = c->snd_una;
     c->recover = c->snd_una - 1; /* RFC 6582 section 3.2 compares with >, and the first segment may be lost */
     c->snd_sml = c->snd_una;
     c->last_data_tick = tick_of(env->now_us);
@@ -249,7 +249,7 @@ conn_quiesce(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     c->ack_held = false;
     tcp_sent_clear(sent_store(d, env->locks), &c->sent);
     conn_cc_release(d, env->locks, c);
-    memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
+    memset(flow_of(c), 0, sizeof(struct tcp_flow));
     record_clear(d, env, c);
     fastopen_child_done(d, c);
     md5_clear(d, &c->md5);
@@ -267,7 +267,6 @@ conn_moved_out(struct tcp_domain *d, struct tcp_conn *c)
     wheel_cancel(&d->wheel, domain_timers(d), i);
     tcp_waiters_remove(&d->waiters, domain_waiters(d), i);
     conn_cc_release(d, NULL, c);
-    memset(flow_of(d, c), 0, sizeof(struct tcp_flow));
     burst_forget(d, c);
     tcp_pool_put(&d->pools[POOL_CONN], slot_at(d, 0), sizeof(union tcp_slot), i);
     c->gen = gen;

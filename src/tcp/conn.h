@@ -132,7 +132,7 @@ enum conn_ca { CONN_CA_OPEN, CONN_CA_DISORDER, CONN_CA_CWR, CONN_CA_RECOVERY, CO
  * A connection. Sequence space: our SYN is iss, the transmit stream's byte at position p is iss + 1 + p.
  * sent.una == snd_una <= snd_nxt <= snd_end + 1; sent covers [snd_una, snd_nxt) once the handshake is done.
  *
- * A request and its response touch lines 0, 1, 2, 5 and 6, and the flow; with very many connections that is most of what they cost (docs/performance.md). What only losses, the
+ * A request and its response touch lines 0, 1, 2, 5 and 6, and the flow behind them; with very many connections that is most of what they cost (docs/performance.md). What only losses, the
  * handshake, timers or calls for options need lies between these.
  */
 struct tcp_conn {
@@ -230,7 +230,7 @@ _Static_assert(offsetof(struct tcp_conn, cc.priv[1]) == TCP_CONN_SELDOM_AT,
 _Static_assert(offsetof(struct tcp_conn, opts.snd_buf_bytes) == TCP_CONN_OFTEN_AT,
                "lines 5 and 6: the rest of a request's");
 
-/** What belongs to a connection as well. Has the connection's index. */
+/** What belongs to a connection as well, and lies behind it. */
 struct tcp_flow {
     struct tcp_rate rate;
     tcp_seq usage_seq; /**< the use of cwnd is judged once for each window; this ends the present one */
@@ -299,9 +299,13 @@ struct tcp_listener {
 };
 
 union tcp_slot {
-    struct tcp_conn conn;
+    struct {
+        struct tcp_conn conn;
+        struct tcp_flow flow; /**< where the connection ends: found without its index, and on the same page */
+    };
     struct tcp_listener listener;
 } __attribute__((aligned(64)));
+_Static_assert(offsetof(union tcp_slot, flow) == sizeof(struct tcp_conn), "replicas are compared by the byte");
 
 _Static_assert(offsetof(struct tcp_conn, state) == offsetof(struct tcp_listener, state), "told apart by state");
 _Static_assert(offsetof(struct tcp_conn, gen) == offsetof(struct tcp_listener, gen), "one kind of id");

@@ -32,7 +32,7 @@ void
 cc_event_fill(struct tcp_cc_event *ev, struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c,
               uint32_t acked)
 {
-    struct tcp_flow *f = flow_of(d, c);
+    struct tcp_flow *f = flow_of(c);
 
     *ev = (struct tcp_cc_event){
         .now_us = env->now_us,
@@ -58,7 +58,7 @@ void
 conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
-    struct tcp_flow *f = flow_of(d, c);
+    struct tcp_flow *f = flow_of(c);
     struct tcp_cc_event ev;
 
     if (ops->has_model && f->model == 0)
@@ -76,7 +76,7 @@ conn_cc_start(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
 void *
 conn_model(const struct tcp_domain *d, const struct tcp_conn *c)
 {
-    uint32_t i = flow_of(d, c)->model;
+    uint32_t i = flow_of(c)->model;
 
     return i != 0 ? model_at(d, i) : NULL;
 }
@@ -84,7 +84,7 @@ conn_model(const struct tcp_domain *d, const struct tcp_conn *c)
 void *
 conn_model_take(struct tcp_domain *d, const struct tcp_locks *locks, const struct tcp_conn *c)
 {
-    struct tcp_flow *f = flow_of(d, c);
+    struct tcp_flow *f = flow_of(c);
 
     /* As many as connections: there is always one left. */
     f->model = shared_pool_get(locks, TCP_INNER_MODELS, &d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES, 0);
@@ -94,7 +94,7 @@ conn_model_take(struct tcp_domain *d, const struct tcp_locks *locks, const struc
 void
 conn_cc_release(struct tcp_domain *d, const struct tcp_locks *locks, const struct tcp_conn *c)
 {
-    struct tcp_flow *f = flow_of(d, c);
+    struct tcp_flow *f = flow_of(c);
 
     if (f->model != 0)
         shared_pool_put(locks, TCP_INNER_MODELS, &d->pools[POOL_MODEL], model_at(d, 0), TCP_CC_MODEL_BYTES, f->model);

@@ -13,7 +13,7 @@ struct range {
 /** The domain's head, each pool, the arrays; of the timers' nodes three stretches. */
 #define RANGES (1 + ARRAY_COUNT + 2)
 
-_Static_assert(ARRAY_COUNT == 24, "a new array has its stretch here");
+_Static_assert(ARRAY_COUNT == 23, "a new array has its stretch here");
 
 /** What may have been touched in a domain whose pools have these marks. */
 static void
@@ -37,7 +37,6 @@ ranges_of(const struct tcp_domain *d, const uint32_t high[POOL_COUNT], struct ra
     r[n++] = (struct range){ d->at[ARRAY_BUCKETS], (d->bucket_mask + 1ull) * sizeof(uint32_t) };
     r[n++] = (struct range){ d->at[ARRAY_PORTS], 65536ull * sizeof(uint32_t) };
     r[n++] = (struct range){ d->at[ARRAY_FASTOPEN], FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry) };
-    r[n++] = (struct range){ d->at[ARRAY_FLOWS], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_flow) };
     r[n++] = (struct range){ d->at[ARRAY_ACCECN], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_accecn) };
     r[n++] = (struct range){ d->at[ARRAY_PATHS], (high[POOL_CONN] + 1ull) * sizeof(struct tcp_path) };
     r[n++] = (struct range){ d->at[ARRAY_PATHCACHE], PATHCACHE_ENTRIES * sizeof(struct tcp_path_entry) };

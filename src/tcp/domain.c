@@ -131,7 +131,7 @@ md5_count(const struct tcp_params *p)
 static bool
 is_given_back(unsigned array)
 {
-    return array == POOL_CONN || array == ARRAY_FLOWS;
+    return array == POOL_CONN;
 }
 
 static uint64_t
@@ -155,7 +155,6 @@ layout(const struct tcp_params *p, uint64_t at[ARRAY_COUNT])
         [ARRAY_TIMERS] = (p->max_conns + p->max_half_open + 3ull) * sizeof(struct wheel_node),
         [ARRAY_WAITERS] = (p->max_conns + 1ull) * sizeof(struct tcp_waiter),
         [ARRAY_FASTOPEN] = FASTOPEN_CACHE_ENTRIES * sizeof(struct tcp_fo_entry),
-        [ARRAY_FLOWS] = (p->max_conns + 1ull) * sizeof(struct tcp_flow),
         [ARRAY_ACCECN] = (p->max_conns + 1ull) * sizeof(struct tcp_accecn),
         [ARRAY_PATHS] = (p->max_conns + 1ull) * sizeof(struct tcp_path),
         [ARRAY_PATHCACHE] = PATHCACHE_ENTRIES * sizeof(struct tcp_path_entry),

@@ -38,7 +38,6 @@ enum domain_array {
     ARRAY_TIMERS,
     ARRAY_WAITERS,
     ARRAY_FASTOPEN,
-    ARRAY_FLOWS,
     ARRAY_ACCECN,
     ARRAY_PATHS,
     ARRAY_PATHCACHE,
@@ -208,10 +207,11 @@ conn_index(const struct tcp_domain *d, const struct tcp_conn *c)
     return (uint32_t)((const union tcp_slot *)(const void *)c - slot_at(d, 0));
 }
 
+/** Of a connection in its slot. */
 static inline struct tcp_flow *
-flow_of(const struct tcp_domain *d, const struct tcp_conn *c)
+flow_of(const struct tcp_conn *c)
 {
-    return (struct tcp_flow *)domain_array(d, ARRAY_FLOWS) + conn_index(d, c);
+    return &((union tcp_slot *)(uintptr_t)c)->flow;
 }
 
 /** What a connection counts of ECN; not touched where none was agreed on. Without CONN_ECN_ACC only r_cep and delivered_ce, from 0. */

@@ -139,7 +139,7 @@ info_slot(const struct tcp_domain *d, uint32_t i, struct tcp_conn_info *info)
     else if (c->state == TCP_ST_LISTEN)
         info_listener(d, i, info);
     else if (c->state != 0)
-        info_conn(d, i, c, flow_of(d, c), info);
+        info_conn(d, i, c, flow_of(c), info);
     else
         return false;
     return true;

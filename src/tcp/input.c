@@ -265,7 +265,7 @@ rx_advance(struct rx *r, uint32_t n)
     c->rcv_nxt += n;
     c->rcv_used += n;
     c->bytes_received += n;
-    tcp_tune_arrived(&flow_of(r->d, c)->tune, c->rcv_nxt, seq_diff(c->rcv_adv, c->rcv_nxt), (uint32_t)r->env->now_us);
+    tcp_tune_arrived(&flow_of(c)->tune, c->rcv_nxt, seq_diff(c->rcv_adv, c->rcv_nxt), (uint32_t)r->env->now_us);
 }
 
 /** Hand over what the queue holds in order. */
@@ -363,7 +363,7 @@ rx_make_room(struct rx *r)
     struct tcp_conn *c = r->c;
 
     if ((c->flags & (CONN_F_RCVBUF_FIXED | CONN_F_PENDING)) == 0 && !r->env->mem_pressure)
-        c->rcv_buf = tcp_tune_gap(&flow_of(r->d, c)->tune, seq_diff(r->seq + r->data.len, c->rcv_nxt), c->mss,
+        c->rcv_buf = tcp_tune_gap(&flow_of(c)->tune, seq_diff(r->seq + r->data.len, c->rcv_nxt), c->mss,
                                   c->rcv_buf, r->d->params.rcv_buf_max_bytes);
 }
 

@@ -485,7 +485,7 @@ half_promote(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_h
     c->snd_wl2 = in->ack;
     if (h->retries == 0 && !h->acked && (h->flags & HALF_F_COOKIE) == 0)
         tcp_rtt_sample(&c->rtt, (uint32_t)env->now_us - h->sent_at_us, d->params.rto_min_us, d->params.rto_max_us);
-    flow_of(d, c)->delivered_segs = 1;
+    flow_of(c)->delivered_segs = 1;
     conn_established(d, env, c);
     return c;
 }

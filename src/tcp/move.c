@@ -163,7 +163,7 @@ tcp_export(struct tcp_domain *d, tcp_id id, uint32_t to, void *bytes, size_t len
     memset(m, 0, sizeof(*m));
     m->conn = *c;
     m->waits = tcp_waiters_has(&d->waiters, domain_waiters(d), conn_index(d, c));
-    m->flow = *flow_of(d, c);
+    m->flow = *flow_of(c);
     if (c->ecn != 0)
         m->accecn = *accecn_of(d, c);
     if (c->tallied)
@@ -258,13 +258,13 @@ tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, t
     import_runs(d, c, runs, m->nb_runs);
     if (m->has_reass)
         import_segs(d, env, c, m, (const struct tcp_reass_seg *)(runs + m->nb_runs));
-    *flow_of(d, c) = m->flow;
+    *flow_of(c) = m->flow;
     if (c->ecn != 0)
         *accecn_of(d, c) = m->accecn;
     if (c->tallied)
         *tally_of(d, c) = m->tally;
     *path_of(d, c) = m->path;
-    flow_of(d, c)->model = 0;
+    flow_of(c)->model = 0;
     if (m->has_model)
         memcpy(conn_model_take(d, env->locks, c), m->model, sizeof(m->model));
     table_add(d, TABLE_REF(TABLE_CONN, i));

@@ -337,12 +337,11 @@ conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
 
 /** What is to be noted with bytes that are sent now. */
 static inline void
-rate_mark(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes,
-          struct tcp_rate_mark *m)
+rate_mark(const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes, struct tcp_rate_mark *m)
 {
     /* What was acknowledged out of order and what is lost is under way no more, but the flight has not ended. */
     uint32_t under_way = c->snd_una == c->snd_nxt ? 0 : conn_pipe(c);
-    tcp_rate_on_send(&flow_of(d, c)->rate, m, bytes, under_way, (uint32_t)env->now_us);
+    tcp_rate_on_send(&flow_of(c)->rate, m, bytes, under_way, (uint32_t)env->now_us);
 }
 
 static void
@@ -383,7 +382,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
     if (c->path & CONN_PATH_PROBE)
         path_on_retransmission(d, c, start, start + len);
     struct tcp_rate_mark mark;
-    rate_mark(d, env, c, len + fin, &mark);
+    rate_mark(env, c, len + fin, &mark);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, start + len + fin, &mark, (uint32_t)env->now_us);
     note_paced(env, c, len);
     c->undo_bytes += len + fin;
@@ -506,7 +505,7 @@ send_sized(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
         c->ecn &= (uint8_t)~CONN_ECN_CWR;
     }
     struct tcp_rate_mark mark;
-    rate_mark(d, env, c, len + fin, &mark);
+    rate_mark(env, c, len + fin, &mark);
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
@@ -549,7 +548,7 @@ conn_resend_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp
         return;
     c->snd_sml = sml; /* it was sent before: Nagle's rule is about new segments */
     struct tcp_rate_mark mark;
-    rate_mark(d, env, c, 0, &mark);
+    rate_mark(env, c, 0, &mark);
     tcp_sent_again(sent_store(d, env->locks), &c->sent, start, c->snd_nxt, &mark, (uint32_t)env->now_us);
     conn_arm_rtx(d, env, c);
 }
@@ -850,7 +849,7 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         done = output_all(d, env, c);
     }
     if (c->snd_nxt != first) {
-        struct tcp_flow *f = flow_of(d, c);
+        struct tcp_flow *f = flow_of(c);
         uint32_t pipe = conn_pipe(c);
         note_cwnd_use(c, f, pipe);
         note_app_limited(c, f, pipe);
@@ -865,7 +864,7 @@ conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         if (has_to_send(c) && output_data(d, env, c))
             output_arm_held(d, env, c);
         c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
-        tcp_chrono_set(&flow_of(d, c)->chrono, limit_of(c), env->now_us);
+        tcp_chrono_set(&flow_of(c)->chrono, limit_of(c), env->now_us);
     }
     if (c->flags & CONN_F_ACK_NOW)
         conn_send_ack(d, env, c, NULL);

@@ -222,16 +222,18 @@ all_parked(const struct tcp_domain *d, uint64_t first, uint64_t last)
     return true;
 }
 
-/** Entry i of an array has been zeroed: a page that holds nothing but such is not needed. */
+/** Slot i has been zeroed: a page that holds nothing but such is not needed. */
 static void
-give_back(const struct tcp_domain *d, const struct tcp_env *env, unsigned array, uint64_t stride, uint32_t i)
+give_back(const struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
 {
+    const uint64_t stride = sizeof(union tcp_slot);
+
     if (env->sink->unused == NULL)
         return;
     for (uint64_t page = i * stride / TCP_PAGE_BYTES; page <= (i * stride + stride - 1) / TCP_PAGE_BYTES; page++) {
         uint64_t start = page * TCP_PAGE_BYTES;
         if (all_parked(d, start / stride, (start + TCP_PAGE_BYTES - 1) / stride))
-            env->sink->unused(env->sink->ctx, (char *)domain_array(d, array) + start, TCP_PAGE_BYTES);
+            env->sink->unused(env->sink->ctx, (char *)slot_at(d, 0) + start, TCP_PAGE_BYTES);
     }
 }
 
@@ -241,22 +243,19 @@ park(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
     uint8_t bytes[TCP_PACK_MAX(NB_WORDS)];
     struct tcp_parked *p = parked_at(d, i);
     struct tcp_conn *c = conn_at(d, i);
-    struct tcp_flow *f = flow_of(d, c);
     union image m;
 
-    settle(c, f);
+    settle(c, flow_of(c));
     memcpy(&m.conn, c, sizeof(m.conn));
-    memcpy(&m.flow, f, sizeof(m.flow));
+    memcpy(&m.flow, flow_of(c), sizeof(m.flow));
     to_differences(d, &m);
     store(d, p, bytes, tcp_pack(&m.word[FIRST_WORD], NB_WORDS, bytes));
     p->link = c->link;
     p->gen = c->gen;
     table_exchange(d, TABLE_REF(TABLE_CONN, i), TABLE_REF(TABLE_PARKED, i));
     memset(slot_at(d, i), 0, sizeof(union tcp_slot));
-    memset(f, 0, sizeof(*f));
     parked_bits(d)[i / 64] |= UINT64_C(1) << i % 64;
-    give_back(d, env, POOL_CONN, sizeof(union tcp_slot), i);
-    give_back(d, env, ARRAY_FLOWS, sizeof(struct tcp_flow), i);
+    give_back(d, env, i);
     counter_inc(env->ctr, CTR_TCP_PARKED);
 }
 
@@ -271,7 +270,7 @@ park_wake(struct tcp_domain *d, uint32_t i)
 
     read_image(d, i, &m);
     memcpy(c, &m.conn, sizeof(*c));
-    memcpy(flow_of(d, c), &m.flow, sizeof(m.flow));
+    memcpy(flow_of(c), &m.flow, sizeof(m.flow));
     table_exchange(d, TABLE_REF(TABLE_PARKED, i), TABLE_REF(TABLE_CONN, i));
     for (uint32_t b = p->more, next; b != 0; b = next) {
         next = park_block_at(d, b)->next;

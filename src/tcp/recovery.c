@@ -283,7 +283,7 @@ grow(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32
 
     if (ops->has_model)
         return;
-    if (c->ca_state == CONN_CA_LOSS || conn_cwnd_is_used(c, flow_of(d, c)))
+    if (c->ca_state == CONN_CA_LOSS || conn_cwnd_is_used(c, flow_of(c)))
         grow_used(d, env, c, delivered_bytes, rtt_us);
     else if (ops->on_unused != NULL)
         ops->on_unused(&c->cc);
@@ -493,7 +493,7 @@ void
 recovery_on_plain_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t acked,
                       const struct tcp_sent_once *once)
 {
-    struct tcp_flow *f = flow_of(d, c);
+    struct tcp_flow *f = flow_of(c);
     uint32_t now_us = (uint32_t)env->now_us;
     struct tcp_rate_sample sample;
 
@@ -511,7 +511,7 @@ void
 recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n)
 {
     struct tcp_sent_store st = sent_store(d, env->locks);
-    struct tcp_flow *f = flow_of(d, c);
+    struct tcp_flow *f = flow_of(c);
     struct tcp_rate_sample sample;
     uint32_t wait_us = 0;
 
@@ -565,7 +565,7 @@ recovery_on_reorder_timer(struct tcp_domain *d, const struct tcp_env *env, struc
     uint32_t lost_bytes = c->sent.lost_bytes - lost_before;
     if (lost_bytes > 0 && (c->ca_state >= CONN_CA_RECOVERY || enter_recovery(d, env, c))) {
         struct tcp_rate_sample none = { .valid = false };
-        flow_of(d, c)->rate.lost_bytes += lost_bytes;
+        flow_of(c)->rate.lost_bytes += lost_bytes;
         if (c->ca_state == CONN_CA_RECOVERY)
             reduce(c, c->mss, false);
         update_model(d, env, c, &nothing, 0, lost_bytes, &none);
@@ -597,7 +597,7 @@ recovery_on_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
     bool by_time = (c->flags & CONN_F_SACK) != 0 && c->rack.rtt_us != 0 && c->retries == 0;
     uint32_t lost_before = c->sent.lost_bytes;
     tcp_sent_lose_old(st, &c->sent, by_time ? c->rack.rtt_us + c->rtt.min_us / 4 : 0, (uint32_t)env->now_us);
-    flow_of(d, c)->rate.lost_bytes += c->sent.lost_bytes - lost_before;
+    flow_of(c)->rate.lost_bytes += c->sent.lost_bytes - lost_before;
     c->dup_acks = 0;
     c->dup_thresh = DUP_THRESH_MIN;
     c->flags &= ~(CONN_F_TLP | CONN_F_TLP_AGAIN | CONN_F_FRTO | CONN_F_FRTO_NEW);

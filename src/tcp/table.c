@@ -202,8 +202,7 @@ tcp_prefetch_conn(const struct tcp_domain *d, const struct tcp_in *in)
     }
     const struct tcp_conn *c = conn_at(d, TABLE_INDEX(ref));
     prefetch_lines(c, TCP_CONN_SELDOM_AT);
-    prefetch_lines((const char *)c + TCP_CONN_OFTEN_AT, sizeof(*c) - TCP_CONN_OFTEN_AT);
-    prefetch_lines(flow_of(d, c), sizeof(struct tcp_flow));
+    prefetch_lines((const char *)c + TCP_CONN_OFTEN_AT, sizeof(union tcp_slot) - TCP_CONN_OFTEN_AT);
     __builtin_prefetch(&domain_timers(d)[TABLE_INDEX(ref)]);
 }
 

@@ -178,7 +178,7 @@ conn_consumed(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
 {
     c->rcv_used -= n_bytes < c->rcv_used ? n_bytes : c->rcv_used;
     if ((c->flags & CONN_F_RCVBUF_FIXED) == 0 && !env->mem_pressure)
-        c->rcv_buf = tcp_tune_taken(&flow_of(d, c)->tune, n_bytes, c->rtt.srtt_us, c->mss, c->rcv_buf,
+        c->rcv_buf = tcp_tune_taken(&flow_of(c)->tune, n_bytes, c->rtt.srtt_us, c->mss, c->rcv_buf,
                                     d->params.rcv_buf_max_bytes, (uint32_t)env->now_us);
     if (c->flags & CONN_F_FIN_RCVD)
         return;
