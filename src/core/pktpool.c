@@ -35,6 +35,17 @@ buf_bytes_for(uint16_t mtu)
     return bytes < BUF_MAX_BYTES ? bytes : BUF_MAX_BYTES;
 }
 
+/* Each step of Newton's doubles the bits that are right, of which an odd number has three as its own inverse. */
+static uint32_t
+inverse_of(uint32_t odd)
+{
+    uint32_t x = odd;
+
+    for (unsigned bits = 3; bits < 32; bits *= 2)
+        x *= 2 - odd * x;
+    return x;
+}
+
 /*
  * A sealed memfd of at least `bytes`, mapped. Page size as asked for. With F_SEAL_FUTURE_WRITE, which leaves the
  * mapping made here writable, no descriptor of it can ever be mapped for writing again: one that is open for reading
@@ -169,6 +180,8 @@ pktpool_create(struct pktpool *p, const char *name, uint32_t count, uint16_t mtu
         return -ENOTSUP;
     p->count = count;
     p->buf_bytes = buf_bytes_for(mtu);
+    p->buf_shift = (uint32_t)__builtin_ctz(p->buf_bytes);
+    p->buf_inverse = inverse_of(p->buf_bytes >> p->buf_shift);
     p->by_handle = calloc((size_t)count + 1, sizeof(p->by_handle[0]));
     if (p->by_handle == NULL)
         return -ENOMEM;

@@ -30,6 +30,8 @@ struct pktpool {
     char *base; /**< the memfd as the stack maps it, read-write */
     size_t bytes; /**< size of the memfd */
     uint32_t buf_bytes; /**< size of one buffer, headroom included */
+    uint32_t buf_shift; /**< buf_bytes is this power of two times an odd number, */
+    uint32_t buf_inverse; /**< whose inverse modulo 2^32 this is */
     uint32_t count;
     uint32_t nb_late; /**< received frames of this pass whose payload is still outside: see port_rx_rest */
     uint32_t held; /**< of these, what stands in the receive rings of ports: added by port_start, before packets flow */
@@ -62,10 +64,11 @@ void pktpool_destroy(struct pktpool *p);
  */
 int pktpool_readonly_fd(const struct pktpool *p);
 
+/** The division is exact, since buf_addr is where a buffer begins: a shift and a multiplication do it. */
 static inline uint32_t
 pktpool_handle(const struct pktpool *p, const struct rte_mbuf *m)
 {
-    return (uint32_t)(((uintptr_t)m->buf_addr - (uintptr_t)p->base) / p->buf_bytes) + 1;
+    return (uint32_t)(((uintptr_t)m->buf_addr - (uintptr_t)p->base) >> p->buf_shift) * p->buf_inverse + 1;
 }
 
 static inline struct rte_mbuf *
