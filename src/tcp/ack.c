@@ -79,7 +79,7 @@ rx_ack_advance(struct rx *r, struct ack_news *n)
 }
 
 /** RFC 9293 section 3.10.7.4: only a segment newer than the last that changed the window may change it. */
-static void
+static inline __attribute__((always_inline)) void
 rx_window(struct rx *r)
 {
     struct tcp_conn *c = r->c;

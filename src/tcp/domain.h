@@ -377,7 +377,7 @@ conn_node_is_late(const struct wheel_node *n, uint32_t tick)
 }
 
 /** A node armed too early fires in vain and is armed anew: moving a deadline back costs nothing here. */
-static inline void
+static inline __attribute__((always_inline)) void
 conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t, uint64_t at_us)
 {
     uint32_t tick = tick_of(at_us + WHEEL_TICK_US - 1), node = conn_index(d, c);

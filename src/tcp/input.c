@@ -303,7 +303,7 @@ rx_drain(struct rx *r)
  * RFC 9293 section 3.8.6.3: at the latest every second full segment, or after delack_us. Segments that came in one burst share an acknowledgement, as if they
  * had come as one: the sender's next burst would wait for the last of them in any case, and half as many frames as data would go back.
  */
-static void
+static inline __attribute__((always_inline)) void
 rx_schedule_ack(struct rx *r, uint32_t len)
 {
     struct tcp_conn *c = r->c;
@@ -322,7 +322,8 @@ rx_schedule_ack(struct rx *r, uint32_t len)
     }
 }
 
-static bool
+/** What was expected: without a call where nearly all comes by. */
+static inline __attribute__((always_inline)) bool
 rx_in_order(struct rx *r)
 {
     struct tcp_conn *c = r->c;
@@ -363,11 +364,11 @@ rx_make_room(struct rx *r)
     struct tcp_conn *c = r->c;
 
     if ((c->flags & (CONN_F_RCVBUF_FIXED | CONN_F_PENDING)) == 0 && !r->env->mem_pressure)
-        c->rcv_buf = tcp_tune_gap(&flow_of(c)->tune, seq_diff(r->seq + r->data.len, c->rcv_nxt), c->mss,
-                                  c->rcv_buf, r->d->params.rcv_buf_max_bytes);
+        c->rcv_buf = tcp_tune_gap(&flow_of(c)->tune, seq_diff(r->seq + r->data.len, c->rcv_nxt), c->mss, c->rcv_buf,
+                                  r->d->params.rcv_buf_max_bytes);
 }
 
-static bool
+static __attribute__((noinline)) bool
 rx_data(struct rx *r)
 {
     const uint32_t states = 1u << TCP_ST_ESTABLISHED | 1u << TCP_ST_FIN_WAIT_1 | 1u << TCP_ST_FIN_WAIT_2;

@@ -319,8 +319,8 @@ rto_deadline(const struct tcp_domain *d, const struct tcp_env *env, const struct
     return env->now_us + tcp_rtt_backed_off(&c->rtt, c->backoff, d->params.rto_max_us);
 }
 
-void
-conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+static inline void
+arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     uint64_t at_us = rto_deadline(d, env, c);
 
@@ -333,6 +333,12 @@ conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
             at_us = probe_us;
     }
     conn_timer_set(d, env, c, CONN_T_RTX, at_us);
+}
+
+void
+conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    arm_rtx(d, env, c);
 }
 
 /** What is to be noted with bytes that are sent now. */
@@ -614,7 +620,7 @@ output_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
 }
 
 /** New data has been sent: the timer runs for it, or the probe from now on. */
-static void
+static inline __attribute__((always_inline)) void
 output_arm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     if (c->timer_at[CONN_T_RTX] != 0 && (c->flags & (CONN_F_PERSIST | CONN_F_PTO)) == 0)
@@ -622,7 +628,7 @@ output_arm(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     if (c->flags & CONN_F_PERSIST)
         c->retries = c->backoff = 0;
     c->flags &= ~CONN_F_PERSIST;
-    conn_arm_rtx(d, env, c);
+    arm_rtx(d, env, c);
 }
 
 /** Send a burst of new data, at most max_bytes of it; false if none may go. */
@@ -703,11 +709,11 @@ has_to_send(const struct tcp_conn *c)
 static void
 output_after_idle(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
     struct tcp_cc_event ev;
 
     if (c->snd_una != c->snd_nxt || c->snd_end == c->snd_nxt)
         return;
+    const struct tcp_cc_ops *ops = tcp_cc_by_id(c->cc_id);
     bool silent = d->params.idle_restart && us_since_tick(env->now_us, c->last_snd_tick) > c->rtt.rto_us;
     if (!silent && !ops->has_model)
         return;
@@ -831,8 +837,18 @@ output_all(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     return !waits;
 }
 
-/** Something is to be sent: send what may go. False if it waits for the port. Mostly there is nothing, so of its own. */
-static __attribute__((noinline)) bool
+/** All has been sent that may go now. */
+static inline void
+output_ends(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
+    tcp_chrono_set(&flow_of(c)->chrono, limit_of(c), env->now_us);
+    if (c->flags & CONN_F_ACK_NOW)
+        conn_send_ack(d, env, c, NULL);
+}
+
+/** Something is to be sent: send what may go. Mostly there is nothing, so of its own. */
+static __attribute__((noinline)) void
 output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     tcp_seq first = c->snd_nxt;
@@ -854,20 +870,23 @@ output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
         note_cwnd_use(c, f, pipe);
         note_app_limited(c, f, pipe);
     }
-    return done;
+    if (done)
+        output_arm_held(d, env, c);
+    output_ends(d, env, c);
 }
 
+/* Each way ends with its last call, so that no register is saved for what comes behind one. */
 void
 conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
-    if (can_send_data(c)) {
-        if (has_to_send(c) && output_data(d, env, c))
-            output_arm_held(d, env, c);
-        c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
-        tcp_chrono_set(&flow_of(c)->chrono, limit_of(c), env->now_us);
+    if (!can_send_data(c)) {
+        if (c->flags & CONN_F_ACK_NOW)
+            conn_send_ack(d, env, c, NULL);
+    } else if (has_to_send(c)) {
+        output_data(d, env, c);
+    } else {
+        output_ends(d, env, c);
     }
-    if (c->flags & CONN_F_ACK_NOW)
-        conn_send_ack(d, env, c, NULL);
 }
 
 void
