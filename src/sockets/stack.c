@@ -324,11 +324,12 @@ input_chain(struct stack *s, struct rte_mbuf *m, struct tcp_in *in, uint32_t res
     rte_pktmbuf_free(m); /* padding behind the packet's end */
 }
 
+/* Of one connection. */
 static bool
 continues(const struct tcp_in *in, const struct tcp_in *next)
 {
-    return next->hash == in->hash && is_plain(in) && is_plain(next) && next->opts.md5_off == in->opts.md5_off &&
-           next->seq == in->seq + in->data.len && memcmp(&in->tuple, &next->tuple, sizeof(in->tuple)) == 0;
+    return is_plain(in) && is_plain(next) && next->opts.md5_off == in->opts.md5_off &&
+           next->seq == in->seq + in->data.len;
 }
 
 /*
@@ -392,7 +393,7 @@ signature(const struct ip_packet *p, const struct tcp_in *in, struct tcp_md5_see
     }
 }
 
-static void
+static inline __attribute__((always_inline)) void
 input(struct stack *s, const struct ip_packet *p, struct tcp_in *in)
 {
     if (likely(p->m->next == NULL))
@@ -420,27 +421,28 @@ void
 stack_segments(struct stack *s, struct ip_packet *pkts, uint16_t n)
 {
     struct tcp_in in[2 * PORT_BURST];
-    uint16_t origin[2 * PORT_BURST];
     uint16_t count = 0;
 
     judge_memory(s);
     for (uint16_t i = 0; i < n; i++) {
-        if (!parse(s, &pkts[i], &in[count]))
+        struct tcp_in *next = &in[count];
+
+        if (!parse(s, &pkts[i], next))
             continue;
-        tcp_prefetch(s->tcp, &in[count]);
-        origin[count++] = i;
+        if (tcp_prefetch(s->tcp, next, count > 0 ? next - 1 : NULL))
+            next[-1].more = continues(next - 1, next);
+        if (unlikely(count != i))
+            pkts[count] = pkts[i];
+        count++;
     }
     /* Sockets of a shared domain may be changed by others at any time. */
     if (count > 1 && s->shared == NULL && tcp_prefetch_pays(s->tcp))
         prefetch_burst(s, in, count);
     for (uint16_t i = 0; i < count; i++) {
-        struct ip_packet *p = &pkts[origin[i]];
-
-        in[i].more = i + 1 < count && continues(&in[i], &in[i + 1]);
         if (unlikely(in[i].opts.md5_off != 0))
-            input_signed(s, p, &in[i]);
+            input_signed(s, &pkts[i], &in[i]);
         else
-            input(s, p, &in[i]);
+            input(s, &pkts[i], &in[i]);
     }
 }
 

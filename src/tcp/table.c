@@ -176,11 +176,24 @@ table_exchange(struct tcp_domain *d, uint32_t ref, uint32_t by)
 /* The processor's own reach is some hundred instructions, and a connection's caches hold so many connections without our help. */
 #define PREFETCH_CONNS 256u
 
-void
-tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in)
+/* Mostly the ports tell. */
+static bool
+tuple_equal(const struct tcp_tuple *a, const struct tcp_tuple *b)
 {
+    return a->remote_port == b->remote_port && a->local_port == b->local_port &&
+           ip_addr_equal(&a->remote, &b->remote) && ip_addr_equal(&a->local, &b->local);
+}
+
+bool
+tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in, const struct tcp_in *before)
+{
+    if (before != NULL && tuple_equal(&before->tuple, &in->tuple)) {
+        in->hash = before->hash;
+        return true;
+    }
     in->hash = nh_hash(&in->tuple, d->hash_key);
     __builtin_prefetch(bucket_of(d, in->hash));
+    return false;
 }
 
 /* Words that another thread may be writing, here and below: what comes of them is an address to load from, which may be a wrong one. */

@@ -352,10 +352,10 @@ uint32_t tcp_hash(const struct tcp_tuple *t);
 
 /**
  * Start loading what tcp_input will touch, so that what the segments of a burst wait for overlaps: three steps, each for all of them before the next, since each needs what
- * the one before has loaded. The first is always worth it (it hashes); the others where connections are so many that caches do not hold them (tcp_prefetch_pays). The last returns
- * whose connection it is, by a guess, 0 = not known.
+ * the one before has loaded. The first is always worth it (it hashes, unless the tuple is that of the segment before, NULL = there is none: that is what it returns); the others where
+ * connections are so many that caches do not hold them (tcp_prefetch_pays). The last returns whose connection it is, by a guess, 0 = not known.
  */
-void tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in);
+bool tcp_prefetch(const struct tcp_domain *d, struct tcp_in *in, const struct tcp_in *before);
 bool tcp_prefetch_pays(const struct tcp_domain *d);
 void tcp_prefetch_conn(const struct tcp_domain *d, const struct tcp_in *in);
 tcp_user tcp_prefetch_rest(const struct tcp_domain *d, const struct tcp_in *in);

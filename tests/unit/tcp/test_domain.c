@@ -322,12 +322,12 @@ TRACE_TEST(prefetching_finds_the_user, NULL)
 
     make_established(t);
     in.tuple = t->tuple;
-    tcp_prefetch(t->d, &in);
+    tcp_prefetch(t->d, &in, NULL);
     tcp_prefetch_conn(t->d, &in);
     assert_int_equal(tcp_prefetch_rest(t->d, &in), TRACE_USER);
     assert_false(tcp_prefetch_pays(t->d));
     in.tuple.local_port ^= 1;
-    tcp_prefetch(t->d, &in);
+    tcp_prefetch(t->d, &in, NULL);
     tcp_prefetch_conn(t->d, &in);
     assert_int_equal(tcp_prefetch_rest(t->d, &in), 0);
 }
