@@ -30,6 +30,7 @@ port_queue_init(struct port_queue *q, struct port *p, uint16_t queue_id, struct 
     q->intr_fd = -1;
     q->wire_ops = p->config.wire_ops;
     q->full_frames = pool->tx->size / 2 / p->nb_queues; /* or there would be no buffers for others */
+    q->tx_plain = p->caps.multi_seg && !p->caps.must_copy && !p->config.impair.enabled;
     q->held = calloc(PORT_HELD_MAX, sizeof(*q->held)); /* touched as used */
     if (q->held == NULL)
         return -ENOMEM;
@@ -63,6 +64,7 @@ void
 port_queue_share_tx(struct port_queue *q, struct port_queue *to)
 {
     q->ordered = to;
+    q->tx_plain = false;
 }
 
 /* net_ring hands over the sender's mbufs; ours alone have handles, so others are copied. Returns how many remain. */
@@ -291,8 +293,9 @@ put(struct port_queue *q, struct rte_mbuf *m, struct counters *ctr, uint64_t now
         enqueue(q, m, ctr);
 }
 
-void
-port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us)
+/* What port_tx has to do where the queue is not plain. */
+static __rte_noinline void
+tx_other(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us)
 {
     const struct port_caps *caps = &q->port->caps;
     bool held =
@@ -315,6 +318,15 @@ port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us)
     lock_take(&q->port->tx_lock, q->ctr, CTR_LOCK_TX);
     put(q->ordered, m, q->ctr, now_us);
     lock_give(&q->port->tx_lock);
+}
+
+void
+port_tx(struct port_queue *q, struct rte_mbuf *m, uint64_t now_us)
+{
+    if (likely(q->tx_plain))
+        enqueue(q, m, q->ctr);
+    else
+        tx_other(q, m, now_us);
 }
 
 static void

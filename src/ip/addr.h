@@ -27,7 +27,7 @@ ip_addr_v4(uint32_t be)
 static inline bool
 ip_addr_is_v4(const struct ip_addr *a)
 {
-    return a->w[0] == 0 && a->w[1] == 0 && a->w[2] == IP_ADDR_V4_PREFIX;
+    return (a->w[0] | a->w[1] | (a->w[2] ^ IP_ADDR_V4_PREFIX)) == 0;
 }
 
 /** The IPv4 address in network order; meaningful only if ip_addr_is_v4. */

@@ -42,9 +42,9 @@ arp_send(struct ip_ctx *ip, uint16_t op, const struct rte_ether_addr *to, const 
     arp->arp_data.arp_sip = ip->addr;
     arp->arp_data.arp_tha = *target_mac;
     arp->arp_data.arp_tip = target;
-    eth_prepend(ip, m, to, RTE_ETHER_TYPE_ARP);
+    eth_prepend(ip, m, RTE_ETHER_TYPE_ARP);
     counter_inc(ip->ctr, CTR_ARP_TX);
-    frame_xmit(ip, m, now_us);
+    frame_xmit(ip, m, to, now_us);
 }
 
 /** RFC 5227 section 2.3: a request in which sender and target are our address. */
@@ -204,13 +204,6 @@ neigh_get(struct ip_ctx *ip, uint32_t addr, uint64_t now_us)
 
 /* ---- packets that need a neighbour --------------------------------------------------------------------------------- */
 
-static void
-send_to(struct ip_ctx *ip, const struct neigh *n, struct rte_mbuf *m, uint64_t now_us)
-{
-    rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->dst_addr = n->mac;
-    frame_xmit(ip, m, now_us);
-}
-
 /** RFC 1122 section 2.3.2.2 wants the latest packet kept, so the oldest one goes. */
 static void
 queue_put(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m)
@@ -224,22 +217,17 @@ queue_put(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m)
 }
 
 int
-neigh_output(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t now_us)
+neigh_output_unsure(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t now_us)
 {
-    n->used_us = now_us;
-    if (likely(n->state == NEIGH_REACHABLE && now_us < n->due_us)) {
-        send_to(ip, n, m, now_us);
-        return 0;
-    }
     switch (n->state) {
     case NEIGH_REACHABLE: /* its time is over, i.e. it is stale */
     case NEIGH_STALE:
         neigh_set_state(n, NEIGH_PROBE, now_us);
         ask(ip, n, now_us);
-        send_to(ip, n, m, now_us);
+        frame_xmit(ip, m, &n->mac, now_us);
         return 0;
     case NEIGH_PROBE:
-        send_to(ip, n, m, now_us);
+        frame_xmit(ip, m, &n->mac, now_us);
         return 0;
     case NEIGH_FAILED:
         if (now_us < n->due_us) {
@@ -368,7 +356,7 @@ neigh_learn(struct ip_ctx *ip, struct neigh *n, const struct rte_ether_addr *mac
     }
     n->confirmed_us = now_us;
     for (i = 0; i < n->queued; i++) {
-        send_to(ip, n, n->queue[i], now_us);
+        frame_xmit(ip, n->queue[i], &n->mac, now_us);
     }
     n->queued = 0;
 }

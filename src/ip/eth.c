@@ -55,12 +55,7 @@ eth_parse(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t *l2_len, bool *t
 }
 
 void
-eth_prepend(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_addr *dst, uint16_t type)
+eth_prepend(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t type)
 {
-    char *hdr = rte_pktmbuf_prepend(m, ETH_HDR_LEN);
-
-    if (dst != NULL) {
-        ((struct rte_ether_hdr *)hdr)->dst_addr = *dst;
-    }
-    eth_write(ip, hdr, type);
+    eth_write(ip, rte_pktmbuf_prepend(m, ETH_HDR_LEN), type);
 }

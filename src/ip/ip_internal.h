@@ -17,6 +17,7 @@
 #include "core/lock.h"
 #include "core/rng.h"
 #include "ip/ip.h"
+#include "ip/sum.h"
 
 /**
  * @file
@@ -80,8 +81,8 @@ void arp_fini(struct ip_ctx *ip);
 void arp_input(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t l2_len, uint64_t now_us);
 /** The entry of an on-link address, made if need be; never NULL. With routes_lock, as all that looks for one. */
 struct neigh *neigh_get(struct ip_ctx *ip, uint32_t addr, uint64_t now_us);
-/** Send, or queue, a frame that lacks only its destination MAC; with route_lock. Ownership passes. Returns 0 or -EHOSTUNREACH. */
-int neigh_output(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t now_us);
+/** neigh_output where the neighbour was not heard of lately. */
+int neigh_output_unsure(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t now_us);
 void arp_tick(struct ip_ctx *ip, uint64_t now_us);
 uint64_t arp_next_us(const struct ip_ctx *ip);
 
@@ -155,19 +156,31 @@ struct icmp_limit {
  * tag) and whether the frame was sent to a group, or 0 if the frame must be dropped (counted).
  */
 uint16_t eth_parse(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t *l2_len, bool *to_group);
-/** Prepend an Ethernet header with our source. dst NULL: left to be filled in. The room must be there. */
-void eth_prepend(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_addr *dst, uint16_t type);
+/** Prepend an Ethernet header with our source, but for the destination. The room must be there. */
+void eth_prepend(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t type);
 
 /* ---- sending (output.c) -------------------------------------------------------------------------------------------- */
 
-/** Give a complete frame to the port: cut by software if it needs that, copied if the port needs that. Ownership passes. */
-void frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us);
+/** Give a frame that lacks only its destination to the port: cut by software if it needs that, copied if the port needs that. Ownership passes. */
+void frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_addr *to, uint64_t now_us);
 /** An empty mbuf for a packet of our own making; NULL (counted) if there is none. */
 struct rte_mbuf *frame_alloc(struct ip_ctx *ip);
 /** Ones' complement sum of len bytes from off, over a chain with segments of any length. off + len <= pkt_len. */
 uint16_t chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len);
+/** Not folded, and of a chain of several buffers. */
+uint64_t chain_add(const struct rte_mbuf *m, uint32_t off, uint32_t len);
+
 /** The sum of the pseudo-header (RFC 9293 section 3.1) and of the transport packet: 0xffff if its checksum is right. */
-uint16_t l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off, uint16_t len);
+static inline uint16_t
+l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off, uint16_t len)
+{
+    /* Not by rte_ipv4_phdr_cksum: the header's total length is not to be trusted after reassembly. */
+    uint64_t pseudo =
+        (uint64_t)ip_hdr->src_addr + ip_hdr->dst_addr + sum_of_be16((uint32_t)ip_hdr->next_proto_id + len);
+
+    return sum_fold(pseudo + (likely(m->next == NULL) ? sum_add(rte_pktmbuf_mtod_offset(m, const void *, off), len)
+                                                      : chain_add(m, off, len)));
+}
 
 /* ---- the context --------------------------------------------------------------------------------------------------- */
 

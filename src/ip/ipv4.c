@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "ip/ip_internal.h"
 
-#include "ip/sum.h"
-
 #define OPT_LSRR 131 /**< RFC 791 section 3.1: loose source route */
 #define OPT_SSRR 137 /**< strict source route */
 #define UDP_HDR_LEN 8u

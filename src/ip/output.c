@@ -4,24 +4,18 @@
 #include <rte_ethdev.h>
 #include <rte_gso.h>
 
-#include "ip/sum.h"
-
 #define HEADERS_LEN (ETH_HDR_LEN + IPV4_HDR_MIN)
 #define PIECES_MAX 128u /**< what one oversized packet is cut into at most: 64 KiB in segments of 512 bytes */
 
 /* ---- sums ---------------------------------------------------------------------------------------------------------- */
 
-/** Not folded: add to others, then sum_fold. */
-static uint64_t
+uint64_t
 chain_add(const struct rte_mbuf *m, uint32_t off, uint32_t len)
 {
     uint64_t sum = 0;
     bool odd =
         false; /* the segment starts in the middle of a 16-bit word: its sum counts with bytes swapped (RFC 1071) */
 
-    if (likely(m->next == NULL)) {
-        return sum_add(rte_pktmbuf_mtod_offset(m, const void *, off), len);
-    }
     while (off >= rte_pktmbuf_data_len(m) && m->next != NULL) {
         off -= rte_pktmbuf_data_len(m);
         m = m->next;
@@ -43,16 +37,6 @@ uint16_t
 chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len)
 {
     return sum_fold(chain_add(m, off, len));
-}
-
-uint16_t
-l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off, uint16_t len)
-{
-    /* Not by rte_ipv4_phdr_cksum: the header's total length is not to be trusted after reassembly. */
-    uint64_t pseudo =
-        (uint64_t)ip_hdr->src_addr + ip_hdr->dst_addr + sum_of_be16((uint32_t)ip_hdr->next_proto_id + len);
-
-    return sum_fold(pseudo + chain_add(m, off, len));
 }
 
 /* ---- frames to the port -------------------------------------------------------------------------------------------- */
@@ -122,8 +106,9 @@ xmit_cut(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
 }
 
 void
-frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
+frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_addr *to, uint64_t now_us)
 {
+    rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->dst_addr = *to;
     if (unlikely((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 && !ip_caps(ip)->tso)) {
         xmit_cut(ip, m, now_us);
     } else {
@@ -178,6 +163,18 @@ find_way(struct ip_ctx *ip, const struct ip_addr *dst, struct neigh **n, uint64_
         .dst = addr, .route_generation = t->routes.generation, .neigh_generation = t->arp.generation, .neigh = *n
     };
     return *n != NULL;
+}
+
+/** Send, or queue, a frame that lacks only its destination MAC; with route_lock. Ownership passes. Returns 0 or -EHOSTUNREACH. */
+static inline int
+neigh_output(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t now_us)
+{
+    n->used_us = now_us;
+    if (unlikely(n->state != NEIGH_REACHABLE || now_us >= n->due_us)) {
+        return neigh_output_unsure(ip, n, m, now_us);
+    }
+    frame_xmit(ip, m, &n->mac, now_us);
+    return 0;
 }
 
 /**
@@ -274,7 +271,7 @@ output_fragments(struct ip_ctx *ip, struct rte_mbuf *m, struct neigh *n, uint32_
     }
     for (i = 0; i < count; i++) {
         piece[i]->ol_flags = 0;
-        eth_prepend(ip, piece[i], NULL, RTE_ETHER_TYPE_IPV4);
+        eth_prepend(ip, piece[i], RTE_ETHER_TYPE_IPV4);
         piece[i]->l2_len = ETH_HDR_LEN;
         piece[i]->l3_len = IPV4_HDR_MIN;
         fill_checksums(ip, piece[i], false);
@@ -289,17 +286,17 @@ is_too_big(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct ip_se
 {
     uint32_t len = rte_pktmbuf_pkt_len(m);
 
+    if (likely(len + IPV4_HDR_MIN <= ip->q->port->mtu && s->gso_size == 0)) {
+        return false;
+    }
     if (len + IPV4_HDR_MIN > IPV4_MAX_BYTES) {
         return true;
     }
     if (s->proto != IPPROTO_TCP) {
         return false; /* fragmented */
     }
-    if (s->gso_size != 0) {
-        return s->gso_size + s->l4_hdr_len + IPV4_HDR_MIN > ip->q->port->mtu ||
-               (len - s->l4_hdr_len + s->gso_size - 1) / s->gso_size > PIECES_MAX;
-    }
-    return len + IPV4_HDR_MIN > ip->q->port->mtu;
+    return s->gso_size == 0 || s->gso_size + s->l4_hdr_len + IPV4_HDR_MIN > ip->q->port->mtu ||
+           (len - s->l4_hdr_len + s->gso_size - 1) / s->gso_size > PIECES_MAX;
 }
 
 int
