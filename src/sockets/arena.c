@@ -189,15 +189,21 @@ arena_back_readonly_fd(const struct arena *a)
 }
 
 bool
-arena_attach(struct arena *a, struct rte_mbuf *m, void *addr, uint16_t len)
+arena_attach(struct arena *a, struct rte_mbuf *m, void *addr, uint16_t len, bool alone)
 {
     for (unsigned i = 0; i < ARENA_EXT_COUNT; i++) {
         struct rte_mbuf_ext_shared_info *ext = &a->ext[i];
 
         if (unlikely(rte_mbuf_ext_refcnt_read(ext) >= ARENA_EXT_MAX_REFS))
             continue;
-        /* DPDK's own function does not add atomically to a count of 1, but workers attach at the same time. */
-        __atomic_add_fetch(&ext->refcnt, 1, __ATOMIC_ACQ_REL);
+        /*
+         * DPDK's own function does not add atomically to a count of 1, but workers attach at the same time. Who is alone sends what it attaches too, so that nobody else changes the
+         * count meanwhile; an atomic addition waits until all that was written before has left the store buffer.
+         */
+        if (alone)
+            rte_mbuf_ext_refcnt_set(ext, (uint16_t)(rte_mbuf_ext_refcnt_read(ext) + 1));
+        else
+            __atomic_add_fetch(&ext->refcnt, 1, __ATOMIC_ACQ_REL);
         rte_pktmbuf_attach_extbuf(m, addr, (rte_iova_t)(uintptr_t)addr, len, ext);
         m->data_off = 0;
         m->data_len = len;

@@ -49,10 +49,10 @@ void arena_close_fds(struct arena *a);
 int arena_back_readonly_fd(const struct arena *a);
 
 /**
- * Attach len bytes (1 .. 65535) at addr, which lie in the front region, to an empty mbuf of a transmit pool. A worker's thread. False if too
+ * Attach len bytes (1 .. 65535) at addr, which lie in the front region, to an empty mbuf of a transmit pool. A worker's thread; alone: there is no other worker. False if too
  * many packets refer to the arena.
  */
-bool arena_attach(struct arena *a, struct rte_mbuf *m, void *addr, uint16_t len);
+bool arena_attach(struct arena *a, struct rte_mbuf *m, void *addr, uint16_t len, bool alone);
 
 /** Give up the application's hold. The worker's thread, or any when no worker runs. The arena is freed by arena_reap when the last packet is. */
 void arena_release(struct arena *a);

@@ -150,8 +150,7 @@ payload_copy(struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_byte
 
 /* One mbuf for each piece that lies in one chunk. *bad: the fault is the application's. */
 static bool
-payload_attach(struct rte_mempool *pool, struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes,
-               bool *bad)
+payload_attach(const struct net *net, struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes, bool *bad)
 {
     struct rte_mbuf *last = m;
 
@@ -163,11 +162,11 @@ payload_attach(struct rte_mempool *pool, struct stream st, struct rte_mbuf *m, u
         *bad = from == NULL;
         if (*bad)
             return false;
-        piece = rte_pktmbuf_alloc(pool);
+        piece = rte_pktmbuf_alloc(net->host->pool->tx);
         if (unlikely(piece == NULL))
             return false;
         len = RTE_MIN(len, (uint32_t)INT16_MAX);
-        if (unlikely(!arena_attach(st.app->arena, piece, from, (uint16_t)len))) {
+        if (unlikely(!arena_attach(st.app->arena, piece, from, (uint16_t)len, net->host->nb_nets == 1))) {
             rte_pktmbuf_free(piece);
             return false;
         }
@@ -199,8 +198,7 @@ sign(struct rte_mbuf *m, const struct tcp_out *out, uint16_t hdr_len)
 static struct rte_mbuf *
 segment_build(struct net *net, struct stream st, const struct tcp_out *out, uint16_t *hdr_len, bool *bad)
 {
-    struct rte_mempool *pool = net->host->pool->tx;
-    struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+    struct rte_mbuf *m = rte_pktmbuf_alloc(net->host->pool->tx);
     bool ok = m != NULL;
 
     *bad = false;
@@ -215,7 +213,7 @@ segment_build(struct net *net, struct stream st, const struct tcp_out *out, uint
             *bad = !ok;
             counter_inc(net->ctr, CTR_SOCK_TX_COPIED);
         } else {
-            ok = payload_attach(pool, st, m, out->payload_pos, out->payload_len, bad);
+            ok = payload_attach(net, st, m, out->payload_pos, out->payload_len, bad);
         }
     }
     if (unlikely(ok && out->md5 != NULL))
