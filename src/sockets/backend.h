@@ -286,6 +286,8 @@ struct stack {
 };
 
 /** The worker's side: its queue pair, internet layer, counters, and what it has to tell others when its pass ends. Nothing in it is shared. */
+#define NET_TX_SPARE 32u
+
 struct net {
     struct host *host;
     uint32_t number;
@@ -294,6 +296,8 @@ struct net {
     struct counters *ctr;
     struct ip_ctx *ip;
     struct stack *view; /**< this worker's part of a shared domain; NULL = domains are not shared */
+    struct rte_mbuf *tx_spare[NET_TX_SPARE]; /**< transmit buffers taken from the pool in one go */
+    unsigned nb_tx_spare;
     uint64_t now_us; /**< of the pass */
     uint64_t timers_tick; /**< of the wheels: when the domains' deadlines were last looked at */
     int32_t rx_bufs; /**< as app.rx_bufs, over all applications */

@@ -85,6 +85,7 @@ net_destroy(struct net *net)
     if (net == NULL)
         return;
     handover_destroy(net);
+    rte_pktmbuf_free_bulk(net->tx_spare, net->nb_tx_spare);
     if (net->ip != NULL)
         ip_destroy(net->ip);
     port_queue_fini(&net->queue);

@@ -148,9 +148,21 @@ payload_copy(struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_byte
     return true;
 }
 
+/* A transmit buffer, empty; NULL: there is none. */
+static inline struct rte_mbuf *
+buf_take(struct net *net)
+{
+    if (unlikely(net->nb_tx_spare == 0)) {
+        if (rte_pktmbuf_alloc_bulk(net->host->pool->tx, net->tx_spare, NET_TX_SPARE) != 0)
+            return rte_pktmbuf_alloc(net->host->pool->tx); /* the last ones, one by one */
+        net->nb_tx_spare = NET_TX_SPARE;
+    }
+    return net->tx_spare[--net->nb_tx_spare];
+}
+
 /* One mbuf for each piece that lies in one chunk. *bad: the fault is the application's. */
 static bool
-payload_attach(const struct net *net, struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes, bool *bad)
+payload_attach(struct net *net, struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes, bool *bad)
 {
     struct rte_mbuf *last = m;
 
@@ -162,7 +174,7 @@ payload_attach(const struct net *net, struct stream st, struct rte_mbuf *m, uint
         *bad = from == NULL;
         if (*bad)
             return false;
-        piece = rte_pktmbuf_alloc(net->host->pool->tx);
+        piece = buf_take(net);
         if (unlikely(piece == NULL))
             return false;
         len = RTE_MIN(len, (uint32_t)INT16_MAX);
@@ -198,7 +210,7 @@ sign(struct rte_mbuf *m, const struct tcp_out *out, uint16_t hdr_len)
 static struct rte_mbuf *
 segment_build(struct net *net, struct stream st, const struct tcp_out *out, uint16_t *hdr_len, bool *bad)
 {
-    struct rte_mbuf *m = rte_pktmbuf_alloc(net->host->pool->tx);
+    struct rte_mbuf *m = buf_take(net);
     bool ok = m != NULL;
 
     *bad = false;
