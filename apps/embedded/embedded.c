@@ -18,6 +18,7 @@
 #include "embedded.h"
 #include "fdtable.h"
 #include "isosock.h"
+#include "sole.h"
 
 /**
  * @file
@@ -496,6 +497,7 @@ iso_stack_stop(void)
     e->runs = false;
     if (!e->ops->calling_thread)
         workers_stop(e);
+    sole_end_here();
     __atomic_store_n(&front->dead, 1, __ATOMIC_SEQ_CST);
     front->local = NULL;
     front->home = NULL;

@@ -99,8 +99,8 @@ sole_enter_front(void)
     sole_own = own != 0 ? own : NO_TERM;
 }
 
-static void
-end_here(void)
+void
+sole_end_here(void)
 {
     uint32_t term;
 
@@ -131,7 +131,7 @@ on_each_front(void (*fn)(void))
 void
 sole_end(void)
 {
-    on_each_front(end_here);
+    on_each_front(sole_end_here);
 }
 
 static void

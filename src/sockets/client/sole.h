@@ -36,6 +36,8 @@ bool sole_is_inside(void);
 void sole_begin(void);
 /** Nobody is sole on any front any more, for good: before a fork, whose child shares the regions. */
 void sole_end(void);
+/** The same on the front that the calling thread uses alone: before its stack goes, which who is sole need not ask about. */
+void sole_end_here(void);
 /** In the child. */
 void sole_forked(void);
 /** Before and after `front` changes to another one; a thread may be sole on several. */

@@ -610,6 +610,28 @@ test_beyond_the_limit(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
 }
 
+/* What had arrived may be read, in pieces too, after the stack has gone. */
+static void
+test_reading_after_the_end(void **state)
+{
+    int fds[2];
+    char byte = 0;
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_send(fds[0], "last", 4, 0), 4);
+    await(fds[1], POLLIN);
+    assert_int_equal(iso_stack_stop(), 0);
+    for (const char *c = "last"; *c != 0; c++) {
+        assert_int_equal(iso_recv(fds[1], &byte, 1, 0), 1);
+        assert_int_equal(byte, *c);
+    }
+    assert_true(iso_recv(fds[1], &byte, 1, 0) <= 0);
+    assert_int_equal(iso_send(fds[0], "x", 1, MSG_NOSIGNAL), -1);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
 static void
 test_stop(void **state)
 {
@@ -647,10 +669,14 @@ test_stop(void **state)
 int
 main(int argc, char **argv)
 {
-    const bool own = argc > 2;
+    const bool own = argc > 2 && strcmp(argv[2], "own") == 0, alone = argc > 2 && !own;
     const struct CMUnitTest of_own[] = {
         cmocka_unit_test(test_own_descriptors),
         cmocka_unit_test(test_beyond_the_limit),
+    };
+    const struct CMUnitTest of_one_thread[] = {
+        cmocka_unit_test(test_blocking_calls),
+        cmocka_unit_test(test_reading_after_the_end),
     };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocking_calls),
@@ -681,5 +707,5 @@ main(int argc, char **argv)
         return 1;
     if (own && cmocka_run_group_tests(of_own, NULL, NULL) != 0)
         return 1;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return alone ? cmocka_run_group_tests(of_one_thread, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }
