@@ -561,15 +561,17 @@ report_ready(struct epset *s, struct epoll_event *out, int max)
         struct epitem *it = s->ready.ready_next;
         uint32_t events = item_events(it);
 
-        epset_pop_ready(s, it);
+        /* Level-triggered: looked at again by the next wait. */
+        if (events != 0 && !(it->ev.events & (EPOLLONESHOT | EPOLLET)) && !sock_is_dead_listener(it->sock))
+            epset_keep_ready(s, it);
+        else
+            epset_pop_ready(s, it);
         if (events == 0)
             continue;
         out[n].events = events;
         out[n++].data = it->ev.data;
         if (it->ev.events & EPOLLONESHOT)
             it->off = true;
-        else if (!(it->ev.events & EPOLLET) && !sock_is_dead_listener(it->sock))
-            epset_push_ready(s, it); /* level-triggered: looked at again by the next wait */
     }
     show_ready(s);
     return n;
@@ -581,11 +583,12 @@ set_has_news(const struct epset *s)
     return (s->has_queue && evq_has_entries(&s->q)) || load_relaxed(&front->dead) != s->dead_seen;
 }
 
-/* Most looks find this. Whoever holds the lock reports what he takes from the queue. */
+/* Most looks find this. In this order: who takes from the queue holds the lock until it stands on the list, where what is level-triggered stays. */
 static bool
 set_is_quiet(const struct epset *s)
 {
-    return load_relaxed(&s->nb_ready) == 0 && s->has_queue && !s->nested && !set_has_news(s);
+    return s->has_queue && !s->nested && !set_has_news(s) && load_acquire(&s->lock) == 0 &&
+           load_relaxed(&s->nb_ready) == 0;
 }
 
 static int

@@ -183,17 +183,37 @@ epset_remove(struct epset *s, struct epitem *it)
     s->spare = it;
 }
 
+static void
+link_last(struct epset *s, struct epitem *it)
+{
+    it->ready_next = &s->ready;
+    it->ready_prev = s->ready.ready_prev;
+    s->ready.ready_prev->ready_next = it;
+    s->ready.ready_prev = it;
+}
+
+static void
+unlink_ready(struct epitem *it)
+{
+    it->ready_prev->ready_next = it->ready_next;
+    it->ready_next->ready_prev = it->ready_prev;
+}
+
 void
 epset_push_ready(struct epset *s, struct epitem *it)
 {
     if (it->is_ready || it->off)
         return;
     it->is_ready = true;
-    it->ready_next = &s->ready;
-    it->ready_prev = s->ready.ready_prev;
-    s->ready.ready_prev->ready_next = it;
-    s->ready.ready_prev = it;
+    link_last(s, it);
     store_relaxed(&s->nb_ready, s->nb_ready + 1);
+}
+
+void
+epset_keep_ready(struct epset *s, struct epitem *it)
+{
+    unlink_ready(it);
+    link_last(s, it);
 }
 
 void
@@ -202,8 +222,7 @@ epset_pop_ready(struct epset *s, struct epitem *it)
     if (!it->is_ready)
         return;
     it->is_ready = false;
-    it->ready_prev->ready_next = it->ready_next;
-    it->ready_next->ready_prev = it->ready_prev;
+    unlink_ready(it);
     store_relaxed(&s->nb_ready, s->nb_ready - 1);
 }
 

@@ -136,7 +136,7 @@ evq_unsubscribe(struct evq *q, uint32_t slot)
 bool
 evq_has_entries(const struct evq *q)
 {
-    return load_acquire(&back_q(q)->tail) != load_relaxed(&front_q(q)->head) ||
+    return load_acquire(&back_q(q)->tail) != load_acquire(&front_q(q)->head) ||
            load_relaxed(&back_q(q)->overflow) != q->overflow;
 }
 

@@ -503,6 +503,54 @@ chat_main(void *arg)
     return NULL;
 }
 
+struct looks {
+    int epfd;
+    unsigned missed;
+};
+
+#define LOOKS 200000
+
+static void *
+looks_main(void *arg)
+{
+    struct looks *l = arg;
+    struct epoll_event ev;
+    cpu_set_t all;
+
+    memset(&all, 0xff, sizeof(all));
+    pthread_setaffinity_np(pthread_self(), sizeof(all), &all);
+    for (unsigned i = 0; i < LOOKS; i++)
+        l->missed += iso_epoll_wait(l->epfd, &ev, 1, 0) != 1;
+    return NULL;
+}
+
+/* What is there to be read is found by every look, whoever else looks just then. */
+static void
+test_looks_at_one_set(void **state)
+{
+    struct epoll_event ev = { .events = EPOLLIN };
+    struct looks looks[2];
+    pthread_t threads[2];
+    int fds[2], epfd = iso_epoll_create1(EPOLL_CLOEXEC);
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_epoll_ctl(epfd, EPOLL_CTL_ADD, fds[1], &ev), 0);
+    assert_int_equal(iso_send(fds[0], "x", 1, 0), 1);
+    await(fds[1], POLLIN);
+    assert_int_equal(iso_epoll_wait(epfd, &ev, 1, PATIENCE_MS), 1);
+    for (unsigned i = 0; i < 2; i++) {
+        looks[i] = (struct looks){ .epfd = epfd };
+        assert_int_equal(pthread_create(&threads[i], NULL, looks_main, &looks[i]), 0);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(looks[0].missed + looks[1].missed, 0);
+    iso_close(epfd);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
 /* A child that is born while a thread of its parent's is amid a call waits for nobody. */
 static void
 test_fork_amid_calls(void **state)
@@ -688,6 +736,7 @@ main(int argc, char **argv)
         cmocka_unit_test(test_many_connections),
         cmocka_unit_test(test_sleeping_thread_is_woken),
         cmocka_unit_test(test_threads_meet_in_the_stack),
+        cmocka_unit_test(test_looks_at_one_set),
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_fork_amid_calls),
         cmocka_unit_test(test_stop),
