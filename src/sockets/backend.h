@@ -285,9 +285,9 @@ struct stack {
     bool asking; /**< a request for connections is under way */
 };
 
-/** The worker's side: its queue pair, internet layer, counters, and what it has to tell others when its pass ends. Nothing in it is shared. */
-#define NET_TX_SPARE 32u
+#define NET_TX_SPARE 32u /**< transmit buffers taken from the pool in one go */
 
+/** The worker's side: its queue pair, internet layer, counters, and what it has to tell others when its pass ends. Nothing in it is shared. */
 struct net {
     struct host *host;
     uint32_t number;
@@ -296,7 +296,7 @@ struct net {
     struct counters *ctr;
     struct ip_ctx *ip;
     struct stack *view; /**< this worker's part of a shared domain; NULL = domains are not shared */
-    struct rte_mbuf *tx_spare[NET_TX_SPARE]; /**< transmit buffers taken from the pool in one go */
+    struct rte_mbuf *tx_spare[NET_TX_SPARE]; /**< empty, for the next segments */
     unsigned nb_tx_spare;
     uint64_t now_us; /**< of the pass */
     uint64_t timers_tick; /**< of the wheels: when the domains' deadlines were last looked at */

@@ -369,6 +369,8 @@ fill_usage(struct host *h, void *arg, uint64_t now_us)
     u->rx_bufs = host_rx_bufs(h);
     u->pool_bufs = rte_mempool_avail_count(h->pool->rx);
     u->tx_free = rte_mempool_avail_count(h->pool->tx);
+    for (uint32_t i = 0; i < h->nb_nets; i++)
+        u->tx_free += h->nets[i]->nb_tx_spare;
 }
 
 int
