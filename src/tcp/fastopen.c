@@ -160,7 +160,7 @@ cookie_is_valid(const struct tcp_domain *d, const struct tcp_listener *l, const 
     unsigned found = 0;
 
     for (unsigned k = 0; k < keys->n; k++) {
-        struct tcp_fo_cookie want;
+        struct tcp_fo_cookie want = { .len = 0 };
         uint8_t diff = 0;
 
         cookie_make(keys->key[k], &in->tuple, &want);
