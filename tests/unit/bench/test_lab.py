@@ -98,7 +98,8 @@ class Jobs(unittest.TestCase):
     def test_signals_end_in_one_line_and_after_the_clearing_up(self):
         for number in lab.ENDING:
             with self.subTest(signal=number):
-                program = f"""import os, lab
+                program = f"""import os, signal, lab
+signal.signal({int(number)}, signal.SIG_DFL)  # where these tests run under nohup it would be left alone
 lab.end_by_exit()
 try:
     os.kill(os.getpid(), {int(number)})
