@@ -22,7 +22,7 @@ import time
 DISTURBED = 0.03
 # A run in which a CPU was slow for more than this: another guest of the host then had the other thread of its core. It is repeated as well; if none is better, it stands apart as one with far
 # CPUs does.
-CROWDED = 0.15
+CROWDED = 0.25
 # A sample is slow that takes so many times as long as the fastest one.
 SLOW = 1.25
 REPEATS = 3
