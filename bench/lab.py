@@ -20,8 +20,7 @@ import time
 # A run during which other programs had more of the CPUs than this says little: it is repeated, and gives no ratio. All of it may have been the one CPU's that the run waits for: of two, a
 # twentieth of that one. On a quiet machine 98 runs of 100 stay below it.
 DISTURBED = 0.03
-# A run in which a CPU was slow for more than this: another guest of the host then had the other thread of its core. It is repeated as well; if none is better, it stands apart as one with far
-# CPUs does.
+# A run in which a CPU was slow for more than this: another guest of the host then had the other thread of its core. It stands apart, as one with far CPUs does.
 CROWDED = 0.25
 # A sample is slow that takes so many times as long as the fastest one.
 SLOW = 1.25
@@ -242,12 +241,12 @@ class Lab:
         return total, total - ours
 
     def await_quiet(self, seconds):
-        """Until other programs leave the CPUs alone, or that long."""
+        """Until other programs and other guests leave the CPUs alone, or that long."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             begin, foreign_ns = time.monotonic_ns(), self.busy_ns()[1]
-            time.sleep(0.3)
-            if self.busy_ns()[1] - foreign_ns < DISTURBED * len(self.cpus) * (time.monotonic_ns() - begin):
+            _, crowded = self.crowded(lambda: time.sleep(0.3))
+            if crowded <= CROWDED and self.busy_ns()[1] - foreign_ns < DISTURBED * len(self.cpus) * (time.monotonic_ns() - begin):
                 return
 
     def distance_ns(self):
@@ -337,17 +336,12 @@ def observe(lab, work, patience):
     for _ in range(REPEATS):
         lab.await_quiet(patience)
         row = observe_once(lab, work)
-        if best is None or disturbance(row) < disturbance(best):
+        if best is None or row['foreign'] < best['foreign']:
             best = row
-        if 'error' in row or disturbance(best) <= 1:
+        if 'error' in row or best['foreign'] <= DISTURBED:
             break
     best['valid'] = best['foreign'] <= DISTURBED and best['distance'] != 'moved' and 'error' not in best
     return best
-
-
-def disturbance(row):
-    """Above 1 the run is repeated."""
-    return max(row['foreign'] / DISTURBED, row['crowded'] / CROWDED)
 
 
 def circumstances(row):
