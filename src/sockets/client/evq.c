@@ -137,7 +137,7 @@ bool
 evq_has_entries(const struct evq *q)
 {
     return load_acquire(&back_q(q)->tail) != load_acquire(&front_q(q)->head) ||
-           load_relaxed(&back_q(q)->overflow) != q->overflow;
+           load_relaxed(&back_q(q)->overflow) != load_acquire(&q->overflow);
 }
 
 unsigned
@@ -150,7 +150,7 @@ evq_take(struct evq *q, uint32_t *slots, unsigned max, bool *all)
     unsigned i, n = avail > max ? max : avail;
 
     *all = overflow != q->overflow;
-    q->overflow = overflow;
+    store_release(&q->overflow, overflow); /* is looked at without the set's lock */
     for (i = 0; i < n; i++)
         slots[i] = load_relaxed(&b->slot[(head + i) % SHM_EVENTQ_ENTRIES]);
     if (n > 0)
