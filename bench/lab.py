@@ -21,7 +21,7 @@ import time
 # twentieth of that one. On a quiet machine 98 runs of 100 stay below it.
 DISTURBED = 0.03
 # A run in which a CPU was slow for more than this: another guest of the host then had the other thread of its core. It stands apart, as one with far CPUs does.
-CROWDED = 0.25
+CROWDED = 0.5
 # A sample is slow that takes so many times as long as the fastest one.
 SLOW = 1.25
 REPEATS = 3

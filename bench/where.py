@@ -77,12 +77,15 @@ def samples(data, program):
 
 
 def during(found, cpus, seconds):
-    """For each end the samples of its CPU's busiest thread, those of the run alone: the client's thread ends with it."""
+    """For each end the samples of its CPU's busiest thread, those of the run alone: the thread of one end ends with it, the other's when all connections have."""
     busiest = [max((taken for (where, _), taken in found.items() if where == cpu), key=len, default=[]) for cpu in cpus]
     if not all(busiest):
         raise Failure('no samples of one of the ends')
-    end = busiest[1][-1][0]
-    return [[sample[1:] for sample in taken if end - (1 - MARGIN) * seconds < sample[0] < end - MARGIN * seconds] for taken in busiest]
+    end = min(taken[-1][0] for taken in busiest)
+    both = [[sample[1:] for sample in taken if end - (1 - MARGIN) * seconds < sample[0] < end - MARGIN * seconds] for taken in busiest]
+    if not all(both):
+        raise Failure('no samples of one of the ends while the run lasted')
+    return both
 
 
 def layer_of_files(files):

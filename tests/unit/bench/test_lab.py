@@ -120,7 +120,7 @@ class Runs(unittest.TestCase):
 
     def test_distance_has_two_names(self):
         self.assertEqual([lab.label(ns) for ns in (77, lab.FAR_NS, lab.FAR_NS + 1)], ['near', 'near', 'far'])
-        self.assertEqual([lab.circumstance(before, after, 0.5) for before, after in ((77, 80), (300, 300), (77, 300))], ['crowded', 'crowded', 'moved'])
+        self.assertEqual([lab.circumstance(before, after, 0.51) for before, after in ((77, 80), (300, 300), (77, 300))], ['crowded', 'crowded', 'moved'])
 
     def test_an_undisturbed_run_is_made_once(self):
         room = Quiet([0.02, 0.5], [80, 90, 80, 90])
@@ -133,7 +133,7 @@ class Runs(unittest.TestCase):
         self.assertEqual((got['valid'], got['foreign'], got['rate'], got['distance']), (False, 0.3, 1, 'far'))
 
     def test_runs_on_slow_cpus_stand_apart(self):
-        for slow, distance in ((0.26, 'crowded'), (0.25, 'near')):
+        for slow, distance in ((0.51, 'crowded'), (0.5, 'near')):
             room = Quiet([0.0], [80, 80], slow=[slow])
             got = lab.observe(room, room.run, 0)
             self.assertEqual((got['valid'], got['distance'], got['crowded']), (True, distance, slow))
