@@ -6,15 +6,14 @@
  *
  * usage: bench-probe CPU CPU
  */
-#include <errno.h>
+#include "cpu.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCHES 40u
 #define ROUNDS 1000u
@@ -26,25 +25,6 @@ static union {
     uint32_t turn; /**< 2n: the first thread's turn, 2n + 1: the second's; UINT32_MAX: over */
     char bytes[128];
 } line __attribute__((aligned(128)));
-
-static uint64_t
-now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static int
-pin(int cpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    return pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-}
 
 static bool yields;
 
@@ -67,7 +47,7 @@ answer(void *arg)
 {
     uint32_t turn = 1;
 
-    if (pin(*(const int *)arg) != 0) {
+    if (pin(pthread_self(), *(const int *)arg) != 0) {
         __atomic_store_n(&line.turn, UINT32_MAX, __ATOMIC_RELEASE);
         return NULL;
     }
@@ -96,15 +76,6 @@ batch(uint32_t *turn)
     return (double)(now_ns() - begin_ns) / ROUNDS;
 }
 
-static int
-parse_cpu(const char *text)
-{
-    char *end;
-    long cpu = strtol(text, &end, 10);
-
-    return end == text || *end != '\0' || cpu < 0 || cpu >= CPU_SETSIZE ? -1 : (int)cpu;
-}
-
 int
 main(int argc, char **argv)
 {
@@ -120,7 +91,7 @@ main(int argc, char **argv)
         return 2;
     }
     yields = cpu[0] == cpu[1];
-    rc = pin(cpu[0]);
+    rc = pin(pthread_self(), cpu[0]);
     if (rc == 0)
         rc = pthread_create(&thread, NULL, answer, &cpu[1]);
     if (rc != 0) {

@@ -6,6 +6,8 @@
  *
  * usage: bench-speed CPU...
  */
+#include "cpu.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -31,15 +33,6 @@ struct speed {
 };
 
 static bool over;
-
-static uint64_t
-now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 /** Work that does not wait: sums that do not depend on each other, as many as a core can begin in a cycle or two, and no memory. */
 static void
@@ -82,26 +75,13 @@ static int
 start(struct speed *s)
 {
     const struct sched_param first = { .sched_priority = 1 };
-    cpu_set_t set;
-    int rc;
+    int rc = pthread_create(&s->thread, NULL, sample, s);
 
-    CPU_ZERO(&set);
-    CPU_SET(s->cpu, &set);
-    rc = pthread_create(&s->thread, NULL, sample, s);
     if (rc != 0)
         return rc;
     /* Without the right to it the samples come later when the CPU is busy, and say the same. */
     (void)pthread_setschedparam(s->thread, SCHED_FIFO, &first);
-    return pthread_setaffinity_np(s->thread, sizeof(set), &set);
-}
-
-static int
-parse_cpu(const char *text)
-{
-    char *end;
-    long cpu = strtol(text, &end, 10);
-
-    return end == text || *end != '\0' || cpu < 0 || cpu >= CPU_SETSIZE ? -1 : (int)cpu;
+    return pin(s->thread, s->cpu);
 }
 
 int
