@@ -115,8 +115,7 @@ struct port_queue {
     uint16_t tx_queue_id;
     bool receives;
     bool rest_later; /**< who receives calls port_rx_rest, before which it reads no payload */
-    bool
-        tx_plain; /**< the port takes any frame as it is, and nothing stands between this worker and its own transmit side */
+    bool tx_plain; /**< any frame goes as it is, and this worker's transmit side is its own alone */
     uint16_t tx_count; /**< frames waiting in tx[] */
     struct rte_mbuf *tx[PORT_BURST];
     struct rte_mbuf *

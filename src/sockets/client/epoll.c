@@ -80,7 +80,7 @@ become_nested(struct epset *s, int epfd)
         s->kick_fd = front_hide_fd(s->kick_fd);
         add_member(epfd, s->kick_fd, &s->kick_mark);
     }
-    s->nested = true;
+    __atomic_store_n(&s->nested, true, __ATOMIC_RELAXED);
     if (s->has_queue)
         evq_sleep_begin(&s->q); /* for good: whoever sleeps does not sleep here */
 }
@@ -524,7 +524,6 @@ void
 epoll_forget_sock(struct obj *o)
 {
     struct epset *s = NULL;
-
     uint32_t term;
 
     /* An item that a signal handler had to leave there stays, of no set. */
@@ -587,8 +586,8 @@ set_has_news(const struct epset *s)
 static bool
 set_is_quiet(const struct epset *s)
 {
-    return s->has_queue && !s->nested && !set_has_news(s) && load_acquire(&s->lock) == 0 &&
-           load_relaxed(&s->nb_ready) == 0;
+    return s->has_queue && !__atomic_load_n(&s->nested, __ATOMIC_RELAXED) && !set_has_news(s) &&
+           load_acquire(&s->lock) == 0 && load_relaxed(&s->nb_ready) == 0;
 }
 
 static int
