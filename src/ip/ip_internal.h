@@ -35,7 +35,7 @@
 #define NEIGH_MAX 256u
 #define NEIGH_BUCKETS 512u /**< power of two */
 #define NEIGH_QUEUE                                                                                                    \
-    128u /**< packets that wait for one neighbour; RFC 1122 section 2.3.2.2 asks for at least one, Linux keeps about a hundred */
+    272u /**< packets that wait for one neighbour; RFC 1122 section 2.3.2.2 asks for at least one, Linux's 212,992 bytes keep some 270 SYNs */
 #define NEIGH_NONE UINT16_MAX
 
 /** RFC 4861 section 7.3.2, with ARP in the place of neighbour solicitations. DELAY is left out: a stale entry is probed at its first use. */
@@ -56,7 +56,7 @@ struct neigh {
     uint8_t state; /**< enum neigh_state; changed by neigh_set_state alone */
     uint8_t tries; /**< requests sent in this state */
     struct rte_ether_addr mac; /**< valid in REACHABLE, STALE, PROBE */
-    uint8_t queued; /**< > 0 only in INCOMPLETE */
+    uint16_t queued; /**< > 0 only in INCOMPLETE */
     uint64_t due_us; /**< end of REACHABLE and FAILED; next request in INCOMPLETE and PROBE */
     uint64_t used_us; /**< last packet to it, or its creation: the oldest is recycled first */
     uint64_t confirmed_us; /**< when mac was last learnt or confirmed; 0 = never */

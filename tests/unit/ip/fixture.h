@@ -19,7 +19,7 @@
  */
 
 #define POOL_COUNT 1023u
-#define SENT_MAX 256u
+#define SENT_MAX 512u
 #define FRAME_MAX 66000u
 #define START_US UINT64_C(1000000)
 #define S_US UINT64_C(1000000)
