@@ -70,16 +70,38 @@ need_queue(struct epset *s, int epfd)
         evq_sleep_begin(&s->q);
 }
 
+/* The descriptor by which one who waits is told that the ready list is not empty. */
 static void
-become_nested(struct epset *s, int epfd)
+need_kick(struct epset *s, int epfd)
 {
-    if (s->nested)
+    if (s->kick_fd >= 0)
         return;
     s->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->kick_fd >= 0) {
         s->kick_fd = front_hide_fd(s->kick_fd);
         add_member(epfd, s->kick_fd, &s->kick_mark);
     }
+}
+
+static void
+set_kick(const struct epset *s, bool on)
+{
+    uint64_t n = 1;
+    int saved_errno = errno;
+
+    if (on)
+        (void)!libc()->write(s->kick_fd, &n, sizeof(n));
+    else
+        (void)!libc()->read(s->kick_fd, &n, sizeof(n));
+    errno = saved_errno;
+}
+
+static void
+become_nested(struct epset *s, int epfd)
+{
+    if (s->nested)
+        return;
+    need_kick(s, epfd);
     __atomic_store_n(&s->nested, true, __ATOMIC_RELAXED);
     if (s->has_queue)
         evq_sleep_begin(&s->q); /* for good: whoever sleeps does not sleep here */
@@ -89,16 +111,27 @@ become_nested(struct epset *s, int epfd)
 static void
 show_ready(struct epset *s)
 {
-    uint64_t n = 1;
-    int saved_errno = errno;
+    if (s->nested && s->kick_fd >= 0)
+        set_kick(s, s->nb_ready > 0);
+}
 
-    if (!s->nested || s->kick_fd < 0)
+/*
+ * Who has got events leaves others on the list: those beyond what he asked for, and, level-triggered, his own until he has read. As with Linux the next one who waits is
+ * woken for them. (A nested set's descriptor shows them.)
+ */
+static void
+pass_on(struct epset *s, int epfd)
+{
+    if (load_relaxed(&s->nb_ready) == 0)
         return;
-    if (s->nb_ready > 0)
-        (void)!libc()->write(s->kick_fd, &n, sizeof(n));
-    else
-        (void)!libc()->read(s->kick_fd, &n, sizeof(n));
-    errno = saved_errno;
+    sole_fence(); /* who goes to sleep is counted, and then looks at the list */
+    if (load_relaxed(&s->q.sleepers) == 0 || __atomic_load_n(&s->nested, __ATOMIC_RELAXED) ||
+        !lock_acquire_own(&s->lock))
+        return;
+    need_kick(s, epfd);
+    if (s->kick_fd >= 0)
+        set_kick(s, true);
+    lock_release_own(&s->lock);
 }
 
 /* ---- the ready list --------------------------------------------------------------------------------------------------------- */
@@ -660,7 +693,10 @@ filter(struct epset *s, int epfd, struct epoll_event *ev, int n)
                 drop_member(epfd, s->q.fd);
         } else if (mark == &s->control_mark) {
             drop_member(epfd, front->control_fd);
-        } else if (mark != &s->kick_mark && mark != &s->wake_mark) {
+        } else if (mark == &s->kick_mark) {
+            if (!s->nested)
+                set_kick(s, false);
+        } else if (mark != &s->wake_mark) {
             ev[kept++] = ev[i];
         }
     }
@@ -703,6 +739,13 @@ spun_for(void *set)
     return set_has_news(set);
 }
 
+/* Another thread may have taken what came, and have looked for sleepers before this one was counted. */
+static bool
+may_sleep(const struct epset *s)
+{
+    return !set_has_news(s) && load_relaxed(&s->nb_ready) == 0;
+}
+
 /* Sleep in the kernel's wait, unless something came while we announced it. */
 static int
 sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
@@ -712,7 +755,7 @@ sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uin
 
     if (queue)
         evq_sleep_begin(&s->q);
-    n = ask_kernel(s, epfd, out, max, set_has_news(s) ? 0 : timeout_ms(s, deadline_us), mask);
+    n = ask_kernel(s, epfd, out, max, may_sleep(s) ? timeout_ms(s, deadline_us) : 0, mask);
     if (queue)
         evq_sleep_end(&s->q);
     return n;
@@ -795,6 +838,7 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
     }
     for (;;) {
         if (n > 0) {
+            pass_on(s, epfd);
             if (n == max || ++s->turn % KERNEL_EVERY != 0)
                 return n;
             k = ask_kernel(s, epfd, out + n, max - n, 0, NULL);
@@ -805,6 +849,8 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
         if (k < 0)
             return k;
         n = k < max ? k + collect(s, out + k, max - k) : k;
+        if (n > 0)
+            pass_on(s, epfd);
         if (n > 0 || (deadline_us != WAIT_FOREVER && wait_now_us() >= deadline_us))
             return n;
     }

@@ -42,7 +42,7 @@ struct epset {
     bool inherited; /**< of the parent: to be rebuilt before use */
     bool dead_seen;
     uint32_t turn; /**< counts waits, so that the kernel's members get theirs */
-    int kick_fd; /**< eventfd, readable while the ready list is not empty (nested sets) */
+    int kick_fd; /**< eventfd, -1 until it is needed; readable while the ready list is not empty (nested sets), or until one of several who wait has seen that it is not */
     char queue_mark, control_mark, kick_mark,
         wake_mark; /**< their addresses are our members' data in the kernel's set */
     uint32_t nb_items, max_items;

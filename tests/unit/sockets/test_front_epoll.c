@@ -318,6 +318,48 @@ test_sleepers_are_woken(void **state)
     iso_close(ep);
 }
 
+static void *
+wait_for_one(void *arg)
+{
+    struct epoll_event ev;
+
+    return iso_epoll_wait(*(int *)arg, &ev, 1, 5000) == 1 ? (void *)(uintptr_t)(uint32_t)ev.data.u64 : NULL;
+}
+
+/* Two threads wait on one set, each for one event: neither leaves the other asleep. */
+static void
+test_waiters_share_a_set(void **state)
+{
+    int ep = iso_epoll_create1(0), fds[2] = { fs_connected(SOCK_NONBLOCK), fs_connected(SOCK_NONBLOCK) }, round;
+    struct epoll_event all[4];
+    pthread_t t[2];
+
+    (void)state;
+    add(ep, fds[0], EPOLLIN);
+    add(ep, fds[1], EPOLLIN);
+    for (round = 0; round < 20; round++) {
+        void *got[2];
+        int n = round % 2 + 1; /* level-triggered: one event is for both, until it is read */
+
+        for (int i = 0; i < 2; i++)
+            pthread_create(&t[i], NULL, wait_for_one, &ep);
+        usleep(5000);
+        for (int i = 0; i < n; i++)
+            fs_deliver(fs_slot(fds[i]), buf, 1, 1);
+        for (int i = 0; i < 2; i++)
+            pthread_join(t[i], &got[i]);
+        assert_non_null(got[0]);
+        assert_non_null(got[1]);
+        assert_int_equal(iso_epoll_wait(ep, all, 4, 0), n);
+        for (int i = 0; i < n; i++)
+            assert_int_equal(iso_read(fds[i], buf, 10), 1);
+        assert_int_equal(iso_epoll_wait(ep, all, 4, 0), 0);
+    }
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+    iso_close(ep);
+}
+
 static void
 test_poll_and_select_mixed(void **state)
 {
@@ -387,6 +429,7 @@ main(void)
         cmocka_unit_test_teardown(test_socket_changes_sides_in_a_set, fs_teardown),
         cmocka_unit_test_teardown(test_set_within_a_set, fs_teardown),
         cmocka_unit_test_teardown(test_sleepers_are_woken, fs_teardown),
+        cmocka_unit_test_teardown(test_waiters_share_a_set, fs_teardown),
         cmocka_unit_test_teardown(test_poll_and_select_mixed, fs_teardown),
         cmocka_unit_test(test_the_stack_dies),
     };
