@@ -247,13 +247,12 @@ take_events(struct epset *s)
 static inline uint32_t
 item_events(const struct epitem *it)
 {
-    uint32_t slot = it->sock->slot, wanted = it->ev.events | EPOLLERR | EPOLLHUP;
+    uint32_t slot = it->sock->slot, wanted = it->ev.events | EPOLLERR | EPOLLHUP, events;
 
-    if (sock_is_kernel_again(it->sock))
-        return 0;
     if ((wanted & EPOLLOUT) && !sock_can_write(slot))
         sock_want_space(slot);
-    return sock_events(slot, wanted);
+    events = sock_events(slot, wanted);
+    return events != 0 && !sock_is_kernel_again(it->sock) ? events : 0;
 }
 
 /* What happened before a set became another's member was told to nobody: the list is brought up to what holds now. */
@@ -582,21 +581,19 @@ epoll_released(struct obj *o)
 
 /* ---- epoll_wait ----------------------------------------------------------------------------------------------------------- */
 
-/* Each item that stands on the list is looked at once. The caller holds the lock. */
+/* Each item that stands on the list is looked at once, as far as there is room to report it; the others are the first of the next wait. The caller holds the lock. */
 static int
 report_ready(struct epset *s, struct epoll_event *out, int max)
 {
-    uint32_t left = s->nb_ready;
+    struct epitem *it, *next;
     int n = 0;
 
-    while (left-- > 0 && n < max) {
-        struct epitem *it = s->ready.ready_next;
+    for (it = s->ready.ready_next; it != &s->ready && n < max; it = next) {
         uint32_t events = item_events(it);
 
-        /* Level-triggered: looked at again by the next wait. */
-        if (events != 0 && !(it->ev.events & (EPOLLONESHOT | EPOLLET)) && !sock_is_dead_listener(it->sock))
-            epset_keep_ready(s, it);
-        else
+        next = it->ready_next;
+        /* Level-triggered: it stays where it is, for the next wait to look at. */
+        if (events == 0 || (it->ev.events & (EPOLLONESHOT | EPOLLET)) || sock_is_dead_listener(it->sock))
             epset_pop_ready(s, it);
         if (events == 0)
             continue;
@@ -605,6 +602,7 @@ report_ready(struct epset *s, struct epoll_event *out, int max)
         if (it->ev.events & EPOLLONESHOT)
             it->off = true;
     }
+    epset_begin_at(s, it);
     show_ready(s);
     return n;
 }

@@ -210,10 +210,15 @@ epset_push_ready(struct epset *s, struct epitem *it)
 }
 
 void
-epset_keep_ready(struct epset *s, struct epitem *it)
+epset_begin_at(struct epset *s, struct epitem *it)
 {
-    unlink_ready(it);
-    link_last(s, it);
+    if (it == &s->ready)
+        return;
+    unlink_ready(&s->ready);
+    s->ready.ready_next = it;
+    s->ready.ready_prev = it->ready_prev;
+    it->ready_prev->ready_next = &s->ready;
+    it->ready_prev = &s->ready;
 }
 
 void

@@ -65,8 +65,8 @@ struct epitem *epset_add(struct epset *s, int epfd, int fd, struct obj *sock, co
 void epset_remove(struct epset *s, struct epitem *it);
 void epset_push_ready(struct epset *s, struct epitem *it);
 void epset_pop_ready(struct epset *s, struct epitem *it);
-/** One that is ready goes behind the others, without a moment in which nb_ready counts it not. */
-void epset_keep_ready(struct epset *s, struct epitem *it);
+/** The ready list begins at this item: those before it go behind the others. &s->ready: it stays as it is. */
+void epset_begin_at(struct epset *s, struct epitem *it);
 void epset_push_all(struct epset *s);
 /** Items of this set for a socket go to the ready list; false if there is none. */
 bool epset_push_sock(struct epset *s, struct obj *sock);

@@ -78,6 +78,42 @@ test_level_triggered(void **state)
     iso_close(ep);
 }
 
+/* Who has room for one event is told of each that is ready in turn, and of one that comes later behind them. */
+static void
+test_all_have_their_turn(void **state)
+{
+    int ep = iso_epoll_create1(0), fds[4];
+    struct epoll_event ev[4];
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        fds[i] = fs_connected(SOCK_NONBLOCK);
+        add(ep, fds[i], EPOLLIN);
+    }
+    expect_none(ep);
+    for (unsigned i = 0; i < 3; i++)
+        fs_deliver(fs_slot(fds[i]), buf, 1, 1);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(iso_epoll_wait(ep, ev, 1, 0), 1);
+        assert_int_equal((int)ev[0].data.u64, fds[i % 3]);
+    }
+    /* 2, 0, 1 are in line. */
+    fs_deliver(fs_slot(fds[3]), buf, 1, 1);
+    assert_int_equal(iso_read(fds[0], buf, 1), 1);
+    assert_int_equal(iso_epoll_wait(ep, ev, 2, 0), 2);
+    assert_int_equal((int)ev[0].data.u64, fds[2]);
+    assert_int_equal((int)ev[1].data.u64, fds[1]);
+    assert_int_equal(iso_epoll_wait(ep, ev, 2, 0), 2);
+    assert_int_equal((int)ev[0].data.u64, fds[3]);
+    assert_int_equal((int)ev[1].data.u64, fds[2]);
+    assert_int_equal(iso_epoll_wait(ep, ev, 4, 0), 3);
+    assert_int_equal((int)ev[0].data.u64, fds[1]);
+    assert_int_equal((int)ev[2].data.u64, fds[2]);
+    for (unsigned i = 0; i < 4; i++)
+        iso_close(fds[i]);
+    iso_close(ep);
+}
+
 static void
 test_edge_triggered(void **state)
 {
@@ -418,6 +454,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_level_triggered, fs_teardown),
+        cmocka_unit_test_teardown(test_all_have_their_turn, fs_teardown),
         cmocka_unit_test_teardown(test_edge_triggered, fs_teardown),
         cmocka_unit_test_teardown(test_oneshot, fs_teardown),
         cmocka_unit_test_teardown(test_ends_and_errors, fs_teardown),
