@@ -118,7 +118,8 @@ events_unsubscribe_all(struct net *net, struct app *app, uint32_t slot)
 
 /* ---- queues ------------------------------------------------------------------------------------------------------------- */
 
-static void
+/* Apart, so that who is alone need save no registers for it. */
+static __rte_noinline void
 touch(struct net *net, struct app *app, uint32_t queue)
 {
     struct eventq *q = &app->evq[queue];
@@ -133,12 +134,13 @@ touch(struct net *net, struct app *app, uint32_t queue)
 }
 
 /* `head` is the application's word and serves two comparisons only: a lie makes it miss or repeat its own events. */
-static void
+static __rte_noinline void
 append(struct net *net, struct app *app, uint32_t slot, struct sub *sub)
 {
     struct eventq *q = &app->evq[sub->queue];
     struct shm_back_eventq *b = &app->back_evq[sub->queue];
-    uint32_t head = shm_load(&app->front_evq[sub->queue].head);
+    const struct shm_front_eventq *f = &app->front_evq[sub->queue];
+    uint32_t head = shm_load(&f->head);
 
     if (sub->queued && (int32_t)(sub->position - head) > 0)
         return; /* stands there and has not been taken: whoever takes it will see this change too */
@@ -152,7 +154,9 @@ append(struct net *net, struct app *app, uint32_t slot, struct sub *sub)
         sub->queued = true;
         counter_inc(net->ctr, CTR_SOCK_EVENTS);
     }
-    touch(net, app, sub->queue);
+    /* Where no other thread is about to sleep, who sleeps is known now; who will looks at the queue first. */
+    if (!net->alone || shm_load(&f->sleeping) != 0)
+        touch(net, app, sub->queue);
 }
 
 void

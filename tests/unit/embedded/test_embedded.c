@@ -658,6 +658,59 @@ test_beyond_the_limit(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
 }
 
+/* However it is asked for, and behind the bytes; the other direction goes on. */
+static void
+test_the_end_of_the_stream(void **state)
+{
+    int fds[2];
+    char buf[8];
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_send(fds[0], "bytes", 5, 0), 5);
+    assert_int_equal(iso_shutdown(fds[0], SHUT_WR), 0);
+    await(fds[1], POLLRDHUP);
+    assert_int_equal(iso_recv(fds[1], buf, 3, 0), 3);
+    assert_int_equal(iso_recv(fds[1], buf, 0, 0), 0);
+    assert_int_equal(iso_recv(fds[1], buf, sizeof(buf), 0), 2);
+    assert_int_equal(iso_recv(fds[1], buf, sizeof(buf), 0), 0);
+    assert_int_equal(iso_recv(fds[1], buf, sizeof(buf), MSG_DONTWAIT), 0);
+    assert_int_equal(iso_recv(fds[1], buf, sizeof(buf), MSG_PEEK), 0);
+    assert_int_equal(iso_read(fds[1], buf, sizeof(buf)), 0);
+    assert_int_equal(iso_send(fds[1], "back", 4, 0), 4);
+    assert_int_equal(iso_recv(fds[0], buf, sizeof(buf), 0), 4);
+    assert_int_equal(iso_recv(fds[0], buf, sizeof(buf), MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
+/* A set in a set shows its events by a descriptor, which somebody always sleeps on, for all that the thread alone knows. */
+static void
+test_set_within_a_set(void **state)
+{
+    int fds[2], outer = iso_epoll_create1(EPOLL_CLOEXEC), inner = iso_epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event ev = { .events = EPOLLIN };
+    char byte;
+
+    (void)state;
+    make_pair(fds);
+    assert_int_equal(iso_epoll_ctl(inner, EPOLL_CTL_ADD, fds[1], &ev), 0);
+    assert_int_equal(iso_epoll_ctl(outer, EPOLL_CTL_ADD, inner, &ev), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(iso_epoll_wait(outer, &ev, 1, 0), 0);
+        assert_int_equal(iso_send(fds[0], "x", 1, 0), 1);
+        assert_int_equal(iso_epoll_wait(outer, &ev, 1, PATIENCE_MS), 1);
+        assert_int_equal(iso_epoll_wait(inner, &ev, 1, 0), 1);
+        assert_int_equal(iso_recv(fds[1], &byte, 1, 0), 1);
+        assert_int_equal(iso_epoll_wait(inner, &ev, 1, 0), 0);
+    }
+    iso_close(outer);
+    iso_close(inner);
+    iso_close(fds[0]);
+    iso_close(fds[1]);
+}
+
 /* What had arrived may be read, in pieces too, after the stack has gone. */
 static void
 test_reading_after_the_end(void **state)
@@ -724,10 +777,14 @@ main(int argc, char **argv)
     };
     const struct CMUnitTest of_one_thread[] = {
         cmocka_unit_test(test_blocking_calls),
+        cmocka_unit_test(test_the_end_of_the_stream),
+        cmocka_unit_test(test_set_within_a_set),
         cmocka_unit_test(test_reading_after_the_end),
     };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocking_calls),
+        cmocka_unit_test(test_the_end_of_the_stream),
+        cmocka_unit_test(test_set_within_a_set),
         cmocka_unit_test(test_closed_listeners_leave_their_port),
         cmocka_unit_test(test_timeouts_end_waits),
         cmocka_unit_test(test_bulk_over_epoll),
