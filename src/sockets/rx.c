@@ -51,13 +51,19 @@ free_first(struct stack *s, struct sock *sk)
 
 /* ---- from the engine --------------------------------------------------------------------------------------------------- */
 
+static inline bool
+may_coalesce(const struct sock *sk, uint32_t n_bytes)
+{
+    return sk->rx_growing != PKTPOOL_NO_BUF && n_bytes <= COALESCE_BYTES;
+}
+
 static bool
 coalesce(struct stack *s, struct sock *sk, const struct rte_mbuf *m, const struct tcp_data *data)
 {
     struct shm_segment *last;
     uint32_t end;
 
-    if (sk->rx_growing == PKTPOOL_NO_BUF || data->len > COALESCE_BYTES)
+    if (!may_coalesce(sk, data->len))
         return false;
     last = segment_of(s, sk->rx_last);
     end = SEGMENT_OFF + last->data_off + last->n_bytes;
@@ -70,7 +76,7 @@ coalesce(struct stack *s, struct sock *sk, const struct rte_mbuf *m, const struc
     return true;
 }
 
-static void
+static inline __attribute__((always_inline)) void
 append(struct stack *s, struct sock *sk, struct rte_mbuf *m, const struct tcp_data *data)
 {
     *segment_of(s, data->buf) = (struct shm_segment){ .data_off = (uint32_t)(m->data_off + data->off) - SEGMENT_OFF,
@@ -147,6 +153,33 @@ nobody_reads(const struct sock *sk)
     return (sock_flags(sk) & SOCK_CLOSING) || (sock_flags(sk) & both) == both;
 }
 
+/* What all applications have is judged once for a burst, which may bring one to its limit if they have nearly as much together. */
+static inline void
+delivered(struct stack *s, struct sock *sk, uint32_t n_bytes)
+{
+    sk->rx_delivered += n_bytes;
+    sock_mark(s, sk, DIRTY_TRAIN);
+    if (unlikely(!s->rx_roomy) && app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2)
+        limit_app(s, sk);
+}
+
+/* Where little comes behind other bytes, nobody reads, or others may be at the socket. Apart, so that the usual segment need not save registers for it. */
+static __rte_noinline void
+deliver_otherwise(struct stack *s, struct sock *sk, struct rte_mbuf *m, struct tcp_data data)
+{
+    sock_lock(s, sk);
+    if (unlikely(nobody_reads(sk))) {
+        refuse(s, sk, m);
+    } else {
+        if (coalesce(s, sk, m, &data))
+            rte_pktmbuf_free(m);
+        else
+            append(s, sk, m, &data);
+        delivered(s, sk, data.len);
+    }
+    sock_unlock(s, sk);
+}
+
 void
 rx_on_deliver(void *ctx, tcp_user user, struct tcp_data data)
 {
@@ -156,23 +189,12 @@ rx_on_deliver(void *ctx, tcp_user user, struct tcp_data data)
 
     if (unlikely(data.len == 0)) {
         rte_pktmbuf_free(m);
-        return;
-    }
-    sock_lock(s, sk);
-    if (unlikely(nobody_reads(sk))) {
-        refuse(s, sk, m);
-        sock_unlock(s, sk);
-        return;
-    }
-    if (coalesce(s, sk, m, &data))
-        rte_pktmbuf_free(m);
-    else
+    } else if (unlikely(s->sock_locks || nobody_reads(sk)) || may_coalesce(sk, data.len)) {
+        deliver_otherwise(s, sk, m, data);
+    } else {
         append(s, sk, m, &data);
-    sk->rx_delivered += data.len;
-    sock_mark(s, sk, DIRTY_TRAIN);
-    if (unlikely(app_rx_bufs(sk->app) > pktpool_budget(s->pool) / 2))
-        limit_app(s, sk);
-    sock_unlock(s, sk);
+        delivered(s, sk, data.len);
+    }
 }
 
 void

@@ -339,10 +339,11 @@ continues(const struct tcp_in *in, const struct tcp_in *next)
 static void
 judge_memory(struct stack *s)
 {
-    uint32_t budget = pktpool_budget(s->pool);
+    uint32_t budget = pktpool_budget(s->pool), in_use = host_rx_bufs(s->host);
 
-    s->env.mem_pressure = host_rx_bufs(s->host) > budget / 4 * 3;
-    s->env.mem_exhausted = host_rx_bufs(s->host) > budget / 2 && rte_mempool_avail_count(s->pool->rx) < budget / 8;
+    s->env.mem_pressure = in_use > budget / 4 * 3;
+    s->env.mem_exhausted = in_use > budget / 2 && rte_mempool_avail_count(s->pool->rx) < budget / 8;
+    s->rx_roomy = in_use + 2 * PORT_BURST <= budget / 2;
 }
 
 /* The shared words that a segment for the socket changes, or that the end of the pass looks at. */
