@@ -287,6 +287,7 @@ struct stack {
 };
 
 #define NET_TX_SPARE 32u /**< transmit buffers taken from the pool in one go */
+#define NET_RX_DONE 32u /**< receive buffers given back to it in one go */
 
 /** The worker's side: its queue pair, internet layer, counters, and what it has to tell others when its pass ends. Nothing in it is shared. */
 struct net {
@@ -299,6 +300,8 @@ struct net {
     struct stack *view; /**< this worker's part of a shared domain; NULL = domains are not shared */
     struct rte_mbuf *tx_spare[NET_TX_SPARE]; /**< empty, for the next segments */
     unsigned nb_tx_spare;
+    struct rte_mbuf *rx_done[NET_RX_DONE]; /**< read by applications: for the pool, when the pass ends at the latest */
+    unsigned nb_rx_done;
     uint64_t now_us; /**< of the pass */
     uint64_t timers_tick; /**< of the wheels: when the domains' deadlines were last looked at */
     int32_t rx_bufs; /**< as app.rx_bufs, over all applications */
@@ -643,6 +646,9 @@ uint32_t rx_publish(struct stack *s, struct sock *sk);
 
 /** The application has moved rx_head: free buffers, open the window. */
 void rx_take(struct stack *s, struct sock *sk);
+
+/** Buffers that were freed in this pass go to the pool. */
+void rx_give_back(struct net *net);
 
 /** Open the windows of its squeezed sockets in this domain. */
 void rx_relax(struct stack *s, struct app *app);

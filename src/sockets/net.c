@@ -86,6 +86,7 @@ net_destroy(struct net *net)
         return;
     handover_destroy(net);
     rte_pktmbuf_free_bulk(net->tx_spare, net->nb_tx_spare);
+    rte_pktmbuf_free_bulk(net->rx_done, net->nb_rx_done);
     if (net->ip != NULL)
         ip_destroy(net->ip);
     port_queue_fini(&net->queue);
@@ -200,6 +201,8 @@ net_begin(struct net *net)
 void
 net_pause(struct net *net)
 {
+    if (net->nb_rx_done > 0)
+        rx_give_back(net);
     if (net->host->nb_nets > 1)
         lock_give(&net->pass);
 }
@@ -404,6 +407,8 @@ net_end(struct net *net, uint64_t now_us)
     }
     if (net->nb_wakes + net->nb_touched > 0)
         net_wake_all(net);
+    if (net->nb_rx_done > 0)
+        rx_give_back(net);
     port_flush(&net->queue, now_us);
     if (h->nb_nets > 1) {
         handover_ring_bells(net);

@@ -43,10 +43,21 @@ take_first(struct stack *s, struct sock *sk)
 }
 
 /* The first of the list, which has been published. It is of our own pool, single, and nobody else refers to it: rx_own saw to that. */
-static void
+static inline void
 free_first(struct stack *s, struct sock *sk)
 {
-    rte_mbuf_raw_free(take_first(s, sk));
+    struct net *net = s->net;
+
+    net->rx_done[net->nb_rx_done++] = take_first(s, sk);
+    if (net->nb_rx_done == NET_RX_DONE)
+        rx_give_back(net);
+}
+
+void
+rx_give_back(struct net *net)
+{
+    rte_mempool_put_bulk(net->host->pool->rx, (void **)net->rx_done, net->nb_rx_done);
+    net->nb_rx_done = 0;
 }
 
 /* ---- from the engine --------------------------------------------------------------------------------------------------- */
