@@ -518,7 +518,10 @@ struct sock *sock_in(const struct stack *s, const struct app *app, uint32_t slot
 static inline struct sock *
 sock_of_ref(const struct stack *s, uint64_t ref)
 {
-    return ref == 0 || (ref & SLOT_TRANSIT) || ref >> 32 != s->number ? NULL : &s->socks[(uint32_t)ref];
+    /* Of another domain: 2^32 and more; on its way: SLOT_TRANSIT. */
+    uint64_t index = ref - ((uint64_t)s->number << 32);
+
+    return index - 1 < SLOT_TRANSIT - 1 ? &s->socks[index] : NULL;
 }
 
 /** What the socket in a slot has more, whichever domain it lives in. Any worker; to read words that may be changing. */

@@ -592,12 +592,11 @@ execute(struct stack *s, struct app *app, uint32_t slot, struct sock *sk, const 
     return in_use ? command_table[cmd->op](s, sk, cmd) : -EBADF;
 }
 
-/* Without a socket nobody marks the slot dirty: wake by hand, as an -EBADF has no cost worth batching. */
+/* sk: as for execute. Without a socket nobody marks the slot dirty: wake by hand, as an -EBADF has no cost worth batching. */
 static void
-finish_command(struct stack *s, struct app *app, uint32_t slot, uint32_t number, int result)
+finish_command(struct stack *s, struct app *app, uint32_t slot, struct sock *sk, uint32_t number, int result)
 {
     struct shm_back_sock *b = &app->back[slot];
-    struct sock *sk = sock_in(s, app, slot);
 
     counter_inc(s->ctr, CTR_SOCK_COMMANDS);
     b->cmd_result[number % SHM_CMDS] = result;
@@ -646,7 +645,7 @@ accept_anywhere(struct stack *s, struct sock *sk, const struct shm_cmd *cmd, boo
 
 /* What changes which sockets, connections and ports there are has the table for itself. */
 static int
-execute_shared(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd)
+execute_shared(struct stack *s, struct app *app, uint32_t slot, struct sock *sk, const struct shm_cmd *cmd)
 {
     bool table =
         cmd->op != SHM_OP_NOP && cmd->op != SHM_OP_INFO && cmd->op != SHM_OP_SUBSCRIBE && cmd->op != SHM_OP_UNSUBSCRIBE;
@@ -654,7 +653,7 @@ execute_shared(struct stack *s, struct app *app, uint32_t slot, const struct shm
 
     if (table)
         table_take(s);
-    rc = execute(s, app, slot, sock_in(s, app, slot), cmd);
+    rc = execute(s, app, slot, sk, cmd);
     if (table)
         table_give(s);
     return rc;
@@ -662,13 +661,10 @@ execute_shared(struct stack *s, struct app *app, uint32_t slot, const struct shm
 
 /* Execute it if that can be done here and now. */
 static int
-try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cmd *cmd, bool all)
+try_command(struct stack *s, struct app *app, uint32_t slot, struct sock *sk, const struct shm_cmd *cmd, bool all)
 {
-    struct sock *sk;
-
     if (s->shared != NULL)
-        return execute_shared(s, app, slot, cmd);
-    sk = sock_in(s, app, slot);
+        return execute_shared(s, app, slot, sk, cmd);
     if (s->host->nb_stacks == 1 || sk == NULL || (sock_flags(sk) & SOCK_CLOSING))
         return execute(s, app, slot, sk, cmd);
     if (cmd->op == SHM_OP_ACCEPT && sock_spread(s, sk) != NULL)
@@ -676,10 +672,12 @@ try_command(struct stack *s, struct app *app, uint32_t slot, const struct shm_cm
     return execute(s, app, slot, sk, cmd);
 }
 
-static void
+/* A socket is not freed between its commands, only when what is dirty is worked off; a shared domain's slot is locked. So it is looked for where there was none. */
+static inline __attribute__((always_inline)) void
 run_commands(struct stack *s, struct app *app, uint32_t slot, uint32_t head, bool all)
 {
     const struct shm_front_sock *f = &app->front[slot];
+    struct sock *sk = sock_in(s, app, slot);
 
     for (uint32_t done = app->back[slot].cmd_done; done != head; done++) {
         struct shm_cmd cmd;
@@ -688,10 +686,12 @@ run_commands(struct stack *s, struct app *app, uint32_t slot, uint32_t head, boo
         memcpy(&cmd, &f->cmd[done % SHM_CMDS], sizeof(cmd));
         /* From here on the copy counts: the compiler may not read the application's memory a second time. */
         __asm__ volatile("" : "+m"(cmd));
-        rc = try_command(s, app, slot, &cmd, all);
+        rc = try_command(s, app, slot, sk, &cmd, all);
         if (rc == COMMAND_PENDING)
             return;
-        finish_command(s, app, slot, done, rc);
+        if (sk == NULL)
+            sk = sock_in(s, app, slot);
+        finish_command(s, app, slot, sk, done, rc);
     }
 }
 
@@ -780,7 +780,7 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
     struct sock *sk = sock_of_ref(s, ref);
     uint32_t head;
 
-    if (unlikely(ref & SLOT_TRANSIT))
+    if (unlikely(sk == NULL && (ref & SLOT_TRANSIT)))
         return; /* its arrival looks for what was asked meanwhile */
     shm_store(&b->serviced, shm_load(&f->notified));
     if (!s->net->alone)
@@ -807,7 +807,7 @@ commands_service(struct stack *s, struct app *app, uint32_t slot, bool all)
 void
 commands_done(struct stack *s, struct app *app, uint32_t slot, int result)
 {
-    finish_command(s, app, slot, app->back[slot].cmd_done, result);
+    finish_command(s, app, slot, sock_in(s, app, slot), app->back[slot].cmd_done, result);
     commands_service(s, app, slot, false);
 }
 
@@ -822,6 +822,6 @@ commands_accepted(struct stack *s, struct app *app, uint32_t slot)
     sp->waiting = 0;
     /* -EAGAIN: someone else was first there; the command is looked at again. */
     if (sp->result != -EAGAIN)
-        finish_command(s, app, slot, app->back[slot].cmd_done, sp->result);
+        finish_command(s, app, slot, sk, app->back[slot].cmd_done, sp->result);
     commands_service(s, app, slot, false);
 }

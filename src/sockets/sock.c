@@ -510,7 +510,7 @@ flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
         dirty |= flush_acked(s, sk, b);
     if (dirty & (DIRTY_TRAIN | DIRTY_READ))
         dirty |= flush_received(s, sk);
-    if ((dirty & DIRTY_READ) && (sock_flags(sk) & SOCK_LISTENER)) {
+    if (unlikely(sock_flags(sk) & SOCK_LISTENER) && (dirty & DIRTY_READ)) {
         table_take(s);
         flush_ready(s, sk);
         table_give(s);
