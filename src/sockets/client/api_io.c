@@ -133,9 +133,9 @@ recv_at_once(int fd, void *buf, size_t n, int flags, struct obj **o)
 
     *o = fd_enter_stack(fd, &term);
     if (*o == NULL)
-        return 0;
+        return -1;
     got = sock_recv_at_once((*o)->slot, buf, n, flags);
-    if (FRONT_LIKELY(got > 0))
+    if (FRONT_LIKELY(got >= 0))
         fd_leave(*o, term);
     else
         sole_leave(term);
@@ -201,7 +201,7 @@ iso_read(int fd, void *buf, size_t n)
     struct obj *o;
     ssize_t got = recv_at_once(fd, buf, n, 0, &o);
 
-    return FRONT_LIKELY(got > 0) ? got : read_long(o, fd, buf, n);
+    return FRONT_LIKELY(got >= 0) ? got : read_long(o, fd, buf, n);
 }
 
 ssize_t
@@ -220,7 +220,7 @@ iso_recv(int fd, void *buf, size_t n, int flags)
     struct obj *o;
     ssize_t got = recv_at_once(fd, buf, n, flags, &o);
 
-    return FRONT_LIKELY(got > 0) ? got : recv_long(o, fd, buf, n, flags);
+    return FRONT_LIKELY(got >= 0) ? got : recv_long(o, fd, buf, n, flags);
 }
 
 /* A connected TCP socket names no sender. */

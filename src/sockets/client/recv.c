@@ -262,6 +262,14 @@ take_inside(uint32_t slot, struct shm_front_sock *f, const struct shm_back_sock 
     return (ssize_t)all;
 }
 
+/* As why_empty, which says more. */
+static inline bool
+is_at_end(const struct shm_back_sock *b, const struct slot_hot *h)
+{
+    return (load_acquire(&b->status) & SHM_ST_FIN) && !load_relaxed(&front->dead) && load_acquire(&b->rx_held) == 0 &&
+           load_acquire(&b->rx_tail) == load_relaxed(&h->rx_pos);
+}
+
 ssize_t
 sock_recv_at_once(uint32_t slot, void *buf, size_t n, int flags)
 {
@@ -273,11 +281,11 @@ sock_recv_at_once(uint32_t slot, void *buf, size_t n, int flags)
     ssize_t got;
 
     if (FRONT_UNLIKELY(unusual != 0 || buf == NULL))
-        return 0;
+        return -1;
     lock_take_inside(&h->lock);
     got = take_inside(slot, f, b, buf, n);
     lock_release_inside(&h->lock);
-    return got > 0 ? got : 0;
+    return FRONT_LIKELY(got > 0) || is_at_end(b, h) ? got : -1;
 }
 
 /* In this order: bytes that are shown leave rx_held after they have come to rx_tail. */

@@ -128,7 +128,7 @@ int sock_commit(struct obj *o, size_t n, int flags);
 
 /** Returns bytes, 0 at the end of the stream, or -errno. flags: MSG_*. */
 ssize_t sock_recvv(struct obj *o, const struct iovec *iov, size_t iovcnt, int flags);
-/** The usual one: what is there. Inside (sole.h); 0: nothing was taken. */
+/** The usual one: what is there, or 0 at the end of the stream. Inside (sole.h); negative: nothing was taken. */
 ssize_t sock_recv_at_once(uint32_t slot, void *buf, size_t n, int flags);
 /** Where the stream's next bytes lie, as iso_recv_borrow; they stay until sock_return, or a read. */
 ssize_t sock_borrow(struct obj *o, struct iovec *iov, int *iovcnt, int flags);
