@@ -290,8 +290,9 @@ local_notify(uint32_t slot)
     wake_others(seat);
 }
 
+/* The domains' own time does not go back for the last pass's. */
 static void
-local_serve(uint32_t slot)
+local_serve(uint32_t slot, bool timed)
 {
     struct seat *seat = own_seat();
     uint32_t term;
@@ -300,7 +301,7 @@ local_serve(uint32_t slot)
     if (!take_seat(seat, &term))
         return;
     net_begin(seat->net);
-    app_serve(seat->net, seat->of->e->app, &slot, 1, clock_now_us());
+    app_serve(seat->net, seat->of->e->app, &slot, 1, timed ? clock_now_us() : seat->passed_at_us);
     net_pause(seat->net);
     leave_seat(seat, term);
 }

@@ -56,11 +56,12 @@ own_notify(uint32_t slot)
 }
 
 static void
-own_serve(uint32_t slot)
+own_serve(uint32_t slot, bool timed)
 {
     struct net *net = host_net(lan.node[0].host, 0);
     uint32_t term = sole_enter();
 
+    (void)timed;
     net_set_alone(net, term != SOLE_NOBODY);
     app_serve(net, own.app, &slot, 1, lan.now_us);
     if (term != SOLE_NOBODY)

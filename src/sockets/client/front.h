@@ -57,8 +57,8 @@ extern __thread bool front_joined;
 struct front_local {
     /** The socket has something for the stack, which the next pass takes. The caller holds the socket's lock. */
     void (*notify)(uint32_t slot);
-    /** Serve the socket now: a command waits there, and somebody for its result. */
-    void (*serve)(uint32_t slot);
+    /** Serve the socket now: a command waits there, and somebody for its result. timed: what time it is matters; else the clock need not be read. */
+    void (*serve)(uint32_t slot, bool timed);
     /** One pass of the stack, unless another thread is in one. */
     void (*pass)(void);
     /** A call that does not wait found nothing: a pass if the last one was long ago, for programs that only try. */

@@ -185,13 +185,20 @@ command_post(uint32_t slot, uint32_t n, const struct shm_cmd *cmd, bool wait, ui
     return 0;
 }
 
+/* Nothing is sent by these, nor a timer armed: neither on a fresh socket nor on a listener. */
+static bool
+is_timed(enum shm_op op)
+{
+    return op != SHM_OP_OPEN && op != SHM_OP_ACCEPT;
+}
+
 static int
-command_result(uint32_t slot, uint32_t n)
+command_result(uint32_t slot, uint32_t n, enum shm_op op)
 {
     int rc;
 
     if (front->local != NULL)
-        front->local->serve(slot);
+        front->local->serve(slot, is_timed(op));
     rc = all_commands_done(slot) ? 0 : wait_sock(slot, WAIT_CMD, all_commands_done, WAIT_FOREVER);
     return rc != 0 ? rc : __atomic_load_n(&back_sock(slot)->cmd_result[n % SHM_CMDS], __ATOMIC_RELAXED);
 }
@@ -210,7 +217,7 @@ command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
     rc = command_post(slot, n, cmd, wait, &term);
     if (rc == 0 && wait) {
         lock_stay_outside(&term);
-        rc = command_result(slot, n);
+        rc = command_result(slot, n, (enum shm_op)cmd->op);
     }
     lock_release_brief(lock, term);
     return rc;

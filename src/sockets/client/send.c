@@ -349,7 +349,7 @@ wait_until_serviced(uint32_t slot)
     unsigned i;
 
     if (front->local != NULL && mark_is_pending(slot))
-        front->local->serve(slot);
+        front->local->serve(slot, true);
     for (i = 1;
          front->local == NULL && load_acquire(&back_sock(slot)->serviced) != load_relaxed(&front_sock(slot)->notified);
          i++) {
