@@ -505,7 +505,6 @@ flush_words(struct stack *s, struct sock *sk, uint32_t dirty)
 {
     struct shm_back_sock *b = sock_back(sk);
 
-    dirty &= ~DIRTY_SPACE;
     if (dirty & DIRTY_ACKED)
         dirty |= flush_acked(s, sk, b);
     if (dirty & (DIRTY_TRAIN | DIRTY_READ))

@@ -164,10 +164,8 @@ command_has_room(uint32_t slot)
 
 /* As number n, within *term. */
 static int
-command_post(uint32_t slot, uint32_t n, const struct shm_cmd *cmd, bool wait, uint32_t *term)
+command_post(uint32_t slot, struct shm_front_sock *f, uint32_t n, const struct shm_cmd *cmd, bool wait, uint32_t *term)
 {
-    struct shm_front_sock *f = front_sock(slot);
-
     if (FRONT_UNLIKELY(!command_has_room(slot))) {
         lock_stay_outside(term);
         int rc = wait_sock(slot, WAIT_CMD, command_has_room, WAIT_FOREVER);
@@ -206,15 +204,16 @@ command_result(uint32_t slot, uint32_t n, enum shm_op op)
 int
 command_run(uint32_t slot, const struct shm_cmd *cmd, bool wait)
 {
-    uint32_t *lock = &slot_claim(front_sock(slot))->cmd_lock, n, term;
+    struct shm_front_sock *f = front_sock(slot);
+    uint32_t *lock = &slot_claim(f)->cmd_lock, n, term;
     int rc;
 
     if (load_relaxed(&front->dead))
         return -ENETDOWN;
     if (!lock_acquire_brief(lock, &term))
         return -EDEADLK;
-    n = load_relaxed(&front_sock(slot)->cmd_head);
-    rc = command_post(slot, n, cmd, wait, &term);
+    n = load_relaxed(&f->cmd_head);
+    rc = command_post(slot, f, n, cmd, wait, &term);
     if (rc == 0 && wait) {
         lock_stay_outside(&term);
         rc = command_result(slot, n, (enum shm_op)cmd->op);

@@ -37,16 +37,14 @@ recv_notice_carried(uint32_t slot)
         notice.held = false;
 }
 
-void
-recv_flush_notice(void)
+/* Apart: most waits have none. */
+static __attribute__((noinline)) void
+flush_held(void)
 {
-    struct shm_front_sock *f;
     uint32_t slot = notice.slot;
+    struct shm_front_sock *f = front_sock(slot);
 
-    if (!notice.held)
-        return;
     notice.held = false;
-    f = front_sock(slot);
     /* In a handler that interrupted the holder: the holder's own call has a notice of its own to decide on. */
     if (!lock_acquire_own(&slot_hot(f)->lock))
         return;
@@ -55,6 +53,13 @@ recv_flush_notice(void)
         notify_stack(slot);
     }
     lock_release_own(&slot_hot(f)->lock);
+}
+
+void
+recv_flush_notice(void)
+{
+    if (FRONT_UNLIKELY(notice.held))
+        flush_held();
 }
 
 /* The caller holds the lock and has just moved rx_head. */
