@@ -648,7 +648,17 @@ void rx_on_release(void *ctx, tcp_buf buf);
 uint32_t rx_publish(struct stack *s, struct sock *sk);
 
 /** The application has moved rx_head: free buffers, open the window. */
-void rx_take(struct stack *s, struct sock *sk);
+void rx_take_to(struct stack *s, struct sock *sk, uint32_t head);
+
+/** The same if it has. f: its words of the front region. */
+static inline void
+rx_take(struct stack *s, struct sock *sk, const struct shm_front_sock *f)
+{
+    uint32_t head = shm_load(&f->rx_head);
+
+    if (head != sk->rx_taken)
+        rx_take_to(s, sk, head);
+}
 
 /** Buffers that were freed in this pass go to the pool. */
 void rx_give_back(struct net *net);
@@ -673,8 +683,18 @@ void tx_on_emit(void *ctx, const struct tcp_out *out, uint64_t now_us);
 /** A part of the socket's transmit stream was sent. */
 void tx_on_sent(struct stack *s, struct sock *sk, uint32_t pos, uint32_t n_bytes);
 
-/** The application may have moved tx_tail: tell the engine. ending: the close that follows at once takes the last segment along with its FIN. */
-void tx_take(struct stack *s, struct sock *sk, bool ending);
+/** The application has moved tx_tail: tell the engine. ending: the close that follows at once takes the last segment along with its FIN. */
+void tx_take_to(struct stack *s, struct sock *sk, uint32_t tail, bool ending);
+
+/** The same if it has. f: as for rx_take. */
+static inline void
+tx_take(struct stack *s, struct sock *sk, const struct shm_front_sock *f, bool ending)
+{
+    uint32_t tail = shm_load(&f->tx_tail);
+
+    if (tail != sk->tx_tail)
+        tx_take_to(s, sk, tail, ending);
+}
 
 /* ---- commands.c ------------------------------------------------------------------------------------------------------------------------ */
 

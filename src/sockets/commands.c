@@ -742,7 +742,7 @@ take_bytes(struct stack *s, struct sock *sk, const struct shm_front_sock *f, uin
         if (sk == NULL || (sock_flags(sk) & SOCK_CLOSING))
             return false;
     }
-    tx_take(s, sk, closes);
+    tx_take(s, sk, f, closes);
     return true;
 }
 
@@ -755,7 +755,7 @@ service_commands(struct stack *s, struct app *app, uint32_t slot, struct sock *s
     const struct spread *sp;
 
     if (in_use) {
-        rx_take(s, sk);
+        rx_take(s, sk, f);
         in_use = take_bytes(s, sk, f, head, all);
     }
     if (unlikely(head - app->back[slot].cmd_done > SHM_CMDS)) {
@@ -791,8 +791,8 @@ service(struct stack *s, struct app *app, uint32_t slot, bool all)
     if (head != b->cmd_done) { /* which is ours: the region cannot be written by applications */
         service_commands(s, app, slot, sk, head, all);
     } else if (likely(sk != NULL)) {
-        rx_take(s, sk);
-        tx_take(s, sk, false);
+        rx_take(s, sk, f);
+        tx_take(s, sk, f, false);
     }
 }
 

@@ -341,14 +341,11 @@ taken_to(struct stack *s, struct sock *sk, uint32_t head)
 }
 
 void
-rx_take(struct stack *s, struct sock *sk)
+rx_take_to(struct stack *s, struct sock *sk, uint32_t head)
 {
-    uint32_t head = shm_load(&sock_front(sk)->rx_head);
     uint32_t n_bytes = head - sk->rx_taken;
     bool ok;
 
-    if (n_bytes == 0)
-        return;
     sock_lock(s, sk);
     ok = taken_to(s, sk, head);
     sock_unlock(s, sk);

@@ -55,14 +55,10 @@ appended(struct stack *s, struct sock *sk, uint32_t tail, uint32_t *n_bytes)
 }
 
 void
-tx_take(struct stack *s, struct sock *sk, bool ending)
+tx_take_to(struct stack *s, struct sock *sk, uint32_t tail, bool ending)
 {
-    const struct shm_front_sock *f = sock_front(sk);
-    uint32_t tail = shm_load(&f->tx_tail);
     uint32_t n_bytes;
 
-    if (tail == sk->tx_tail)
-        return;
     if (unlikely(!(sock_state(sk) & (SHM_ST_CONNECTED | SHM_ST_GONE)) || !appended(s, sk, tail, &n_bytes))) {
         if (tail != 0 || !(sock_flags(sk) & SOCK_SYN_DATA))
             sock_bad(s, sk);
@@ -71,7 +67,7 @@ tx_take(struct stack *s, struct sock *sk, bool ending)
     /* Bytes that cross with the connection's end, or with a shutdown by another thread, are dropped. */
     if (sock_tcp(sk) == TCP_NO_ID || (sock_flags(sk) & SOCK_SHUT_WR))
         return;
-    send_records(s, sk, f, n_bytes, ending);
+    send_records(s, sk, sock_front(sk), n_bytes, ending);
 }
 
 /* ---- from the engine -------------------------------------------------------------------------------------------------------------- */
