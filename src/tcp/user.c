@@ -184,6 +184,10 @@ conn_consumed(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         return;
     uint32_t offered = seq_diff(c->rcv_adv, c->rcv_nxt);
     uint32_t space = conn_window_space(c);
+    uint32_t least = c->rcv_buf / 2 < 2u * c->mss ? c->rcv_buf / 2 : 2u * c->mss;
+    /* Most often. */
+    if (space < offered + least)
+        return;
     uint32_t most = (uint32_t)UINT16_MAX << c->rcv_wscale; /* the field can offer no more */
     if (space > most)
         space = most;
