@@ -161,13 +161,15 @@ conn_event(const struct tcp_env *env, const struct tcp_conn *c, uint32_t events,
 }
 
 void
-conn_node_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t node, uint32_t tick, uint64_t at_us)
+conn_node_arm(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t tick, uint64_t at_us)
 {
     struct wheel_node *nodes = domain_timers(d);
+    uint32_t node = conn_index(d, c);
 
     guard_inner(env->locks, TCP_INNER_TIMERS);
-    if (conn_node_is_late(&nodes[node], tick))
+    if (!wheel_is_armed(&nodes[node]) || (int32_t)(nodes[node].due_tick - tick) > 0)
         wheel_arm(&d->wheel, nodes, node, at_us);
+    flow_of(c)->node_tick = nodes[node].due_tick;
     unguard_inner(env->locks, TCP_INNER_TIMERS);
 }
 

@@ -236,7 +236,7 @@ struct tcp_flow {
     tcp_seq usage_seq; /**< the use of cwnd is judged once for each window; this ends the present one */
     uint32_t usage_bytes; /**< most that was under way in it */
     uint32_t delivered_segs;
-    uint32_t reserved;
+    uint32_t node_tick; /**< the timer node is armed, for this tick or before; 0 = it has to be looked at */
     uint32_t model; /**< of a congestion control that has one, 0 = none */
     struct tcp_rtt_window rtt_window;
     struct tcp_tune tune;

@@ -359,8 +359,9 @@ struct tcp_tally *conn_tally(struct tcp_domain *d, struct tcp_conn *c);
 /** A timeout has struck; what it began is over (nothing if nothing did). */
 void conn_note_rto(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_note_rto_over(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
-/** conn_timer_set finds the node late, or may not look. */
-void conn_node_arm(struct tcp_domain *d, const struct tcp_env *env, uint32_t node, uint32_t tick, uint64_t at_us);
+/** conn_timer_set does not know that the node is armed early enough. */
+void conn_node_arm(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c, uint32_t tick,
+                   uint64_t at_us);
 struct tcp_reass *conn_reass(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool create);
 void conn_reass_drop_if_empty(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 /** Enter TIME-WAIT: an entry takes the connection's place. */
@@ -370,24 +371,21 @@ int opts_set(struct tcp_conn_opts *o, uint32_t *flags, enum tcp_option opt, int3
 int opts_apply(const struct tcp_domain *d, struct tcp_conn_opts *o, uint32_t *flags, const struct tcp_sockopts *so);
 bool opts_flag(const struct tcp_sockopts *so, enum tcp_option opt);
 
-static inline bool
-conn_node_is_late(const struct wheel_node *n, uint32_t tick)
-{
-    return !wheel_is_armed(n) || (int32_t)(n->due_tick - tick) > 0;
-}
-
-/** A node armed too early fires in vain and is armed anew: moving a deadline back costs nothing here. */
+/**
+ * A node armed too early fires in vain and is armed anew: moving a deadline back costs nothing here, and the node, which lies apart, is not looked at as long as the flow knows that it will fire
+ * in time. It knows that from conn_node_arm until the node fires (conn_on_timer); where other threads are in the domain they take a node that is due from the wheel before they have the
+ * connection, so there it is looked at always, under its lock.
+ */
 static inline __attribute__((always_inline)) void
 conn_timer_set(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum conn_timer t, uint64_t at_us)
 {
-    uint32_t tick = tick_of(at_us + WHEEL_TICK_US - 1), node = conn_index(d, c);
+    uint32_t tick = tick_of(at_us + WHEEL_TICK_US - 1), known = flow_of(c)->node_tick;
 
     if (tick == 0)
         tick = 1;
     c->timer_at[t] = tick;
-    /* Where other threads are in the domain, a node is looked at under its lock. */
-    if (__builtin_expect(env->locks != NULL || conn_node_is_late(&domain_timers(d)[node], tick), 0))
-        conn_node_arm(d, env, node, tick, at_us);
+    if (__builtin_expect(env->locks != NULL || known == 0 || (int32_t)(known - tick) > 0, 0))
+        conn_node_arm(d, env, c, tick, at_us);
 }
 
 static inline void

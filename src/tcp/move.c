@@ -264,7 +264,7 @@ tcp_import(struct tcp_domain *d, const struct tcp_env *env, const void *bytes, t
     if (c->tallied)
         *tally_of(d, c) = m->tally;
     *path_of(d, c) = m->path;
-    flow_of(c)->model = 0;
+    flow_of(c)->model = flow_of(c)->node_tick = 0;
     if (m->has_model)
         memcpy(conn_model_take(d, env->locks, c), m->model, sizeof(m->model));
     table_add(d, TABLE_REF(TABLE_CONN, i));

@@ -208,6 +208,7 @@ settle(struct tcp_conn *c, struct tcp_flow *f)
     f->rate.delivered_us = f->rate.first_sent_us = 0;
     f->tune.window_at_us = f->tune.round_at_us = f->tune.taken_bytes = 0;
     f->tune.window_end = 0;
+    f->node_tick = 0; /* looked at again, and packed to nothing */
     if (tcp_chrono_now(&f->chrono) == TCP_LIMIT_IDLE)
         f->chrono.state = 0;
 }

@@ -210,6 +210,7 @@ conn_on_timer(struct tcp_domain *d, const struct tcp_env *env, uint32_t i)
         c = park_wake_for_timer(d, i);
     uint8_t gen = c->gen;
 
+    flow_of(c)->node_tick = 0; /* the node has fired */
     for (unsigned t = 0; t < CONN_T_COUNT; t++) {
         if (c->timer_at[t] == 0 || (int32_t)(c->timer_at[t] - now) > 0)
             continue;

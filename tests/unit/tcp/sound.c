@@ -333,6 +333,10 @@ look_at_timers(const struct tcp_domain *d)
                 assert_true(wheel_is_armed(&node[i]));
                 assert_true((int32_t)(node[i].due_tick - c->timer_at[t]) <= 0);
             }
+        if (c->state != 0 && c->state != TCP_ST_LISTEN && flow_of(c)->node_tick != 0) {
+            assert_true(wheel_is_armed(&node[i]));
+            assert_true((int32_t)(node[i].due_tick - flow_of(c)->node_tick) <= 0);
+        }
     }
     for (uint32_t i = 1; i <= d->pools[POOL_HALF].high; i++)
         assert_int_equal(wheel_is_armed(&node[half_timer(d, i)]), half_at(d, i)->link.tuple.local_port != 0);
