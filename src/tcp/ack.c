@@ -10,11 +10,11 @@
 
 /** RFC 6298: what is acknowledged was sent once, between these instants. */
 static inline __attribute__((always_inline)) void
-rx_sample_rtt(struct rx *r, uint32_t oldest_us, uint32_t newest_us)
+sample_rtt(const struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t oldest_us,
+           uint32_t newest_us)
 {
-    struct tcp_conn *c = r->c;
-    const struct tcp_params *p = &r->d->params;
-    uint32_t now_us = (uint32_t)r->env->now_us;
+    const struct tcp_params *p = &d->params;
+    uint32_t now_us = (uint32_t)env->now_us;
 
     /* A connection that has just come from another worker's domain may have been sent from later than this pass looked at the clock. */
     if ((int32_t)(now_us - newest_us) < 0)
@@ -31,7 +31,7 @@ rx_measure_rtt(struct rx *r, const struct tcp_sent_news *n)
     const struct tcp_params *p = &r->d->params;
 
     if (n->has_rtt && !n->retrans) {
-        rx_sample_rtt(r, n->oldest_us, n->newest_us);
+        sample_rtt(r->d, r->env, c, n->oldest_us, n->newest_us);
     } else if (n->has_rtt && (int32_t)((uint32_t)r->env->now_us - n->newest_us) < 0) {
         return;
     } else if (n->delivered_bytes > 0 && (c->flags & CONN_F_TS) != 0 && r->in->opts.ts_ecr != 0) {
@@ -43,15 +43,14 @@ rx_measure_rtt(struct rx *r, const struct tcp_sent_news *n)
 
 /** snd_una moves on, over so many bytes of payload and perhaps our FIN; the send records have been told. */
 static inline __attribute__((always_inline)) void
-rx_advance_una(struct rx *r, uint32_t bytes)
+advance_una(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, tcp_seq ack, uint32_t bytes)
 {
-    struct tcp_conn *c = r->c;
-    tcp_seq ack = r->in->ack, una = c->snd_una;
+    tcp_seq una = c->snd_una;
 
     c->snd_una = ack;
     if ((c->path & (CONN_PATH_PROBE | CONN_PATH_DOUBT)) != 0 ||
         ((c->path & CONN_PATH_PROVEN) == 0 && seq_diff(ack, una) >= c->mss))
-        path_on_ack(r->d, r->env, c, una);
+        path_on_ack(d, env, c, una);
     if (seq_lt(c->snd_sml, ack))
         c->snd_sml = ack;
     c->bytes_acked += bytes;
@@ -61,9 +60,9 @@ rx_advance_una(struct rx *r, uint32_t bytes)
         c->flags |= CONN_F_PUSH;
     c->retries = c->backoff = 0;
     c->soft_err = 0;
-    c->stall_tick = tick_of(r->env->now_us);
+    c->stall_tick = tick_of(env->now_us);
     if (bytes > 0 && c->user != 0)
-        r->env->sink->acked(r->env->sink->ctx, c->user, bytes);
+        env->sink->acked(env->sink->ctx, c->user, bytes);
 }
 
 static void
@@ -75,21 +74,20 @@ rx_ack_advance(struct rx *r, struct ack_news *n)
 
     n->acked = seq_diff(ack, c->snd_una);
     tcp_sent_ack(sent_store(r->d, r->env->locks), &c->sent, ack, &n->sent);
-    rx_advance_una(r, n->acked - fin_acked);
+    advance_una(r->d, r->env, c, ack, n->acked - fin_acked);
 }
 
 /** RFC 9293 section 3.10.7.4: only a segment newer than the last that changed the window may change it. */
 static inline __attribute__((always_inline)) void
-rx_window(struct rx *r)
+take_window(struct tcp_conn *c, const struct tcp_in *in)
 {
-    struct tcp_conn *c = r->c;
-    uint32_t wnd = (uint32_t)r->in->window << c->snd_wscale;
+    uint32_t wnd = (uint32_t)in->window << c->snd_wscale;
 
-    if (!seq_lt(c->snd_wl1, r->in->seq) && !(c->snd_wl1 == r->in->seq && seq_leq(c->snd_wl2, r->in->ack)))
+    if (!seq_lt(c->snd_wl1, in->seq) && !(c->snd_wl1 == in->seq && seq_leq(c->snd_wl2, in->ack)))
         return;
     c->snd_wnd = wnd;
-    c->snd_wl1 = r->in->seq;
-    c->snd_wl2 = r->in->ack;
+    c->snd_wl1 = in->seq;
+    c->snd_wl2 = in->ack;
     if (wnd > c->snd_wnd_max)
         c->snd_wnd_max = wnd;
     if ((c->flags & CONN_F_PERSIST) != 0) {
@@ -208,12 +206,13 @@ rx_ack(struct rx *r)
         return false;
     }
     if (c->state == TCP_ST_SYN_RECEIVED && (c->flags & CONN_F_FO_CHILD) == 0) {
-        rx_timestamp(r);
+        take_timestamp(r->env, c, in);
         return rx_ack_of_syn(r);
     }
     if (!rx_ack_acceptable(r))
         return false;
-    rx_timestamp(r); /* not before: a forged segment with a timestamp of the future would end the connection */
+    take_timestamp(r->env, c,
+                   in); /* not before: a forged segment with a timestamp of the future would end the connection */
     if ((c->flags & CONN_F_FO_CHILD) != 0 && !rx_child_syn_acked(r))
         return false;
 
@@ -227,7 +226,7 @@ rx_ack(struct rx *r)
     /* An ACK that was overtaken may still bring the news of what lies above (RFC 2018 section 4). */
     if ((c->flags & CONN_F_SACK) != 0 && in->opts.nb_sack > 0)
         recovery_take_sack(r->d, r->env, c, in, &n);
-    rx_window(r);
+    take_window(c, in);
     if (seq_gt(in->ack, c->snd_una)) {
         rx_ack_advance(r, &n);
     } else {
@@ -244,21 +243,20 @@ rx_ack(struct rx *r)
 }
 
 bool
-rx_ack_plain(struct rx *r)
+ack_plain(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in)
 {
-    struct tcp_conn *c = r->c;
-    uint32_t acked = seq_diff(r->in->ack, c->snd_una);
-    struct tcp_sent_once once;
+    uint32_t acked = seq_diff(in->ack, c->snd_una);
+    const struct tcp_sent_run *first, *last;
 
-    if (!recovery_is_plain(c) || r->in->opts.nb_sack != 0 || acked > seq_diff(c->snd_nxt, c->snd_una) ||
-        (acked > 0 && !tcp_sent_ack_once(sent_store(r->d, r->env->locks), &c->sent, r->in->ack, &once)))
+    if (!recovery_is_plain(c) || in->opts.nb_sack != 0 || acked > seq_diff(c->snd_nxt, c->snd_una) ||
+        (acked > 0 && !tcp_sent_once(sent_store(d, env->locks), &c->sent, in->ack, &first, &last)))
         return false;
-    rx_timestamp(r);
-    rx_window(r);
+    take_timestamp(env, c, in);
+    take_window(c, in);
     if (acked > 0) {
-        rx_advance_una(r, acked);
-        rx_sample_rtt(r, once.oldest_us, once.newest_us);
-        recovery_on_plain_ack(r->d, r->env, c, acked, &once);
+        advance_una(d, env, c, in->ack, acked);
+        sample_rtt(d, env, c, first->sent_us, last->sent_us);
+        recovery_on_plain_ack(d, env, c, acked, last);
     }
     return true;
 }

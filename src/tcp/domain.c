@@ -297,56 +297,67 @@ tcp_state_name(enum tcp_state s)
     return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : names[0];
 }
 
-/** To the entry that it is for, which is no connection. */
-static void
-deal_with(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in, bool *taken)
+/** To the entry that it is for, which is no connection. Of its own, so that what connections come by keeps no registers for it. */
+static __attribute__((noinline)) void
+deal_with(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in)
 {
+    bool taken = false;
     tcp_seq iss_floor;
 
     switch (TABLE_KIND(ref)) {
     case TABLE_HALF:
-        half_input(d, env, TABLE_INDEX(ref), in, taken);
+        half_input(d, env, TABLE_INDEX(ref), in, &taken);
         break;
     case TABLE_TW:
         /* The listener's key counts for the new connection. */
         if (timewait_input(d, env, TABLE_INDEX(ref), in, &iss_floor) && md5_admits(d, env, 0, in))
-            listen_input(d, env, in, &iss_floor, taken);
+            listen_input(d, env, in, &iss_floor, &taken);
         break;
     case TABLE_MOVED:
         counter_inc(env->ctr, CTR_TCP_DROP_MOVED);
         break;
     default:
-        listen_input(d, env, in, NULL, taken);
+        listen_input(d, env, in, NULL, &taken);
         break;
     }
+    if (!taken)
+        env->sink->release(env->sink->ctx, in->data.buf);
+}
+
+/** A segment for this entry of the table. */
+static inline void
+input_for(struct tcp_domain *d, const struct tcp_env *env, uint32_t ref, const struct tcp_in *in)
+{
+    if (!md5_admits(d, env, ref, in))
+        env->sink->release(env->sink->ctx, in->data.buf);
+    else if (__builtin_expect(TABLE_KIND(ref) == TABLE_CONN, 1))
+        conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in);
+    else
+        deal_with(d, env, ref, in);
+}
+
+static __attribute__((noinline)) void
+input_guarded(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in)
+{
+    struct guard_hold hold;
+
+    input_for(d, env, guard_find(d, env, in, &hold), in);
+    guard_give(env, &hold);
 }
 
 void
 tcp_input(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_in *in)
 {
-    struct guard_hold hold;
-    bool taken = false;
-    uint32_t ref;
-
     counter_inc(env->ctr, CTR_TCP_RX_SEGS);
     if (GUARDED(env->locks)) {
-        ref = guard_find(d, env, in, &hold);
-    } else {
-        d->now_us = env->now_us;
-        ref = table_find_in(d, in);
-        if (__builtin_expect(TABLE_KIND(ref) == TABLE_PARKED, 0))
-            ref = TABLE_REF(TABLE_CONN, conn_index(d, park_wake(d, TABLE_INDEX(ref))));
+        input_guarded(d, env, in);
+        return;
     }
-    if (md5_admits(d, env, ref, in)) {
-        if (__builtin_expect(TABLE_KIND(ref) == TABLE_CONN, 1))
-            conn_input(d, env, conn_at(d, TABLE_INDEX(ref)), in, &taken);
-        else
-            deal_with(d, env, ref, in, &taken);
-    }
-    if (GUARDED(env->locks))
-        guard_give(env, &hold);
-    if (!taken)
-        env->sink->release(env->sink->ctx, in->data.buf);
+    d->now_us = env->now_us;
+    uint32_t ref = table_find_in(d, in);
+    if (__builtin_expect(TABLE_KIND(ref) == TABLE_PARKED, 0))
+        ref = TABLE_REF(TABLE_CONN, conn_index(d, park_wake(d, TABLE_INDEX(ref))));
+    input_for(d, env, ref, in);
 }
 
 /** Returns how many entries ended besides. */

@@ -596,17 +596,16 @@ struct ack_news {
 };
 /** Whether the flow is without trouble: SACK is agreed, nothing is SACKed, lost, doubted or marked, nobody paces it, and its control asks for growth alone. */
 bool recovery_is_plain(const struct tcp_conn *c);
-/** What is left of recovery_on_ack then, when bytes that were sent once have been acknowledged. */
+/** What is left of recovery_on_ack then, when bytes that were sent once have been acknowledged; last: of tcp_sent_once, and gone behind it. */
 void recovery_on_plain_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t acked,
-                           const struct tcp_sent_once *once);
+                           const struct tcp_sent_run *last);
 void recovery_take_sack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
                         struct ack_news *n);
 void recovery_on_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct ack_news *n);
 
 /* ---- input.c ---- */
-/** Process a segment for a connection beyond SYN-SENT; *taken is set if the buffer was kept or delivered. */
-void conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
-                bool *taken);
+/** Process a segment for a connection; its buffer is delivered, kept or released. */
+void conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in);
 /** Take the payload of a SYN or SYN-ACK, and the FIN of the latter; returns false if the connection is gone by that. */
 bool conn_take_syn_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
                         bool *taken);

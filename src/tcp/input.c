@@ -126,7 +126,7 @@ rx_answer_copy(struct rx *r)
 {
     uint32_t recent = r->c->ts_recent, tick = r->c->ts_recent_tick;
 
-    rx_timestamp(r);
+    take_timestamp(r->env, r->c, r->in);
     if (r->d->burst.conn != 0)
         burst_goes_on(r->d, r->c, &r->dsack);
     if (!burst_waits(r->d, r->env, r->c, r->in, r->dsack))
@@ -258,14 +258,20 @@ rx_keep(struct rx *r)
 
 /** rcv_nxt moves over n bytes that are delivered or held. */
 static inline void
-rx_advance(struct rx *r, uint32_t n)
+advance_rcv(const struct tcp_env *env, struct tcp_conn *c, uint32_t n)
 {
-    struct tcp_conn *c = r->c;
-
     c->rcv_nxt += n;
     c->rcv_used += n;
     c->bytes_received += n;
-    tcp_tune_arrived(&flow_of(c)->tune, c->rcv_nxt, seq_diff(c->rcv_adv, c->rcv_nxt), (uint32_t)r->env->now_us);
+    tcp_tune_arrived(&flow_of(c)->tune, c->rcv_nxt, seq_diff(c->rcv_adv, c->rcv_nxt), (uint32_t)env->now_us);
+}
+
+/** What was expected goes to the user. */
+static inline void
+take_in_order(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_data data)
+{
+    advance_rcv(env, c, data.len);
+    conn_deliver(d, env, c, data);
 }
 
 /** Hand over what the queue holds in order. */
@@ -279,15 +285,14 @@ rx_drain(struct rx *r)
     if (q == NULL)
         return;
     if (c->flags & CONN_F_PENDING) {
-        rx_advance(r, seq_diff(tcp_reass_run(reass_store(r->d, r->env->locks), q, c->rcv_nxt), c->rcv_nxt));
+        advance_rcv(r->env, c, seq_diff(tcp_reass_run(reass_store(r->d, r->env->locks), q, c->rcv_nxt), c->rcv_nxt));
     } else {
         while (tcp_reass_pop(reass_store(r->d, r->env->locks), q, c->rcv_nxt, &data)) {
             if (data.len == 0) {
                 r->env->sink->release(r->env->sink->ctx, data.buf);
                 continue;
             }
-            rx_advance(r, data.len);
-            conn_deliver(r->d, r->env, c, data);
+            take_in_order(r->d, r->env, c, data);
         }
     }
     tcp_reass_sack_advance(q, c->rcv_nxt);
@@ -304,26 +309,31 @@ rx_drain(struct rx *r)
  * had come as one: the sender's next burst would wait for the last of them in any case, and half as many frames as data would go back.
  */
 static inline __attribute__((always_inline)) void
-rx_schedule_ack(struct rx *r, uint32_t len)
+schedule_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool more, uint32_t len)
 {
-    struct tcp_conn *c = r->c;
     bool is_quick = c->quick_acks > 0 || (c->flags & CONN_F_QUICKACK) != 0;
 
     if (len > c->rcv_mss)
         c->rcv_mss = len < c->mss_port ? (uint16_t)len : c->mss_port;
     if (c->quick_acks > 0)
         c->quick_acks--;
-    if (!r->in->more && seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss) {
+    if (!more && seq_diff(c->rcv_nxt, c->rcv_acked) >= 2u * c->rcv_mss) {
         c->flags |= CONN_F_ACK_NOW;
-    } else if (!r->in->more && is_quick) {
-        conn_ack_soon(r->d, r->env, c);
+    } else if (!more && is_quick) {
+        conn_ack_soon(d, env, c);
     } else if (c->timer_at[CONN_T_DELACK] == 0) {
-        conn_timer_set(r->d, r->env, c, CONN_T_DELACK, r->env->now_us + r->d->params.delack_us);
+        conn_timer_set(d, env, c, CONN_T_DELACK, env->now_us + d->params.delack_us);
     }
 }
 
-/** What was expected: without a call where nearly all comes by. */
-static inline __attribute__((always_inline)) bool
+/** Neither memory, nor an accept, nor a gap stands between what was expected and its user: of rx_in_order take_in_order and schedule_ack are left. */
+static inline bool
+may_take(const struct tcp_env *env, const struct tcp_conn *c)
+{
+    return !env->mem_exhausted && !env->mem_pressure && (c->flags & CONN_F_PENDING) == 0 && c->reass == 0;
+}
+
+static bool
 rx_in_order(struct rx *r)
 {
     struct tcp_conn *c = r->c;
@@ -343,8 +353,7 @@ rx_in_order(struct rx *r)
     } else {
         rx_note_held(r);
         r->taken = true;
-        rx_advance(r, len);
-        conn_deliver(r->d, r->env, c, r->data);
+        take_in_order(r->d, r->env, c, r->data);
     }
     bool had_gap = c->reass != 0 && reass_at(r->d, c->reass)->nb_sack > 0;
     if (c->reass != 0) {
@@ -353,7 +362,7 @@ rx_in_order(struct rx *r)
         if (!had_gap && !ack_now)
             c->flags &= ~CONN_F_ACK_NOW; /* merely held for an accept */
     }
-    rx_schedule_ack(r, len);
+    schedule_ack(r->d, r->env, c, r->in->more, len);
     return true;
 }
 
@@ -368,7 +377,7 @@ rx_make_room(struct rx *r)
                                   r->d->params.rcv_buf_max_bytes);
 }
 
-static __attribute__((noinline)) bool
+static bool
 rx_data(struct rx *r)
 {
     const uint32_t states = 1u << TCP_ST_ESTABLISHED | 1u << TCP_ST_FIN_WAIT_1 | 1u << TCP_ST_FIN_WAIT_2;
@@ -622,12 +631,9 @@ syn_sent_input(struct rx *r)
  * Header prediction: the segment that is expected passes the checks of steps 1 to 3 by construction. It only skips
  * them; what it does is done by the same steps.
  */
-static bool
-rx_is_expected(const struct rx *r)
+static inline bool
+is_expected(const struct tcp_conn *c, const struct tcp_in *in)
 {
-    const struct tcp_conn *c = r->c;
-    const struct tcp_in *in = r->in;
-
     return c->state == TCP_ST_ESTABLISHED && (in->flags & ~(TCP_FLAG_PSH | TCP_FLAGS_ECN)) == TCP_FLAG_ACK &&
            in->seq == c->rcv_nxt && in->data.len <= seq_diff(c->rcv_adv, c->rcv_nxt) &&
            (!(c->flags & CONN_F_TS) || (in->opts.has_ts && (int32_t)(in->opts.ts_val - c->ts_recent) >= 0));
@@ -659,23 +665,16 @@ rx_strip_known_syn(struct rx *r, struct tcp_in *copy)
 static void
 rx_run(struct rx *r)
 {
-    bool expected = rx_is_expected(r);
-
-    if (!expected && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
+    if (!is_expected(r->c, r->in) && (!rx_paws(r) || !rx_sequence(r) || !rx_rst(r) || !rx_syn(r)))
         return;
     if (r->c->ecn != 0)
         ecn_on_segment(r->d, r->env, r->c, r->in);
-    if (expected && rx_ack_plain(r)) {
-        if (r->data.len > 0 && rx_in_order(r) && r->fin)
-            rx_fin(r); /* it came before, and waited behind a gap */
-        return;
-    }
     if (rx_ack(r) && rx_fin_acked(r) && rx_data(r))
         rx_fin(r);
 }
 
 /** Before the handshake is complete on both sides; true if that was all. */
-static __attribute__((noinline)) bool
+static bool
 rx_handshake(struct rx *r, struct tcp_in *copy)
 {
     struct tcp_conn *c = r->c;
@@ -696,35 +695,79 @@ rx_handshake(struct rx *r, struct tcp_in *copy)
     return false;
 }
 
-void
-conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in, bool *taken)
+/** An answer is due, or what a burst owes is to be looked at. */
+static __attribute__((noinline)) void
+answer_now(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+           struct tcp_sack_block dsack)
+{
+    if (d->burst.conn != 0) /* never where other threads are in the domain */
+        burst_goes_on(d, c, &dsack);
+    if ((c->flags & CONN_F_ACK_NOW) != 0 && burst_waits(d, env, c, in, dsack))
+        return;
+    /* What the SACK option has to say goes on a segment of its own: data segments leave it out, so that each can be full. */
+    if ((c->flags & CONN_F_ACK_NOW) != 0 && (c->reass != 0 || dsack.start != dsack.end))
+        conn_send_ack(d, env, c, &dsack);
+    if (!in->more || (c->flags & CONN_F_ACK_NOW) != 0)
+        conn_output(d, env, c);
+}
+
+/** The last step: what the segment calls for, and what it lets go. */
+static inline void
+answer(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in,
+       struct tcp_sack_block dsack)
+{
+    if (d->burst.conn != 0 || (c->flags & CONN_F_ACK_NOW) != 0)
+        answer_now(d, env, c, in, dsack);
+    else if (!in->more)
+        conn_output(d, env, c);
+}
+
+/** All steps, for what is not plain. acked: the first four are done, by ack_plain. */
+static __attribute__((noinline)) void
+input_steps(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in, bool acked)
 {
     struct tcp_in copy;
     struct rx r = { .d = d, .env = env, .c = c, .in = in, .seq = in->seq, .data = in->data };
     bool over = false;
 
     r.fin = (in->flags & TCP_FLAG_FIN) != 0;
+    if (c->state != TCP_ST_ESTABLISHED || (c->flags & CONN_F_FO_CHILD) != 0)
+        over = rx_handshake(&r, &copy);
+    if (acked) {
+        if (rx_in_order(&r) && r.fin)
+            rx_fin(&r); /* it came before, and waited behind a gap */
+    } else if (!over) {
+        rx_run(&r);
+    }
+    if (!over && r.c != NULL) /* with its slot went what its burst owed */
+        answer(d, env, c, in, r.dsack);
+    if (!r.taken)
+        env->sink->release(env->sink->ctx, in->data.buf);
+}
+
+/* What nearly every segment is goes by with all that it needs in registers; each way ends with its last call. */
+void
+conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in)
+{
+    uint32_t len = in->data.len;
+
     c->segs_in++;
     c->last_rcv_tick = tick_of(env->now_us);
-    if (in->data.len > 0) {
+    if (len > 0) {
         c->data_segs_in++;
         c->last_data_tick = c->last_rcv_tick;
     }
     c->keep_probes = 0;
-    if (__builtin_expect(c->state != TCP_ST_ESTABLISHED || (c->flags & CONN_F_FO_CHILD) != 0, 0))
-        over = rx_handshake(&r, &copy);
-    if (!over)
-        rx_run(&r);
-    *taken = r.taken;
-    if (over || r.c == NULL)
-        return; /* with its slot went what its burst owed */
-    if (d->burst.conn != 0) /* never where other threads are in the domain */
-        burst_goes_on(d, c, &r.dsack);
-    if ((c->flags & CONN_F_ACK_NOW) != 0 && burst_waits(d, env, c, in, r.dsack))
+    bool acked = is_expected(c, in) && ack_plain(d, env, c, in);
+    if (!acked || (len > 0 && !may_take(env, c))) {
+        input_steps(d, env, c, in, acked);
         return;
-    /* What the SACK option has to say goes on a segment of its own: data segments leave it out, so that each can be full. */
-    if ((c->flags & CONN_F_ACK_NOW) != 0 && (c->reass != 0 || r.dsack.start != r.dsack.end))
-        conn_send_ack(d, env, c, &r.dsack);
-    if (!in->more || (c->flags & CONN_F_ACK_NOW) != 0)
-        conn_output(d, env, c);
+    }
+    if (len > 0) {
+        take_in_order(d, env, c, in->data);
+        schedule_ack(d, env, c, in->more, len);
+    } else {
+        env->sink->release(env->sink->ctx, in->data.buf);
+    }
+    answer(d, env, c, in, (struct tcp_sack_block){ 0 });
 }

@@ -532,7 +532,8 @@ half_complete(struct tcp_domain *d, const struct tcp_env *env, const struct tcp_
     if (i != 0)
         half_free(d, env, i);
     struct tcp_conn *c = half_promote(d, env, &copy, in);
-    conn_input(d, env, c, in, taken);
+    conn_input(d, env, c, in);
+    *taken = true;
     unguard_slot(env, conn_index(d, c));
     if (l->user != 0)
         env->sink->event(env->sink->ctx, l->user, TCP_EVENT_ACCEPT, 0);

@@ -276,17 +276,24 @@ grow_used(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, u
     control_of(c)->on_ack(&c->cc, &ev);
 }
 
+/** By a control without a model; used: it was the window that held data back. */
 static inline void
-grow(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t delivered_bytes, uint32_t rtt_us)
+grow_by(const struct tcp_cc_ops *ops, struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, bool used,
+        uint32_t delivered_bytes, uint32_t rtt_us)
 {
-    const struct tcp_cc_ops *ops = control_of(c);
-
-    if (ops->has_model)
-        return;
-    if (c->ca_state == CONN_CA_LOSS || conn_cwnd_is_used(c, flow_of(c)))
+    if (used)
         grow_used(d, env, c, delivered_bytes, rtt_us);
     else if (ops->on_unused != NULL)
         ops->on_unused(&c->cc);
+}
+
+static inline void
+grow(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t delivered_bytes, uint32_t rtt_us)
+{
+    bool used = c->ca_state == CONN_CA_LOSS || conn_cwnd_is_used(c, flow_of(c));
+
+    if (!control_of(c)->has_model)
+        grow_by(control_of(c), d, env, c, used, delivered_bytes, rtt_us);
 }
 
 /** A control with a model hears of everything, when everything is known. */
@@ -491,16 +498,17 @@ _Static_assert(CONN_CA_OPEN == 0, "any other state is trouble");
 
 void
 recovery_on_plain_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t acked,
-                      const struct tcp_sent_once *once)
+                      const struct tcp_sent_run *last)
 {
     struct tcp_flow *f = flow_of(c);
     uint32_t now_us = (uint32_t)env->now_us;
     struct tcp_rate_sample sample;
 
-    tcp_rack_latest(&c->rack, once->newest_us, c->snd_una, now_us);
+    tcp_rack_latest(&c->rack, last->sent_us, c->snd_una, now_us);
     f->delivered_segs += segs_in(c, acked);
-    grow(d, env, c, acked, now_us - once->newest_us);
-    tcp_rate_on_ack(&f->rate, &once->last_mark, once->newest_us, acked, c->rtt.min_us, now_us, &sample);
+    grow_by(control_of(c), d, env, c, conn_cwnd_is_used(c, f), acked, now_us - last->sent_us);
+    tcp_rate_on_ack(&f->rate, &last->mark, last->sent_us, acked, c->rtt.min_us, now_us, &sample);
+    tcp_sent_ack_once(sent_store(d, env->locks), &c->sent, c->snd_una);
     if (c->snd_una == c->snd_nxt)
         conn_timer_off(c, CONN_T_RTX);
     else

@@ -28,14 +28,12 @@ void rx_answer(struct rx *r, bool limited);
 
 /** RFC 7323 section 4.3 (2): only a segment that spans the last ACK sent may move ts_recent. */
 static inline void
-rx_timestamp(struct rx *r)
+take_timestamp(const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in)
 {
-    struct tcp_conn *c = r->c;
-
-    if ((c->flags & CONN_F_TS) != 0 && r->in->opts.has_ts && seq_leq(r->in->seq, c->rcv_acked) &&
-        (int32_t)(r->in->opts.ts_val - c->ts_recent) >= 0) {
-        c->ts_recent = r->in->opts.ts_val;
-        c->ts_recent_tick = tick_of(r->env->now_us);
+    if ((c->flags & CONN_F_TS) != 0 && in->opts.has_ts && seq_leq(in->seq, c->rcv_acked) &&
+        (int32_t)(in->opts.ts_val - c->ts_recent) >= 0) {
+        c->ts_recent = in->opts.ts_val;
+        c->ts_recent_tick = tick_of(env->now_us);
     }
 }
 
@@ -47,7 +45,7 @@ bool rx_ack(struct rx *r);
  * All of it for a segment that is expected (ESTABLISHED, no FIN sent) in a flow without trouble, i.e. nearly always: what it acknowledges was sent once and has arrived in order. False,
  * and nothing has changed: rx_ack must look at it.
  */
-bool rx_ack_plain(struct rx *r);
+bool ack_plain(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, const struct tcp_in *in);
 /** What our FIN's acknowledgement changes. */
 bool rx_fin_acked(struct rx *r);
 /** Our SYN is acknowledged, and maybe data that went with it. */

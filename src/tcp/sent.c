@@ -122,28 +122,34 @@ tcp_sent_ack(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una, struct t
 }
 
 bool
-tcp_sent_ack_once(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una, struct tcp_sent_once *o)
+tcp_sent_once(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq una, const struct tcp_sent_run **first,
+              const struct tcp_sent_run **last)
 {
-    const struct tcp_sent_run *last = &st.runs[s->head];
-    uint32_t flags = last->flags;
+    const struct tcp_sent_run *r = &st.runs[s->head];
+    uint32_t flags = r->flags;
 
-    o->oldest_us = last->sent_us;
-    while (seq_lt(last->end, una) && last->next != 0) {
-        last = &st.runs[last->next];
-        flags |= last->flags;
+    *first = r;
+    while (seq_lt(r->end, una) && r->next != 0) {
+        r = &st.runs[r->next];
+        flags |= r->flags;
     }
-    if ((flags & ~TCP_SENT_PUSH) != 0)
-        return false;
-    o->newest_us = last->sent_us;
-    o->last_mark = last->mark;
-    for (uint32_t i = s->head; i != 0 && seq_leq(st.runs[i].end, una); i = s->head) {
-        s->head = st.runs[i].next;
+    *last = r;
+    return (flags & ~TCP_SENT_PUSH) == 0;
+}
+
+void
+tcp_sent_ack_once(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una)
+{
+    uint32_t i = s->head, next;
+
+    for (; i != 0 && seq_leq(st.runs[i].end, una); i = next) {
+        next = st.runs[i].next;
         run_put(st, s, i);
     }
-    if (s->head == 0)
+    s->head = i;
+    if (i == 0)
         s->tail = 0;
     s->una = una;
-    return true;
 }
 
 /** Cut run i at a place inside of it: the rest becomes a run of its own. False if there is no room. */

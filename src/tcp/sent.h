@@ -79,12 +79,6 @@ struct tcp_sent_news {
     uint32_t delivered_bytes;
 };
 
-/** The same, where all of it was sent once: then what lies lowest was sent first. */
-struct tcp_sent_once {
-    uint32_t oldest_us, newest_us;
-    struct tcp_rate_mark last_mark;
-};
-
 /** Start with nothing under way at una. */
 void tcp_sent_init(struct tcp_sent *s, tcp_seq una);
 
@@ -95,8 +89,15 @@ void tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, 
 /** Everything below una is acknowledged. */
 void tcp_sent_ack(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una, struct tcp_sent_news *n);
 
-/** tcp_sent_ack for una above s's, with nothing SACKed or lost. False, and nothing has changed: some of it was sent more than once. */
-bool tcp_sent_ack_once(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una, struct tcp_sent_once *o);
+/**
+ * The first and the last run of what lies below una, which is above s's, with nothing SACKed or lost: they were sent first and last of it. False: some of it was sent
+ * more than once.
+ */
+bool tcp_sent_once(struct tcp_sent_store st, const struct tcp_sent *s, tcp_seq una, const struct tcp_sent_run **first,
+                   const struct tcp_sent_run **last);
+
+/** What is left of tcp_sent_ack then: the runs that una is beyond are gone. */
+void tcp_sent_ack_once(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una);
 
 /** [start, end), which the caller has checked against una and what was sent, is SACKed. */
 void tcp_sent_sack(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq start, tcp_seq end, struct tcp_sent_news *n);

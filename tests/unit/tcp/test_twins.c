@@ -246,7 +246,7 @@ twins_agree(void **state)
         struct rng rng;
         rng_init(&rng, 7, round);
         world.timestamps = rng_below(&rng, 2) != 0;
-        world.sack = rng_below(&rng, 2) != 0; /* without it no ACK goes by rx_ack_plain */
+        world.sack = rng_below(&rng, 2) != 0; /* without it no ACK goes by ack_plain */
         world.pacing = rng_below(&rng, 2) != 0;
         world.keepalive = rng_below(&rng, 2) != 0;
         world.congestion = (uint8_t)rng_below(&rng, TCP_CC_COUNT);
