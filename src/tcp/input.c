@@ -629,13 +629,15 @@ syn_sent_input(struct rx *r)
 
 /**
  * Header prediction: the segment that is expected passes the checks of steps 1 to 3 by construction. It only skips
- * them; what it does is done by the same steps.
+ * them; what it does is done by the same steps. There is room behind it, be it for its FIN.
  */
 static inline bool
 is_expected(const struct tcp_conn *c, const struct tcp_in *in)
 {
-    return c->state == TCP_ST_ESTABLISHED && (in->flags & ~(TCP_FLAG_PSH | TCP_FLAGS_ECN)) == TCP_FLAG_ACK &&
-           in->seq == c->rcv_nxt && in->data.len <= seq_diff(c->rcv_adv, c->rcv_nxt) &&
+    const uint16_t any = TCP_FLAG_PSH | TCP_FLAG_FIN | TCP_FLAGS_ECN;
+
+    return c->state == TCP_ST_ESTABLISHED && (in->flags & ~any) == TCP_FLAG_ACK && in->seq == c->rcv_nxt &&
+           in->data.len < seq_diff(c->rcv_adv, c->rcv_nxt) &&
            (!(c->flags & CONN_F_TS) || (in->opts.has_ts && (int32_t)(in->opts.ts_val - c->ts_recent) >= 0));
 }
 
@@ -734,8 +736,8 @@ input_steps(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c,
     if (c->state != TCP_ST_ESTABLISHED || (c->flags & CONN_F_FO_CHILD) != 0)
         over = rx_handshake(&r, &copy);
     if (acked) {
-        if (rx_in_order(&r) && r.fin)
-            rx_fin(&r); /* it came before, and waited behind a gap */
+        if (r.data.len == 0 || rx_in_order(&r))
+            rx_fin(&r); /* its own, or one that came before and waited behind a gap */
     } else if (!over) {
         rx_run(&r);
     }
@@ -759,7 +761,7 @@ conn_input(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
     }
     c->keep_probes = 0;
     bool acked = is_expected(c, in) && ack_plain(d, env, c, in);
-    if (!acked || (len > 0 && !may_take(env, c))) {
+    if (!acked || (in->flags & TCP_FLAG_FIN) != 0 || (len > 0 && !may_take(env, c))) {
         input_steps(d, env, c, in, acked);
         return;
     }
