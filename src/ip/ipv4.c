@@ -69,7 +69,7 @@ check_options(struct ip_ctx *ip, const uint8_t *opt, unsigned len)
 }
 
 /** The port's verdict where it gives one, ours elsewhere. */
-static bool
+static inline bool
 header_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const void *hdr, unsigned hdr_len)
 {
     uint64_t verdict = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
@@ -80,40 +80,10 @@ header_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const void
     return sum_fold(likely(hdr_len == IPV4_HDR_MIN) ? sum_add_20(hdr) : sum_add(hdr, hdr_len)) == 0xffff;
 }
 
-/** Lengths, version, checksum, options (RFC 1122 section 3.2.1). Fills v; false if the packet must be dropped (counted). */
-static inline bool
-check_header(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l3_off, struct ipv4_view *v)
+static inline struct ipv4_view
+view_of(const struct rte_ipv4_hdr *hdr, uint16_t l3_off, unsigned hdr_len, unsigned total_len)
 {
-    const struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l3_off);
-    unsigned hdr_len, total_len;
-    bool plain;
-
-    if (rte_pktmbuf_data_len(m) < l3_off + IPV4_HDR_MIN) {
-        counter_inc(ip->ctr, CTR_IP_DROP_SHORT);
-        return false;
-    }
-    plain = likely(hdr->version_ihl == RTE_IPV4_VHL_DEF);
-    hdr_len = plain ? IPV4_HDR_MIN : rte_ipv4_hdr_len(hdr);
-    total_len = rte_be_to_cpu_16(hdr->total_length);
-    if ((!plain && (hdr->version_ihl >> 4 != IPVERSION || hdr_len < IPV4_HDR_MIN)) || total_len < hdr_len) {
-        counter_inc(ip->ctr, CTR_IP_DROP_HEADER);
-        return false;
-    }
-    if ((!plain && rte_pktmbuf_data_len(m) < l3_off + hdr_len) || rte_pktmbuf_pkt_len(m) < l3_off + total_len) {
-        counter_inc(ip->ctr, CTR_IP_DROP_SHORT);
-        return false;
-    }
-    if (!header_checksum_ok(ip, m, hdr, hdr_len)) {
-        counter_inc(ip->ctr, CTR_IP_DROP_CHECKSUM);
-        return false;
-    }
-    if (!plain && !check_options(ip, (const uint8_t *)hdr + IPV4_HDR_MIN, hdr_len - IPV4_HDR_MIN)) {
-        return false;
-    }
-    if (rte_pktmbuf_pkt_len(m) > l3_off + total_len) {
-        trim_to(m, l3_off + total_len);
-    }
-    *v = (struct ipv4_view){
+    return (struct ipv4_view){
         .src = hdr->src_addr,
         .dst = hdr->dst_addr,
         .l3_off = l3_off,
@@ -123,11 +93,45 @@ check_header(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l3_off, struct ipv4
         .tos = hdr->type_of_service,
         .ttl = hdr->time_to_live, /* any: a host does not look at it (RFC 1122 section 3.2.1.7) */
     };
+}
+
+/** Lengths, version, checksum, options (RFC 1122 section 3.2.1). Fills v; false if the packet must be dropped (counted). */
+static bool
+check_header(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l3_off, struct ipv4_view *v)
+{
+    const struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l3_off);
+    unsigned hdr_len, total_len;
+
+    if (rte_pktmbuf_data_len(m) < l3_off + IPV4_HDR_MIN) {
+        counter_inc(ip->ctr, CTR_IP_DROP_SHORT);
+        return false;
+    }
+    hdr_len = rte_ipv4_hdr_len(hdr);
+    total_len = rte_be_to_cpu_16(hdr->total_length);
+    if (hdr->version_ihl >> 4 != IPVERSION || hdr_len < IPV4_HDR_MIN || total_len < hdr_len) {
+        counter_inc(ip->ctr, CTR_IP_DROP_HEADER);
+        return false;
+    }
+    if (rte_pktmbuf_data_len(m) < l3_off + hdr_len || rte_pktmbuf_pkt_len(m) < l3_off + total_len) {
+        counter_inc(ip->ctr, CTR_IP_DROP_SHORT);
+        return false;
+    }
+    if (!header_checksum_ok(ip, m, hdr, hdr_len)) {
+        counter_inc(ip->ctr, CTR_IP_DROP_CHECKSUM);
+        return false;
+    }
+    if (!check_options(ip, (const uint8_t *)hdr + IPV4_HDR_MIN, hdr_len - IPV4_HDR_MIN)) {
+        return false;
+    }
+    if (rte_pktmbuf_pkt_len(m) > l3_off + total_len) {
+        trim_to(m, l3_off + total_len);
+    }
+    *v = view_of(hdr, l3_off, hdr_len, total_len);
     return true;
 }
 
 /** From a possible sender, and to us alone. RFC 1122 section 3.3.6: a unicast packet in a group frame is dropped too. */
-static bool
+static inline bool
 check_addresses(struct ip_ctx *ip, const struct ipv4_view *v, bool to_group)
 {
     if (likely(v->dst == ip->addr && !to_group && v->src == ip->sound_src && v->src != 0)) {
@@ -168,21 +172,20 @@ tcp_checksum_ok(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct 
                             v->l4_len) == 0xffff;
 }
 
-/** The header must lie whole in the first segment: a first fragment too small for it is an attack (RFC 1858 section 3). */
+/** The header must lie whole in the `there` bytes of the packet that the first segment has: a first fragment too small for it is an attack (RFC 1858 section 3). */
 static inline bool
-tcp_input(struct ip_ctx *ip, struct rte_mbuf *m, const struct ipv4_view *v, struct ip_packet *out)
+tcp_input(struct ip_ctx *ip, struct rte_mbuf *m, const struct ipv4_view *v, unsigned there, struct ip_packet *out)
 {
     const struct rte_tcp_hdr *tcp = rte_pktmbuf_mtod_offset(m, const struct rte_tcp_hdr *, v->l4_off);
-    unsigned there = RTE_MIN((unsigned)rte_pktmbuf_data_len(m), (unsigned)v->l4_off + v->l4_len);
     unsigned hdr_len;
     bool good = true;
 
-    if (there < v->l4_off + sizeof(*tcp)) {
+    if (there < sizeof(*tcp)) {
         drop(ip, m, CTR_TCP_DROP_SHORT);
         return false;
     }
     hdr_len = (tcp->data_off >> 4) * 4u;
-    if (hdr_len < sizeof(*tcp) || there < v->l4_off + hdr_len) {
+    if (hdr_len < sizeof(*tcp) || there < hdr_len) {
         drop(ip, m, CTR_TCP_DROP_SHORT);
         return false;
     }
@@ -241,12 +244,27 @@ view_whole(const struct rte_mbuf *m, struct ipv4_view *v)
     v->reassembled = true;
 }
 
-/** A fragment, or no TCP: apart, and with a view of its own, so that the others' stays in registers. */
+/** What the first segment has of the packet behind its header; nothing, where that fills it. */
+static unsigned
+there_of(const struct rte_mbuf *m, const struct ipv4_view *v)
+{
+    unsigned behind = rte_pktmbuf_data_len(m) > v->l4_off ? rte_pktmbuf_data_len(m) - v->l4_off : 0u;
+
+    return RTE_MIN(behind, (unsigned)v->l4_len);
+}
+
+/** What is not usual: with options or padding, in several segments, a fragment, or no TCP. Apart, so that the others' view stays in registers. */
 static __rte_noinline bool
-input_other(struct ip_ctx *ip, struct rte_mbuf *m, struct ipv4_view v, bool fragment, struct ip_packet *out,
+input_other(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l2_len, bool to_group, struct ip_packet *out,
             uint64_t now_us)
 {
-    if (fragment) {
+    struct ipv4_view v;
+
+    if (!check_header(ip, m, l2_len, &v) || !check_addresses(ip, &v, to_group)) {
+        rte_pktmbuf_free(m);
+        return false;
+    }
+    if (rte_ipv4_frag_pkt_is_fragmented(rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l2_len))) {
         m = frag_input(ip, m, &v, now_us);
         if (m == NULL) {
             return false;
@@ -256,7 +274,7 @@ input_other(struct ip_ctx *ip, struct rte_mbuf *m, struct ipv4_view v, bool frag
     counter_inc(ip->ctr, CTR_IP_RX);
     switch (v.proto) {
     case IPPROTO_TCP:
-        return tcp_input(ip, m, &v, out);
+        return tcp_input(ip, m, &v, there_of(m, &v), out);
     case IPPROTO_ICMP:
         icmp_input(ip, m, &v, now_us);
         break;
@@ -271,21 +289,38 @@ input_other(struct ip_ctx *ip, struct rte_mbuf *m, struct ipv4_view v, bool frag
     return false;
 }
 
+/** TCP without options in one segment, which ends where the packet does: of check_header the checksum is left. */
+static inline bool
+is_usual(const struct rte_mbuf *m, uint16_t l3_off, const struct rte_ipv4_hdr *hdr, unsigned total_len)
+{
+    return rte_pktmbuf_data_len(m) == l3_off + total_len && m->next == NULL && hdr->version_ihl == RTE_IPV4_VHL_DEF &&
+           hdr->next_proto_id == IPPROTO_TCP && !rte_ipv4_frag_pkt_is_fragmented(hdr);
+}
+
 bool
 ipv4_input(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t l2_len, bool to_group, struct ip_packet *out,
            uint64_t now_us)
 {
+    const struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l2_len);
+    unsigned total_len;
     struct ipv4_view v;
-    bool fragment;
 
-    if (unlikely(!check_header(ip, m, l2_len, &v) || !check_addresses(ip, &v, to_group))) {
+    if (unlikely(rte_pktmbuf_data_len(m) < l2_len + IPV4_HDR_MIN)) {
+        return input_other(ip, m, l2_len, to_group, out, now_us);
+    }
+    total_len = rte_be_to_cpu_16(hdr->total_length);
+    if (unlikely(!is_usual(m, l2_len, hdr, total_len))) {
+        return input_other(ip, m, l2_len, to_group, out, now_us);
+    }
+    if (unlikely(!header_checksum_ok(ip, m, hdr, IPV4_HDR_MIN))) {
+        drop(ip, m, CTR_IP_DROP_CHECKSUM);
+        return false;
+    }
+    v = view_of(hdr, l2_len, IPV4_HDR_MIN, total_len);
+    if (unlikely(!check_addresses(ip, &v, to_group))) {
         rte_pktmbuf_free(m);
         return false;
     }
-    fragment = rte_ipv4_frag_pkt_is_fragmented(rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, l2_len));
-    if (unlikely(fragment || v.proto != IPPROTO_TCP)) {
-        return input_other(ip, m, v, fragment, out, now_us);
-    }
     counter_inc(ip->ctr, CTR_IP_RX);
-    return tcp_input(ip, m, &v, out);
+    return tcp_input(ip, m, &v, v.l4_len, out);
 }
