@@ -33,8 +33,9 @@ eth_parse(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t *l2_len, bool *t
         counter_inc(ip->ctr, CTR_ETH_DROP_SHORT);
         return 0;
     }
-    *to_group = rte_is_multicast_ether_addr(&eth->dst_addr);
-    if (!*to_group && !rte_is_same_ether_addr(&eth->dst_addr, &ip->q->port->mac)) {
+    /* Ours is no group's. */
+    *to_group = memcmp(&eth->dst_addr, &ip->q->port->mac, sizeof(eth->dst_addr)) != 0;
+    if (unlikely(*to_group) && !rte_is_multicast_ether_addr(&eth->dst_addr)) {
         counter_inc(ip->ctr, CTR_ETH_DROP_NOT_OURS);
         return 0;
     }

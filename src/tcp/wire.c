@@ -182,7 +182,9 @@ parse_options(const uint8_t *hdr, size_t len, bool syn, struct tcp_options *o)
 static bool
 is_plain_ts(const uint8_t *p, size_t len)
 {
-    return len == 12 && p[0] == OPT_NOP && p[1] == OPT_NOP && p[2] == OPT_TS && p[3] == 10;
+    static const uint8_t layout[4] = { OPT_NOP, OPT_NOP, OPT_TS, 10 };
+
+    return len == 12 && memcmp(p, layout, sizeof(layout)) == 0;
 }
 
 int
