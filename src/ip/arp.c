@@ -26,6 +26,7 @@ static void
 arp_send(struct ip_ctx *ip, uint16_t op, const struct rte_ether_addr *to, const struct rte_ether_addr *target_mac,
          uint32_t target, uint64_t now_us)
 {
+    const struct rte_ether_hdr eth = eth_header(ip, to, RTE_ETHER_TYPE_ARP);
     struct rte_mbuf *m = frame_alloc(ip);
     struct rte_arp_hdr *arp;
 
@@ -42,9 +43,9 @@ arp_send(struct ip_ctx *ip, uint16_t op, const struct rte_ether_addr *to, const 
     arp->arp_data.arp_sip = ip->addr;
     arp->arp_data.arp_tha = *target_mac;
     arp->arp_data.arp_tip = target;
-    eth_prepend(ip, m, RTE_ETHER_TYPE_ARP);
+    rte_pktmbuf_prepend(m, ETH_HDR_LEN);
     counter_inc(ip->ctr, CTR_ARP_TX);
-    frame_xmit(ip, m, to, now_us);
+    frame_xmit(ip, m, &eth, now_us);
 }
 
 /** RFC 5227 section 2.3: a request in which sender and target are our address. */
@@ -69,7 +70,7 @@ due_by(struct arp *a, uint64_t due_us)
 static void
 ask(struct ip_ctx *ip, struct neigh *n, uint64_t now_us)
 {
-    arp_send(ip, RTE_ARP_OP_REQUEST, n->state == NEIGH_PROBE ? &n->mac : &everybody, &nobody, n->addr, now_us);
+    arp_send(ip, RTE_ARP_OP_REQUEST, n->state == NEIGH_PROBE ? &n->eth.dst_addr : &everybody, &nobody, n->addr, now_us);
     n->tries++;
     n->due_us = now_us + RETRANS_US;
     due_by(&ip->tables->arp, n->due_us);
@@ -131,7 +132,7 @@ neigh_remove(struct ip_ctx *ip, struct neigh *n)
     }
     *link = n->next;
     neigh_set_state(n, NEIGH_FREE, 0);
-    a->generation++;
+    hops_forget(ip);
 }
 
 /** Which entry to give up first: what is known to be useless, then what is merely old, last what packets wait for. */
@@ -181,7 +182,7 @@ neigh_add(struct ip_ctx *ip, uint32_t addr, enum neigh_state state, uint64_t now
     uint16_t *bucket = bucket_of(&ip->tables->arp, addr);
 
     n->addr = addr;
-    n->mac = nobody;
+    n->eth = eth_header(ip, &nobody, RTE_ETHER_TYPE_IPV4);
     n->used_us = now_us;
     n->confirmed_us = 0;
     neigh_set_state(n, state, now_us);
@@ -224,10 +225,10 @@ neigh_output_unsure(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint
     case NEIGH_STALE:
         neigh_set_state(n, NEIGH_PROBE, now_us);
         ask(ip, n, now_us);
-        frame_xmit(ip, m, &n->mac, now_us);
+        frame_xmit(ip, m, &n->eth, now_us);
         return 0;
     case NEIGH_PROBE:
-        frame_xmit(ip, m, &n->mac, now_us);
+        frame_xmit(ip, m, &n->eth, now_us);
         return 0;
     case NEIGH_FAILED:
         if (now_us < n->due_us) {
@@ -342,11 +343,11 @@ arp_next_us(const struct ip_ctx *ip)
 static void
 neigh_learn(struct ip_ctx *ip, struct neigh *n, const struct rte_ether_addr *mac, bool solicited, uint64_t now_us)
 {
-    bool moved = !rte_is_same_ether_addr(&n->mac, mac);
+    bool moved = !rte_is_same_ether_addr(&n->eth.dst_addr, mac);
     bool unknown = n->state == NEIGH_INCOMPLETE || n->state == NEIGH_FAILED;
     unsigned i;
 
-    n->mac = *mac;
+    n->eth.dst_addr = *mac;
     if (solicited) {
         neigh_set_state(n, NEIGH_REACHABLE, now_us);
     } else if (moved || unknown) {
@@ -356,7 +357,7 @@ neigh_learn(struct ip_ctx *ip, struct neigh *n, const struct rte_ether_addr *mac
     }
     n->confirmed_us = now_us;
     for (i = 0; i < n->queued; i++) {
-        frame_xmit(ip, n->queue[i], &n->mac, now_us);
+        frame_xmit(ip, n->queue[i], &n->eth, now_us);
     }
     n->queued = 0;
 }
@@ -499,7 +500,7 @@ ip_neighbours(const struct ip_ctx *ip, struct ip_neighbour *out, unsigned max, u
             continue;
         }
         out[count].addr = ip_addr_v4(n->addr);
-        out[count].mac = n->mac;
+        out[count].mac = n->eth.dst_addr;
         out[count].state = lapsed ? names[NEIGH_STALE] : names[n->state];
         out[count].age_us = n->confirmed_us == 0 ? 0 : now_us - n->confirmed_us;
         count++;

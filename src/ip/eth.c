@@ -54,9 +54,3 @@ eth_parse(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t *l2_len, bool *t
     }
     return type;
 }
-
-void
-eth_prepend(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t type)
-{
-    eth_write(ip, rte_pktmbuf_prepend(m, ETH_HDR_LEN), type);
-}

@@ -37,9 +37,10 @@ static void
 icmp_send(struct ip_ctx *ip, struct rte_mbuf *m, uint32_t dst, uint8_t tos, uint64_t now_us)
 {
     struct rte_icmp_hdr *icmp = rte_pktmbuf_mtod(m, struct rte_icmp_hdr *);
+    const struct ip_addr from = ip_addr_v4(ip->addr), to = ip_addr_v4(dst);
     struct ip_send s = {
-        .src = ip_addr_v4(ip->addr),
-        .dst = ip_addr_v4(dst),
+        .src = &from,
+        .dst = &to,
         .proto = IPPROTO_ICMP,
         .tos = tos,
         .l4_hdr_len = ICMP_HDR_LEN,

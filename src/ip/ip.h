@@ -99,7 +99,7 @@ uint16_t ip_local_input(struct ip_ctx *ip, struct ip_packet *out, uint16_t max, 
 
 /** Parameters of a packet to send. */
 struct ip_send {
-    struct ip_addr src, dst;
+    const struct ip_addr *src, *dst;
     uint8_t
         proto; /**< IPPROTO_TCP: the checksum field of the header at the start of m is filled in here, or by the port */
     uint8_t tos;

@@ -55,19 +55,18 @@ struct neigh {
     uint16_t next; /**< in its hash bucket; NEIGH_NONE ends it */
     uint8_t state; /**< enum neigh_state; changed by neigh_set_state alone */
     uint8_t tries; /**< requests sent in this state */
-    struct rte_ether_addr mac; /**< valid in REACHABLE, STALE, PROBE */
+    struct rte_ether_hdr eth; /**< of frames with a packet to it; the destination is valid in REACHABLE, STALE, PROBE */
     uint16_t queued; /**< > 0 only in INCOMPLETE */
     uint64_t due_us; /**< end of REACHABLE and FAILED; next request in INCOMPLETE and PROBE */
     uint64_t used_us; /**< last packet to it, or its creation: the oldest is recycled first */
     uint64_t confirmed_us; /**< when mac was last learnt or confirmed; 0 = never */
-    struct rte_mbuf *queue[NEIGH_QUEUE]; /**< whole frames that lack the destination MAC, oldest first */
+    struct rte_mbuf *queue[NEIGH_QUEUE]; /**< whole frames but for what their Ethernet header says, oldest first */
 };
 
 struct arp {
     struct neigh entry[NEIGH_MAX];
     uint16_t bucket[NEIGH_BUCKETS];
     uint16_t high; /**< entries at and above it were never used */
-    uint32_t generation; /**< changes whenever an entry starts to stand for another address */
     uint64_t next_us; /**< no request and no verdict is due before */
     uint64_t announce_us; /**< next gratuitous request */
     uint64_t defended_us; /**< last defence of our address; 0 = never */
@@ -98,7 +97,6 @@ struct route {
 struct route_table {
     struct route route[IP_MAX_ROUTES]; /**< sorted by falling prefix_len, so that the first match is the longest */
     unsigned count;
-    uint32_t generation; /**< changes with every change of the table */
 };
 
 /** The route to dst, or NULL. */
@@ -156,13 +154,11 @@ struct icmp_limit {
  * tag) and whether the frame was sent to a group, or 0 if the frame must be dropped (counted).
  */
 uint16_t eth_parse(struct ip_ctx *ip, const struct rte_mbuf *m, uint16_t *l2_len, bool *to_group);
-/** Prepend an Ethernet header with our source, but for the destination. The room must be there. */
-void eth_prepend(struct ip_ctx *ip, struct rte_mbuf *m, uint16_t type);
 
 /* ---- sending (output.c) -------------------------------------------------------------------------------------------- */
 
-/** Give a frame that lacks only its destination to the port: cut by software if it needs that, copied if the port needs that. Ownership passes. */
-void frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_addr *to, uint64_t now_us);
+/** Give a frame to the port, with this Ethernet header in the room for one: cut by software if it needs that, copied if the port needs that. Ownership passes. */
+void frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_hdr *eth, uint64_t now_us);
 /** An empty mbuf for a packet of our own making; NULL (counted) if there is none. */
 struct rte_mbuf *frame_alloc(struct ip_ctx *ip);
 /** Ones' complement sum of len bytes from off, over a chain with segments of any length. off + len <= pkt_len. */
@@ -170,16 +166,26 @@ uint16_t chain_sum(const struct rte_mbuf *m, uint32_t off, uint32_t len);
 /** Not folded, and of a chain of several buffers. */
 uint64_t chain_add(const struct rte_mbuf *m, uint32_t off, uint32_t len);
 
-/** The sum of the pseudo-header (RFC 9293 section 3.1) and of the transport packet: 0xffff if its checksum is right. */
+/** The sum of the pseudo-header (RFC 9293 section 3.1), not folded. */
+static inline uint64_t
+pseudo_add(uint32_t src, uint32_t dst, uint32_t proto, uint32_t len)
+{
+    return (uint64_t)src + dst + sum_of_be16(proto + len);
+}
+
+/** With that, the sum of a transport packet: 0xffff if its checksum is right. */
+static inline uint16_t
+l4_sum_with(uint64_t pseudo, const struct rte_mbuf *m, uint32_t off, uint32_t len)
+{
+    return sum_fold(pseudo + (likely(m->next == NULL) ? sum_add(rte_pktmbuf_mtod_offset(m, const void *, off), len)
+                                                      : chain_add(m, off, len)));
+}
+
 static inline uint16_t
 l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off, uint16_t len)
 {
     /* Not by rte_ipv4_phdr_cksum: the header's total length is not to be trusted after reassembly. */
-    uint64_t pseudo =
-        (uint64_t)ip_hdr->src_addr + ip_hdr->dst_addr + sum_of_be16((uint32_t)ip_hdr->next_proto_id + len);
-
-    return sum_fold(pseudo + (likely(m->next == NULL) ? sum_add(rte_pktmbuf_mtod_offset(m, const void *, off), len)
-                                                      : chain_add(m, off, len)));
+    return l4_sum_with(pseudo_add(ip_hdr->src_addr, ip_hdr->dst_addr, ip_hdr->next_proto_id, len), m, off, len);
 }
 
 /* ---- the context --------------------------------------------------------------------------------------------------- */
@@ -187,12 +193,10 @@ l4_sum(const struct rte_mbuf *m, const struct rte_ipv4_hdr *ip_hdr, uint32_t off
 #define HOP_CACHE 16u /**< power of two */
 #define LOCAL_QUEUE 512u /**< power of two */
 
-/** Where packets to dst go; valid while both generations stand. */
+/** Where packets to dst go: as long as no route changes, and no entry of the neighbours' table is taken away (hops_forget). */
 struct hop {
-    uint32_t dst;
-    uint32_t route_generation;
-    uint32_t neigh_generation;
-    struct neigh *neigh; /**< NULL = empty */
+    struct ip_addr dst; /**< none of the wire is zero, as an empty place is */
+    struct neigh *neigh;
 };
 
 /** What the workers of a host may share. */
@@ -265,14 +269,19 @@ ip_caps(const struct ip_ctx *ip)
     return &ip->q->port->caps;
 }
 
-/** An Ethernet header with our source, but for the destination. */
-static inline void
-eth_write(const struct ip_ctx *ip, char *hdr, uint16_t type)
+/** Of what we send; to whom may be filled in later. */
+static inline struct rte_ether_hdr
+eth_header(const struct ip_ctx *ip, const struct rte_ether_addr *to, uint16_t type)
 {
-    struct rte_ether_hdr *eth = (struct rte_ether_hdr *)hdr;
+    return (
+        struct rte_ether_hdr){ .dst_addr = *to, .src_addr = ip->q->port->mac, .ether_type = rte_cpu_to_be_16(type) };
+}
 
-    eth->src_addr = ip->q->port->mac;
-    eth->ether_type = rte_cpu_to_be_16(type);
+/** What is remembered of routes and neighbours may be so no more. Where tables are shared nothing is. */
+static inline void
+hops_forget(struct ip_ctx *ip)
+{
+    memset(ip->hop, 0, sizeof(ip->hop));
 }
 
 static inline void

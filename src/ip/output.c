@@ -20,17 +20,19 @@ chain_add(const struct rte_mbuf *m, uint32_t off, uint32_t len)
         off -= rte_pktmbuf_data_len(m);
         m = m->next;
     }
-    while (len > 0) {
+    for (;;) {
         uint32_t part = RTE_MIN(rte_pktmbuf_data_len(m) - off, len);
         uint64_t s = sum_add(rte_pktmbuf_mtod_offset(m, const void *, off), part);
 
         sum += unlikely(odd) ? rte_bswap16(sum_fold(s)) : s;
-        odd ^= (part & 1) != 0;
         len -= part;
+        if (len == 0) {
+            return sum;
+        }
+        odd ^= (part & 1) != 0;
         off = 0;
         m = m->next;
     }
-    return sum;
 }
 
 uint16_t
@@ -52,28 +54,31 @@ frame_alloc(struct ip_ctx *ip)
     return m;
 }
 
-/** Let the port, or have us, fill in both checksums of a TCP frame, or IPv4's of another: zeros as yet. Keeps TCP_SEG if it is set. */
-static void
-fill_checksums(struct ip_ctx *ip, struct rte_mbuf *m, bool tcp)
+/** Let the port, or have us, fill in the checksum of a TCP frame, which is zero as yet. cut: somebody will make several of it, with sums of their own. */
+static inline void
+fill_tcp_sum(struct ip_ctx *ip, struct rte_mbuf *m, uint32_t src, uint32_t dst, bool cut)
 {
-    const struct port_caps *caps = ip_caps(ip);
-    struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, ETH_HDR_LEN);
-    bool cut = (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0;
+    struct rte_tcp_hdr *t = rte_pktmbuf_mtod_offset(m, struct rte_tcp_hdr *, HEADERS_LEN);
+    uint32_t len = rte_pktmbuf_pkt_len(m) - HEADERS_LEN;
 
-    if (caps->tx_ip_csum || cut) {
+    if (unlikely(ip_caps(ip)->tx_tcp_csum || cut)) {
+        m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
+        t->cksum = sum_fold(pseudo_add(src, dst, IPPROTO_TCP, cut ? 0 : len)); /* the port adds each one's length */
+    } else {
+        t->cksum = (uint16_t)~l4_sum_with(pseudo_add(src, dst, IPPROTO_TCP, len), m, HEADERS_LEN, len);
+    }
+}
+
+/** IPv4's, of a frame whose header others have written. */
+static void
+fill_ipv4_sum(struct ip_ctx *ip, struct rte_mbuf *m)
+{
+    struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, ETH_HDR_LEN);
+
+    if (ip_caps(ip)->tx_ip_csum) {
         m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
     } else {
         hdr->hdr_checksum = (uint16_t)~sum_fold(sum_add_20(hdr));
-    }
-    if (tcp) {
-        struct rte_tcp_hdr *t = (struct rte_tcp_hdr *)(hdr + 1);
-
-        if (caps->tx_tcp_csum || cut) {
-            m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
-            t->cksum = rte_ipv4_phdr_cksum(hdr, m->ol_flags);
-        } else {
-            t->cksum = (uint16_t)~l4_sum(m, hdr, HEADERS_LEN, (uint16_t)(rte_pktmbuf_pkt_len(m) - HEADERS_LEN));
-        }
     }
 }
 
@@ -96,19 +101,22 @@ xmit_cut(struct ip_ctx *ip, struct rte_mbuf *m, uint64_t now_us)
         return;
     }
     for (i = 0; i < n; i++) {
+        const struct rte_ipv4_hdr *hdr = rte_pktmbuf_mtod_offset(piece[i], struct rte_ipv4_hdr *, ETH_HDR_LEN);
+
         /* The pieces' headers lie in buffers of their own, whatever flags of the large frame's were copied. */
         piece[i]->ol_flags = 0;
         rte_pktmbuf_mtod_offset(piece[i], struct rte_tcp_hdr *, HEADERS_LEN)->cksum = 0; /* was the pseudo header's */
-        fill_checksums(ip, piece[i], true);
+        fill_ipv4_sum(ip, piece[i]);
+        fill_tcp_sum(ip, piece[i], hdr->src_addr, hdr->dst_addr, false);
         port_tx(ip->q, piece[i], now_us);
     }
     rte_pktmbuf_free(m); /* the payload stays until the last piece is sent */
 }
 
 void
-frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_addr *to, uint64_t now_us)
+frame_xmit(struct ip_ctx *ip, struct rte_mbuf *m, const struct rte_ether_hdr *eth, uint64_t now_us)
 {
-    rte_pktmbuf_mtod(m, struct rte_ether_hdr *)->dst_addr = *to;
+    *rte_pktmbuf_mtod(m, struct rte_ether_hdr *) = *eth;
     if (unlikely((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 && !ip_caps(ip)->tso)) {
         xmit_cut(ip, m, now_us);
     } else {
@@ -137,35 +145,29 @@ hop_of(struct ip_ctx *ip, uint32_t dst)
 static inline struct neigh *
 way_known(struct ip_ctx *ip, const struct ip_addr *dst)
 {
-    const struct ip_tables *t = ip->tables;
     const struct hop *h = hop_of(ip, ip_addr_to_v4(dst));
-    bool good = h->dst == ip_addr_to_v4(dst) && h->route_generation == t->routes.generation &&
-                h->neigh_generation == t->arp.generation && ip_addr_is_v4(dst);
 
-    return likely(good) ? h->neigh : NULL;
+    return likely(ip_addr_equal(&h->dst, dst)) ? h->neigh : NULL;
 }
 
 /** Is there a route? The neighbour is remembered where no other worker takes entries away; elsewhere it stays NULL. */
 static bool
 find_way(struct ip_ctx *ip, const struct ip_addr *dst, struct neigh **n, uint64_t now_us)
 {
-    const struct ip_tables *t = ip->tables;
     uint32_t addr = ip_addr_to_v4(dst);
 
     if (!ip_addr_is_v4(dst)) {
         return false;
     }
     if (ip->shared) {
-        return route_lookup(&t->routes, addr) != NULL;
+        return route_lookup(&ip->tables->routes, addr) != NULL;
     }
     *n = find_hop(ip, addr, now_us);
-    *hop_of(ip, addr) = (struct hop){
-        .dst = addr, .route_generation = t->routes.generation, .neigh_generation = t->arp.generation, .neigh = *n
-    };
+    *hop_of(ip, addr) = (struct hop){ .dst = *dst, .neigh = *n };
     return *n != NULL;
 }
 
-/** Send, or queue, a frame that lacks only its destination MAC; with route_lock. Ownership passes. Returns 0 or -EHOSTUNREACH. */
+/** Send, or queue, a frame that lacks what its Ethernet header says; with route_lock. Ownership passes. Returns 0 or -EHOSTUNREACH. */
 static inline int
 neigh_output(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t now_us)
 {
@@ -173,12 +175,12 @@ neigh_output(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, uint64_t no
     if (unlikely(n->state != NEIGH_REACHABLE || now_us >= n->due_us)) {
         return neigh_output_unsure(ip, n, m, now_us);
     }
-    frame_xmit(ip, m, &n->mac, now_us);
+    frame_xmit(ip, m, &n->eth, now_us);
     return 0;
 }
 
 /**
- * Send a frame that lacks only its destination MAC. n NULL: the table is shared; then the neighbour is locked while the table still is, as in figure 4 of Willmann et al., and only
+ * Send a frame that lacks what its Ethernet header says. n NULL: the table is shared; then the neighbour is locked while the table still is, as in figure 4 of Willmann et al., and only
  * while it is used. Ownership passes.
  */
 static int
@@ -219,8 +221,8 @@ output_local(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
     }
     ip->local[ip->local_tail++ % LOCAL_QUEUE] = (struct ip_packet){
         .m = copy,
-        .src = s->src,
-        .dst = s->dst,
+        .src = *s->src,
+        .dst = *s->dst,
         .l4_off = 0,
         .l4_len = (uint16_t)rte_pktmbuf_pkt_len(m),
         .proto = s->proto,
@@ -232,26 +234,32 @@ output_local(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s)
     counter_inc(ip->ctr, CTR_IP_LOCAL);
 }
 
-/** An IPv4 header without its checksum. */
-static inline void
-write_ipv4(struct ip_ctx *ip, char *hdr, const struct ip_send *s, uint64_t total_len)
+/**
+ * An IPv4 header, with its checksum if it is to be summed, else with zero. plain: by is_plain.
+ * TCP finds out the path's MTU (RFC 1191), unless it is told not to; an echo reply must get through. With DF the identification is 0, by which receivers that gather segments
+ * know those of one stream (RFC 6864 lets it be anything); else random, so that it tells nobody how much we send.
+ */
+static inline __attribute__((always_inline)) void
+write_ipv4(struct ip_ctx *ip, char *hdr, const struct ip_send *s, uint32_t total_len, bool summed, bool plain)
 {
-    /*
-     * TCP finds out the path's MTU (RFC 1191), unless it is told not to; an echo reply must get through. With DF the identification is 0, by which receivers that gather segments
-     * know those of one stream (RFC 6864 lets it be anything); else random, so that it tells nobody how much we send.
-     */
-    bool df = s->proto == IPPROTO_TCP && !s->may_be_cut;
-    uint64_t frag = likely(df) ? RTE_IPV4_HDR_DF_FLAG : (uint64_t)(uint16_t)rng_next(&ip->rng) << 16;
-    uint64_t ttl = s->ttl != 0 ? s->ttl : IP_DEFAULT_TTL;
-    /* RFC 791 figure 4 in words of eight bytes, as the checksum reads them in a moment: a load that needs the bytes of two stores waits until both have left the store buffer. */
-    uint64_t words[2] = {
-        rte_cpu_to_be_64((uint64_t)RTE_IPV4_VHL_DEF << 56 | (uint64_t)s->tos << 48 | total_len << 32 | frag),
-        rte_cpu_to_be_64(ttl << 56 | (uint64_t)s->proto << 48 | rte_be_to_cpu_32(ip_addr_to_v4(&s->src))),
-    };
-    uint32_t dst = ip_addr_to_v4(&s->dst);
+    bool df = plain || (s->proto == IPPROTO_TCP && !s->may_be_cut);
+    uint32_t fragment = df ? RTE_IPV4_HDR_DF_FLAG : (uint32_t)(uint16_t)rng_next(&ip->rng) << 16;
+    uint32_t kind = (uint32_t)(plain || s->ttl == 0 ? IP_DEFAULT_TTL : s->ttl) << 8 | (plain ? IPPROTO_TCP : s->proto);
+    uint32_t src = ip_addr_to_v4(s->src), dst = ip_addr_to_v4(s->dst);
+    uint32_t version = (uint32_t)RTE_IPV4_VHL_DEF << 8 | s->tos;
+    uint16_t sum = 0;
 
-    memcpy(hdr, &words[0], sizeof(words[0]));
-    memcpy(hdr + 8, &words[1], sizeof(words[1]));
+    /* Of the words as they are at hand, rather than read back. */
+    if (likely(summed)) {
+        uint32_t words = version + total_len + (fragment >> 16) + (fragment & UINT16_MAX) + kind;
+        sum = (uint16_t)~sum_fold((uint64_t)src + dst + sum_of_be16(words));
+    }
+    /* RFC 791 figure 4. */
+    uint64_t first = rte_cpu_to_be_64((uint64_t)(version << 16 | total_len) << 32 | fragment);
+    uint32_t second = rte_cpu_to_be_32(kind << 16 | rte_be_to_cpu_16(sum));
+    memcpy(hdr, &first, sizeof(first));
+    memcpy(hdr + 8, &second, sizeof(second));
+    memcpy(hdr + 12, &src, sizeof(src));
     memcpy(hdr + 16, &dst, sizeof(dst));
 }
 
@@ -271,71 +279,110 @@ output_fragments(struct ip_ctx *ip, struct rte_mbuf *m, struct neigh *n, uint32_
     }
     for (i = 0; i < count; i++) {
         piece[i]->ol_flags = 0;
-        eth_prepend(ip, piece[i], RTE_ETHER_TYPE_IPV4);
+        rte_pktmbuf_prepend(piece[i], ETH_HDR_LEN);
         piece[i]->l2_len = ETH_HDR_LEN;
         piece[i]->l3_len = IPV4_HDR_MIN;
-        fill_checksums(ip, piece[i], false);
+        fill_ipv4_sum(ip, piece[i]);
         result = hop_output(ip, n, dst, piece[i], now_us);
     }
     return result;
 }
 
-/** Does it exceed the MTU although it may be cut by TCP's boundaries? */
-static bool
-is_too_big(const struct ip_ctx *ip, const struct rte_mbuf *m, const struct ip_send *s)
+/** Headers, sums, and what the port is asked for, of a packet of len bytes with its IPv4 header. plain: by is_plain. cut: by the port. Ownership passes. */
+static inline __attribute__((always_inline)) int
+output_whole(struct ip_ctx *ip, struct neigh *n, struct rte_mbuf *m, const struct ip_send *s, uint32_t len, bool plain,
+             bool cut, uint64_t now_us)
 {
-    uint32_t len = rte_pktmbuf_pkt_len(m);
+    bool ip_by_port = ip_caps(ip)->tx_ip_csum || cut;
 
-    if (likely(len + IPV4_HDR_MIN <= ip->q->port->mtu && s->gso_size == 0)) {
-        return false;
+    counter_inc(ip->ctr, CTR_IP_TX);
+    /* What the port said about a packet that we turn round (an echo) says nothing about the packet that we send. */
+    m->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
+    m->tx_offload = rte_mbuf_tx_offload(ETH_HDR_LEN, IPV4_HDR_MIN, s->l4_hdr_len, cut ? s->gso_size : 0, 0, 0, 0);
+    write_ipv4(ip, rte_pktmbuf_prepend(m, HEADERS_LEN) + ETH_HDR_LEN, s, len, !ip_by_port, plain);
+    if (unlikely(ip_by_port)) {
+        m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | (cut ? RTE_MBUF_F_TX_TCP_SEG : 0);
     }
-    if (len + IPV4_HDR_MIN > IPV4_MAX_BYTES) {
+    if (plain || s->proto == IPPROTO_TCP) {
+        fill_tcp_sum(ip, m, ip_addr_to_v4(s->src), ip_addr_to_v4(s->dst), cut);
+    }
+    return hop_output(ip, n, ip_addr_to_v4(s->dst), m, now_us);
+}
+
+/** Is a packet of len bytes, which is longer than the MTU or to be cut by TCP's boundaries, more than can be sent even so? */
+static bool
+is_too_big(const struct ip_ctx *ip, uint32_t len, const struct ip_send *s)
+{
+    if (len > IPV4_MAX_BYTES) {
         return true;
     }
     if (s->proto != IPPROTO_TCP) {
         return false; /* fragmented */
     }
     return s->gso_size == 0 || s->gso_size + s->l4_hdr_len + IPV4_HDR_MIN > ip->q->port->mtu ||
-           (len - s->l4_hdr_len + s->gso_size - 1) / s->gso_size > PIECES_MAX;
+           (len - IPV4_HDR_MIN - s->l4_hdr_len + s->gso_size - 1) / s->gso_size > PIECES_MAX;
+}
+
+/** The way of a packet to a place that is not remembered; *n stays NULL where the table is shared. False: it has none, or has taken it; *result is then ip_output's. */
+static bool
+find_other_way(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, struct neigh **n, uint64_t now_us,
+               int *result)
+{
+    *result = 0;
+    if (ip_is_local(ip, s->dst)) {
+        output_local(ip, m, s);
+        return false;
+    }
+    if (!find_way(ip, s->dst, n, now_us)) {
+        drop(ip, m, CTR_IP_DROP_NO_ROUTE);
+        *result = -EHOSTUNREACH;
+        return false;
+    }
+    return true;
+}
+
+/** Any packet of len bytes, by any way. Ownership passes. */
+static __rte_noinline int
+output_any(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint32_t len, uint64_t now_us)
+{
+    struct neigh *n = way_known(ip, s->dst);
+    bool large = len > ip->q->port->mtu, cut = false;
+    int result;
+
+    if (large || s->gso_size != 0) {
+        if (is_too_big(ip, len, s)) {
+            drop(ip, m, CTR_IP_DROP_TOO_BIG);
+            return -EMSGSIZE;
+        }
+        cut = s->gso_size != 0 && len - IPV4_HDR_MIN - s->l4_hdr_len > s->gso_size;
+    }
+    if (n == NULL && !find_other_way(ip, m, s, &n, now_us, &result)) {
+        return result;
+    }
+    if (unlikely(large && s->proto != IPPROTO_TCP)) {
+        counter_inc(ip->ctr, CTR_IP_TX);
+        m->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
+        write_ipv4(ip, rte_pktmbuf_prepend(m, IPV4_HDR_MIN), s, len, false, false);
+        return output_fragments(ip, m, n, ip_addr_to_v4(s->dst), now_us);
+    }
+    return output_whole(ip, n, m, s, len, false, cut, now_us);
+}
+
+/** A TCP packet that goes as it is, as nearly all do. */
+static inline bool
+is_plain(const struct ip_ctx *ip, const struct ip_send *s, uint32_t len)
+{
+    return s->proto == IPPROTO_TCP && (s->ttl | s->may_be_cut | s->gso_size) == 0 && len <= ip->q->port->mtu;
 }
 
 int
 ip_output(struct ip_ctx *ip, struct rte_mbuf *m, const struct ip_send *s, uint64_t now_us)
 {
-    bool tcp = s->proto == IPPROTO_TCP;
-    uint32_t dst = ip_addr_to_v4(&s->dst), len = rte_pktmbuf_pkt_len(m);
-    struct neigh *n = way_known(ip, &s->dst);
-    char *hdr;
+    uint32_t len = rte_pktmbuf_pkt_len(m) + IPV4_HDR_MIN;
+    struct neigh *n = way_known(ip, s->dst);
 
-    if (unlikely(is_too_big(ip, m, s))) {
-        drop(ip, m, CTR_IP_DROP_TOO_BIG);
-        return -EMSGSIZE;
+    if (likely(n != NULL && is_plain(ip, s, len))) {
+        return output_whole(ip, n, m, s, len, true, false, now_us);
     }
-    if (unlikely(n == NULL)) {
-        if (ip_is_local(ip, &s->dst)) {
-            output_local(ip, m, s);
-            return 0;
-        }
-        if (!find_way(ip, &s->dst, &n, now_us)) {
-            drop(ip, m, CTR_IP_DROP_NO_ROUTE);
-            return -EHOSTUNREACH;
-        }
-    }
-    counter_inc(ip->ctr, CTR_IP_TX);
-    /* What the port said about a packet that we turn round (an echo) says nothing about the packet that we send. */
-    m->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
-    if (unlikely(!tcp && len + IPV4_HDR_MIN > ip->q->port->mtu)) {
-        write_ipv4(ip, rte_pktmbuf_prepend(m, IPV4_HDR_MIN), s, len + IPV4_HDR_MIN);
-        return output_fragments(ip, m, n, dst, now_us);
-    }
-    hdr = rte_pktmbuf_prepend(m, HEADERS_LEN);
-    write_ipv4(ip, hdr + ETH_HDR_LEN, s, len + IPV4_HDR_MIN);
-    eth_write(ip, hdr, RTE_ETHER_TYPE_IPV4);
-    m->tx_offload = rte_mbuf_tx_offload(ETH_HDR_LEN, IPV4_HDR_MIN, s->l4_hdr_len, 0, 0, 0, 0);
-    if (s->gso_size != 0 && len - s->l4_hdr_len > s->gso_size) {
-        m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_SEG;
-        m->tso_segsz = s->gso_size;
-    }
-    fill_checksums(ip, m, tcp);
-    return hop_output(ip, n, dst, m, now_us);
+    return output_any(ip, m, s, len, now_us);
 }

@@ -82,7 +82,7 @@ ip_route_add(struct ip_ctx *ip, const struct ip_route *r)
     memmove(&t->route[at + 1], &t->route[at], (t->count - at) * sizeof(t->route[0]));
     t->route[at] = add;
     t->count++;
-    t->generation++;
+    hops_forget(ip);
     return 0;
 }
 
@@ -103,7 +103,7 @@ ip_route_del(struct ip_ctx *ip, const struct ip_route *r)
     }
     t->count--;
     memmove(&t->route[at], &t->route[at + 1], (t->count - at) * sizeof(t->route[0]));
-    t->generation++;
+    hops_forget(ip);
     return 0;
 }
 

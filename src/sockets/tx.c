@@ -238,8 +238,8 @@ static void
 segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uint16_t hdr_len, uint64_t now_us)
 {
     const struct ip_send send = {
-        .src = out->tuple->local,
-        .dst = out->tuple->remote,
+        .src = &out->tuple->local,
+        .dst = &out->tuple->remote,
         .proto = IPPROTO_TCP,
         .tos = out->tos,
         .may_be_cut = out->may_be_cut,

@@ -400,8 +400,9 @@ tcp_out(uint16_t hdr_len, uint32_t payload_len, uint16_t seg_bytes)
 int
 send_tcp(struct rte_mbuf *m, const char *dst, uint16_t gso_size, uint16_t hdr_len)
 {
+    const struct ip_addr from = addr(US), to = addr(dst);
     const struct ip_send s = {
-        .src = addr(US), .dst = addr(dst), .proto = IPPROTO_TCP, .tos = 2, .gso_size = gso_size, .l4_hdr_len = hdr_len
+        .src = &from, .dst = &to, .proto = IPPROTO_TCP, .tos = 2, .gso_size = gso_size, .l4_hdr_len = hdr_len
     };
 
     return ip_output(fx.ip, m, &s, fx.now_us);

@@ -45,6 +45,40 @@ software_checksums_over_any_chain(void **state)
     assert_int_equal(counter(CTR_IP_TX), RTE_DIM(rows));
 }
 
+/** The common packet's header is written by itself: each thing that makes a packet another one makes the difference that it should, and no other. */
+static void
+headers_of_plain_and_other_packets(void **state)
+{
+    const struct ip_addr from = addr(US), to = addr(PEER);
+    const struct ip_send plain = { .src = &from, .dst = &to, .proto = IPPROTO_TCP, .tos = 2, .l4_hdr_len = 20 };
+    struct ip_send rows[] = { plain, plain, plain, plain };
+    size_t i;
+
+    (void)state;
+    rows[1].ttl = 3;
+    rows[2].may_be_cut = true;
+    rows[3].gso_size = 1000; /* it fits one segment */
+    learn(PEER, &mac_peer);
+    for (i = 0; i < RTE_DIM(rows); i++) {
+        const struct rte_ipv4_hdr *hdr;
+
+        assert_int_equal(ip_output(fx.ip, tcp_out(20, 100, 0), &rows[i], fx.now_us), 0);
+        assert_int_equal(fx.nb_sent, 1);
+        assert_true(frame_checksums_ok(fx.sent[0].bytes, fx.sent[0].len));
+        hdr = (const struct rte_ipv4_hdr *)(fx.sent[0].bytes + 14);
+        assert_int_equal(hdr->version_ihl, 0x45);
+        assert_int_equal(hdr->type_of_service, 2);
+        assert_int_equal(rte_be_to_cpu_16(hdr->total_length), 140);
+        assert_int_equal(hdr->time_to_live, i == 1 ? 3 : 64);
+        assert_int_equal(hdr->next_proto_id, IPPROTO_TCP);
+        assert_int_equal(rte_be_to_cpu_16(hdr->fragment_offset), i == 2 ? 0 : RTE_IPV4_HDR_DF_FLAG);
+        assert_true(i == 2 || hdr->packet_id == 0);
+        assert_int_equal(hdr->src_addr, ip_addr_to_v4(&from));
+        assert_int_equal(hdr->dst_addr, ip_addr_to_v4(&to));
+        forget_sent();
+    }
+}
+
 /** Random data in odd segments, where sums carry: against the plain sum. */
 static void
 chain_sum_equals_reference(void **state)
@@ -187,7 +221,9 @@ static void
 too_big_and_no_route(void **state)
 {
     const struct ip_route fallback = { .prefix = addr("0.0.0.0"), .next_hop = addr(GATEWAY), .prefix_len = 0 };
-    struct ip_send v6 = { .proto = IPPROTO_TCP, .l4_hdr_len = 20 };
+    const struct ip_addr from = addr(US);
+    struct ip_addr to;
+    const struct ip_send v6 = { .src = &from, .dst = &to, .proto = IPPROTO_TCP, .l4_hdr_len = 20 };
 
     (void)state;
     learn(PEER, &mac_peer);
@@ -198,7 +234,7 @@ too_big_and_no_route(void **state)
     assert_int_equal(counter(CTR_IP_DROP_TOO_BIG), 4);
     assert_int_equal(ip_route_del(fx.ip, &fallback), 0);
     assert_int_equal(send_tcp(tcp_out(20, 10, 0), "192.0.2.1", 0, 20), -EHOSTUNREACH);
-    assert_int_equal(ip_addr_parse("2001:db8::1", &v6.dst), 0);
+    assert_int_equal(ip_addr_parse("2001:db8::1", &to), 0);
     assert_int_equal(ip_output(fx.ip, tcp_out(20, 10, 0), &v6, fx.now_us), -EHOSTUNREACH);
     assert_int_equal(counter(CTR_IP_DROP_NO_ROUTE), 2);
     assert_int_equal(fx.nb_sent, 0);
@@ -257,6 +293,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(software_checksums_over_any_chain),
+        FIXTURE_TEST(headers_of_plain_and_other_packets),
         FIXTURE_TEST(chain_sum_equals_reference),
         FIXTURE_TEST(offloaded_checksums_leave_the_pseudo_header),
         FIXTURE_TEST(tso_is_left_to_a_port_that_has_it),
