@@ -92,23 +92,37 @@ tail_at(const uint8_t *p, size_t n_bytes)
     return n_bytes & 1 ? sum + rte_cpu_to_le_16(*p) : sum;
 }
 
-/* Short of the vectors' use: 64-bit words, and a count of the carries. */
+/* Four words, whose carries come round: the compiler does not keep them in the flag. */
+static inline uint64_t
+add_32(uint64_t sum, const uint8_t *p)
+{
+#if defined(__x86_64__)
+    const struct {
+        uint64_t word[4];
+    } __attribute__((packed)) *four = (const void *)p;
+
+    __asm__("add %1, %0\n\tadc %2, %0\n\tadc %3, %0\n\tadc %4, %0\n\tadc $0, %0"
+            : "+r"(sum)
+            : "m"(four->word[0]), "m"(four->word[1]), "m"(four->word[2]), "m"(four->word[3])
+            : "cc");
+    return sum;
+#else
+    return sum_carry(sum_carry(sum_carry(sum_carry(sum, word_at(p)), word_at(p + 8)), word_at(p + 16)),
+                     word_at(p + 24));
+#endif
+}
+
+/* Short of the vectors' use: 64-bit words. */
 static inline uint64_t
 add_words(uint64_t sum, const uint8_t *p, size_t n_bytes)
 {
-    uint64_t carries = 0;
-
-    for (; n_bytes >= 32; n_bytes -= 32, p += 32) {
-        carries += __builtin_add_overflow(sum, word_at(p), &sum);
-        carries += __builtin_add_overflow(sum, word_at(p + 8), &sum);
-        carries += __builtin_add_overflow(sum, word_at(p + 16), &sum);
-        carries += __builtin_add_overflow(sum, word_at(p + 24), &sum);
-    }
-    for (; n_bytes >= 8; n_bytes -= 8, p += 8)
-        carries += __builtin_add_overflow(sum, word_at(p), &sum);
+    for (const uint8_t *end = p + (n_bytes & ~(size_t)31); p != end; p += 32)
+        sum = add_32(sum, p);
+    for (n_bytes &= 31; n_bytes >= 8; n_bytes -= 8, p += 8)
+        sum = sum_carry(sum, word_at(p));
     if (n_bytes > 0)
-        carries += __builtin_add_overflow(sum, tail_at(p, n_bytes), &sum);
-    return (sum & UINT32_MAX) + (sum >> 32) + carries;
+        sum = sum_carry(sum, tail_at(p, n_bytes));
+    return (sum & UINT32_MAX) + (sum >> 32);
 }
 
 /* Of its own, so that the short sums keep no registers for it. */
