@@ -127,16 +127,12 @@ copy_pieces(struct stream st, char *to, uint32_t pos, uint32_t n_bytes)
     return true;
 }
 
-/* Behind the header, in the same buffer, which has room for as much. */
 static inline bool
-payload_copy(struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes)
+payload_copy(struct stream st, char *to, uint32_t pos, uint32_t n_bytes)
 {
-    char *to = rte_pktmbuf_mtod_offset(m, char *, m->data_len);
     uint32_t len;
     const char *from = stream_at(st, pos, n_bytes, &len);
 
-    m->data_len = (uint16_t)(m->data_len + n_bytes);
-    m->pkt_len += n_bytes;
     if (unlikely(from == NULL || len != n_bytes))
         return copy_pieces(st, to, pos, n_bytes);
     __asm__("" : "+r"(n_bytes)); /* with the bound the compiler makes a loop, which the C library's copy beats */
@@ -144,20 +140,25 @@ payload_copy(struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_byte
     return true;
 }
 
+/* Out of the way of who only takes one. */
+static __rte_noinline struct rte_mbuf *
+buf_refill(struct net *net)
+{
+    if (rte_pktmbuf_alloc_bulk(net->host->pool->tx, net->tx_spare, NET_TX_SPARE) != 0)
+        return rte_pktmbuf_alloc(net->host->pool->tx); /* the last ones, one by one */
+    net->nb_tx_spare = NET_TX_SPARE - 1;
+    return net->tx_spare[NET_TX_SPARE - 1];
+}
+
 /* A transmit buffer, empty; NULL: there is none. */
 static inline struct rte_mbuf *
 buf_take(struct net *net)
 {
-    if (unlikely(net->nb_tx_spare == 0)) {
-        if (rte_pktmbuf_alloc_bulk(net->host->pool->tx, net->tx_spare, NET_TX_SPARE) != 0)
-            return rte_pktmbuf_alloc(net->host->pool->tx); /* the last ones, one by one */
-        net->nb_tx_spare = NET_TX_SPARE;
-    }
-    return net->tx_spare[--net->nb_tx_spare];
+    return likely(net->nb_tx_spare > 0) ? net->tx_spare[--net->nb_tx_spare] : buf_refill(net);
 }
 
 /* One mbuf for each piece that lies in one chunk. *bad: the fault is the application's. */
-static bool
+static __rte_noinline bool
 payload_attach(struct net *net, struct stream st, struct rte_mbuf *m, uint32_t pos, uint32_t n_bytes, bool *bad)
 {
     struct rte_mbuf *last = m;
@@ -203,24 +204,25 @@ sign(struct rte_mbuf *m, const struct tcp_out *out, uint16_t hdr_len)
 }
 
 /* The segment from its TCP header on, whose length is told; NULL: no buffer (counted), or *bad. */
-static struct rte_mbuf *
+static inline struct rte_mbuf *
 segment_build(struct net *net, struct stream st, const struct tcp_out *out, uint16_t *hdr_len, bool *bad)
 {
     struct rte_mbuf *m = buf_take(net);
+    uint32_t copied = out->payload_len <= COPY_BYTES ? out->payload_len : 0;
     bool ok = m != NULL;
 
     *bad = false;
     if (likely(ok)) {
-        *hdr_len = (uint16_t)tcp_wire_build(out, rte_pktmbuf_mtod(m, uint8_t *));
-        m->data_len = *hdr_len;
-        m->pkt_len = *hdr_len;
-    }
-    if (likely(ok) && out->payload_len > 0) {
-        if (out->payload_len <= COPY_BYTES) {
-            ok = payload_copy(st, m, out->payload_pos, out->payload_len);
+        char *hdr = rte_pktmbuf_mtod(m, char *);
+        *hdr_len = (uint16_t)tcp_wire_build(out, (uint8_t *)hdr);
+        m->data_len = (uint16_t)(*hdr_len + copied);
+        m->pkt_len = *hdr_len + copied;
+        if (copied > 0) {
+            /* Behind the header, in the same buffer, which has room for as much. */
+            ok = payload_copy(st, hdr + *hdr_len, out->payload_pos, copied);
             *bad = !ok;
             counter_inc(net->ctr, CTR_SOCK_TX_COPIED);
-        } else {
+        } else if (out->payload_len > 0) {
             ok = payload_attach(net, st, m, out->payload_pos, out->payload_len, bad);
         }
     }
@@ -250,20 +252,28 @@ segment_send(struct net *net, struct rte_mbuf *m, const struct tcp_out *out, uin
     ip_output(net->ip, m, &send, now_us);
 }
 
+static __rte_noinline void
+note_sent_more(struct stack *s, struct sock *sk)
+{
+    const struct sock_more *more = sock_more(s, sk);
+
+    if (more->notsent_lowat != 0)
+        sock_mark(s, sk, DIRTY_ACKED); /* there may be space for its writer */
+    if (more->stamps != NULL)
+        stamp_on_sent(s, sk);
+}
+
 /* tx_sent grows with first transmissions alone; a retransmission lies below it. */
 static void
 note_sent(struct stack *s, struct sock *sk, uint32_t end)
 {
     struct shm_back_sock *b = sock_back(sk);
-    const struct sock_more *more = sock_more(s, sk);
 
     sock_lock_tx(s, sk);
     if ((int32_t)(end - b->tx_sent) > 0) {
         shm_store(&b->tx_sent, end);
-        if (unlikely(more->notsent_lowat != 0))
-            sock_mark(s, sk, DIRTY_ACKED); /* there may be space for its writer */
-        if (unlikely(more->stamps != NULL))
-            stamp_on_sent(s, sk);
+        if (unlikely(__atomic_load_n(&sk->has_more, __ATOMIC_RELAXED)))
+            note_sent_more(s, sk);
     }
     sock_unlock_tx(s, sk);
 }

@@ -218,19 +218,26 @@ struct tcp_fo_cookie {
 
 /** TCP options in parsed form, for both directions (RFC 9293 section 3.1, RFC 7323, RFC 2018). */
 struct tcp_options {
-    bool has_mss, has_wscale, has_ts, sack_permitted;
-    uint8_t wscale;
-    uint8_t nb_sack;
-    uint16_t mss;
+    union {
+        struct {
+            bool has_mss, has_wscale, sack_permitted;
+            bool has_fo; /**< on SYNs: fo holds */
+            bool has_accecn; /**< RFC 9768 section 3.2.3: accecn holds, modulo 2^24, */
+            uint8_t
+                accecn_fields; /**< where the bit is set; for segments to send: none, the first, the first two or all */
+            uint8_t nb_sack;
+            uint8_t md5_off; /**< parsed: where in the header the digest of RFC 2385's option lies; 0 = there is none */
+        };
+        uint64_t rare __attribute__((packed, aligned(4))); /**< 0 <=> nothing of that */
+    };
     uint32_t ts_val, ts_ecr;
+    bool has_ts;
+    uint8_t wscale;
+    uint16_t mss;
     union { /* a SYN acknowledges nothing out of order */
         struct tcp_sack_block sack[TCP_MAX_SACK];
         struct tcp_fo_cookie fo;
     };
-    bool has_fo; /**< on SYNs: fo holds */
-    bool has_accecn; /**< RFC 9768 section 3.2.3: accecn holds, modulo 2^24, */
-    uint8_t md5_off; /**< parsed: where in the header the digest of RFC 2385's option lies; 0 = there is none */
-    uint8_t accecn_fields; /**< where the bit is set; for segments to send: none, the first, the first two or all */
     uint32_t accecn[TCP_ACCECN_FIELDS]; /**< payload received with ECT(1), with CE, with ECT(0) */
 };
 

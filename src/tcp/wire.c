@@ -26,6 +26,10 @@ enum {
 #define FASTOPEN_MIN 4
 #define FASTOPEN_MAX 16
 
+/** Timestamps as most segments have them: NOP NOP, kind, length, and two words. */
+#define TS_BEGINS ((uint32_t)OPT_NOP << 24 | OPT_NOP << 16 | OPT_TS << 8 | 10)
+#define TCP_TS_BYTES 12u
+
 #define MD5_OPTION_LEN (2 + TCP_MD5_DIGEST_BYTES)
 
 /** RFC 7323 section 2.3: a larger shift counts as 14. */
@@ -252,11 +256,9 @@ put_md5(uint8_t *p)
 static uint8_t *
 put_ts(uint8_t *p, const struct tcp_options *o)
 {
-    uint32_t before = o->sack_permitted ? OPT_SACK_PERMITTED << 8 | 2 : OPT_NOP << 8 | OPT_NOP;
-
-    put32(p, before << 16 | OPT_TS << 8 | 10);
+    put32(p, o->sack_permitted ? OPT_SACK_PERMITTED << 24 | 2 << 16 | (TS_BEGINS & 0xffff) : TS_BEGINS);
     put64(p + 4, o->ts_val, o->ts_ecr);
-    return p + 12;
+    return p + TCP_TS_BYTES;
 }
 
 static uint8_t *
@@ -314,8 +316,9 @@ put_fastopen(uint8_t *p, const struct tcp_fo_cookie *c)
     return p + padded;
 }
 
-size_t
-tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
+/** All options of a segment, in their order; returns the header's length. */
+static __attribute__((noinline)) size_t
+put_options(const struct tcp_out *out, uint8_t *hdr)
 {
     const struct tcp_options *o = &out->opts;
     uint8_t *p = hdr + TCP_HDR_MIN;
@@ -345,16 +348,30 @@ tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
         p = put_fastopen(p, &o->fo);
     if (o->nb_sack > 0)
         p = put_sack(p, o, sack_blocks_that_fit(o, (size_t)(p - hdr) - TCP_HDR_MIN));
+    return (size_t)(p - hdr);
+}
 
+size_t
+tcp_wire_build(const struct tcp_out *out, uint8_t *hdr)
+{
+    size_t hdr_len = TCP_HDR_MIN;
+    uint32_t first_option = TS_BEGINS;
+
+    if (__builtin_expect(out->md5 != NULL || out->opts.rare != 0, 0)) {
+        hdr_len = put_options(out, hdr);
+        first_option = get32(hdr + TCP_HDR_MIN);
+    } else if (out->opts.has_ts) {
+        put64(hdr + TCP_HDR_MIN + 4, out->opts.ts_val, out->opts.ts_ecr);
+        hdr_len += TCP_TS_BYTES;
+    }
     /*
      * By words of eight bytes, as the checksum reads them in a moment: a load that needs the bytes of two stores waits until both have left the store buffer, behind all that was
      * stored before.
      */
-    size_t hdr_len = (size_t)(p - hdr);
     put64(hdr, (uint32_t)out->tuple->local_port << 16 | out->tuple->remote_port, out->seq);
     put64(hdr + 8, out->ack, (uint32_t)(hdr_len / 4 << 12 | out->flags) << 16 | out->window);
     if (hdr_len > TCP_HDR_MIN)
-        put64(hdr + 16, 0, get32(hdr + 20));
+        put64(hdr + 16, 0, first_option);
     else
         put32(hdr + 16, 0);
     return hdr_len;
