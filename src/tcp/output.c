@@ -150,9 +150,9 @@ put_sack_blocks(struct tcp_domain *d, const struct tcp_conn *c, const struct tcp
     o->nb_sack = (uint8_t)n;
 }
 
-/** What every segment of a connection has in common; the connection's books are kept too. */
+/** What every segment of a connection has in common; the connection's books are kept too. data_segs: how many it is, 0 = one without payload. */
 static inline __attribute__((always_inline)) void
-emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_out *out)
+emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, struct tcp_out *out, uint32_t data_segs)
 {
     out->tuple = &c->link.tuple;
     out->user = c->user;
@@ -173,13 +173,12 @@ emit_conn(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, s
     c->ack_held = false;
     c->rcv_acked = c->rcv_nxt;
     conn_timer_off(c, CONN_T_DELACK);
-    uint32_t segs = out->gso_size > 0 ? (out->payload_len + out->gso_size - 1) / out->gso_size : 1;
+    uint32_t segs = data_segs > 0 ? data_segs : 1;
     c->segs_out += segs;
-    if (out->payload_len > 0)
-        c->data_segs_out += segs;
+    c->data_segs_out += data_segs;
     c->last_snd_tick = tick_of(env->now_us);
-    counter_add(env->ctr, CTR_TCP_TX_SEGS, segs - 1);
-    emit_segment(env, out);
+    counter_add(env->ctr, CTR_TCP_TX_SEGS, segs);
+    env->sink->emit(env->sink->ctx, out, env->now_us);
 }
 
 void
@@ -189,7 +188,7 @@ conn_send_ack(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
 
     if (c->flags & CONN_F_SACK)
         put_sack_blocks(d, c, dsack, &out.opts);
-    emit_conn(d, env, c, &out);
+    emit_conn(d, env, c, &out, 0);
 }
 
 void
@@ -197,7 +196,7 @@ conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn
 {
     struct tcp_out out = { .seq = c->snd_una - 1, .flags = TCP_FLAG_ACK };
 
-    emit_conn(d, env, c, &out);
+    emit_conn(d, env, c, &out, 0);
 }
 
 void
@@ -341,13 +340,11 @@ conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c
     arm_rtx(d, env, c);
 }
 
-/** What is to be noted with bytes that are sent now. */
-static inline void
+/** What is to be noted with bytes that are sent again now. */
+static void
 rate_mark(const struct tcp_env *env, const struct tcp_conn *c, uint32_t bytes, struct tcp_rate_mark *m)
 {
-    /* What was acknowledged out of order and what is lost is under way no more, but the flight has not ended. */
-    uint32_t under_way = c->snd_una == c->snd_nxt ? 0 : conn_pipe(c);
-    tcp_rate_on_send(&flow_of(c)->rate, m, bytes, under_way, (uint32_t)env->now_us);
+    tcp_rate_on_send(&flow_of(c)->rate, m, bytes, conn_pipe(c), (uint32_t)env->now_us);
 }
 
 static void
@@ -395,7 +392,7 @@ send_retransmission(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
     c->prr.out_bytes += len;
     note_retransmitted(d, c, start, len, fin);
     counter_inc(env->ctr, CTR_TCP_RETRANS_SEGS);
-    emit_conn(d, env, c, &out);
+    emit_conn(d, env, c, &out, len > 0);
 }
 
 /** One retransmission, if one is due and the window has room. */
@@ -487,14 +484,18 @@ new_data_len(const struct tcp_domain *d, struct tcp_conn *c, uint32_t pipe, uint
     return len >= c->snd_wnd_max / 2 || (c->flags & CONN_F_PUSH) ? len : 0;
 }
 
-/** Send len new bytes in segments of gso_size, 0 = in one, and the FIN if it is due behind them. push: PSH on the last segment. */
-static void
-send_sized(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, uint16_t gso_size,
-           bool fin, bool push)
+/**
+ * Send len new bytes in segments of gso_size, 0 = in one, and the FIN if it is due behind them. push: PSH on the last segment. pipe: by conn_pipe. plain: output_is_one said so of
+ * these, which are then all that is queued, and not nothing: their end is a write's, no record ends in them, nobody paces them, and no reduction counts them.
+ */
+static inline __attribute__((always_inline)) void
+send_segments(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, uint16_t gso_size,
+              bool fin, bool push, uint32_t pipe, bool plain)
 {
+    bool data = plain || len > 0;
     /* The end of a write, unless its writer said that more is to come. */
-    bool ends = c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_MORE) == 0;
-    bool last = len > 0 && (ends || (c->records != 0 && c->snd_nxt + len == record_next(d, c)));
+    bool ends = plain || (c->snd_nxt + len == c->snd_end && (c->flags & CONN_F_MORE) == 0);
+    bool last = plain || (data && (ends || (c->records != 0 && c->snd_nxt + len == record_next(d, c))));
     struct tcp_out out = {
         .seq = c->snd_nxt,
         .payload_pos = c->snd_nxt - (c->iss + 1),
@@ -503,31 +504,40 @@ send_sized(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, 
         .flags = (uint16_t)(TCP_FLAG_ACK | (fin ? TCP_FLAG_FIN : 0) | (last || push ? TCP_FLAG_PSH : 0)),
     };
 
-    if ((c->ecn & CONN_ECN_ON) != 0 && len > 0) {
+    if ((c->ecn & CONN_ECN_ON) != 0 && data) {
         /* Only new data: a mark on a retransmission could not be told from a forged one (RFC 3168 section 6.1.5). */
         out.tos = TCP_TOS_ECT0;
         if (c->ecn & CONN_ECN_CWR)
             out.flags |= TCP_FLAG_CWR;
         c->ecn &= (uint8_t)~CONN_ECN_CWR;
     }
-    struct tcp_rate_mark mark;
-    rate_mark(env, c, len + fin, &mark);
     if (c->snd_una == c->snd_nxt)
         c->stall_tick = tick_of(env->now_us);
     c->snd_nxt += len + fin;
-    if (gso_size != 0 ? len % gso_size != 0 : len > 0 && len < c->mss)
+    if (gso_size != 0 ? len % gso_size != 0 : data && len < c->mss)
         c->snd_sml = c->snd_nxt;
-    tcp_sent_append(sent_store(d, env->locks), &c->sent, c->snd_nxt, &mark, (uint32_t)env->now_us, last);
-    record_sent(d, env, c);
-    note_paced(env, c, len);
-    if (c->ca_state != CONN_CA_OPEN)
-        c->prr.out_bytes += len;
+    struct tcp_rate_mark *mark =
+        tcp_sent_append(sent_store(d, env->locks), &c->sent, c->snd_nxt, (uint32_t)env->now_us, last);
+    tcp_rate_on_send(&flow_of(c)->rate, mark, len + fin, pipe, (uint32_t)env->now_us);
+    if (!plain) {
+        record_sent(d, env, c);
+        note_paced(env, c, len);
+        if (c->ca_state != CONN_CA_OPEN)
+            c->prr.out_bytes += len;
+    }
     /* Who answers what has just come leads a dialogue: its answers carry the acknowledgements from here on. A first
      * request answers nothing, nor does a FIN. */
-    if (len > 0 && c->bytes_received > 0 && us_since_tick(env->now_us, c->last_data_tick) < d->params.delack_us)
+    if (data && c->bytes_received > 0 && us_since_tick(env->now_us, c->last_data_tick) < d->params.delack_us)
         c->quick_acks = 0;
     counter_add(env->ctr, CTR_TCP_TX_BYTES, len);
-    emit_conn(d, env, c, &out);
+    emit_conn(d, env, c, &out, gso_size != 0 ? (len + gso_size - 1) / gso_size : data);
+}
+
+static void
+send_sized(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, uint32_t len, uint16_t gso_size,
+           bool fin, bool push)
+{
+    send_segments(d, env, c, len, gso_size, fin, push, conn_pipe(c), false);
 }
 
 static void
@@ -727,10 +737,9 @@ output_after_idle(struct tcp_domain *d, const struct tcp_env *env, struct tcp_co
 
 /** RFC 7661 wants to know whether cwnd was what held data back; it is judged over a window. */
 static void
-note_cwnd_use(struct tcp_conn *c, struct tcp_flow *f, uint32_t pipe)
+note_cwnd_use(struct tcp_conn *c, struct tcp_flow *f, uint32_t flight, uint32_t pipe)
 {
     bool limited = pipe + c->mss > c->cc.cwnd_bytes;
-    uint32_t flight = seq_diff(c->snd_nxt, c->snd_una);
 
     if (seq_lt(c->snd_una, f->usage_seq) && !limited &&
         ((c->flags & CONN_F_CWND_LIMITED) != 0 || flight <= f->usage_bytes))
@@ -740,7 +749,14 @@ note_cwnd_use(struct tcp_conn *c, struct tcp_flow *f, uint32_t pipe)
     f->usage_seq = c->snd_nxt;
 }
 
-/** What the sender waits for, as TCP_INFO tells it. */
+/** What the sender waits for, as TCP_INFO tells it, where all that is queued has been sent. Sockets ask for more once a third of the buffer is free. */
+static inline enum tcp_limit
+limit_all_sent(const struct tcp_conn *c, uint32_t queued, uint32_t pipe)
+{
+    return queued > c->opts.snd_buf_bytes / 3 * 2 && pipe < c->cc.cwnd_bytes ? TCP_LIMIT_BUFFER : TCP_LIMIT_BUSY;
+}
+
+/** The same, for any. */
 static enum tcp_limit
 limit_of(const struct tcp_conn *c)
 {
@@ -753,9 +769,7 @@ limit_of(const struct tcp_conn *c)
         bool shut = flight + c->mss > c->snd_wnd && flight + seq_diff(c->snd_end, c->snd_nxt) > c->snd_wnd;
         return shut && (pipe == 0 || pipe + c->mss <= c->cc.cwnd_bytes) ? TCP_LIMIT_WINDOW : TCP_LIMIT_BUSY;
     }
-    /* Sockets ask for more once a third of the buffer is free. */
-    return queued > c->opts.snd_buf_bytes / 3 * 2 && conn_pipe(c) < c->cc.cwnd_bytes ? TCP_LIMIT_BUFFER
-                                                                                     : TCP_LIMIT_BUSY;
+    return limit_all_sent(c, queued, conn_pipe(c));
 }
 
 /** The pacer says no: its timer goes on. */
@@ -784,25 +798,28 @@ output_port_is_full(struct tcp_domain *d, const struct tcp_env *env, struct tcp_
     return true;
 }
 
-/** Everything has been sent and the window has room: samples from here on tell of the application. */
-static void
-note_app_limited(const struct tcp_conn *c, struct tcp_flow *f, uint32_t pipe)
+/** New data has been sent, and this is what it has made of the flight and of conn_pipe. all: everything has been sent, and nothing is lost. */
+static inline void
+note_flight(struct tcp_conn *c, uint32_t flight, uint32_t pipe, bool all)
 {
-    if (!seq_gt(c->snd_end, c->snd_nxt) && c->sent.lost_bytes == 0 && pipe < c->cc.cwnd_bytes)
-        tcp_rate_app_limited(&f->rate, pipe);
+    struct tcp_flow *f = flow_of(c);
+
+    note_cwnd_use(c, f, flight, pipe);
+    if (all && pipe < c->cc.cwnd_bytes)
+        tcp_rate_app_limited(&f->rate, pipe); /* the window has room: samples from here on tell of the application */
 }
 
 /**
  * Whether what is queued is one segment at most, nothing is lost, and nothing holds it back: mostly so for a request, an answer, a message behind others. Then this is all that
- * output_all would find.
+ * output_all would find. SACK is agreed too, so that no duplicate stands for what has left the path, and conn_pipe is what has been sent.
  */
 static bool
 output_is_one(const struct tcp_domain *d, const struct tcp_env *env, const struct tcp_conn *c)
 {
     const uint32_t odd = CONN_F_FIN_QUEUED | CONN_F_CORK | CONN_F_MORE | CONN_F_PACED | CONN_F_PERSIST;
     uint32_t len = seq_diff(c->snd_end, c->snd_nxt), flight = seq_diff(c->snd_nxt, c->snd_una);
-    uint32_t trouble = (c->flags & odd) | c->ca_state | (c->path & CONN_PATH_SEARCH) | c->records |
-                       c->sent.sacked_bytes | c->sent.lost_bytes;
+    uint32_t trouble = ((c->flags & (odd | CONN_F_SACK)) ^ CONN_F_SACK) | c->ca_state | (c->path & CONN_PATH_SEARCH) |
+                       c->records | c->sent.sacked_bytes | c->sent.lost_bytes;
 
     if (trouble != 0 || len > c->mss || flight + len > c->snd_wnd || (flight > 0 && flight + len > c->cc.cwnd_bytes))
         return false;
@@ -837,42 +854,55 @@ output_all(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     return !waits;
 }
 
-/** All has been sent that may go now. */
+/** All has been sent that may go now; limit is what holds back the rest. */
 static inline void
-output_ends(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+output_ends(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c, enum tcp_limit limit)
 {
     c->flags &= ~(CONN_F_PUSH | CONN_F_FRTO_NEW);
-    tcp_chrono_set(&flow_of(c)->chrono, limit_of(c), env->now_us);
+    tcp_chrono_set(&flow_of(c)->chrono, limit, env->now_us);
     if (c->flags & CONN_F_ACK_NOW)
         conn_send_ack(d, env, c, NULL);
 }
 
-/** Something is to be sent: send what may go. Mostly there is nothing, so of its own. */
+/** What output_is_one has found: after it, all has been sent, and nothing of it is lost. */
+static inline __attribute__((always_inline)) void
+output_one(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    uint32_t len = seq_diff(c->snd_end, c->snd_nxt), before = seq_diff(c->snd_nxt, c->snd_una), pipe = before + len;
+
+    send_segments(d, env, c, len, 0, false, true, before, true);
+    output_arm(d, env, c);
+    note_flight(c, pipe, pipe, true);
+    output_ends(d, env, c, limit_all_sent(c, pipe, pipe));
+}
+
+/** What it has not: send what may go. */
 static __attribute__((noinline)) void
-output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+output_several(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
 {
     tcp_seq first = c->snd_nxt;
-    bool done = true;
+    bool done = output_all(d, env, c);
 
-    if (c->path & CONN_PATH_LOWERED)
-        path_grow_old(d, env, c);
-    output_after_idle(d, env, c);
-    if (output_is_one(d, env, c)) {
-        uint32_t len = seq_diff(c->snd_end, c->snd_nxt);
-        send_sized(d, env, c, len, 0, false, len > c->snd_wnd_max / 2);
-        output_arm(d, env, c);
-    } else {
-        done = output_all(d, env, c);
-    }
     if (c->snd_nxt != first) {
-        struct tcp_flow *f = flow_of(c);
-        uint32_t pipe = conn_pipe(c);
-        note_cwnd_use(c, f, pipe);
-        note_app_limited(c, f, pipe);
+        bool all = !seq_gt(c->snd_end, c->snd_nxt) && c->sent.lost_bytes == 0;
+        note_flight(c, seq_diff(c->snd_nxt, c->snd_una), conn_pipe(c), all);
     }
     if (done)
         output_arm_held(d, env, c);
-    output_ends(d, env, c);
+    output_ends(d, env, c, limit_of(c));
+}
+
+/** Something is to be sent. Mostly there is nothing, so of its own. */
+static __attribute__((noinline)) void
+output_data(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
+{
+    if (c->path & CONN_PATH_LOWERED)
+        path_grow_old(d, env, c);
+    output_after_idle(d, env, c);
+    if (output_is_one(d, env, c))
+        output_one(d, env, c);
+    else
+        output_several(d, env, c);
 }
 
 /* Each way ends with its last call, so that no register is saved for what comes behind one. */
@@ -885,7 +915,7 @@ conn_output(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c)
     } else if (has_to_send(c)) {
         output_data(d, env, c);
     } else {
-        output_ends(d, env, c);
+        output_ends(d, env, c, limit_of(c));
     }
 }
 

@@ -24,11 +24,3 @@ tcp_rtt_min(struct tcp_rtt *r, struct tcp_rtt_window *w, uint32_t rtt_us, uint32
     }
     r->min_us = w->min_us < w->before_us ? w->min_us : w->before_us;
 }
-
-uint32_t
-tcp_rtt_backed_off(const struct tcp_rtt *r, unsigned backoff, uint32_t max_us)
-{
-    uint64_t rto = (uint64_t)r->rto_us << (backoff > 20 ? 20 : backoff);
-
-    return rto > max_us ? max_us : (uint32_t)rto;
-}

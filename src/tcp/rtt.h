@@ -63,6 +63,14 @@ tcp_rtt_sample(struct tcp_rtt *r, uint32_t rtt_us, uint32_t rto_min_us, uint32_t
 void tcp_rtt_min(struct tcp_rtt *r, struct tcp_rtt_window *w, uint32_t rtt_us, uint32_t now_us);
 
 /** The timeout after `backoff` expirations in a row (RFC 6298 section 5.5), at most max_us. */
-uint32_t tcp_rtt_backed_off(const struct tcp_rtt *r, unsigned backoff, uint32_t max_us);
+static inline uint32_t
+tcp_rtt_backed_off(const struct tcp_rtt *r, unsigned backoff, uint32_t max_us)
+{
+    uint64_t rto = r->rto_us;
+
+    if (__builtin_expect(backoff > 0, 0))
+        rto <<= backoff > 20 ? 20 : backoff;
+    return rto > max_us ? max_us : (uint32_t)rto;
+}
 
 #endif /* TCP_RTT_H */

@@ -39,34 +39,42 @@ uncount(struct tcp_sent *s, uint32_t flags, uint32_t n)
         s->lost_bytes -= n;
 }
 
-void
-tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, const struct tcp_rate_mark *m,
-                uint32_t now_us, bool push)
+/** There is no room for another run: the older bytes of the last one count as sent now, so that loss is seen late rather than where there is none. */
+static __attribute__((noinline)) void
+forget_fate_of_last(struct tcp_sent_store st, struct tcp_sent *s)
+{
+    const struct tcp_sent_run *t = &st.runs[s->tail];
+    tcp_seq start = s->una;
+
+    for (uint32_t k = s->head; k != s->tail; k = st.runs[k].next)
+        start = st.runs[k].end;
+    uncount(s, t->flags, seq_diff(t->end, start));
+}
+
+/* Of each segment: where optimised across files it is to be no call. */
+inline struct tcp_rate_mark *
+tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, uint32_t now_us, bool push)
 {
     struct tcp_sent_run *t = &st.runs[s->tail];
     bool same = s->tail != 0 && t->flags == 0 && t->sent_us == now_us;
     uint32_t i = same ? 0 : run_get(st, s);
 
     if (i == 0) {
-        /* No room: the older bytes count as sent now, so that loss is seen late rather than where there is none. */
-        if (t->flags & (TCP_SENT_SACKED | TCP_SENT_LOST)) {
-            tcp_seq start = s->una;
-            for (uint32_t k = s->head; k != s->tail; k = st.runs[k].next)
-                start = st.runs[k].end;
-            uncount(s, t->flags, seq_diff(t->end, start));
-        }
-        t->end = end;
-        t->sent_us = now_us;
-        t->mark = *m;
-        t->flags = push ? TCP_SENT_PUSH : 0;
-        return;
+        if (t->flags & (TCP_SENT_SACKED | TCP_SENT_LOST))
+            forget_fate_of_last(st, s);
+    } else {
+        if (s->tail != 0)
+            t->next = i & TCP_SENT_INDEX_MASK;
+        else
+            s->head = i;
+        s->tail = i;
+        t = &st.runs[i];
+        t->next = 0;
     }
-    st.runs[i] = (struct tcp_sent_run){ .end = end, .sent_us = now_us, .flags = push ? TCP_SENT_PUSH : 0, .mark = *m };
-    if (s->tail != 0)
-        st.runs[s->tail].next = i & TCP_SENT_INDEX_MASK;
-    else
-        s->head = i;
-    s->tail = i;
+    t->end = end;
+    t->sent_us = now_us;
+    t->flags = push ? TCP_SENT_PUSH : 0;
+    return &t->mark;
 }
 
 /** [start, end) of a run whose fate was open has arrived. */

@@ -82,9 +82,11 @@ struct tcp_sent_news {
 /** Start with nothing under way at una. */
 void tcp_sent_init(struct tcp_sent *s, tcp_seq una);
 
-/** [s's end, end) was sent for the first time. push: its last segment carried PSH because a write ends there. */
-void tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, const struct tcp_rate_mark *m,
-                     uint32_t now_us, bool push);
+/**
+ * [s's end, end) was sent for the first time. push: its last segment carried PSH because a write ends there. Returns where the caller writes at once what is to be noted of the flow.
+ */
+struct tcp_rate_mark *tcp_sent_append(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq end, uint32_t now_us,
+                                      bool push);
 
 /** Everything below una is acknowledged. */
 void tcp_sent_ack(struct tcp_sent_store st, struct tcp_sent *s, tcp_seq una, struct tcp_sent_news *n);

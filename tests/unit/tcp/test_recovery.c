@@ -65,7 +65,7 @@ board_step(struct model *m, struct tcp_sent_store st, struct tcp_sent *s, tcp_se
         b = m->nxt + (uint32_t)(rng_next(rng) % 30);
         if (b > SPAN || b == m->nxt)
             break;
-        tcp_sent_append(st, s, base + b, &unmarked, now, false);
+        *tcp_sent_append(st, s, base + b, now, false) = unmarked;
         for (; m->nxt < b; m->nxt++)
             m->at_us[m->nxt] = now;
         break;
@@ -153,7 +153,7 @@ board_survives_a_full_pool(void **state)
         tcp_pool_init(&pool, 8);
         tcp_sent_init(&s, 0);
         for (unsigned i = 0; i < 60; i++) {
-            tcp_sent_append(st, &s, nxt += 100, &unmarked, i, false);
+            *tcp_sent_append(st, &s, nxt += 100, i, false) = unmarked;
             uint32_t a = s.una + (uint32_t)(rng_next(&rng) % (nxt - s.una));
             tcp_sent_sack(st, &s, a, a + 50 < nxt ? a + 50 : nxt, &n);
             tcp_sent_lose_below(st, &s, a);
