@@ -136,24 +136,35 @@ iso_epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
     return set == NULL ? libc()->epoll_ctl(epfd, op, fd, ev) : api_put(set, epoll_control(set, epfd, op, fd, ev));
 }
 
-/* The set, held, if a wait on it is not the kernel's alone. */
-static struct obj *
-mixed_set(int epfd)
+/* What is left of a time from begin_us on. */
+static uint64_t
+rest_of(uint64_t timeout_us, uint64_t begin_us)
 {
-    const struct obj *peek = fd_peek(epfd);
+    uint64_t past_us = timeout_us == WAIT_FOREVER ? 0 : wait_now_us() - begin_us;
 
-    if (FRONT_LIKELY(peek == NULL) || peek->kind != OBJ_EPOLL || !epoll_is_mixed(peek))
-        return NULL;
-    return fd_get(epfd);
+    return timeout_us > past_us ? timeout_us - past_us : 0;
+}
+
+static inline int
+negative_errno(int rc)
+{
+    return rc < 0 ? -errno : rc;
 }
 
 int
 iso_epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout_ms, const sigset_t *mask)
 {
-    struct obj *set = mixed_set(epfd);
+    struct obj *set = fd_get_kind(epfd, OBJ_EPOLL);
+    uint64_t timeout_us = us_of_ms(timeout_ms), begin_us;
+    int n;
 
-    return set == NULL ? libc()->epoll_pwait(epfd, ev, max, timeout_ms, mask)
-                       : api_put(set, epoll_wait_for(set, epfd, ev, max, us_of_ms(timeout_ms), mask));
+    if (set == NULL)
+        return libc()->epoll_pwait(epfd, ev, max, timeout_ms, mask);
+    if (!epoll_kernel_wait_begin(set))
+        return api_put(set, epoll_wait_for(set, epfd, ev, max, timeout_us, mask));
+    begin_us = timeout_ms > 0 ? wait_now_us() : 0;
+    n = negative_errno(libc()->epoll_pwait(epfd, ev, max, timeout_ms, mask));
+    return api_put(set, epoll_kernel_wait_end(set, epfd, ev, n, max, n > 0 ? rest_of(timeout_us, begin_us) : 0, mask));
 }
 
 int
@@ -165,12 +176,16 @@ iso_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout_ms)
 int
 iso_epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout, const sigset_t *mask)
 {
-    struct obj *set = mixed_set(epfd);
-    uint64_t timeout_us = WAIT_FOREVER;
+    struct obj *set = fd_get_kind(epfd, OBJ_EPOLL);
+    uint64_t timeout_us = WAIT_FOREVER, begin_us;
+    bool sound = timeout == NULL || us_of(timeout->tv_sec, timeout->tv_nsec, &timeout_us);
+    int n;
 
     if (set == NULL)
         return libc()->epoll_pwait2(epfd, ev, max, timeout, mask);
-    if (timeout != NULL && !us_of(timeout->tv_sec, timeout->tv_nsec, &timeout_us))
-        return api_put(set, -EINVAL);
-    return api_put(set, epoll_wait_for(set, epfd, ev, max, timeout_us, mask));
+    if (!epoll_kernel_wait_begin(set))
+        return api_put(set, sound ? epoll_wait_for(set, epfd, ev, max, timeout_us, mask) : -EINVAL);
+    begin_us = timeout != NULL ? wait_now_us() : 0;
+    n = negative_errno(libc()->epoll_pwait2(epfd, ev, max, timeout, mask));
+    return api_put(set, epoll_kernel_wait_end(set, epfd, ev, n, max, n > 0 ? rest_of(timeout_us, begin_us) : 0, mask));
 }

@@ -47,6 +47,65 @@ add_member(int epfd, int fd, char *mark)
     libc()->epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev);
 }
 
+/* ---- waking who waits ----------------------------------------------------------------------------------------------------- */
+
+/* Readable for ever, and never read: an eventfd of the process's; -1 without one. */
+static int
+always_readable(void)
+{
+    static int shared = -1;
+    int fd = __atomic_load_n(&shared, __ATOMIC_ACQUIRE), none = -1;
+
+    if (fd >= 0)
+        return fd;
+    fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -1;
+    fd = front_hide_fd(fd);
+    if (__atomic_compare_exchange_n(&shared, &none, fd, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return fd;
+    fd_set_internal(fd, false);
+    libc()->close(fd);
+    return none;
+}
+
+/* One who waits in the kernel for this set comes back, once: what is told to him is dropped by filter. The caller holds the lock. */
+static void
+call_waiter(struct epset *s, int epfd)
+{
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.ptr = &s->call_mark };
+    int fd = always_readable(), saved_errno = errno;
+
+    if (fd >= 0 && libc()->epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &ev) != 0)
+        libc()->epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev);
+    errno = saved_errno;
+}
+
+/*
+ * Who has got events leaves others on the list: those beyond what he asked for, and, level-triggered, his own until he has read. As with Linux the next one who waits is
+ * woken for them; likewise for what epoll_ctl has found ready.
+ */
+static void
+pass_on(struct epset *s, int epfd)
+{
+    if (load_relaxed(&s->nb_ready) == 0)
+        return;
+    sole_fence(); /* who goes to sleep is counted, and then looks at the list */
+    if (__atomic_load_n(&s->waiting, __ATOMIC_SEQ_CST) == 0 || !lock_acquire_own(&s->lock))
+        return;
+    call_waiter(s, epfd);
+    lock_release_own(&s->lock);
+}
+
+/* The set has sockets of the stack's now. Who entered a wait before, which was the kernel's alone, is to come back and look at them. */
+static void
+call_kernel_waiters(const struct obj *set, struct epset *s, int epfd)
+{
+    sole_fence(); /* they are counted, and then look whether the set is mixed */
+    if (__atomic_load_n(&set->waiting, __ATOMIC_SEQ_CST) != 0)
+        call_waiter(s, epfd);
+}
+
 /* ---- the queue of a set --------------------------------------------------------------------------------------------------- */
 
 static void
@@ -70,38 +129,16 @@ need_queue(struct epset *s, int epfd)
         evq_sleep_begin(&s->q);
 }
 
-/* The descriptor by which one who waits is told that the ready list is not empty. */
 static void
-need_kick(struct epset *s, int epfd)
+become_nested(struct epset *s, int epfd)
 {
-    if (s->kick_fd >= 0)
+    if (s->nested)
         return;
     s->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->kick_fd >= 0) {
         s->kick_fd = front_hide_fd(s->kick_fd);
         add_member(epfd, s->kick_fd, &s->kick_mark);
     }
-}
-
-static void
-set_kick(const struct epset *s, bool on)
-{
-    uint64_t n = 1;
-    int saved_errno = errno;
-
-    if (on)
-        (void)!libc()->write(s->kick_fd, &n, sizeof(n));
-    else
-        (void)!libc()->read(s->kick_fd, &n, sizeof(n));
-    errno = saved_errno;
-}
-
-static void
-become_nested(struct epset *s, int epfd)
-{
-    if (s->nested)
-        return;
-    need_kick(s, epfd);
     __atomic_store_n(&s->nested, true, __ATOMIC_RELAXED);
     if (s->has_queue)
         evq_sleep_begin(&s->q); /* for good: whoever sleeps does not sleep here */
@@ -111,27 +148,16 @@ become_nested(struct epset *s, int epfd)
 static void
 show_ready(struct epset *s)
 {
-    if (s->nested && s->kick_fd >= 0)
-        set_kick(s, s->nb_ready > 0);
-}
+    uint64_t n = 1;
+    int saved_errno = errno;
 
-/*
- * Who has got events leaves others on the list: those beyond what he asked for, and, level-triggered, his own until he has read. As with Linux the next one who waits is
- * woken for them. (A nested set's descriptor shows them.)
- */
-static void
-pass_on(struct epset *s, int epfd)
-{
-    if (load_relaxed(&s->nb_ready) == 0)
+    if (!s->nested || s->kick_fd < 0)
         return;
-    sole_fence(); /* who goes to sleep is counted, and then looks at the list */
-    if (load_relaxed(&s->q.sleepers) == 0 || __atomic_load_n(&s->nested, __ATOMIC_RELAXED) ||
-        !lock_acquire_own(&s->lock))
-        return;
-    need_kick(s, epfd);
-    if (s->kick_fd >= 0)
-        set_kick(s, true);
-    lock_release_own(&s->lock);
+    if (s->nb_ready > 0)
+        (void)!libc()->write(s->kick_fd, &n, sizeof(n));
+    else
+        (void)!libc()->read(s->kick_fd, &n, sizeof(n));
+    errno = saved_errno;
 }
 
 /* ---- the ready list --------------------------------------------------------------------------------------------------------- */
@@ -255,12 +281,14 @@ item_events(const struct epitem *it)
     return events != 0 && !sock_is_kernel_again(it->sock) ? events : 0;
 }
 
-/* What happened before a set became another's member was told to nobody: the list is brought up to what holds now. */
+/* The list of a nested set, and what its descriptor shows, are brought up to what holds now: what happened before it became one was told to nobody. The caller holds the lock. */
 static void
 show_nested(struct epset *s)
 {
     uint32_t left;
 
+    if (s->has_queue)
+        evq_drain_fd(&s->q);
     take_events(s);
     for (left = s->nb_ready; left > 0; left--) {
         struct epitem *it = s->ready.ready_next;
@@ -279,7 +307,10 @@ mark_inherited(int fd, struct obj *o, void *arg)
 {
     (void)fd;
     (void)arg;
-    if (o->kind != OBJ_EPOLL || o->set == NULL)
+    if (o->kind != OBJ_EPOLL)
+        return;
+    o->waiting = 0;
+    if (o->set == NULL)
         return;
     o->set->inherited = true;
     o->set->lock = 0;
@@ -312,7 +343,8 @@ copy_members(const struct epset *s, int from, int to)
         if (sscanf(line, "tfd: %d events: %x data: %llx", &fd, &events, &data) != 3)
             continue;
         p = (const char *)(uintptr_t)data;
-        if (p == &s->queue_mark || p == &s->control_mark || p == &s->kick_mark || p == &s->wake_mark)
+        if (p == &s->queue_mark || p == &s->control_mark || p == &s->kick_mark || p == &s->call_mark ||
+            p == &s->wake_mark)
             continue;
         ev.events = events;
         ev.data.u64 = data;
@@ -354,6 +386,8 @@ rebuild(struct obj *set, int epfd)
     evq_forget(&s->q);
     s->has_foreign = true;
     s->has_queue = s->has_wake = s->nested = s->inherited = false;
+    s->waiting = 0;
+    epset_forget_ready(s); /* another thread of the parent's may have been amid a change of the list */
     if (s->kick_fd >= 0) {
         fd_set_internal(s->kick_fd, false);
         libc()->close(s->kick_fd);
@@ -453,6 +487,18 @@ change_item(struct epset *s, int epfd, int op, int fd, struct obj *sock, struct 
     return 0;
 }
 
+void
+epoll_nest(struct obj *set, int epfd)
+{
+    struct epset *s = set_of(set);
+
+    if (s == NULL || __atomic_load_n(&s->nested, __ATOMIC_RELAXED) || !lock_acquire_own(&s->lock))
+        return;
+    become_nested(s, epfd);
+    show_nested(s);
+    lock_release_own(&s->lock);
+}
+
 int
 epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
 {
@@ -475,24 +521,38 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
     if (target == NULL)
         return fd_is_internal(fd) ? -EBADF : from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
     if (target->kind == OBJ_EPOLL) {
-        struct epset *inner = set_of(target);
-
         rc = from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
-        if (rc == 0 && op == EPOLL_CTL_ADD && inner != NULL && lock_acquire_own(&inner->lock)) {
-            become_nested(inner, fd);
-            show_nested(inner);
-            lock_release_own(&inner->lock);
-        }
+        if (rc == 0 && op == EPOLL_CTL_ADD)
+            epoll_nest(target, fd);
     } else {
         rc = -ENOMEM;
         s = set_of(set);
         if (s != NULL && lock_acquire_own(&s->lock)) {
             rc = change_item(s, epfd, op, fd, target, ev);
+            call_kernel_waiters(set, s, epfd);
             lock_release_own(&s->lock);
+            if (op != EPOLL_CTL_DEL)
+                pass_on(s, epfd);
         }
     }
     obj_put(target);
     return rc;
+}
+
+/* Who waits for the set that this descriptor names is called. The caller holds the set's lock. */
+static void
+call_of(struct epset *s, int epfd)
+{
+    struct obj *set = fd_get(epfd);
+
+    if (set == NULL)
+        return;
+    if (set->kind == OBJ_EPOLL && set->set == s) {
+        call_kernel_waiters(set, s, epfd);
+        if (__atomic_load_n(&s->waiting, __ATOMIC_SEQ_CST) != 0)
+            call_waiter(s, epfd);
+    }
+    obj_put(set);
 }
 
 /* One set of a socket that has changed sides. The caller holds the set's lock. */
@@ -511,6 +571,7 @@ move_items(struct epset *s, struct obj *o)
         need_queue(s, it->epfd);
         subscribe_item(s, it);
         show_ready(s);
+        call_of(s, it->epfd);
     }
 }
 
@@ -655,14 +716,12 @@ epoll_is_mixed(const struct obj *set)
 bool
 epoll_is_ready(struct epset *s)
 {
-    bool ready = false;
-    struct epitem *it;
+    bool ready;
 
     if (!lock_acquire_own(&s->lock))
         return false;
-    take_events(s);
-    for (it = s->ready.ready_next; it != &s->ready && !ready; it = it->ready_next)
-        ready = item_events(it) != 0;
+    show_nested(s);
+    ready = s->nb_ready > 0;
     lock_release_own(&s->lock);
     return ready;
 }
@@ -691,10 +750,7 @@ filter(struct epset *s, int epfd, struct epoll_event *ev, int n)
                 drop_member(epfd, s->q.fd);
         } else if (mark == &s->control_mark) {
             drop_member(epfd, front->control_fd);
-        } else if (mark == &s->kick_mark) {
-            if (!s->nested)
-                set_kick(s, false);
-        } else if (mark != &s->wake_mark) {
+        } else if (mark != &s->kick_mark && mark != &s->call_mark && mark != &s->wake_mark) {
             ev[kept++] = ev[i];
         }
     }
@@ -751,11 +807,13 @@ sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uin
     bool queue = s->has_queue;
     int n;
 
+    __atomic_add_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
     if (queue)
         evq_sleep_begin(&s->q);
     n = ask_kernel(s, epfd, out, max, may_sleep(s) ? timeout_ms(s, deadline_us) : 0, mask);
     if (queue)
         evq_sleep_end(&s->q);
+    __atomic_sub_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
     return n;
 }
 
@@ -779,9 +837,13 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
 
         us = left < us ? left : us;
     }
+    __atomic_add_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
+    if (!may_sleep(s))
+        us = 0;
     ts = (struct timespec){ (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };
     n = libc()->epoll_pwait2(epfd, out, max, &ts, wait_local_mask(mask, &blocked));
     n = n < 0 ? -errno : filter(s, epfd, out, n);
+    __atomic_sub_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
     front->local->sleep_end();
     return n;
 }
@@ -803,6 +865,8 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
 
         front->local->pass();
         n = collect(s, out, max);
+        if (n > 0)
+            pass_on(s, epfd);
         if (n == max || (n > 0 && (!s->has_foreign || ++s->turn % KERNEL_EVERY != 0)))
             return n;
         if (i == 0)
@@ -836,10 +900,8 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
     }
     for (;;) {
         if (n > 0) {
-            pass_on(s, epfd);
-            if (n == max || ++s->turn % KERNEL_EVERY != 0)
-                return n;
-            k = ask_kernel(s, epfd, out + n, max - n, 0, NULL);
+            k = n < max && ++s->turn % KERNEL_EVERY == 0 ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : 0;
+            pass_on(s, epfd); /* last: what calls another one is not to be taken here */
             return k > 0 ? n + k : n;
         }
         k = timeout_us == 0 ? ask_kernel(s, epfd, out, max, 0, mask)
@@ -852,4 +914,27 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
         if (n > 0 || (deadline_us != WAIT_FOREVER && wait_now_us() >= deadline_us))
             return n;
     }
+}
+
+bool
+epoll_kernel_wait_begin(struct obj *set)
+{
+    if (epoll_is_mixed(set))
+        return false;
+    __atomic_add_fetch(&set->waiting, 1, __ATOMIC_SEQ_CST);
+    if (!epoll_is_mixed(set))
+        return true;
+    __atomic_sub_fetch(&set->waiting, 1, __ATOMIC_SEQ_CST);
+    return false;
+}
+
+int
+epoll_kernel_wait_end(struct obj *set, int epfd, struct epoll_event *out, int n, int max, uint64_t timeout_us,
+                      const sigset_t *mask)
+{
+    __atomic_sub_fetch(&set->waiting, 1, __ATOMIC_SEQ_CST);
+    if (n <= 0 || !epoll_is_mixed(set) || set->set == NULL)
+        return n;
+    n = filter(set->set, epfd, out, n);
+    return n > 0 ? n : epoll_wait_for(set, epfd, out, max, timeout_us, mask);
 }

@@ -14,7 +14,8 @@
  * epoll sets that hold descriptors of the kernel and of the stack.
  *
  * The set's descriptor is a kernel epoll set. The kernel's descriptors are its members; so are the set's event queue (by its wake-up
- * descriptor), the control socket, and an eventfd by which a set that stands in another set or in poll shows that it holds ready sockets. The stack's sockets
+ * descriptor), the control socket, and an eventfd by which a set that stands in another set or in poll shows that it holds ready sockets; and one that is always readable, by which
+ * a thread that waits is called. The stack's sockets
  * are items: an event puts them on the ready list, and what is reported is always computed from the socket's state at that moment.
  *
  * After a fork the two processes have separate sets, each with what was in it (in Linux they would share one): the child's is rebuilt at its first use.
@@ -31,11 +32,20 @@ int epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, 
 
 /** Must a wait on it come by here? It holds sockets of the stack's, or the waiting thread runs the stack meanwhile. */
 bool epoll_is_mixed(const struct obj *set);
+/**
+ * Around a wait that is the kernel's alone, since the set is not mixed. If another thread adds the first socket of the stack's meanwhile the wait comes back and goes on as one of
+ * both, for timeout_us at most. begin: false if the set is mixed. end: n is what the kernel returned, or -errno; returns what the wait does.
+ */
+bool epoll_kernel_wait_begin(struct obj *set);
+int epoll_kernel_wait_end(struct obj *set, int epfd, struct epoll_event *out, int n, int max, uint64_t timeout_us,
+                          const sigset_t *mask);
 
 /** A socket has changed sides: its places in kernel sets become items, or the other way round. */
 void epoll_sock_moved(struct obj *o);
 
-/** For poll on a set: does it hold a ready socket? From now on its descriptor shows that to the kernel too. */
+/** From now on the set's descriptor is readable to the kernel too while it holds a ready socket: before it is waited for in another set, or by poll. */
+void epoll_nest(struct obj *set, int epfd);
+/** For poll on a set: does it hold a ready socket? */
 bool epoll_is_ready(struct epset *set);
 
 /** In a forked child. */

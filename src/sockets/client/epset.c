@@ -52,7 +52,7 @@ epset_create(void)
     s->items = items;
     s->max_items = ITEMS_MIN;
     s->has_foreign = s->has_wake = s->has_queue = s->nested = s->inherited = s->dead_seen = false;
-    s->turn = s->nb_items = s->nb_ready = 0;
+    s->turn = s->nb_items = s->nb_ready = s->waiting = 0;
     s->kick_fd = -1;
     s->ready.ready_next = s->ready.ready_prev = &s->ready;
     return s;
@@ -229,6 +229,15 @@ epset_pop_ready(struct epset *s, struct epitem *it)
     it->is_ready = false;
     unlink_ready(it);
     store_relaxed(&s->nb_ready, s->nb_ready - 1);
+}
+
+void
+epset_forget_ready(struct epset *s)
+{
+    for (uint32_t i = 0; i < s->nb_items; i++)
+        s->items[i]->is_ready = false;
+    s->ready.ready_next = s->ready.ready_prev = &s->ready;
+    store_relaxed(&s->nb_ready, 0);
 }
 
 void

@@ -42,8 +42,9 @@ struct epset {
     bool inherited; /**< of the parent: to be rebuilt before use */
     bool dead_seen;
     uint32_t turn; /**< counts waits, so that the kernel's members get theirs */
-    int kick_fd; /**< eventfd, -1 until it is needed; readable while the ready list is not empty (nested sets), or until one of several who wait has seen that it is not */
-    char queue_mark, control_mark, kick_mark,
+    uint32_t waiting; /**< threads that sleep in the kernel's wait, or are about to; atomic */
+    int kick_fd; /**< eventfd, readable while the ready list is not empty (nested sets) */
+    char queue_mark, control_mark, kick_mark, call_mark,
         wake_mark; /**< their addresses are our members' data in the kernel's set */
     uint32_t nb_items, max_items;
     uint32_t nb_ready; /**< atomic for those who look without the lock */
@@ -72,6 +73,8 @@ void epset_push_all(struct epset *s);
 bool epset_push_sock(struct epset *s, struct obj *sock);
 /** The same for the socket in a slot, inside (sole.h); false also if that needs more. */
 bool epset_push_inside(struct epset *s, uint32_t slot);
+/** Nothing is on the ready list, in whatever state that was. */
+void epset_forget_ready(struct epset *s);
 void epset_each(struct epset *s, void (*fn)(struct epset *s, struct epitem *it));
 
 #endif /* SOCKETS_CLIENT_EPSET_H */

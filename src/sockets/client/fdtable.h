@@ -59,7 +59,10 @@ struct obj {
     uint32_t slot;
     uint32_t bind_lock; /**< while the socket changes sides */
     uint32_t items_lock;
-    uint32_t kernel_switches; /**< of kernel_opts, what the switches were set to: opts.c's bits */
+    union {
+        uint32_t kernel_switches; /**< OBJ_SOCK: of kernel_opts, what the switches were set to: opts.c's bits */
+        uint32_t waiting; /**< OBJ_EPOLL: threads in a wait that is the kernel's alone; atomic */
+    };
     union {
         uint64_t kernel_opts; /**< OBJ_SOCK: which options were set while it was the kernel's: see opts_note */
         struct epset *set; /**< OBJ_EPOLL */

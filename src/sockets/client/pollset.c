@@ -156,6 +156,8 @@ prepare(struct call *c)
 
         c->kfds[i] = (struct pollfd){ .fd = kernel ? c->fds[i].fd : -1, .events = c->fds[i].events };
         c->nb_kernel += kernel;
+        if (o != NULL && o->kind == OBJ_EPOLL)
+            epoll_nest(o, c->fds[i].fd);
         if (o != NULL)
             obj_put(o);
     }

@@ -354,38 +354,63 @@ test_sleepers_are_woken(void **state)
     iso_close(ep);
 }
 
-static void *
-wait_for_one(void *arg)
-{
-    struct epoll_event ev;
+/* One who waits on a set, for at most so many events. */
+struct waiter {
+    pthread_t thread;
+    int ep, most, got;
+    struct epoll_event ev[4];
+};
 
-    return iso_epoll_wait(*(int *)arg, &ev, 1, 5000) == 1 ? (void *)(uintptr_t)(uint32_t)ev.data.u64 : NULL;
+static void *
+wait_main(void *arg)
+{
+    struct waiter *w = arg;
+
+    w->got = iso_epoll_wait(w->ep, w->ev, w->most, 5000);
+    return NULL;
 }
 
-/* Two threads wait on one set, each for one event: neither leaves the other asleep. */
+static void
+wait_begin(struct waiter *w, int ep, int most)
+{
+    w->ep = ep;
+    w->most = most;
+    pthread_create(&w->thread, NULL, wait_main, w);
+}
+
+/* It was woken, for that descriptor. */
+static void
+expect_woken(struct waiter *w, int fd, uint32_t events)
+{
+    pthread_join(w->thread, NULL);
+    assert_int_equal(w->got, 1);
+    assert_int_equal(w->ev[0].data.u64, (uint64_t)fd | 1ull << 40);
+    assert_int_equal(w->ev[0].events, events);
+}
+
+/* Two threads wait on one set: neither leaves the other asleep over what it has not taken, or not read. */
 static void
 test_waiters_share_a_set(void **state)
 {
     int ep = iso_epoll_create1(0), fds[2] = { fs_connected(SOCK_NONBLOCK), fs_connected(SOCK_NONBLOCK) }, round;
     struct epoll_event all[4];
-    pthread_t t[2];
+    struct waiter w[2];
 
     (void)state;
     add(ep, fds[0], EPOLLIN);
     add(ep, fds[1], EPOLLIN);
-    for (round = 0; round < 20; round++) {
-        void *got[2];
-        int n = round % 2 + 1; /* level-triggered: one event is for both, until it is read */
+    for (round = 0; round < 40; round++) {
+        int n = round % 2 + 1;
 
         for (int i = 0; i < 2; i++)
-            pthread_create(&t[i], NULL, wait_for_one, &ep);
-        usleep(5000);
+            wait_begin(&w[i], ep, round % 4 < 2 ? 1 : 4);
+        usleep(2000);
         for (int i = 0; i < n; i++)
             fs_deliver(fs_slot(fds[i]), buf, 1, 1);
-        for (int i = 0; i < 2; i++)
-            pthread_join(t[i], &got[i]);
-        assert_non_null(got[0]);
-        assert_non_null(got[1]);
+        for (int i = 0; i < 2; i++) {
+            pthread_join(w[i].thread, NULL);
+            assert_in_range(w[i].got, 1, n);
+        }
         assert_int_equal(iso_epoll_wait(ep, all, 4, 0), n);
         for (int i = 0; i < n; i++)
             assert_int_equal(iso_read(fds[i], buf, 10), 1);
@@ -393,6 +418,72 @@ test_waiters_share_a_set(void **state)
     }
     iso_close(fds[0]);
     iso_close(fds[1]);
+    iso_close(ep);
+}
+
+/* What epoll_ctl finds ready is told to who waits already. */
+static void
+test_changes_wake_who_waits(void **state)
+{
+    int ep = iso_epoll_create1(0), fd = fs_connected(SOCK_NONBLOCK), other = fs_connected(SOCK_NONBLOCK);
+    struct waiter w;
+
+    (void)state;
+    fs_deliver(fs_slot(fd), buf, 1, 1);
+    fs_settle();
+    for (int round = 0; round < 3; round++) {
+        wait_begin(&w, ep, 4);
+        usleep(2000);
+        add(ep, fd,
+            EPOLLIN |
+                EPOLLONESHOT); /* the first time: the set has no socket of the stack's before, and the wait was the kernel's */
+        expect_woken(&w, fd, EPOLLIN);
+        wait_begin(&w, ep, 4);
+        usleep(2000);
+        modify(ep, fd, EPOLLIN | EPOLLONESHOT);
+        expect_woken(&w, fd, EPOLLIN);
+        wait_begin(&w, ep, 4);
+        usleep(2000);
+        modify(ep, fd, EPOLLOUT | EPOLLONESHOT);
+        expect_woken(&w, fd, EPOLLOUT);
+        assert_int_equal(iso_epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL), 0);
+    }
+    /* A wait of the kernel's alone goes on as one of both. */
+    iso_close(ep);
+    ep = iso_epoll_create1(0);
+    wait_begin(&w, ep, 4);
+    usleep(2000);
+    add(ep, other, EPOLLIN);
+    usleep(2000);
+    fs_deliver(fs_slot(other), buf, 1, 1);
+    expect_woken(&w, other, EPOLLIN);
+    assert_int_equal(iso_read(fd, buf, 10), 1);
+    assert_int_equal(iso_read(other, buf, 10), 1);
+    iso_close(fd);
+    iso_close(other);
+    iso_close(ep);
+}
+
+/* A set in poll: its sockets wake the call. */
+static void
+test_poll_on_a_set_is_woken(void **state)
+{
+    int ep = iso_epoll_create1(0), fd = fs_connected(SOCK_NONBLOCK);
+    struct pollfd p = { .fd = ep, .events = POLLIN };
+    uint32_t slot = fs_slot(fd);
+    pthread_t t;
+
+    (void)state;
+    add(ep, fd, EPOLLIN);
+    for (int round = 0; round < 2; round++) {
+        pthread_create(&t, NULL, deliver_later, &slot);
+        assert_int_equal(iso_poll(&p, 1, 5000), 1);
+        pthread_join(t, NULL);
+        assert_int_equal(expect_one(ep, fd), EPOLLIN);
+        assert_int_equal(iso_read(fd, buf, 10), 1);
+        assert_int_equal(iso_poll(&p, 1, 0), 0);
+    }
+    iso_close(fd);
     iso_close(ep);
 }
 
@@ -467,6 +558,8 @@ main(void)
         cmocka_unit_test_teardown(test_set_within_a_set, fs_teardown),
         cmocka_unit_test_teardown(test_sleepers_are_woken, fs_teardown),
         cmocka_unit_test_teardown(test_waiters_share_a_set, fs_teardown),
+        cmocka_unit_test_teardown(test_changes_wake_who_waits, fs_teardown),
+        cmocka_unit_test_teardown(test_poll_on_a_set_is_woken, fs_teardown),
         cmocka_unit_test_teardown(test_poll_and_select_mixed, fs_teardown),
         cmocka_unit_test(test_the_stack_dies),
     };

@@ -222,9 +222,14 @@ service(uint32_t slot)
     full_fence();
     while (b->cmd_done != load_acquire(&f->cmd_head)) {
         n = b->cmd_done;
-        b->cmd_result[n % SHM_CMDS] = execute(slot, &f->cmd[n % SHM_CMDS]);
+        const struct shm_cmd *c = &f->cmd[n % SHM_CMDS];
+        /* Who subscribes is told what he has not seen, and nothing else. */
+        bool tell = c->op != SHM_OP_SUBSCRIBE || c->evq.seen != b->event_seq;
+
+        b->cmd_result[n % SHM_CMDS] = execute(slot, c);
         store_release(&b->cmd_done, n + 1);
-        publish(slot);
+        if (tell)
+            publish(slot);
     }
 }
 
