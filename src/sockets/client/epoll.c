@@ -97,15 +97,6 @@ pass_on(struct epset *s, int epfd)
     lock_release_own(&s->lock);
 }
 
-/* The set has sockets of the stack's now. Who entered a wait before, which was the kernel's alone, is to come back and look at them. */
-static void
-call_kernel_waiters(const struct obj *set, struct epset *s, int epfd)
-{
-    sole_fence(); /* they are counted, and then look whether the set is mixed */
-    if (__atomic_load_n(&set->waiting, __ATOMIC_SEQ_CST) != 0)
-        call_waiter(s, epfd);
-}
-
 /* ---- the queue of a set --------------------------------------------------------------------------------------------------- */
 
 static void
@@ -454,6 +445,22 @@ check_change(const struct epitem *it, int op, const struct epoll_event *ev)
     return 0;
 }
 
+/*
+ * The set has sockets of the stack's now. Who waits for it since before, when the wait was the kernel's alone, is to come back and look at them; who does so by another set or by
+ * poll is shown them. The caller holds the lock.
+ */
+static void
+tell_kernel_waiters(const struct obj *set, struct epset *s, int epfd)
+{
+    full_fence(); /* they are counted, or marked, and then look whether there is a set; and never met who is sole */
+    if (__atomic_load_n(&set->polled, __ATOMIC_SEQ_CST) && !s->nested) {
+        become_nested(s, epfd);
+        show_nested(s);
+    }
+    if (__atomic_load_n(&set->waiting, __ATOMIC_SEQ_CST) != 0)
+        call_waiter(s, epfd);
+}
+
 static int
 change_item(struct epset *s, int epfd, int op, int fd, struct obj *sock, struct epoll_event *ev)
 {
@@ -487,16 +494,23 @@ change_item(struct epset *s, int epfd, int op, int fd, struct obj *sock, struct 
     return 0;
 }
 
-void
+bool
 epoll_nest(struct obj *set, int epfd)
 {
-    struct epset *s = set_of(set);
+    struct epset *s;
 
-    if (s == NULL || __atomic_load_n(&s->nested, __ATOMIC_RELAXED) || !lock_acquire_own(&s->lock))
-        return;
+    /* Marked, then looked at: whoever makes the set does it the other way round. */
+    if (!__atomic_load_n(&set->polled, __ATOMIC_RELAXED))
+        __atomic_store_n(&set->polled, 1, __ATOMIC_SEQ_CST);
+    s = __atomic_load_n(&set->set, __ATOMIC_SEQ_CST);
+    if (s == NULL)
+        return false;
+    if (__atomic_load_n(&s->nested, __ATOMIC_RELAXED) || !lock_acquire_own(&s->lock))
+        return true;
     become_nested(s, epfd);
     show_nested(s);
     lock_release_own(&s->lock);
+    return true;
 }
 
 int
@@ -523,13 +537,13 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
     if (target->kind == OBJ_EPOLL) {
         rc = from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
         if (rc == 0 && op == EPOLL_CTL_ADD)
-            epoll_nest(target, fd);
+            (void)epoll_nest(target, fd);
     } else {
         rc = -ENOMEM;
         s = set_of(set);
         if (s != NULL && lock_acquire_own(&s->lock)) {
             rc = change_item(s, epfd, op, fd, target, ev);
-            call_kernel_waiters(set, s, epfd);
+            tell_kernel_waiters(set, s, epfd);
             lock_release_own(&s->lock);
             if (op != EPOLL_CTL_DEL)
                 pass_on(s, epfd);
@@ -548,7 +562,7 @@ call_of(struct epset *s, int epfd)
     if (set == NULL)
         return;
     if (set->kind == OBJ_EPOLL && set->set == s) {
-        call_kernel_waiters(set, s, epfd);
+        tell_kernel_waiters(set, s, epfd);
         if (__atomic_load_n(&s->waiting, __ATOMIC_SEQ_CST) != 0)
             call_waiter(s, epfd);
     }
@@ -838,6 +852,7 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
         us = left < us ? left : us;
     }
     __atomic_add_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
+    sole_meet();
     if (!may_sleep(s))
         us = 0;
     ts = (struct timespec){ (time_t)(us / 1000000u), (long)(us % 1000000u) * 1000 };

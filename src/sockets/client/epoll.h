@@ -43,8 +43,11 @@ int epoll_kernel_wait_end(struct obj *set, int epfd, struct epoll_event *out, in
 /** A socket has changed sides: its places in kernel sets become items, or the other way round. */
 void epoll_sock_moved(struct obj *o);
 
-/** From now on the set's descriptor is readable to the kernel too while it holds a ready socket: before it is waited for in another set, or by poll. */
-void epoll_nest(struct obj *set, int epfd);
+/**
+ * Before a set is waited for in another set, or by poll: its descriptor is readable to the kernel too while it holds a ready socket, from now on or from its first one on. False if
+ * it has had none yet.
+ */
+bool epoll_nest(struct obj *set, int epfd);
 /** For poll on a set: does it hold a ready socket? */
 bool epoll_is_ready(struct epset *set);
 

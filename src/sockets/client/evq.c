@@ -162,16 +162,11 @@ evq_take(struct evq *q, uint32_t *slots, unsigned max, bool *all)
 void
 evq_sleep_begin(struct evq *q)
 {
-    uint32_t term;
-
     chunks_trim(wait_now_us());
     __atomic_add_fetch(&q->sleepers, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&front_q(q)->sleeping, 1, __ATOMIC_SEQ_CST);
     full_fence();
-    /* Who is sole and puts down an event has no fence before it looks for us: it is outside once, or from now on, and sees us at its next event. */
-    term = sole_enter();
-    if (term != SOLE_NOBODY)
-        sole_leave(term);
+    sole_meet(); /* the sole one puts down an event without a fence before it looks for us */
 }
 
 void

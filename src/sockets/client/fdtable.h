@@ -49,7 +49,10 @@ struct obj {
         };
         uint32_t side; /**< all of these in one word */
     };
-    uint8_t v6; /**< AF_INET6 */
+    union {
+        uint8_t v6; /**< OBJ_SOCK: AF_INET6 */
+        uint8_t polled; /**< OBJ_EPOLL: it stands in another set or in poll, or did */
+    };
     uint8_t wildcard; /**< bound in the kernel to 0.0.0.0 or :: */
     uint8_t settled; /**< the kernel's for good: bound or connected where the stack is not */
     uint8_t accept_turn; /**< SOCK_BOTH: whose turn it is to be asked first */

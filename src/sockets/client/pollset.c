@@ -98,11 +98,17 @@ static struct obj *
 ours(int fd)
 {
     const struct obj *peek = fd_peek(fd);
+    struct obj *o;
 
     if (FRONT_LIKELY(peek == NULL) || peek->kind == OBJ_INTERNAL ||
-        (peek->kind == OBJ_SOCK && peek->where == SOCK_KERNEL) || (peek->kind == OBJ_EPOLL && peek->set == NULL))
+        (peek->kind == OBJ_SOCK && peek->where == SOCK_KERNEL))
         return NULL;
-    return fd_get(fd);
+    o = fd_get(fd);
+    if (o != NULL && o->kind == OBJ_EPOLL && !epoll_nest(o, fd)) {
+        obj_put(o);
+        return NULL;
+    }
+    return o;
 }
 
 bool
@@ -156,8 +162,6 @@ prepare(struct call *c)
 
         c->kfds[i] = (struct pollfd){ .fd = kernel ? c->fds[i].fd : -1, .events = c->fds[i].events };
         c->nb_kernel += kernel;
-        if (o != NULL && o->kind == OBJ_EPOLL)
-            epoll_nest(o, c->fds[i].fd);
         if (o != NULL)
             obj_put(o);
     }

@@ -96,6 +96,16 @@ sole_fence(void)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/** For who has announced something by an atomic: whoever is sole, and has no fence before it looks, has been outside since, or sees it from its next look on. */
+static inline void
+sole_meet(void)
+{
+    uint32_t term = sole_enter();
+
+    if (__builtin_expect(term != SOLE_NOBODY, 1))
+        sole_leave(term);
+}
+
 /* ---- what stands for the compiler's atomics, with the order of acquire and release ----------------------------------------- */
 
 #if defined(__x86_64__)
