@@ -49,7 +49,7 @@ shared()
 {
     lab_start "$lab_tmp/threads.log" "${lab_on_stack[@]}" python3 "$here/front_threads.py" serve 10.66.0.2 7001
     local server=$lab_pid
-    lab_until 50 lab_listens 10.66.0.2:7001 || return 1
+    lab_until 50 grep -q listening "$lab_tmp/threads.log" || return 1
     peer_run python3 "$here/front_threads.py" ask 10.66.0.2 7001 || return 1
     wait "$server"
 }

@@ -74,6 +74,7 @@ def by_poll(loop):
 def serve():
     loops = [Loop(select.EPOLLIN, level, 1), Loop(select.EPOLLIN | select.EPOLLONESHOT, oneshot, 3), Loop(select.EPOLLIN, by_poll, 1)]
     listener = socket.create_server(address)
+    print("listening", flush=True)
     for number in range(CONNECTIONS):
         conn = listener.accept()[0]
         conn.recv(1, socket.MSG_PEEK)  # readable before it is a member
