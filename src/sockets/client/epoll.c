@@ -113,7 +113,7 @@ need_queue(struct epset *s, int epfd)
 {
     if (s->has_queue || front->dead || evq_open(&s->q) != 0)
         return;
-    s->has_queue = true;
+    epset_set(&s->has_queue);
     add_member(epfd, s->q.fd, &s->queue_mark);
     add_member(epfd, front->control_fd, &s->control_mark);
     if (s->nested)
@@ -130,7 +130,7 @@ become_nested(struct epset *s, int epfd)
         s->kick_fd = front_hide_fd(s->kick_fd);
         add_member(epfd, s->kick_fd, &s->kick_mark);
     }
-    __atomic_store_n(&s->nested, true, __ATOMIC_RELAXED);
+    epset_set(&s->nested);
     if (s->has_queue)
         evq_sleep_begin(&s->q); /* for good: whoever sleeps does not sleep here */
 }
@@ -235,7 +235,7 @@ take_events(struct epset *s)
     bool all = false;
 
     if (load_relaxed(&front->dead) && !s->dead_seen) {
-        s->dead_seen = true;
+        epset_set(&s->dead_seen);
         epset_push_all(s);
     }
     if (!s->has_queue) {
@@ -481,7 +481,8 @@ change_item(struct epset *s, int epfd, int op, int fd, struct obj *sock, struct 
         if (it == NULL)
             return -ENOMEM;
         it->in_kernel = kernel;
-        s->has_foreign |= sock->where != SOCK_STACK;
+        if (sock->where != SOCK_STACK)
+            epset_set(&s->has_foreign);
     }
     it->ev = *ev;
     it->off = false;
@@ -505,7 +506,7 @@ epoll_nest(struct obj *set, int epfd)
     s = __atomic_load_n(&set->set, __ATOMIC_SEQ_CST);
     if (s == NULL)
         return false;
-    if (__atomic_load_n(&s->nested, __ATOMIC_RELAXED) || !lock_acquire_own(&s->lock))
+    if (epset_has(&s->nested) || !lock_acquire_own(&s->lock))
         return true;
     become_nested(s, epfd);
     show_nested(s);
@@ -530,7 +531,7 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         (target == NULL || target->kind == OBJ_EPOLL)) {
         s = set_of(set);
         if (s != NULL)
-            s->has_foreign = true;
+            epset_set(&s->has_foreign);
     }
     if (target == NULL)
         return fd_is_internal(fd) ? -EBADF : from_libc(libc()->epoll_ctl(epfd, op, fd, ev));
@@ -685,15 +686,16 @@ report_ready(struct epset *s, struct epoll_event *out, int max)
 static bool
 set_has_news(const struct epset *s)
 {
-    return (s->has_queue && evq_has_entries(&s->q)) || load_relaxed(&front->dead) != s->dead_seen;
+    return (epset_has(&s->has_queue) && evq_has_entries(&s->q)) ||
+           load_relaxed(&front->dead) != epset_has(&s->dead_seen);
 }
 
 /* Most looks find this. In this order: who takes from the queue holds the lock until it stands on the list, where what is level-triggered stays. */
 static bool
 set_is_quiet(const struct epset *s)
 {
-    return s->has_queue && !__atomic_load_n(&s->nested, __ATOMIC_RELAXED) && !set_has_news(s) &&
-           load_acquire(&s->lock) == 0 && load_relaxed(&s->nb_ready) == 0;
+    return epset_has(&s->has_queue) && !epset_has(&s->nested) && !set_has_news(s) && load_acquire(&s->lock) == 0 &&
+           load_relaxed(&s->nb_ready) == 0;
 }
 
 static int
@@ -758,7 +760,7 @@ filter(struct epset *s, int epfd, struct epoll_event *ev, int n)
         const char *mark = ev[i].data.ptr;
 
         if (mark == &s->queue_mark) {
-            if (!s->nested) /* there, collect drains it: until then the outer set must see it */
+            if (!epset_has(&s->nested)) /* there, collect drains it: until then the outer set must see it */
                 evq_drain_fd(&s->q);
             if (ev[i].events & (EPOLLHUP | EPOLLERR))
                 drop_member(epfd, s->q.fd);
@@ -789,7 +791,7 @@ deadline_after(uint64_t timeout_us)
 static int
 timeout_ms(const struct epset *s, uint64_t deadline_us)
 {
-    uint64_t us = s->has_queue || s->dead_seen ? UINT64_MAX : NO_QUEUE_SLEEP_US;
+    uint64_t us = epset_has(&s->has_queue) || epset_has(&s->dead_seen) ? UINT64_MAX : NO_QUEUE_SLEEP_US;
 
     if (deadline_us != WAIT_FOREVER) {
         uint64_t now = wait_now_us(), left = now < deadline_us ? deadline_us - now : 0;
@@ -807,6 +809,16 @@ spun_for(void *set)
     return set_has_news(set);
 }
 
+/* Of so many waits one. */
+static inline bool
+its_turn(struct epset *s, uint32_t every)
+{
+    uint32_t turn = load_relaxed(&s->turn) + 1;
+
+    store_relaxed(&s->turn, turn);
+    return turn % every == 0;
+}
+
 /* Another thread may have taken what came, and have looked for sleepers before this one was counted. */
 static bool
 may_sleep(const struct epset *s)
@@ -818,7 +830,7 @@ may_sleep(const struct epset *s)
 static int
 sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
 {
-    bool queue = s->has_queue;
+    bool queue = epset_has(&s->has_queue);
     int n;
 
     __atomic_add_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
@@ -843,7 +855,7 @@ idle_local(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t
     int n;
 
     if (us == 0)
-        return s->has_foreign && (deadline_us == 0 || ++s->turn % KERNEL_EVERY_PASS == 0)
+        return epset_has(&s->has_foreign) && (deadline_us == 0 || its_turn(s, KERNEL_EVERY_PASS))
                    ? ask_kernel(s, epfd, out, max, 0, NULL)
                    : 0;
     if (deadline_us != WAIT_FOREVER) {
@@ -871,8 +883,8 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
 
     if (s == NULL)
         return -ENOMEM;
-    if (!s->has_wake) {
-        s->has_wake = true;
+    if (!epset_has(&s->has_wake)) {
+        epset_set(&s->has_wake);
         add_member(epfd, front->local->wake_fd, &s->wake_mark);
     }
     for (uint32_t i = 0;; i++) {
@@ -882,7 +894,7 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
         n = collect(s, out, max);
         if (n > 0)
             pass_on(s, epfd);
-        if (n == max || (n > 0 && (!s->has_foreign || ++s->turn % KERNEL_EVERY != 0)))
+        if (n == max || (n > 0 && (!epset_has(&s->has_foreign) || !its_turn(s, KERNEL_EVERY))))
             return n;
         if (i == 0)
             deadline_us = deadline_after(timeout_us);
@@ -910,12 +922,12 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
     n = collect(s, out, max);
     if (n == 0) {
         deadline_us = deadline_after(timeout_us);
-        if (timeout_us != 0 && s->has_queue && wait_spin(spun_for, s))
+        if (timeout_us != 0 && epset_has(&s->has_queue) && wait_spin(spun_for, s))
             n = collect(s, out, max);
     }
     for (;;) {
         if (n > 0) {
-            k = n < max && ++s->turn % KERNEL_EVERY == 0 ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : 0;
+            k = n < max && its_turn(s, KERNEL_EVERY) ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : 0;
             pass_on(s, epfd); /* last: what calls another one is not to be taken here */
             return k > 0 ? n + k : n;
         }

@@ -35,13 +35,14 @@ static_assert(sizeof(struct epitem) == 64, "an event touches one line of an item
 struct epset {
     uint32_t lock;
     struct evq q;
+    /* Changed with the lock held, but for has_foreign; looked at without it too, by epset_has. */
     bool has_foreign; /**< the kernel's set has, or had, members besides ours */
     bool has_wake; /**< the stack runs in this process, and its descriptor is a member */
     bool has_queue; /**< false with items: no queue was to be had; the sockets are looked at every few milliseconds */
     bool nested; /**< stands in another set or in poll: its descriptor must show ready sockets */
     bool inherited; /**< of the parent: to be rebuilt before use */
     bool dead_seen;
-    uint32_t turn; /**< counts waits, so that the kernel's members get theirs */
+    uint32_t turn; /**< counts waits, so that the kernel's members get theirs; atomic, some may be lost */
     uint32_t waiting; /**< threads that sleep in the kernel's wait, or are about to; atomic */
     int kick_fd; /**< eventfd, readable while the ready list is not empty (nested sets) */
     char queue_mark, control_mark, kick_mark, call_mark,
@@ -53,6 +54,18 @@ struct epset {
     struct epitem *spare;
     struct epset *next_spare;
 };
+
+static inline bool
+epset_has(const bool *flag)
+{
+    return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+static inline void
+epset_set(bool *flag)
+{
+    __atomic_store_n(flag, true, __ATOMIC_RELEASE);
+}
 
 struct epset *epset_create(void);
 /** Nobody uses the set any more. Its items leave their sockets' lists. */
