@@ -240,6 +240,8 @@ struct tcp_options {
     };
     uint32_t accecn[TCP_ACCECN_FIELDS]; /**< payload received with ECT(1), with CE, with ECT(0) */
 };
+_Static_assert(offsetof(struct tcp_options, md5_off) == 7 && offsetof(struct tcp_options, ts_val) == 8,
+               "rare is its eight parts, no less and no more");
 
 /** A segment to send. Valid during the call only. */
 struct tcp_out {
