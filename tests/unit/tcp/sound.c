@@ -137,6 +137,8 @@ look_at_conn(const struct tcp_domain *d, struct census *n, const struct tcp_conn
     if (begun) {
         assert_true(seq_leq(c->snd_una, c->snd_nxt) && seq_leq(c->snd_nxt, c->snd_end + 1));
         look_at_sent(d, n, c);
+        /* What has left the path before its turn shows in the state. */
+        assert_true(c->ca_state != CONN_CA_OPEN || (c->dup_acks == 0 && c->sent.sacked_bytes == 0));
     }
     look_at_reass(d, n, c);
     look_at_records(d, n, c);
