@@ -487,6 +487,16 @@ void conn_send_rst(const struct tcp_domain *d, const struct tcp_env *env, struct
 void conn_send_probe(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 void conn_arm_rtx(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *c);
 uint32_t conn_window_space(const struct tcp_conn *c);
+
+/** The largest window that an empty buffer could offer: of it a worthwhile step is a part (RFC 9293 section 3.8.6.2.2), or a clamp of a segment or two would never let one be taken. */
+static inline uint32_t
+conn_window_most(const struct tcp_conn *c)
+{
+    uint32_t clamp = c->opts.window_clamp_bytes;
+
+    return clamp - 1 < c->rcv_buf ? clamp : c->rcv_buf; /* none is 0, and more than any buffer here */
+}
+
 /** The window of a SYN for so much room: as many full segments as fit, lest the last one of every window be cut. */
 uint16_t syn_window(uint32_t space_bytes, uint16_t mss, bool has_ts);
 uint16_t conn_syn_window(const struct tcp_conn *c);

@@ -122,7 +122,8 @@ select_window(struct tcp_conn *c)
 {
     uint32_t offered = seq_diff(c->rcv_adv, c->rcv_nxt);
     uint32_t space = conn_window_space(c);
-    uint32_t step = c->rcv_buf / 2 < c->mss ? c->rcv_buf / 2 : c->mss;
+    uint32_t half = conn_window_most(c) / 2;
+    uint32_t step = half < c->mss ? half : c->mss;
     uint32_t field = (offered + (1u << c->rcv_wscale) - 1) >> c->rcv_wscale;
 
     if (space >= offered + step && space >> c->rcv_wscale > field)

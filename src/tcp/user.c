@@ -184,7 +184,8 @@ conn_consumed(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
         return;
     uint32_t offered = seq_diff(c->rcv_adv, c->rcv_nxt);
     uint32_t space = conn_window_space(c);
-    uint32_t least = c->rcv_buf / 2 < 2u * c->mss ? c->rcv_buf / 2 : 2u * c->mss;
+    uint32_t whole = conn_window_most(c);
+    uint32_t least = whole / 2 < 2u * c->mss ? whole / 2 : 2u * c->mss;
     /* Most often. */
     if (space < offered + least)
         return;
@@ -195,8 +196,8 @@ conn_consumed(struct tcp_domain *d, const struct tcp_env *env, struct tcp_conn *
     if (seq_diff(c->rcv_adv, c->irs) < 2u * UINT16_MAX && offered > UINT16_MAX / 2)
         return;
     uint32_t gain = space > offered ? space - offered : 0;
-    /* An update is worth a segment if it opens a fair part of the buffer, or much of a window that is nearly shut. */
-    if (gain >= c->rcv_buf / 2 || (gain >= 2u * c->mss && (gain >= c->rcv_buf / 4 || offered <= c->rcv_buf / 8)))
+    /* An update is worth a segment if it opens a fair part of what can be offered, or much of a window that is nearly shut. */
+    if (gain >= whole / 2 || (gain >= 2u * c->mss && (gain >= whole / 4 || offered <= whole / 8)))
         conn_send_ack(d, env, c, NULL);
 }
 

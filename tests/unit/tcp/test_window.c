@@ -4,19 +4,37 @@
 
 #include "trace.h"
 
-/** A listener with so large a buffer, and its first connection. */
+/** The first connection of the trace's listener, which offers so much. */
 static void
-accept_with_buffer(struct trace *t, uint32_t rcv_buf_bytes, uint16_t window)
+accept_with_window(struct trace *t, uint16_t window)
 {
     struct tcp_tuple remote;
 
-    app_listen(t, 4);
-    assert_int_equal(tcp_set_option(t->d, &t->env, t->listener, TCP_OPT_RCVBUF, (int32_t)rcv_buf_bytes), 0);
     t->peer_opts = (struct tcp_options){ .has_mss = true, .mss = 1460 };
     peer(t, S, 0, 0, 0);
     assert_int_equal(expect(t, S | A, 0, 1, 0)->window, window);
     peer(t, A, 1, 1, 0);
     t->id = tcp_accept(t->d, &t->env, t->listener, TRACE_USER, &remote);
+}
+
+/** A listener with so large a buffer, and its first connection. */
+static void
+accept_with_buffer(struct trace *t, uint32_t rcv_buf_bytes, uint16_t window)
+{
+    app_listen(t, 4);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->listener, TCP_OPT_RCVBUF, (int32_t)rcv_buf_bytes), 0);
+    accept_with_window(t, window);
+}
+
+/** The same with a buffer of 4096 bytes of which no more than so many are offered at once; each segment is answered. */
+static void
+accept_with_clamp(struct trace *t, uint32_t clamp_bytes, uint16_t window)
+{
+    app_listen(t, 4);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->listener, TCP_OPT_RCVBUF, 4096), 0);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->listener, TCP_OPT_WINDOW_CLAMP, (int32_t)clamp_bytes), 0);
+    assert_int_equal(tcp_set_option(t->d, &t->env, t->listener, TCP_OPT_QUICKACK, 1), 0);
+    accept_with_window(t, window);
 }
 
 TRACE_TEST(a_fin_waits_for_the_window, NULL)
@@ -170,6 +188,45 @@ TRACE_TEST(a_fin_that_nobody_answers_is_acknowledged_late, NULL)
     expect(t, A, 1, 102, 0);
 }
 
+/* Else it would be shut for ever after the first segment: no step of a segment is possible. */
+TRACE_TEST(a_clamp_below_a_segment_lets_the_window_open, NULL)
+{
+    accept_with_clamp(t, 1152, 1152);
+    for (unsigned i = 0; i < 3; i++) {
+        peer(t, A, 1 + i * 1152, 1, 1152);
+        assert_int_equal(expect(t, A, 1, 1 + (i + 1) * 1152, 0)->window, i < 2 ? 1152 : 640);
+    }
+    peer(t, A, 3457, 1, 640);
+    assert_int_equal(expect(t, A, 1, 4097, 0)->window, 0);
+    tcp_consumed(t->d, &t->env, t->id, 500);
+    expect_nothing(t);
+    tcp_consumed(t->d, &t->env, t->id, 100);
+    assert_int_equal(expect(t, A, 1, 4097, 0)->window, 600);
+    tcp_consumed(t->d, &t->env, t->id, 3496);
+    expect_nothing(t); /* 552 more are no half of it */
+    peer(t, A, 4097, 1, 600);
+    assert_int_equal(expect(t, A, 1, 4697, 0)->window, 1152);
+}
+
+TRACE_TEST(a_clamp_below_two_segments_lets_the_window_open, NULL)
+{
+    accept_with_clamp(t, 2000, 1460);
+    peer(t, A, 1, 1, 1460);
+    assert_int_equal(expect(t, A, 1, 1461, 0)->window, 2000);
+    peer(t, A, 1461, 1, 1460);
+    assert_int_equal(expect(t, A, 1, 2921, 0)->window, 540); /* 636 more are no half of the clamp */
+    peer(t, A, 2921, 1, 540);
+    assert_int_equal(expect(t, A, 1, 3461, 0)->window, 0);
+    tcp_consumed(t->d, &t->env, t->id, 300);
+    expect_nothing(t);
+    tcp_consumed(t->d, &t->env, t->id, 100);
+    assert_int_equal(expect(t, A, 1, 3461, 0)->window, 1036);
+    peer(t, A, 3461, 1, 1036);
+    assert_int_equal(expect(t, A, 1, 4497, 0)->window, 0);
+    tcp_consumed(t->d, &t->env, t->id, 4096);
+    assert_int_equal(expect(t, A, 1, 4497, 0)->window, 2000);
+}
+
 int
 main(void)
 {
@@ -185,6 +242,8 @@ main(void)
         cmocka_unit_test(a_send_buffer_does_not_grow_into_a_near_queue),
         cmocka_unit_test(a_fin_after_a_word_is_acknowledged_by_ours),
         cmocka_unit_test(a_fin_that_nobody_answers_is_acknowledged_late),
+        cmocka_unit_test(a_clamp_below_a_segment_lets_the_window_open),
+        cmocka_unit_test(a_clamp_below_two_segments_lets_the_window_open),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
