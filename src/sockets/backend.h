@@ -258,7 +258,7 @@ struct stack {
     unsigned table_depth; /**< how often this worker has taken the table's lock */
     unsigned conns_held; /**< ... and connections' */
     bool sock_locks; /**< take the sockets' buffer locks, needed or not */
-    bool rx_roomy; /**< a burst more, and all applications together would have no half of the buffers */
+    bool rx_roomy; /**< no relay, and a burst more would bring all applications together to no half of the buffers */
     struct tcp_domain *tcp; /**< with a relay: the one to look at */
     const struct relay *relay; /**< who applies engine calls; NULL = this stack, to tcp */
     size_t tcp_bytes;

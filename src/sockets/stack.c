@@ -343,7 +343,8 @@ judge_memory(struct stack *s)
 
     s->env.mem_pressure = in_use > budget / 4 * 3;
     s->env.mem_exhausted = in_use > budget / 2 && rte_mempool_avail_count(s->pool->rx) < budget / 8;
-    s->rx_roomy = in_use + 2 * PORT_BURST <= budget / 2;
+    /* What a relay has to deliver comes when others have it, not with this burst. */
+    s->rx_roomy = s->relay == NULL && in_use + 2 * PORT_BURST <= budget / 2;
 }
 
 /* The shared words that a segment for the socket changes, or that the end of the pass looks at. */
