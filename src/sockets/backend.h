@@ -660,7 +660,7 @@ rx_take(struct stack *s, struct sock *sk, const struct shm_front_sock *f)
         rx_take_to(s, sk, head);
 }
 
-/** Buffers that were freed in this pass go to the pool. */
+/** Buffers that were freed in this pass, or while the world stood, go to the pool. */
 void rx_give_back(struct net *net);
 
 /** Open the windows of its squeezed sockets in this domain. */

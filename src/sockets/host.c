@@ -340,6 +340,15 @@ leave(struct stack *s, uint64_t now_us)
         lock_give(&s->lock);
 }
 
+/* What was read before its reader left, or was on its way: a worker that has no pass for long would keep it from the pool. The passes' locks are held. */
+static void
+give_back_all(struct host *h)
+{
+    for (uint32_t i = 0; i < h->nb_nets; i++)
+        if (h->nets[i]->nb_rx_done > 0)
+            rx_give_back(h->nets[i]);
+}
+
 void
 host_go(struct host *h, struct net *net, uint64_t now_us)
 {
@@ -355,6 +364,7 @@ host_go(struct host *h, struct net *net, uint64_t now_us)
     net_wake_all(net);
     if (reap)
         app_reap(h);
+    give_back_all(h);
     port_flush(&net->queue, now_us);
     if (h->nb_nets == 1)
         return;

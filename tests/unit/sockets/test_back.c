@@ -201,6 +201,28 @@ to_own_address(void **state)
     fapp_leave(&other, other.member);
 }
 
+/* No pass may follow for long: what it has read is the pool's again when it has left. */
+static void
+who_leaves_gives_back_what_it_has_read(void **state)
+{
+    struct pair *f = *state;
+    const struct rte_mempool *rx = f->b.node->pool.rx;
+    uint32_t client, listener, server, avail;
+    struct fapp other;
+    uint8_t buf[5000] = { 0 };
+
+    fapp_attach(&other, f->b.node);
+    fapp_pair(&f->a, &other, PORT, &client, &listener, &server);
+    net_run(&f->net, 100000);
+    avail = rte_mempool_avail_count(rx);
+    assert_int_equal(fapp_send(&f->a, client, buf, sizeof(buf)), sizeof(buf));
+    net_run(&f->net, 100000);
+    assert_true(rte_mempool_avail_count(rx) < avail);
+    assert_int_equal(fapp_recv(&other, server, buf, sizeof(buf)), sizeof(buf));
+    fapp_leave(&other, other.member);
+    assert_int_equal(rte_mempool_avail_count(rx), avail);
+}
+
 static void
 close_sends_what_was_queued(void **state)
 {
@@ -775,6 +797,7 @@ main(void)
         T(big_transfer_both_ways),
         T(close_goes_with_the_last_bytes),
         T(to_own_address),
+        T(who_leaves_gives_back_what_it_has_read),
         T(close_sends_what_was_queued),
         T(shutdown_write_still_receives),
         T(the_end_comes_behind_the_bytes),
