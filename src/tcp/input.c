@@ -629,7 +629,7 @@ syn_sent_input(struct rx *r)
 
 /**
  * Header prediction: the segment that is expected passes the checks of steps 1 to 3 by construction. It only skips
- * them; what it does is done by the same steps. There is room behind it, be it for its FIN.
+ * them; what it does is done by the same steps. There is room behind it: the steps answer at once to a FIN at a shut window.
  */
 static inline bool
 is_expected(const struct tcp_conn *c, const struct tcp_in *in)
