@@ -2,6 +2,7 @@
 #include "isosock.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include "api.h"
 #include "epoll.h"
@@ -151,20 +152,43 @@ negative_errno(int rc)
     return rc < 0 ? -errno : rc;
 }
 
+static int
+ms_of(uint64_t us)
+{
+    if (us == WAIT_FOREVER)
+        return -1;
+    return us > (uint64_t)INT_MAX * 1000u ? INT_MAX : (int)((us + 999u) / 1000u);
+}
+
+/* A wait on a set: the kernel's alone while it holds no socket of the stack's. exact: the timeout as the program gave it, NULL = in milliseconds. */
+static int
+wait_on(struct obj *set, int epfd, struct epoll_event *ev, int max, uint64_t timeout_us, const struct timespec *exact,
+        const sigset_t *mask)
+{
+    uint64_t begin_us = 0, left_us = timeout_us;
+    int n;
+
+    while (epoll_kernel_wait_begin(set)) {
+        if (begin_us == 0 && timeout_us != 0 && timeout_us != WAIT_FOREVER)
+            begin_us = wait_now_us();
+        n = negative_errno(exact != NULL && left_us == timeout_us
+                               ? libc()->epoll_pwait2(epfd, ev, max, exact, mask)
+                               : libc()->epoll_pwait(epfd, ev, max, ms_of(left_us), mask));
+        n = epoll_kernel_wait_end(set, epfd, ev, n);
+        if (n != -EAGAIN)
+            return n;
+        left_us = rest_of(timeout_us, begin_us);
+    }
+    return epoll_wait_for(set, epfd, ev, max, left_us, mask);
+}
+
 int
 iso_epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout_ms, const sigset_t *mask)
 {
     struct obj *set = fd_get_kind(epfd, OBJ_EPOLL);
-    uint64_t timeout_us = us_of_ms(timeout_ms), begin_us;
-    int n;
 
-    if (set == NULL)
-        return libc()->epoll_pwait(epfd, ev, max, timeout_ms, mask);
-    if (!epoll_kernel_wait_begin(set))
-        return api_put(set, epoll_wait_for(set, epfd, ev, max, timeout_us, mask));
-    begin_us = timeout_ms > 0 ? wait_now_us() : 0;
-    n = negative_errno(libc()->epoll_pwait(epfd, ev, max, timeout_ms, mask));
-    return api_put(set, epoll_kernel_wait_end(set, epfd, ev, n, max, n > 0 ? rest_of(timeout_us, begin_us) : 0, mask));
+    return set == NULL ? libc()->epoll_pwait(epfd, ev, max, timeout_ms, mask)
+                       : api_put(set, wait_on(set, epfd, ev, max, us_of_ms(timeout_ms), NULL, mask));
 }
 
 int
@@ -177,15 +201,11 @@ int
 iso_epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout, const sigset_t *mask)
 {
     struct obj *set = fd_get_kind(epfd, OBJ_EPOLL);
-    uint64_t timeout_us = WAIT_FOREVER, begin_us;
-    bool sound = timeout == NULL || us_of(timeout->tv_sec, timeout->tv_nsec, &timeout_us);
-    int n;
+    uint64_t timeout_us = WAIT_FOREVER;
 
     if (set == NULL)
         return libc()->epoll_pwait2(epfd, ev, max, timeout, mask);
-    if (!epoll_kernel_wait_begin(set))
-        return api_put(set, sound ? epoll_wait_for(set, epfd, ev, max, timeout_us, mask) : -EINVAL);
-    begin_us = timeout != NULL ? wait_now_us() : 0;
-    n = negative_errno(libc()->epoll_pwait2(epfd, ev, max, timeout, mask));
-    return api_put(set, epoll_kernel_wait_end(set, epfd, ev, n, max, n > 0 ? rest_of(timeout_us, begin_us) : 0, mask));
+    if (timeout != NULL && !us_of(timeout->tv_sec, timeout->tv_nsec, &timeout_us))
+        return api_put(set, -EINVAL);
+    return api_put(set, wait_on(set, epfd, ev, max, timeout_us, timeout, mask));
 }

@@ -543,10 +543,14 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
         rc = -ENOMEM;
         s = set_of(set);
         if (s != NULL && lock_acquire_own(&s->lock)) {
+            bool news;
+
             rc = change_item(s, epfd, op, fd, target, ev);
-            tell_kernel_waiters(set, s, epfd);
+            news = rc == 0 && op != EPOLL_CTL_DEL && target->where != SOCK_KERNEL;
+            if (news)
+                tell_kernel_waiters(set, s, epfd);
             lock_release_own(&s->lock);
-            if (op != EPOLL_CTL_DEL)
+            if (news)
                 pass_on(s, epfd);
         }
     }
@@ -554,27 +558,12 @@ epoll_control(struct obj *set, int epfd, int op, int fd, struct epoll_event *ev)
     return rc;
 }
 
-/* Who waits for the set that this descriptor names is called. The caller holds the set's lock. */
-static void
-call_of(struct epset *s, int epfd)
-{
-    struct obj *set = fd_get(epfd);
-
-    if (set == NULL)
-        return;
-    if (set->kind == OBJ_EPOLL && set->set == s) {
-        tell_kernel_waiters(set, s, epfd);
-        if (__atomic_load_n(&s->waiting, __ATOMIC_SEQ_CST) != 0)
-            call_waiter(s, epfd);
-    }
-    obj_put(set);
-}
-
-/* One set of a socket that has changed sides. The caller holds the set's lock. */
-static void
+/* One set of a socket that has changed sides. The caller holds the set's lock. Returns a descriptor of the set's. */
+static int
 move_items(struct epset *s, struct obj *o)
 {
     struct epitem *it;
+    int epfd = -1;
 
     for (it = o->items; it != NULL; it = it->sock_next) {
         if (it->set != s)
@@ -586,8 +575,25 @@ move_items(struct epset *s, struct obj *o)
         need_queue(s, it->epfd);
         subscribe_item(s, it);
         show_ready(s);
-        call_of(s, it->epfd);
+        epfd = it->epfd;
     }
+    return epfd;
+}
+
+/* Who waits for the set that this descriptor names, if it still does, is called. */
+static void
+tell_waiters_of(int epfd)
+{
+    struct obj *set = fd_get(epfd);
+    struct epset *s = set != NULL && set->kind == OBJ_EPOLL ? set->set : NULL;
+
+    if (s != NULL && lock_acquire_own(&s->lock)) {
+        tell_kernel_waiters(set, s, epfd);
+        lock_release_own(&s->lock);
+        pass_on(s, epfd);
+    }
+    if (set != NULL)
+        obj_put(set);
 }
 
 void
@@ -606,8 +612,11 @@ epoll_sock_moved(struct obj *o)
     for (i = 0; i < n; i++) {
         if (!lock_acquire_own(&sets[i]->lock))
             continue;
-        move_items(sets[i], o);
+        int epfd = move_items(sets[i], o);
+
         lock_release_own(&sets[i]->lock);
+        if (epfd >= 0)
+            tell_waiters_of(epfd);
     }
 }
 
@@ -789,9 +798,9 @@ deadline_after(uint64_t timeout_us)
 }
 
 static int
-timeout_ms(const struct epset *s, uint64_t deadline_us)
+timeout_ms(const struct epset *s, bool queue, uint64_t deadline_us)
 {
-    uint64_t us = epset_has(&s->has_queue) || epset_has(&s->dead_seen) ? UINT64_MAX : NO_QUEUE_SLEEP_US;
+    uint64_t us = queue || epset_has(&s->dead_seen) ? UINT64_MAX : NO_QUEUE_SLEEP_US;
 
     if (deadline_us != WAIT_FOREVER) {
         uint64_t now = wait_now_us(), left = now < deadline_us ? deadline_us - now : 0;
@@ -830,13 +839,14 @@ may_sleep(const struct epset *s)
 static int
 sleep_in_kernel(struct epset *s, int epfd, struct epoll_event *out, int max, uint64_t deadline_us, const sigset_t *mask)
 {
-    bool queue = epset_has(&s->has_queue);
+    bool queue;
     int n;
 
     __atomic_add_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
+    queue = epset_has(&s->has_queue);
     if (queue)
         evq_sleep_begin(&s->q);
-    n = ask_kernel(s, epfd, out, max, may_sleep(s) ? timeout_ms(s, deadline_us) : 0, mask);
+    n = ask_kernel(s, epfd, out, max, may_sleep(s) ? timeout_ms(s, queue, deadline_us) : 0, mask);
     if (queue)
         evq_sleep_end(&s->q);
     __atomic_sub_fetch(&s->waiting, 1, __ATOMIC_SEQ_CST);
@@ -892,15 +902,20 @@ wait_local(struct obj *set, int epfd, struct epoll_event *out, int max, uint64_t
 
         front->local->pass();
         n = collect(s, out, max);
-        if (n > 0)
-            pass_on(s, epfd);
-        if (n == max || (n > 0 && (!epset_has(&s->has_foreign) || !its_turn(s, KERNEL_EVERY))))
-            return n;
+        if (n > 0) {
+            k = n < max && epset_has(&s->has_foreign) && its_turn(s, KERNEL_EVERY)
+                    ? ask_kernel(s, epfd, out + n, max - n, 0, NULL)
+                    : 0;
+            pass_on(s, epfd); /* last: who calls another one does not come himself */
+            return k > 0 ? n + k : n;
+        }
         if (i == 0)
             deadline_us = deadline_after(timeout_us);
-        k = n > 0 ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : idle_local(s, epfd, out, max, deadline_us, mask);
-        if (n > 0 || k != 0 || timeout_us == 0)
-            return k > 0 ? n + k : (n > 0 ? n : k);
+        k = idle_local(s, epfd, out, max, deadline_us, mask);
+        if (k > 0)
+            pass_on(s, epfd); /* the call may have come with these */
+        if (k != 0 || timeout_us == 0)
+            return k;
         if (deadline_us != WAIT_FOREVER && (i + 1) % CLOCK_EVERY_PASS == 0 && wait_now_us() >= deadline_us)
             return collect(s, out, max);
     }
@@ -928,7 +943,7 @@ epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, uint
     for (;;) {
         if (n > 0) {
             k = n < max && its_turn(s, KERNEL_EVERY) ? ask_kernel(s, epfd, out + n, max - n, 0, NULL) : 0;
-            pass_on(s, epfd); /* last: what calls another one is not to be taken here */
+            pass_on(s, epfd); /* last: who calls another one does not come himself */
             return k > 0 ? n + k : n;
         }
         k = timeout_us == 0 ? ask_kernel(s, epfd, out, max, 0, mask)
@@ -956,12 +971,22 @@ epoll_kernel_wait_begin(struct obj *set)
 }
 
 int
-epoll_kernel_wait_end(struct obj *set, int epfd, struct epoll_event *out, int n, int max, uint64_t timeout_us,
-                      const sigset_t *mask)
+epoll_kernel_wait_end(struct obj *set, int epfd, struct epoll_event *out, int n)
 {
-    __atomic_sub_fetch(&set->waiting, 1, __ATOMIC_SEQ_CST);
-    if (n <= 0 || !epoll_is_mixed(set) || set->set == NULL)
+    struct epset *s = __atomic_load_n(&set->set, __ATOMIC_ACQUIRE);
+    uint32_t others = __atomic_sub_fetch(&set->waiting, 1, __ATOMIC_SEQ_CST);
+    int kept;
+
+    if (n <= 0 || s == NULL)
         return n;
-    n = filter(set->set, epfd, out, n);
-    return n > 0 ? n : epoll_wait_for(set, epfd, out, max, timeout_us, mask);
+    kept = filter(s, epfd, out, n);
+    if (epoll_is_mixed(set)) {
+        /* A call is for one. */
+        if (others != 0 && lock_acquire_own(&s->lock)) {
+            call_waiter(s, epfd);
+            lock_release_own(&s->lock);
+        }
+        pass_on(s, epfd);
+    }
+    return kept > 0 ? kept : -EAGAIN;
 }

@@ -33,12 +33,11 @@ int epoll_wait_for(struct obj *set, int epfd, struct epoll_event *out, int max, 
 /** Must a wait on it come by here? It holds sockets of the stack's, or the waiting thread runs the stack meanwhile. */
 bool epoll_is_mixed(const struct obj *set);
 /**
- * Around a wait that is the kernel's alone, since the set is not mixed. If another thread adds the first socket of the stack's meanwhile the wait comes back and goes on as one of
- * both, for timeout_us at most. begin: false if the set is mixed. end: n is what the kernel returned, or -errno; returns what the wait does.
+ * Around a wait that is the kernel's alone, since the set is not mixed; when another thread adds the first socket of the stack's it comes back. begin: false if the set is mixed.
+ * end: n is what the kernel returned, or -errno; returns that without events of our own members, -EAGAIN if nothing else was there: then the wait begins again.
  */
 bool epoll_kernel_wait_begin(struct obj *set);
-int epoll_kernel_wait_end(struct obj *set, int epfd, struct epoll_event *out, int n, int max, uint64_t timeout_us,
-                          const sigset_t *mask);
+int epoll_kernel_wait_end(struct obj *set, int epfd, struct epoll_event *out, int n);
 
 /** A socket has changed sides: its places in kernel sets become items, or the other way round. */
 void epoll_sock_moved(struct obj *o);

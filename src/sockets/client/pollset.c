@@ -91,6 +91,7 @@ struct call {
     nfds_t n;
     struct pollfd *kfds; /* what the kernel is asked: [n] in the same places, then two of ours */
     nfds_t nb_kernel; /* how many of the n are the kernel's (also) */
+    nfds_t nb_sets; /* how many are epoll sets with sockets of ours */
 };
 
 /* What the descriptor is to us, held; NULL = the kernel's alone. */
@@ -162,6 +163,7 @@ prepare(struct call *c)
 
         c->kfds[i] = (struct pollfd){ .fd = kernel ? c->fds[i].fd : -1, .events = c->fds[i].events };
         c->nb_kernel += kernel;
+        c->nb_sets += o != NULL && o->kind == OBJ_EPOLL;
         if (o != NULL)
             obj_put(o);
     }
@@ -197,6 +199,15 @@ look(struct call *c, struct poller *p)
         ready += u->revents != 0;
     }
     return ready;
+}
+
+/* After a sleep: look once more. A set's descriptor told of any event of its sockets; after the look it tells of those that the set asks for. */
+static void
+look_again(struct call *c, struct poller *p)
+{
+    look(c, p);
+    if (c->nb_sets > 0)
+        libc()->poll(c->kfds, c->n, 0);
 }
 
 /* Add what the kernel found; returns how many descriptors are ready in all. */
@@ -297,6 +308,8 @@ poll_local(struct call *c, uint64_t deadline_us, const sigset_t *mask)
             front->local->sleep_end();
         if (rc < 0)
             return rc;
+        if (us != 0 && c->nb_sets > 0)
+            look_again(c, NULL);
         rc = merge(c);
         if (rc > 0 || (deadline_us != WAIT_FOREVER && wait_now_us() >= deadline_us))
             return rc;
@@ -331,7 +344,7 @@ poll_round(struct call *c, struct poller *p, uint64_t deadline_us, const sigset_
     }
     if (rc < 0)
         return rc;
-    look(c, p);
+    look_again(c, p);
     return merge(c);
 }
 

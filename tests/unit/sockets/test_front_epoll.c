@@ -464,6 +464,69 @@ test_changes_wake_who_waits(void **state)
     iso_close(ep);
 }
 
+/* Two waits of the kernel's alone, and then two sockets of the stack's: each thread gets one. */
+static void
+test_all_who_waited_are_told(void **state)
+{
+    int pipes[2];
+
+    (void)state;
+    assert_int_equal(pipe(pipes), 0);
+    for (int round = 0; round < 10; round++) {
+        int ep = iso_epoll_create1(0), fds[2] = { fs_connected(SOCK_NONBLOCK), fs_connected(SOCK_NONBLOCK) };
+        struct waiter w[2];
+
+        add(ep, pipes[0], EPOLLIN);
+        for (int i = 0; i < 2; i++)
+            wait_begin(&w[i], ep, 1);
+        usleep(2000);
+        for (int i = 0; i < 2; i++)
+            add(ep, fds[i], EPOLLIN | EPOLLET);
+        for (int i = 0; i < 2; i++)
+            fs_deliver(fs_slot(fds[i]), buf, 1, 1);
+        for (int i = 0; i < 2; i++) {
+            pthread_join(w[i].thread, NULL);
+            assert_int_equal(w[i].got, 1);
+            assert_true(w[i].ev[0].data.u64 == ((uint64_t)fds[i] | 1ull << 40) ||
+                        w[i].ev[0].data.u64 == ((uint64_t)fds[1 - i] | 1ull << 40));
+        }
+        assert_int_not_equal(w[0].ev[0].data.u64, w[1].ev[0].data.u64);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(iso_read(fds[i], buf, 10), 1);
+            iso_close(fds[i]);
+        }
+        iso_close(ep);
+    }
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
+/* Members that come and go are nothing to a wait on a pipe. */
+static void
+test_a_wait_is_not_disturbed(void **state)
+{
+    int ep = iso_epoll_create1(0), fd = fs_connected(SOCK_NONBLOCK), pipes[2];
+    struct waiter w;
+
+    (void)state;
+    assert_int_equal(pipe(pipes), 0);
+    add(ep, pipes[0], EPOLLIN);
+    for (int round = 0; round < 10; round++) {
+        wait_begin(&w, ep, 4);
+        usleep(1000);
+        add(ep, fd, EPOLLIN);
+        assert_int_equal(iso_epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL), 0);
+        usleep(1000);
+        assert_int_equal(write(pipes[1], "x", 1), 1);
+        expect_woken(&w, pipes[0], EPOLLIN);
+        assert_int_equal(read(pipes[0], buf, 1), 1);
+    }
+    iso_close(fd);
+    iso_close(ep);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
 /* A set in poll: its sockets wake the call. */
 static void
 test_poll_on_a_set_is_woken(void **state)
@@ -483,6 +546,12 @@ test_poll_on_a_set_is_woken(void **state)
         assert_int_equal(iso_read(fd, buf, 10), 1);
         assert_int_equal(iso_poll(&p, 1, 0), 0);
     }
+    /* But only with what the set asks for. */
+    modify(ep, fd, EPOLLPRI);
+    pthread_create(&t, NULL, deliver_later, &slot);
+    assert_int_equal(iso_poll(&p, 1, 100), 0);
+    pthread_join(t, NULL);
+    assert_int_equal(iso_read(fd, buf, 10), 1);
     iso_close(fd);
     iso_close(ep);
 }
@@ -559,6 +628,8 @@ main(void)
         cmocka_unit_test_teardown(test_sleepers_are_woken, fs_teardown),
         cmocka_unit_test_teardown(test_waiters_share_a_set, fs_teardown),
         cmocka_unit_test_teardown(test_changes_wake_who_waits, fs_teardown),
+        cmocka_unit_test_teardown(test_all_who_waited_are_told, fs_teardown),
+        cmocka_unit_test_teardown(test_a_wait_is_not_disturbed, fs_teardown),
         cmocka_unit_test_teardown(test_poll_on_a_set_is_woken, fs_teardown),
         cmocka_unit_test_teardown(test_poll_and_select_mixed, fs_teardown),
         cmocka_unit_test(test_the_stack_dies),
