@@ -7,7 +7,6 @@ need_programs nginx redis-server redis-cli redis-benchmark curl wrk ip ethtool p
 lab_init "$ISOSOCK_BUILD"
 need_tap
 [ -e "$ISOSOCK_BUILD/apps/embedded/libisosock-preload-embedded.so" ] || skip "no embedded library in this build"
-here=$(dirname "$0")
 www=$lab_tmp/www
 random_file "$www/page" 600
 random_file "$www/big" 64M
@@ -108,16 +107,6 @@ redis_load()
     peer_run redis-benchmark -h 10.66.0.2 -q -n 20000 -c 50 -t set,get | tr '\r' '\n' | grep -c 'per second' | grep -qx 2
 }
 
-# The stack is run by whichever thread waits, or calls.
-shared()
-{
-    lab_start "$lab_tmp/threads.log" "${inside[@]}" python3 "$here/front_threads.py" serve 10.66.0.2 7001
-    local server=$lab_pid
-    lab_until 50 grep -q listening "$lab_tmp/threads.log" || return 1
-    peer_run python3 "$here/front_threads.py" ask 10.66.0.2 7001 || return 1
-    wait "$server"
-}
-
 client_inside()
 {
     "${inside[@]}" curl -q -sS -f --noproxy '*' --max-time 20 -o "$lab_tmp/fetched" http://10.66.0.1:81/page && cmp "$lab_tmp/fetched" "$www/page"
@@ -143,7 +132,8 @@ expect "a reload hands the stack on" reloaded
 expect "and nginx serves" serves
 lab_stop "$nginx_pid"
 expect "the stack is free" [ "$(owner)" = 0 ]
-expect "threads share epoll sets" shared
+# The stack is run by whichever thread waits, or calls.
+expect "threads share epoll sets" threads_share "${inside[@]}"
 mkdir -p "$lab_tmp/redis"
 lab_start "$lab_tmp/redis.log" "${inside[@]}" redis-server --bind 10.66.0.2 --port 6379 --protected-mode no --save '' --dir "$lab_tmp/redis" --daemonize no
 expect "redis serves" lab_until 100 redis_works

@@ -45,15 +45,7 @@ forked()
 }
 expect "children answer on inherited sockets" forked
 
-shared()
-{
-    lab_start "$lab_tmp/threads.log" "${lab_on_stack[@]}" python3 "$here/front_threads.py" serve 10.66.0.2 7001
-    local server=$lab_pid
-    lab_until 50 grep -q listening "$lab_tmp/threads.log" || return 1
-    peer_run python3 "$here/front_threads.py" ask 10.66.0.2 7001 || return 1
-    wait "$server"
-}
-expect "threads share epoll sets" shared
+expect "threads share epoll sets" threads_share "${lab_on_stack[@]}"
 
 if command -v node >/dev/null; then
     cat >"$lab_tmp/server.js" <<END

@@ -93,6 +93,18 @@ random_file()
     mkdir -p "${1%/*}" && head -c "$2" /dev/urandom >"$1"
 }
 
+# Event loops of threads that share epoll sets serve the peer, started by the words before.
+threads_share()
+{
+    local programs server
+    programs=$(dirname "$0")/front_threads.py
+    lab_start "$lab_tmp/threads.log" "$@" python3 "$programs" serve 10.66.0.2 7001
+    server=$lab_pid
+    lab_until 50 grep -q listening "$lab_tmp/threads.log" || return 1
+    peer_run python3 "$programs" ask 10.66.0.2 7001 || return 1
+    wait "$server"
+}
+
 # same_fetched URL FILE: what the URL gives is the file.
 same_fetched()
 {
