@@ -35,7 +35,7 @@ static_assert(sizeof(struct epitem) == 64, "an event touches one line of an item
 struct epset {
     uint32_t lock;
     struct evq q;
-    /* Changed with the lock held, but for has_foreign; looked at without it too, by epset_has. */
+    /* Looked at without the lock too, by epset_has, and where that is so set by epset_set: has_foreign and has_wake by whoever comes, the others with the lock held. */
     bool has_foreign; /**< the kernel's set has, or had, members besides ours */
     bool has_wake; /**< the stack runs in this process, and its descriptor is a member */
     bool has_queue; /**< false with items: no queue was to be had; the sockets are looked at every few milliseconds */
